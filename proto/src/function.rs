@@ -1,0 +1,362 @@
+//! A function: a renderer packaged to run from zero.
+
+use crate::duration::Span;
+use crate::ids::{Name, nearest};
+use crate::job::{Fault, ParameterValue};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Most parameters of a function.
+pub const PARAMETERS_MAX: usize = 64;
+/// Most words of a renderer's command.
+pub const COMMAND_WORDS_MAX: usize = 128;
+/// Most workers one function may have.
+pub const WORKERS_MAX: u32 = 10_000;
+/// Most rules in one rule file.
+pub const RULES_MAX: usize = 256;
+/// Longest linger: past it a forgotten worker costs real money.
+pub const LINGER_MAX_S: u64 = 3600;
+
+/// A function as written in its file and sent to `/v1/functions`. Once stored, a version never
+/// changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct FunctionSpec {
+    pub name: Name,
+    /// One line for people.
+    #[serde(default)]
+    pub description: String,
+    pub driver: Driver,
+    /// Built-in rules for this renderer's words: `blender`, `mitsuba`, `povray`, `ffmpeg`, `tachyon` or `generic`.
+    #[serde(default = "default_rules")]
+    pub rules: String,
+    /// Rules of your own, tried before the built-in ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra_rules: Vec<Rule>,
+    /// What a job may set, and what it gets when it doesn't.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, ParameterSpec>,
+    #[serde(default)]
+    pub resources: Resources,
+    #[serde(default)]
+    pub scaling: Scaling,
+    /// Environment of the renderer. It gets nothing else but PATH, LANG and its scratch folders.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+}
+
+/// How the renderer is run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Driver {
+    /// A renderer that stays loaded and renders frame after frame through a bridge.
+    Session {
+        /// The bridge to load: `blender`.
+        bridge: Bridge,
+        /// Words of the command; `{bridge}` is the bridge's file, `{socket}` the address it connects to.
+        command: Vec<String>,
+    },
+    /// One process for each frame or each chunk.
+    Command {
+        #[serde(default)]
+        per: Per,
+        /// Words of the command, with `{placeholders}`; no shell reads them.
+        command: Vec<String>,
+        /// Where the renderer puts the output, in its scratch folder, when that isn't `{output}`:
+        /// `out_{frame:03}.png`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        writes: Option<String>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Bridge {
+    Blender,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Per {
+    #[default]
+    Frame,
+    Chunk,
+}
+
+/// A parameter of a function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ParameterSpec {
+    #[serde(rename = "type")]
+    pub kind: ParameterKind,
+    /// Without a default the job must set it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<ParameterValue>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum: Option<f64>,
+    /// The only values allowed, for text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ParameterKind {
+    Text,
+    Integer,
+    Number,
+    Boolean,
+    /// The `as` name of one of the step's inputs; the renderer gets the staged file's path.
+    Input,
+    /// A list of words, put into a command where `{name}` stands alone as a word.
+    Words,
+}
+
+/// One sentence the renderer may say, and what it means.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Regular expression on one line of output. A group `permille`, `percent` or `fraction` is
+    /// progress, or `done` and `total` together.
+    pub line: String,
+    /// What the line means; without it the rule is about progress only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<crate::verdict::Verdict>,
+    /// What happened, in a sentence for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub means: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hint: String,
+}
+
+/// What one worker needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Resources {
+    /// GPUs. More than 0: an output not made on a GPU is not accepted, unless the job allows CPU.
+    pub gpus: u32,
+    /// Shares of the machine's `--slots` that one worker takes on the local provider.
+    pub slots: u32,
+}
+
+impl Default for Resources {
+    fn default() -> Resources {
+        Resources { gpus: 0, slots: 1 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Scaling {
+    /// Most workers at once.
+    pub max: u32,
+    /// A worker leaves after this long without work.
+    pub linger: Span,
+}
+
+impl Default for Scaling {
+    fn default() -> Scaling {
+        Scaling { max: 4, linger: Span(std::time::Duration::from_secs(10)) }
+    }
+}
+
+fn default_rules() -> String {
+    "generic".to_owned()
+}
+
+/// The built-in rule files.
+pub const BUILT_IN_RULES: [&str; 6] = ["blender", "ffmpeg", "generic", "mitsuba", "povray", "tachyon"];
+
+impl FunctionSpec {
+    /// Everything that is wrong with this function, each with the field it is about.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let words = match &self.driver {
+            Driver::Session { command, .. } | Driver::Command { command, .. } => command,
+        };
+        if words.is_empty() || words[0].is_empty() {
+            faults.push(Fault::new("/driver/command", "the command is empty: its first word is the program"));
+        }
+        if words.len() > COMMAND_WORDS_MAX {
+            faults.push(Fault::new("/driver/command", format!("{} words, more than the {COMMAND_WORDS_MAX} allowed", words.len())));
+        }
+        for (at, word) in words.iter().enumerate() {
+            for name in placeholders(word) {
+                if let Err(reason) = self.placeholder(name) {
+                    faults.push(Fault::new(format!("/driver/command/{at}"), reason));
+                }
+            }
+        }
+        if let Driver::Command { writes: Some(writes), .. } = &self.driver
+            && let Err(error) = crate::template::OutputTemplate::parse(writes, 1)
+        {
+            faults.push(Fault::new("/driver/writes", error.to_string()));
+        }
+        if !BUILT_IN_RULES.contains(&self.rules.as_str()) {
+            let hint = nearest(&self.rules, BUILT_IN_RULES).map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+            faults.push(Fault::new("/rules", format!("`{}` is not a built-in rule file ({}){hint}", self.rules, BUILT_IN_RULES.join(", "))));
+        }
+        if self.extra_rules.len() > RULES_MAX {
+            faults.push(Fault::new("/extra_rules", format!("more than the {RULES_MAX} rules allowed")));
+        }
+        if self.parameters.len() > PARAMETERS_MAX {
+            faults.push(Fault::new("/parameters", format!("more than the {PARAMETERS_MAX} parameters allowed")));
+        }
+        for (name, parameter) in &self.parameters {
+            let pointer = format!("/parameters/{name}");
+            if BUILT_IN_PLACEHOLDERS.contains(&name.as_str()) {
+                faults.push(Fault::new(&pointer, format!("`{name}` is a built-in placeholder: choose another name")));
+            }
+            if let Some(default) = &parameter.default
+                && parameter.kind != ParameterKind::Input
+                && let Err(reason) = parameter.accepts(default)
+            {
+                faults.push(Fault::new(format!("{pointer}/default"), reason));
+            }
+        }
+        if self.scaling.max == 0 || self.scaling.max > WORKERS_MAX {
+            faults.push(Fault::new("/scaling/max", format!("must be 1 to {WORKERS_MAX}")));
+        }
+        if self.scaling.linger.0.as_secs() > LINGER_MAX_S {
+            faults.push(Fault::new("/scaling/linger", format!("must be at most {LINGER_MAX_S}s")));
+        }
+        if self.resources.slots == 0 {
+            faults.push(Fault::new("/resources/slots", "must be 1 or more"));
+        }
+        faults
+    }
+
+    fn placeholder(&self, name: &str) -> Result<(), String> {
+        let built_in: &[&str] = match self.driver {
+            Driver::Session { .. } => &["bridge", "socket"],
+            Driver::Command { .. } => &BUILT_IN_PLACEHOLDERS,
+        };
+        let session = matches!(self.driver, Driver::Session { .. });
+        let bare = name.split_once(':').map_or(name, |(bare, _)| bare);
+        if built_in.contains(&bare) || (!session && self.parameters.contains_key(bare)) {
+            return Ok(());
+        }
+        let known = built_in.iter().copied().chain(self.parameters.keys().map(String::as_str).filter(|_| !session));
+        let hint = nearest(bare, known).map_or(String::new(), |known| format!("; did you mean `{{{known}}}`?"));
+        Err(format!("`{{{name}}}` is neither a parameter of this function nor one of {}{hint}", built_in.join(", ")))
+    }
+}
+
+/// Placeholders every command may use: see `docs/functions.md`.
+pub const BUILT_IN_PLACEHOLDERS: [&str; 9] =
+    ["frame", "frames", "first", "last", "count", "output", "outputs", "scratch", "inputs"];
+
+/// The names between braces in a word of a command. `{{` and `}}` stand for plain braces.
+pub fn placeholders(word: &str) -> impl Iterator<Item = &str> {
+    pieces(word).filter_map(|piece| match piece {
+        Piece::Placeholder(name) => Some(name),
+        Piece::Text(_) => None,
+    })
+}
+
+/// A part of a word of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    Text(&'a str),
+    Placeholder(&'a str),
+}
+
+/// Cuts a word of a command into text and placeholders. An unclosed brace is text.
+pub fn pieces(word: &str) -> impl Iterator<Item = Piece<'_>> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        for doubled in ["{{", "}}"] {
+            if let Some(after) = rest.strip_prefix(doubled) {
+                rest = after;
+                return Some(Piece::Text(&doubled[..1]));
+            }
+        }
+        if let Some(inside) = rest.strip_prefix('{')
+            && let Some((name, after)) = inside.split_once('}')
+        {
+            rest = after;
+            return Some(Piece::Placeholder(name));
+        }
+        let end = rest[1..].find(['{', '}']).map_or(rest.len(), |at| at + 1);
+        let (text, after) = rest.split_at(end.max(rest.chars().next().map_or(1, char::len_utf8)));
+        rest = after;
+        Some(Piece::Text(text))
+    })
+}
+
+impl ParameterSpec {
+    /// Whether a job may set this value, else why not.
+    pub fn accepts(&self, value: &ParameterValue) -> Result<(), String> {
+        use ParameterKind as Kind;
+        use ParameterValue as Value;
+        match (self.kind, value) {
+            (Kind::Integer | Kind::Number, Value::Integer(number)) => self.in_range(*number as f64),
+            (Kind::Number, Value::Number(number)) => self.in_range(*number),
+            (Kind::Text, Value::Text(text)) if !self.choices.is_empty() && !self.choices.contains(text) => {
+                let hint = nearest(text, self.choices.iter().map(String::as_str));
+                let hint = hint.map_or(String::new(), |choice| format!("; did you mean `{choice}`?"));
+                Err(format!("`{text}` is not one of {}{hint}", self.choices.join(", ")))
+            }
+            (Kind::Boolean, Value::Boolean(_))
+            | (Kind::Text | Kind::Input, Value::Text(_))
+            | (Kind::Words, Value::Words(_)) => Ok(()),
+            (kind, value) => Err(format!("must be {}, not {}", kind.describe(), value.describe())),
+        }
+    }
+
+    fn in_range(&self, number: f64) -> Result<(), String> {
+        match (self.minimum, self.maximum) {
+            (Some(minimum), _) if number < minimum => Err(format!("{number} is less than the {minimum} allowed")),
+            (_, Some(maximum)) if number > maximum => Err(format!("{number} is more than the {maximum} allowed")),
+            _ if !number.is_finite() => Err("must be a finite number".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl ParameterKind {
+    fn describe(self) -> &'static str {
+        match self {
+            ParameterKind::Text => "text",
+            ParameterKind::Integer => "a whole number",
+            ParameterKind::Number => "a number",
+            ParameterKind::Boolean => "true or false",
+            ParameterKind::Input => "the name of an input",
+            ParameterKind::Words => "a list of words",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_cut_at_their_placeholders() {
+        let cut = |word| pieces(word).collect::<Vec<_>>();
+        assert_eq!(cut("+O{output}"), [Piece::Text("+O"), Piece::Placeholder("output")]);
+        assert_eq!(cut("{a}{b:04}é"), [Piece::Placeholder("a"), Piece::Placeholder("b:04"), Piece::Text("é")]);
+        assert_eq!(cut("{{x}}"), [Piece::Text("{"), Piece::Text("x"), Piece::Text("}")]);
+        assert_eq!(cut("a{b"), [Piece::Text("a"), Piece::Text("{b")]);
+        assert_eq!(cut("{"), [Piece::Text("{")]);
+        assert_eq!(cut("é}"), [Piece::Text("é"), Piece::Text("}")]);
+    }
+}

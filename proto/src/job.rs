@@ -1,0 +1,607 @@
+//! A job as sent ([`JobSpec`]) and as accepted ([`Job`]): [`JobSpec::check`] turns one into the other
+//! or names everything that is wrong, all at once.
+
+use crate::duration::Span;
+use crate::frames::FrameSet;
+use crate::function::{FunctionSpec, ParameterKind};
+use crate::ids::{FunctionKey, FunctionRef, Name, nearest};
+use crate::objects::Digest;
+use crate::template::OutputTemplate;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+pub const STEPS_MAX: usize = 64;
+pub const INPUTS_MAX: usize = 4096;
+pub const LABELS_MAX: usize = 32;
+pub const JOB_NAME_LEN_MAX: usize = 200;
+pub const TEXT_LEN_MAX: usize = 4096;
+pub const PRIORITY_MAX: u32 = 100;
+pub const PRIORITY_DEFAULT: u32 = 50;
+/// Attempts a task may spend before it fails for good.
+pub const ATTEMPTS_MAX: u32 = 100;
+/// Largest fixed chunk.
+pub const CHUNK_TASKS_MAX: u32 = 10_000;
+/// Largest job file or body, in bytes.
+pub const JOB_SIZE_MAX: usize = 1024 * 1024;
+
+/// A render request, as in a job file and in `POST /v1/jobs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// For people; need not be unique.
+    #[cfg_attr(feature = "schema", schema(min_length = 1, max_length = 200))]
+    pub name: String,
+    /// Who pays.
+    #[serde(default = "default_project")]
+    pub project: Name,
+    /// 0 (last) to 100 (first) among the jobs of its project.
+    #[serde(default = "default_priority")]
+    #[cfg_attr(feature = "schema", schema(minimum = 0, maximum = 100))]
+    pub priority: u32,
+    /// Words of your own to filter by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[cfg_attr(feature = "schema", schema(min_items = 1, max_items = 64))]
+    pub steps: Vec<StepSpec>,
+}
+
+/// One kind of work in a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct StepSpec {
+    pub name: Name,
+    /// `blender`, or one version of it: `blender@3`.
+    pub function: String,
+    /// `1-240`, `1-240x2`, `10,20,30-40`; without it the step is a single task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schema(max_items = 4096))]
+    pub inputs: Vec<InputSpec>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, ParameterValue>,
+    /// Name of each output: `frames/{frame:04}.png`. A step without it is done when its command says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    #[serde(default)]
+    pub chunking: Chunking,
+    #[serde(default)]
+    pub retries: Retries,
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    #[serde(default)]
+    pub verify: Verify,
+    /// Accept outputs made on the CPU although the function asks for a GPU.
+    #[serde(default)]
+    pub allow_cpu: bool,
+    /// Steps that must be done before this one begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Name>,
+}
+
+/// A file the step needs: exactly one of `path`, `digest`, `url` and `step`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct InputSpec {
+    /// A file beside the job file. `framewake submit` uploads it and sends its digest instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// SHA-256 of an uploaded file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// `https://…` or `s3://bucket/key`, where the farm's allow-list has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// A step of this job: all its outputs, under their own names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Name>,
+    /// Where the step finds it, relative to its inputs; without it, the file's own name.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub staged_as: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(untagged)]
+pub enum ParameterValue {
+    Boolean(bool),
+    Integer(i64),
+    Number(f64),
+    Text(String),
+    Words(Vec<String>),
+}
+
+impl ParameterValue {
+    pub fn describe(&self) -> &'static str {
+        match self {
+            ParameterValue::Boolean(_) => "true or false",
+            ParameterValue::Integer(_) => "a whole number",
+            ParameterValue::Number(_) => "a number",
+            ParameterValue::Text(_) => "text",
+            ParameterValue::Words(_) => "a list of words",
+        }
+    }
+}
+
+/// How many tasks a worker is given at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Chunking {
+    /// As many as take about `target`, from what was measured; fewer at the start and at the end.
+    Auto {
+        #[serde(default = "default_target")]
+        target: Span,
+    },
+    Fixed {
+        #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 10000))]
+        size: u32,
+    },
+}
+
+impl Default for Chunking {
+    fn default() -> Chunking {
+        Chunking::Auto { target: default_target() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Retries {
+    /// Tries a task may spend; what the farm itself breaks is not counted.
+    #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 100))]
+    pub attempts: u32,
+    /// Wait before the second try; doubles with each further one.
+    pub backoff: Span,
+    pub backoff_max: Span,
+}
+
+impl Default for Retries {
+    fn default() -> Retries {
+        Retries {
+            attempts: 3,
+            backoff: Span(Duration::from_secs(1)),
+            backoff_max: Span(Duration::from_secs(300)),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// Longest time of one task.
+    pub frame: Span,
+    /// Longest time without a word or progress from the renderer.
+    pub silent: Span,
+    /// Longest time of one chunk, loading included.
+    pub chunk: Span,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            frame: Span(Duration::from_secs(3600)),
+            silent: Span(Duration::from_secs(900)),
+            chunk: Span(Duration::from_secs(6 * 3600)),
+        }
+    }
+}
+
+/// What an output must be, beyond being whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Verify {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// Frames of a video.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u32>,
+    /// An image in which every pixel is black.
+    pub black: Policy,
+    /// NaN or infinite pixels.
+    pub nan: Policy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// The task fails with `output_bad`.
+    #[default]
+    Refuse,
+    Allow,
+}
+
+fn default_project() -> Name {
+    "default".parse().expect("a good name")
+}
+
+fn default_priority() -> u32 {
+    PRIORITY_DEFAULT
+}
+
+fn default_target() -> Span {
+    Span(Duration::from_secs(30))
+}
+
+/// Something wrong with a field of a body or file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Fault {
+    /// JSON Pointer (RFC 6901) to the field: `/steps/0/frames`.
+    pub field: String,
+    pub reason: String,
+}
+
+impl Fault {
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Fault {
+        Fault { field: field.into(), reason: reason.into() }
+    }
+}
+
+/// A job that is known to be good.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub name: String,
+    pub project: Name,
+    pub priority: u32,
+    pub labels: BTreeMap<String, String>,
+    /// In the order of the file; never empty.
+    pub steps: Vec<Step>,
+}
+
+/// A step that is known to be good.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    pub name: Name,
+    pub function: FunctionKey,
+    pub frames: FrameSet,
+    pub inputs: Vec<Input>,
+    /// Complete: defaults of the function filled in.
+    pub parameters: BTreeMap<String, ParameterValue>,
+    pub output: Option<OutputTemplate>,
+    pub chunking: Chunking,
+    pub retries: Retries,
+    pub timeouts: Timeouts,
+    pub verify: Verify,
+    pub allow_cpu: bool,
+    /// Indexes of the steps that come before, those of `inputs` included. Without cycles.
+    pub after: Vec<usize>,
+}
+
+/// A good input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// Relative path in the step's inputs folder; for a step's outputs, the folder they lie in (may be empty).
+    pub staged_as: String,
+    pub source: Source,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    Digest(Digest),
+    Url(String),
+    /// Index of a step of this job.
+    Step(usize),
+}
+
+/// What a job is checked against.
+pub trait Known {
+    /// The version that `wanted` means now, and its text.
+    fn function(&self, wanted: &FunctionRef) -> Option<(u32, &FunctionSpec)>;
+    fn function_names(&self) -> Vec<&str>;
+    /// Whether workers may fetch this URL.
+    fn url_allowed(&self, url: &str) -> Result<(), String>;
+}
+
+impl JobSpec {
+    /// Turns the request into a job, or names every fault in it.
+    ///
+    /// # Errors
+    /// The faults, in the order of the file; never empty.
+    pub fn check(&self, known: &impl Known) -> Result<Job, Vec<Fault>> {
+        let mut faults = Vec::new();
+        self.check_head(&mut faults);
+        let names: Vec<&str> = self.steps.iter().map(|step| step.name.as_str()).collect();
+        let steps: Vec<Option<Step>> = self
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(at, step)| step.check(&format!("/steps/{at}"), at, &names, known, &mut faults))
+            .collect();
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let steps: Vec<Step> = steps.into_iter().map(|step| step.expect("a step without a fault is good")).collect();
+        check_cycles(&steps, &mut faults);
+        check_clashes(&steps, &mut faults);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Job {
+            name: self.name.clone(),
+            project: self.project.clone(),
+            priority: self.priority,
+            labels: self.labels.clone(),
+            steps,
+        })
+    }
+
+    fn check_head(&self, faults: &mut Vec<Fault>) {
+        if self.name.trim().is_empty() || self.name.len() > JOB_NAME_LEN_MAX || self.name.chars().any(char::is_control) {
+            faults.push(Fault::new("/name", format!("must be 1 to {JOB_NAME_LEN_MAX} bytes without control characters")));
+        }
+        if self.priority > PRIORITY_MAX {
+            faults.push(Fault::new("/priority", format!("{} is not between 0 and {PRIORITY_MAX}", self.priority)));
+        }
+        if self.labels.len() > LABELS_MAX {
+            faults.push(Fault::new("/labels", format!("more than the {LABELS_MAX} labels allowed")));
+        }
+        for (key, value) in &self.labels {
+            if key.is_empty() || key.len() > 63 || value.len() > 200 {
+                faults.push(Fault::new(format!("/labels/{}", escape(key)), "a label is 1 to 63 bytes and its value at most 200"));
+            }
+        }
+        if self.steps.is_empty() || self.steps.len() > STEPS_MAX {
+            faults.push(Fault::new("/steps", format!("{} steps: a job has 1 to {STEPS_MAX}", self.steps.len())));
+        }
+        let mut seen = BTreeSet::new();
+        for (at, step) in self.steps.iter().enumerate() {
+            if !seen.insert(&step.name) {
+                faults.push(Fault::new(format!("/steps/{at}/name"), format!("`{}` is already the name of another step", step.name)));
+            }
+        }
+    }
+}
+
+impl StepSpec {
+    fn check(&self, at: &str, own: usize, names: &[&str], known: &impl Known, faults: &mut Vec<Fault>) -> Option<Step> {
+        let before = faults.len();
+        let mut fault = |field: &str, reason: String| faults.push(Fault::new(format!("{at}{field}"), reason));
+        let frames = match self.frames.as_deref().map(str::parse::<FrameSet>) {
+            None => Some(FrameSet::single()),
+            Some(Ok(frames)) => Some(frames),
+            Some(Err(error)) => {
+                fault("/frames", error.to_string());
+                None
+            }
+        };
+        let mut output = None;
+        if let Some(text) = &self.output {
+            let tasks = if self.frames.is_none() { 1 } else { frames.as_ref().map_or(1, FrameSet::len) };
+            match OutputTemplate::parse(text, tasks) {
+                Ok(template) => output = Some(template),
+                Err(error) => fault("/output", error.to_string()),
+            }
+        }
+        match self.chunking {
+            Chunking::Fixed { size } if size == 0 || size > CHUNK_TASKS_MAX => {
+                fault("/chunking/size", format!("{size} is not between 1 and {CHUNK_TASKS_MAX}"));
+            }
+            Chunking::Auto { target } if target.0.is_zero() => fault("/chunking/target", "must be longer than 0".to_owned()),
+            Chunking::Fixed { .. } | Chunking::Auto { .. } => {}
+        }
+        if self.retries.attempts == 0 || self.retries.attempts > ATTEMPTS_MAX {
+            fault("/retries/attempts", format!("{} is not between 1 and {ATTEMPTS_MAX}", self.retries.attempts));
+        }
+        for (name, span) in [("frame", self.timeouts.frame), ("silent", self.timeouts.silent), ("chunk", self.timeouts.chunk)] {
+            if span.0.is_zero() {
+                fault(&format!("/timeouts/{name}"), "must be longer than 0".to_owned());
+            }
+        }
+        let mut after = BTreeSet::new();
+        let mut find_step = |name: &Name| match names.iter().position(|other| *other == name.as_str()) {
+            Some(index) if index != own => {
+                after.insert(index);
+                Ok(index)
+            }
+            Some(_) => Err("a step can't wait for itself".to_owned()),
+            None => Err(format!("`{name}` is not a step of this job{}", did_you_mean(name.as_str(), names.iter().copied()))),
+        };
+        for (index, name) in self.after.iter().enumerate() {
+            if let Err(reason) = find_step(name) {
+                fault(&format!("/after/{index}"), reason);
+            }
+        }
+        let mut inputs = Vec::new();
+        if self.inputs.len() > INPUTS_MAX {
+            fault("/inputs", format!("{} inputs, more than the {INPUTS_MAX} allowed", self.inputs.len()));
+        }
+        for (index, spec) in self.inputs.iter().take(INPUTS_MAX).enumerate() {
+            match spec.check(known, &mut find_step) {
+                Ok(input) => inputs.push(input),
+                Err((field, reason)) => fault(&format!("/inputs/{index}{field}"), reason),
+            }
+        }
+        let mut staged = BTreeSet::new();
+        for (index, input) in inputs.iter().enumerate() {
+            if !matches!(input.source, Source::Step(_)) && !staged.insert(&input.staged_as) {
+                fault(&format!("/inputs/{index}/as"), format!("`{}` is already the place of another input", input.staged_as));
+            }
+        }
+        let resolved = self.function.parse::<FunctionRef>().map_err(|error| error.to_string()).and_then(|wanted| {
+            known.function(&wanted).map(|(version, spec)| (FunctionKey { name: wanted.name.clone(), version }, spec)).ok_or_else(|| {
+                let names = known.function_names();
+                let hint = did_you_mean(wanted.name.as_str(), names.iter().copied());
+                let list = if names.is_empty() { "none are registered".to_owned() } else { format!("known: {}", names.join(", ")) };
+                format!("`{}` is not a function of this farm ({list}){hint}; add one with `framewake functions add FILE`", self.function)
+            })
+        });
+        let (function, parameters) = match resolved {
+            Ok((key, spec)) => (Some(key), self.check_parameters(spec, &inputs, &mut fault)),
+            Err(reason) => {
+                fault("/function", reason);
+                (None, BTreeMap::new())
+            }
+        };
+        if faults.len() > before {
+            return None;
+        }
+        Some(Step {
+            name: self.name.clone(),
+            function: function?,
+            frames: frames?,
+            inputs,
+            parameters,
+            output,
+            chunking: self.chunking,
+            retries: self.retries,
+            timeouts: self.timeouts,
+            verify: self.verify,
+            allow_cpu: self.allow_cpu,
+            after: after.into_iter().collect(),
+        })
+    }
+
+    /// The step's parameters with the function's defaults.
+    fn check_parameters(
+        &self,
+        function: &FunctionSpec,
+        inputs: &[Input],
+        fault: &mut impl FnMut(&str, String),
+    ) -> BTreeMap<String, ParameterValue> {
+        for name in self.parameters.keys().filter(|name| !function.parameters.contains_key(*name)) {
+            let known = function.parameters.keys().map(String::as_str);
+            fault(
+                &format!("/parameters/{}", escape(name)),
+                format!("function `{}` has no parameter `{name}`{}", function.name, did_you_mean(name, known)),
+            );
+        }
+        let mut complete = BTreeMap::new();
+        for (name, spec) in &function.parameters {
+            let pointer = format!("/parameters/{}", escape(name));
+            let Some(value) = self.parameters.get(name).or(spec.default.as_ref()) else {
+                fault(&pointer, format!("function `{}` needs this parameter: {}", function.name, spec.description));
+                continue;
+            };
+            if let Err(reason) = spec.accepts(value).and_then(|()| check_text(value)) {
+                fault(&pointer, reason);
+                continue;
+            }
+            if let (ParameterKind::Input, ParameterValue::Text(wanted)) = (spec.kind, value)
+                && !inputs.iter().any(|input| input.staged_as == *wanted)
+            {
+                let staged = inputs.iter().map(|input| input.staged_as.as_str());
+                let hint = did_you_mean(wanted, staged);
+                fault(&pointer, format!("`{wanted}` is not one of the step's inputs{hint}"));
+                continue;
+            }
+            complete.insert(name.clone(), value.clone());
+        }
+        complete
+    }
+}
+
+fn check_text(value: &ParameterValue) -> Result<(), String> {
+    let texts: &[String] = match value {
+        ParameterValue::Text(text) => std::slice::from_ref(text),
+        ParameterValue::Words(words) => words,
+        ParameterValue::Boolean(_) | ParameterValue::Integer(_) | ParameterValue::Number(_) => &[],
+    };
+    if texts.iter().any(|text| text.len() > TEXT_LEN_MAX || text.contains('\0')) {
+        return Err(format!("text may have {TEXT_LEN_MAX} bytes and no NUL"));
+    }
+    Ok(())
+}
+
+impl InputSpec {
+    fn check(
+        &self,
+        known: &impl Known,
+        find_step: &mut impl FnMut(&Name) -> Result<usize, String>,
+    ) -> Result<Input, (&'static str, String)> {
+        let given = [self.path.is_some(), self.digest.is_some(), self.url.is_some(), self.step.is_some()];
+        if given.iter().filter(|given| **given).count() != 1 {
+            return Err(("", "an input has exactly one of `path`, `digest`, `url` and `step`".to_owned()));
+        }
+        let mut staged_as = self.staged_as.clone();
+        let source = if let Some(path) = &self.path {
+            return Err(("/path", format!("`{path}` is a local file: `framewake submit` uploads it and sends its `digest`")));
+        } else if let Some(digest) = self.digest {
+            Source::Digest(digest)
+        } else if let Some(url) = &self.url {
+            known.url_allowed(url).map_err(|reason| ("/url", reason))?;
+            if staged_as.is_none() {
+                let path = url.split(['?', '#']).next().unwrap_or_default();
+                staged_as = path.rsplit('/').next().map(str::to_owned);
+            }
+            Source::Url(url.clone())
+        } else {
+            let name = self.step.as_ref().expect("exactly one is given");
+            let source = Source::Step(find_step(name).map_err(|reason| ("/step", reason))?);
+            // Outputs keep their own names, so the place of the whole is optional.
+            let staged_as = staged_as.unwrap_or_default();
+            if !staged_as.is_empty() {
+                check_relative(&staged_as).map_err(|reason| ("/as", reason))?;
+            }
+            return Ok(Input { staged_as, source });
+        };
+        let staged_as = staged_as.ok_or_else(|| ("/as", "must say under which name the step finds the file".to_owned()))?;
+        check_relative(&staged_as).map_err(|reason| ("/as", reason))?;
+        Ok(Input { staged_as, source })
+    }
+}
+
+/// Whether a path stays inside the folder it is joined to.
+pub fn check_relative(path: &str) -> Result<(), String> {
+    let bad_part = |part: &str| part.is_empty() || part == "." || part == "..";
+    if path.len() > 512 || path.chars().any(|c| c.is_control() || c == '\\') || path.split('/').any(bad_part) {
+        return Err(format!("`{path}` must be a relative path of at most 512 bytes without `.`, `..`, `\\` or empty parts"));
+    }
+    Ok(())
+}
+
+fn check_cycles(steps: &[Step], faults: &mut Vec<Fault>) {
+    let mut done = vec![false; steps.len()];
+    // Each round settles the steps whose predecessors are settled; what is left is on a cycle or behind one.
+    while let Some(next) = (0..steps.len()).find(|at| !done[*at] && steps[*at].after.iter().all(|before| done[*before])) {
+        done[next] = true;
+    }
+    let left: Vec<&str> = steps.iter().zip(&done).filter(|(_, done)| !**done).map(|(step, _)| step.name.as_str()).collect();
+    if let Some(at) = done.iter().position(|done| !done) {
+        faults.push(Fault::new(format!("/steps/{at}/after"), format!("these steps wait for each other in a circle: {}", left.join(", "))));
+    }
+}
+
+fn check_clashes(steps: &[Step], faults: &mut Vec<Fault>) {
+    for (at, step) in steps.iter().enumerate() {
+        let Some(output) = &step.output else { continue };
+        for other in &steps[..at] {
+            let meets = other.output.as_ref().is_some_and(|template| {
+                template.may_meet(output) && !(template == output && output.has_frame() && frames_disjoint(&step.frames, &other.frames))
+            });
+            if meets {
+                faults.push(Fault::new(
+                    format!("/steps/{at}/output"),
+                    format!("step `{}` could write the same names as step `{}`: put them into different folders", step.name, other.name),
+                ));
+            }
+        }
+    }
+}
+
+fn frames_disjoint(a: &FrameSet, b: &FrameSet) -> bool {
+    let ((a_low, a_high), (b_low, b_high)) = (a.span(), b.span());
+    if a_high < b_low || b_high < a_low {
+        return true;
+    }
+    let (few, many) = if a.len() < b.len() { (a, b) } else { (b, a) };
+    !few.iter().any(|frame| many.position(frame).is_some())
+}
+
+fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(wrong, known).map_or(String::new(), |name| format!("; did you mean `{name}`?"))
+}
+
+fn escape(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}

@@ -1,0 +1,25 @@
+//! Everything that crosses a process border: ids, values, messages, names of subjects and keys,
+//! REST bodies and the typed REST client. No I/O beyond that client.
+
+pub mod chain;
+pub mod duration;
+pub mod frames;
+pub mod function;
+pub mod ids;
+pub mod job;
+pub mod objects;
+pub mod order;
+pub mod tasks;
+pub mod template;
+pub mod time;
+pub mod verdict;
+
+#[cfg(feature = "wire")]
+pub mod subjects;
+#[cfg(feature = "wire")]
+pub mod wire;
+
+#[cfg(feature = "schema")]
+pub mod api;
+#[cfg(feature = "client")]
+pub mod client;
