@@ -355,17 +355,48 @@ pub struct EventView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Happening {
-    JobState { state: JobState },
-    StepState { step: Name, state: StepState },
+    JobState {
+        state: JobState,
+    },
+    StepState {
+        step: Name,
+        state: StepState,
+    },
     /// A worker began an attempt.
-    AttemptStarted { step: Name, attempt: String, worker: Name, frames: String },
+    AttemptStarted {
+        step: Name,
+        attempt: String,
+        worker: Name,
+        frames: String,
+    },
     /// Tasks verified and committed; counts are the step's, after this event.
-    TasksDone { step: Name, frames: Vec<i64>, tasks: TaskCounts },
+    TasksDone {
+        step: Name,
+        frames: Vec<i64>,
+        tasks: TaskCounts,
+    },
     /// A try at a task failed; `again` when it will be tried once more.
-    TaskFailed { step: Name, frame: i64, attempt: String, verdict: Verdict, message: String, again: bool },
-    AttemptEnded { step: Name, attempt: String, outcome: AttemptOutcome },
+    TaskFailed {
+        step: Name,
+        frame: i64,
+        attempt: String,
+        verdict: Verdict,
+        message: String,
+        again: bool,
+    },
+    AttemptEnded {
+        step: Name,
+        attempt: String,
+        outcome: AttemptOutcome,
+    },
     /// Not kept: where a worker is within a task.
-    Progress { step: Name, attempt: String, frame: i64, permille: u32, note: String },
+    Progress {
+        step: Name,
+        attempt: String,
+        frame: i64,
+        permille: u32,
+        note: String,
+    },
 }
 
 /// A stored job, as `GET /v1/jobs/{id}/spec` gives it back.

@@ -12,8 +12,7 @@ pub struct Span(pub Duration);
 /// Longest span accepted anywhere: a year; more is a typing error.
 pub const SPAN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
-const UNITS: [(&str, u64); 5] =
-    [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SpanError {
@@ -43,11 +42,8 @@ impl FromStr for Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        let (name, unit_ms) = UNITS
-            .iter()
-            .rev()
-            .find(|(_, unit_ms)| ms >= *unit_ms && ms.is_multiple_of(*unit_ms))
-            .unwrap_or(&UNITS[0]);
+        let (name, unit_ms) =
+            UNITS.iter().rev().find(|(_, unit_ms)| ms >= *unit_ms && ms.is_multiple_of(*unit_ms)).unwrap_or(&UNITS[0]);
         write!(f, "{}{name}", ms / unit_ms)
     }
 }

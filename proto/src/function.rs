@@ -193,7 +193,10 @@ impl FunctionSpec {
             faults.push(Fault::new("/driver/command", "the command is empty: its first word is the program"));
         }
         if words.len() > COMMAND_WORDS_MAX {
-            faults.push(Fault::new("/driver/command", format!("{} words, more than the {COMMAND_WORDS_MAX} allowed", words.len())));
+            faults.push(Fault::new(
+                "/driver/command",
+                format!("{} words, more than the {COMMAND_WORDS_MAX} allowed", words.len()),
+            ));
         }
         for (at, word) in words.iter().enumerate() {
             for name in placeholders(word) {
@@ -208,8 +211,12 @@ impl FunctionSpec {
             faults.push(Fault::new("/driver/writes", error.to_string()));
         }
         if !BUILT_IN_RULES.contains(&self.rules.as_str()) {
-            let hint = nearest(&self.rules, BUILT_IN_RULES).map_or(String::new(), |name| format!("; did you mean `{name}`?"));
-            faults.push(Fault::new("/rules", format!("`{}` is not a built-in rule file ({}){hint}", self.rules, BUILT_IN_RULES.join(", "))));
+            let hint =
+                nearest(&self.rules, BUILT_IN_RULES).map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+            faults.push(Fault::new(
+                "/rules",
+                format!("`{}` is not a built-in rule file ({}){hint}", self.rules, BUILT_IN_RULES.join(", ")),
+            ));
         }
         if self.extra_rules.len() > RULES_MAX {
             faults.push(Fault::new("/extra_rules", format!("more than the {RULES_MAX} rules allowed")));

@@ -163,11 +163,7 @@ pub struct Retries {
 
 impl Default for Retries {
     fn default() -> Retries {
-        Retries {
-            attempts: 3,
-            backoff: Span(Duration::from_secs(1)),
-            backoff_max: Span(Duration::from_secs(300)),
-        }
+        Retries { attempts: 3, backoff: Span(Duration::from_secs(1)), backoff_max: Span(Duration::from_secs(300)) }
     }
 }
 
@@ -337,8 +333,10 @@ impl JobSpec {
     }
 
     fn check_head(&self, faults: &mut Vec<Fault>) {
-        if self.name.trim().is_empty() || self.name.len() > JOB_NAME_LEN_MAX || self.name.chars().any(char::is_control) {
-            faults.push(Fault::new("/name", format!("must be 1 to {JOB_NAME_LEN_MAX} bytes without control characters")));
+        if self.name.trim().is_empty() || self.name.len() > JOB_NAME_LEN_MAX || self.name.chars().any(char::is_control)
+        {
+            faults
+                .push(Fault::new("/name", format!("must be 1 to {JOB_NAME_LEN_MAX} bytes without control characters")));
         }
         if self.priority > PRIORITY_MAX {
             faults.push(Fault::new("/priority", format!("{} is not between 0 and {PRIORITY_MAX}", self.priority)));
@@ -348,7 +346,10 @@ impl JobSpec {
         }
         for (key, value) in &self.labels {
             if key.is_empty() || key.len() > 63 || value.len() > 200 {
-                faults.push(Fault::new(format!("/labels/{}", escape(key)), "a label is 1 to 63 bytes and its value at most 200"));
+                faults.push(Fault::new(
+                    format!("/labels/{}", escape(key)),
+                    "a label is 1 to 63 bytes and its value at most 200",
+                ));
             }
         }
         if self.steps.is_empty() || self.steps.len() > STEPS_MAX {
@@ -357,7 +358,10 @@ impl JobSpec {
         let mut seen = BTreeSet::new();
         for (at, step) in self.steps.iter().enumerate() {
             if !seen.insert(&step.name) {
-                faults.push(Fault::new(format!("/steps/{at}/name"), format!("`{}` is already the name of another step", step.name)));
+                faults.push(Fault::new(
+                    format!("/steps/{at}/name"),
+                    format!("`{}` is already the name of another step", step.name),
+                ));
             }
         }
     }
@@ -387,13 +391,17 @@ impl StepSpec {
             Chunking::Fixed { size } if size == 0 || size > CHUNK_TASKS_MAX => {
                 fault("/chunking/size", format!("{size} is not between 1 and {CHUNK_TASKS_MAX}"));
             }
-            Chunking::Auto { target } if target.0.is_zero() => fault("/chunking/target", "must be longer than 0".to_owned()),
+            Chunking::Auto { target } if target.0.is_zero() => {
+                fault("/chunking/target", "must be longer than 0".to_owned())
+            }
             Chunking::Fixed { .. } | Chunking::Auto { .. } => {}
         }
         if self.retries.attempts == 0 || self.retries.attempts > ATTEMPTS_MAX {
             fault("/retries/attempts", format!("{} is not between 1 and {ATTEMPTS_MAX}", self.retries.attempts));
         }
-        for (name, span) in [("frame", self.timeouts.frame), ("silent", self.timeouts.silent), ("chunk", self.timeouts.chunk)] {
+        for (name, span) in
+            [("frame", self.timeouts.frame), ("silent", self.timeouts.silent), ("chunk", self.timeouts.chunk)]
+        {
             if span.0.is_zero() {
                 fault(&format!("/timeouts/{name}"), "must be longer than 0".to_owned());
             }
@@ -405,7 +413,9 @@ impl StepSpec {
                 Ok(index)
             }
             Some(_) => Err("a step can't wait for itself".to_owned()),
-            None => Err(format!("`{name}` is not a step of this job{}", did_you_mean(name.as_str(), names.iter().copied()))),
+            None => {
+                Err(format!("`{name}` is not a step of this job{}", did_you_mean(name.as_str(), names.iter().copied())))
+            }
         };
         for (index, name) in self.after.iter().enumerate() {
             if let Err(reason) = find_step(name) {
@@ -425,7 +435,10 @@ impl StepSpec {
         let mut staged = BTreeSet::new();
         for (index, input) in inputs.iter().enumerate() {
             if !matches!(input.source, Source::Step(_)) && !staged.insert(&input.staged_as) {
-                fault(&format!("/inputs/{index}/as"), format!("`{}` is already the place of another input", input.staged_as));
+                fault(
+                    &format!("/inputs/{index}/as"),
+                    format!("`{}` is already the place of another input", input.staged_as),
+                );
             }
         }
         let resolved = self.function.parse::<FunctionRef>().map_err(|error| error.to_string()).and_then(|wanted| {
@@ -525,7 +538,10 @@ impl InputSpec {
         }
         let mut staged_as = self.staged_as.clone();
         let source = if let Some(path) = &self.path {
-            return Err(("/path", format!("`{path}` is a local file: `framewake submit` uploads it and sends its `digest`")));
+            return Err((
+                "/path",
+                format!("`{path}` is a local file: `framewake submit` uploads it and sends its `digest`"),
+            ));
         } else if let Some(digest) = self.digest {
             Source::Digest(digest)
         } else if let Some(url) = &self.url {
@@ -545,7 +561,8 @@ impl InputSpec {
             }
             return Ok(Input { staged_as, source });
         };
-        let staged_as = staged_as.ok_or_else(|| ("/as", "must say under which name the step finds the file".to_owned()))?;
+        let staged_as =
+            staged_as.ok_or_else(|| ("/as", "must say under which name the step finds the file".to_owned()))?;
         check_relative(&staged_as).map_err(|reason| ("/as", reason))?;
         Ok(Input { staged_as, source })
     }
@@ -555,7 +572,9 @@ impl InputSpec {
 pub fn check_relative(path: &str) -> Result<(), String> {
     let bad_part = |part: &str| part.is_empty() || part == "." || part == "..";
     if path.len() > 512 || path.chars().any(|c| c.is_control() || c == '\\') || path.split('/').any(bad_part) {
-        return Err(format!("`{path}` must be a relative path of at most 512 bytes without `.`, `..`, `\\` or empty parts"));
+        return Err(format!(
+            "`{path}` must be a relative path of at most 512 bytes without `.`, `..`, `\\` or empty parts"
+        ));
     }
     Ok(())
 }
@@ -563,12 +582,17 @@ pub fn check_relative(path: &str) -> Result<(), String> {
 fn check_cycles(steps: &[Step], faults: &mut Vec<Fault>) {
     let mut done = vec![false; steps.len()];
     // Each round settles the steps whose predecessors are settled; what is left is on a cycle or behind one.
-    while let Some(next) = (0..steps.len()).find(|at| !done[*at] && steps[*at].after.iter().all(|before| done[*before])) {
+    while let Some(next) = (0..steps.len()).find(|at| !done[*at] && steps[*at].after.iter().all(|before| done[*before]))
+    {
         done[next] = true;
     }
-    let left: Vec<&str> = steps.iter().zip(&done).filter(|(_, done)| !**done).map(|(step, _)| step.name.as_str()).collect();
+    let left: Vec<&str> =
+        steps.iter().zip(&done).filter(|(_, done)| !**done).map(|(step, _)| step.name.as_str()).collect();
     if let Some(at) = done.iter().position(|done| !done) {
-        faults.push(Fault::new(format!("/steps/{at}/after"), format!("these steps wait for each other in a circle: {}", left.join(", "))));
+        faults.push(Fault::new(
+            format!("/steps/{at}/after"),
+            format!("these steps wait for each other in a circle: {}", left.join(", ")),
+        ));
     }
 }
 
@@ -577,12 +601,16 @@ fn check_clashes(steps: &[Step], faults: &mut Vec<Fault>) {
         let Some(output) = &step.output else { continue };
         for other in &steps[..at] {
             let meets = other.output.as_ref().is_some_and(|template| {
-                template.may_meet(output) && !(template == output && output.has_frame() && frames_disjoint(&step.frames, &other.frames))
+                template.may_meet(output)
+                    && !(template == output && output.has_frame() && frames_disjoint(&step.frames, &other.frames))
             });
             if meets {
                 faults.push(Fault::new(
                     format!("/steps/{at}/output"),
-                    format!("step `{}` could write the same names as step `{}`: put them into different folders", step.name, other.name),
+                    format!(
+                        "step `{}` could write the same names as step `{}`: put them into different folders",
+                        step.name, other.name
+                    ),
                 ));
             }
         }

@@ -40,7 +40,10 @@ pub enum OrderSource {
     Digest(Digest),
     Url(String),
     /// Every output of an earlier step: `prefix` + the template's name of each frame.
-    Outputs { frames: String, template: String },
+    Outputs {
+        frames: String,
+        template: String,
+    },
 }
 
 impl StepOrder {

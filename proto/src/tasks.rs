@@ -65,11 +65,8 @@ impl TaskSet {
         // All runs that overlap or touch the new one melt into it.
         let from = self.runs.partition_point(|other| other.end < run.start);
         let to = self.runs.partition_point(|other| other.start <= run.end);
-        let merged = if from < to {
-            run.start.min(self.runs[from].start)..run.end.max(self.runs[to - 1].end)
-        } else {
-            run
-        };
+        let merged =
+            if from < to { run.start.min(self.runs[from].start)..run.end.max(self.runs[to - 1].end) } else { run };
         self.runs.splice(from..to, [merged]);
     }
 

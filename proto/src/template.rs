@@ -21,7 +21,9 @@ pub enum TemplateError {
     Repeated,
     #[error("the output template leaves its folder: it must be a relative path without `.`, `..` or empty parts")]
     Escapes,
-    #[error("the output template has the character {0:?}: use letters, digits, `/`, `.`, `-`, `_` and spaces inside names")]
+    #[error(
+        "the output template has the character {0:?}: use letters, digits, `/`, `.`, `-`, `_` and spaces inside names"
+    )]
     Character(char),
     #[error("the step has {0} frames and the template has no `{{frame}}`: all would write one file")]
     FrameMissing(u32),
@@ -111,7 +113,9 @@ impl OutputTemplate {
         match (&self.frame, &other.frame) {
             (None, None) => self.before == other.before,
             (Some((_, a)), Some((_, b))) => starts_meet && (a.ends_with(b.as_str()) || b.ends_with(a.as_str())),
-            (Some((_, after)), None) => other.before.starts_with(&self.before) && other.before.ends_with(after.as_str()),
+            (Some((_, after)), None) => {
+                other.before.starts_with(&self.before) && other.before.ends_with(after.as_str())
+            }
             (None, Some((_, after))) => self.before.starts_with(&other.before) && self.before.ends_with(after.as_str()),
         }
     }
@@ -171,7 +175,14 @@ mod tests {
         assert_eq!(refused("{frame}{frame}.png", 2), TemplateError::Repeated);
         assert_eq!(refused("{frame}", 2), TemplateError::NoExtension);
         assert_eq!(refused("a\\{frame}.png", 2), TemplateError::Character('\\'));
-        for text in ["../{frame}.png", "/etc/{frame}.png", "a//{frame}.png", "a/../../{frame}.png", "./{frame}.png", "a /{frame}.png"] {
+        for text in [
+            "../{frame}.png",
+            "/etc/{frame}.png",
+            "a//{frame}.png",
+            "a/../../{frame}.png",
+            "./{frame}.png",
+            "a /{frame}.png",
+        ] {
             assert_eq!(refused(text, 2), TemplateError::Escapes, "{text}");
         }
     }
