@@ -302,8 +302,9 @@ pub fn pieces(word: &str) -> impl Iterator<Item = Piece<'_>> {
             rest = after;
             return Some(Piece::Placeholder(name));
         }
-        let end = rest[1..].find(['{', '}']).map_or(rest.len(), |at| at + 1);
-        let (text, after) = rest.split_at(end.max(rest.chars().next().map_or(1, char::len_utf8)));
+        let head = rest.chars().next().map_or(0, char::len_utf8);
+        let end = rest[head..].find(['{', '}']).map_or(rest.len(), |at| head + at);
+        let (text, after) = rest.split_at(end);
         rest = after;
         Some(Piece::Text(text))
     })
