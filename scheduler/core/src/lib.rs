@@ -1,1 +1,21 @@
+//! The rules of Framewake: which tasks are given to whom, what a report means, who is tried again,
+//! how many workers there should be.
+//!
+//! [`farm::Farm`] is a plain value with `apply(now, event) -> Applied { changes, effects }`. There is
+//! no clock here, no I/O, no async and no randomness, so that the same rules run in production, under
+//! property tests and in a simulator. Time comes in as `now`, the world as an [`event::Event`]; what
+//! must be durable goes out as [`change::Change`]s, what must be done as [`effect::Effect`]s.
 
+pub mod change;
+pub mod effect;
+pub mod event;
+pub mod farm;
+pub mod values;
+
+mod chunk;
+mod explain;
+mod rank;
+mod retry;
+mod scale;
+mod split;
+mod timers;

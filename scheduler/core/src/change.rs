@@ -1,0 +1,91 @@
+//! What changed: the store writes it, in one transaction, before any effect is performed. The events
+//! that people follow are made from it too.
+
+use crate::event::{TaskFailure, TaskResult};
+use crate::values::{NewJob, StoredChunk, Timing};
+use framewake_proto::ids::{AttemptId, ChunkId, JobId, Name, WorkerId};
+use framewake_proto::tasks::TaskSet;
+use framewake_proto::time::Timestamp;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A job came in; its full text is with the engine, under the same id.
+    JobAdded { id: JobId, job: NewJob, at: Timestamp },
+    JobState { id: JobId, state: JobState, at: Timestamp },
+    JobPriority { id: JobId, priority: u32 },
+    ProjectWeight { project: Name, weight: u32 },
+    StepState { job: JobId, step: usize, state: StepState, at: Timestamp },
+    /// Absolute counts; the last one of a batch counts.
+    StepCounts { job: JobId, step: usize, counts: Counts },
+    StepTiming { job: JobId, step: usize, timing: Timing },
+    TaskDone { job: JobId, step: usize, attempt: AttemptId, result: TaskResult, at: Timestamp },
+    /// A try failed; `for_good` when there will be no other.
+    TaskFailed { job: JobId, step: usize, attempt: AttemptId, failure: TaskFailure, for_good: bool, at: Timestamp },
+    /// Tasks that had failed for good wait again.
+    TasksReset { job: JobId, step: usize, tasks: TaskSet },
+    AttemptStarted { job: JobId, step: usize, attempt: AttemptId, worker: WorkerId, tasks: TaskSet, at: Timestamp },
+    AttemptEnded {
+        job: JobId,
+        step: usize,
+        attempt: AttemptId,
+        outcome: Outcome,
+        done: u32,
+        failed: u32,
+        log_bytes: u64,
+        at: Timestamp,
+    },
+    /// Write this chunk's row, or overwrite it.
+    ChunkStored(StoredChunk),
+    /// Remove this chunk's row, if there is one.
+    ChunkClosed { id: ChunkId },
+    /// Chunk numbers below this may have been used.
+    ChunkNumbers { next: u64 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobState {
+    Queued,
+    Running,
+    Paused,
+    Succeeded,
+    Failed,
+    Canceled,
+}
+
+impl JobState {
+    pub fn is_over(self) -> bool {
+        matches!(self, JobState::Succeeded | JobState::Failed | JobState::Canceled)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepState {
+    /// Waits for other steps.
+    Blocked,
+    Ready,
+    Running,
+    Succeeded,
+    Failed,
+    /// The job was canceled, or a step before this one failed.
+    Canceled,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Finished,
+    HandedBack,
+    Canceled,
+    LicenseWait,
+    Lost,
+}
+
+/// Tasks of a step; `waiting` is the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    pub total: u32,
+    /// Offered to or held by workers.
+    pub open: u32,
+    pub done: u32,
+    pub failed: u32,
+}

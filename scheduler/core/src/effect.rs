@@ -1,0 +1,42 @@
+//! What must be done in the world once the changes are durable. Each may be done twice without harm.
+
+use crate::change::JobState;
+use crate::event::RequestId;
+use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
+use framewake_proto::tasks::TaskSet;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    PublishOrder { attempt: AttemptId, function: FunctionKey, job: JobId, step: usize },
+    /// Answer a claim.
+    AnswerClaim { request: RequestId, answer: ClaimAnswer },
+    /// Answer a heartbeat with the state that should be.
+    AnswerHeartbeat { request: RequestId, control: Control },
+    /// The same, pushed at once.
+    PushControl { worker: WorkerId, control: Control },
+    StartWorker { worker: WorkerId, function: FunctionKey },
+    /// Move the attempt's live log to the store.
+    ArchiveLog { job: JobId, attempt: AttemptId },
+    /// Orders of this job that are still on the stream are of no use: a courtesy, for claims are refused anyway.
+    PurgeOrders { job: JobId },
+    AnnounceJobOver { job: JobId, state: JobState },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimAnswer {
+    Granted { job: JobId, step: usize, tasks: TaskSet },
+    /// Why not; the worker drops the order.
+    Refused { reason: &'static str },
+}
+
+/// What a worker should do about the attempt it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Control {
+    pub attempt: Option<AttemptId>,
+    /// Stop it, and why.
+    pub stop: Option<&'static str>,
+    /// Give back unbegun tasks from the end until at most this many are left.
+    pub keep_tasks: Option<u32>,
+    /// Leave when idle.
+    pub drain: bool,
+}

@@ -1,0 +1,96 @@
+//! What happened, as the rules hear of it.
+
+use crate::values::{FunctionRules, NewJob};
+use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
+use framewake_proto::tasks::TaskSet;
+use framewake_proto::verdict::Verdict;
+
+/// Ties an answer to the request it belongs to; chosen by the engine, meaningless to the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    FunctionAdded { key: FunctionKey, rules: FunctionRules },
+    ProjectWeighed { project: Name, weight: u32 },
+    JobSubmitted { id: JobId, job: NewJob },
+    JobCanceled { id: JobId },
+    JobPaused { id: JobId },
+    JobResumed { id: JobId },
+    /// The tasks that failed for good are to be tried again.
+    JobRetried { id: JobId },
+    JobPrioritized { id: JobId, priority: u32 },
+    /// A worker asks for an attempt.
+    AttemptClaimed { request: RequestId, worker: WorkerId, attempt: AttemptId },
+    /// Applied at most once: a stale or repeated report changes nothing.
+    AttemptReported { worker: WorkerId, attempt: AttemptId, report: Report },
+    /// A worker spoke: its first words or a heartbeat.
+    WorkerSeen { request: RequestId, worker: WorkerId, function: FunctionKey, holds: Option<AttemptId>, draining: bool },
+    /// A worker said goodbye.
+    WorkerLeft { worker: WorkerId },
+    /// The provider runs this worker (told after a restart of the scheduler, for each).
+    WorkerFound { worker: WorkerId, function: FunctionKey },
+    /// The provider saw the worker's process or pod end, or could not start it.
+    WorkerExited { worker: WorkerId, function: FunctionKey, end: WorkerEnd },
+    /// The stream of orders is gone or new: what was offered must be offered again.
+    OrdersLost,
+    /// After a start: every report that waited has been applied, so deadlines may be honored from now on.
+    ReportsDrained,
+    /// A deadline may have passed (see [`crate::farm::Farm::next_deadline`]).
+    TimePassed,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerEnd {
+    /// It left by itself: idle, or drained.
+    Left,
+    /// It can't run here, or it crashed; why, for people.
+    Failed { reason: String },
+}
+
+/// News of an attempt.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    pub done: Vec<TaskResult>,
+    pub failed: Vec<TaskFailure>,
+    /// Unbegun tasks given back while the attempt goes on.
+    pub released: TaskSet,
+    /// Milliseconds from the claim until the renderer was ready.
+    pub load_ms: Option<u32>,
+    pub end: Option<AttemptEnd>,
+    pub log_bytes: u64,
+}
+
+/// A verified and committed task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskResult {
+    pub task: u32,
+    pub key: String,
+    pub sha256: [u8; 32],
+    pub size_bytes: u64,
+    pub width: u32,
+    pub height: u32,
+    pub device: String,
+    pub renderer: String,
+    pub elapsed_ms: u32,
+    /// The object was there already: says nothing about how long a task takes.
+    pub found: bool,
+    pub memory_peak_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskFailure {
+    pub task: u32,
+    pub verdict: Verdict,
+    pub message: String,
+    pub evidence: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptEnd {
+    Finished,
+    HandedBack,
+    Canceled,
+    LicenseWait,
+}

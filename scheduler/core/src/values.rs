@@ -1,0 +1,139 @@
+//! Plain values that events bring and [`crate::farm::Farm::restore`] takes.
+
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
+use framewake_proto::job::{Chunking, Job, Retries};
+use framewake_proto::tasks::TaskSet;
+use framewake_proto::time::Timestamp;
+use std::time::Duration;
+
+/// What the rules need to know of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FunctionRules {
+    /// Most workers at once.
+    pub workers_max: u32,
+    /// Slots of the provider that one worker takes.
+    pub slots: u32,
+}
+
+/// What the rules need to know of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    pub project: Name,
+    pub priority: u32,
+    /// Never empty.
+    pub steps: Vec<NewStep>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewStep {
+    pub function: FunctionKey,
+    /// At least 1.
+    pub tasks: u32,
+    pub chunking: Chunking,
+    pub retries: Retries,
+    /// Indexes of the steps that come before; without cycles.
+    pub after: Vec<usize>,
+}
+
+impl From<&Job> for NewJob {
+    fn from(job: &Job) -> NewJob {
+        let steps = job.steps.iter().map(|step| NewStep {
+            function: step.function.clone(),
+            tasks: step.frames.len(),
+            chunking: step.chunking,
+            retries: step.retries,
+            after: step.after.clone(),
+        });
+        NewJob { project: job.project.clone(), priority: job.priority, steps: steps.collect() }
+    }
+}
+
+/// Settings of the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How long an attempt may stay silent.
+    pub lease: Duration,
+    /// An order that no worker claimed for this long is published again.
+    pub offer: Duration,
+    /// A worker that has not spoken for this long after it was asked for has failed to start.
+    pub start: Duration,
+    /// Slots of the provider.
+    pub slots: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            lease: Duration::from_secs(15),
+            offer: Duration::from_secs(30),
+            start: Duration::from_secs(60),
+            slots: 4,
+        }
+    }
+}
+
+/// What the store remembers: everything the rules need to go on after a restart. Orders that were
+/// offered and not claimed are not in it: their tasks wait again, and a claim of such an order is refused.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Snapshot {
+    pub functions: Vec<(FunctionKey, FunctionRules)>,
+    /// Projects whose weight is not 1.
+    pub projects: Vec<(Name, u32)>,
+    /// Jobs that are not over.
+    pub jobs: Vec<StoredJob>,
+    /// In any order; each of a job above.
+    pub chunks: Vec<StoredChunk>,
+    /// No chunk at or above this number was ever made.
+    pub chunk_next: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredJob {
+    pub id: JobId,
+    pub job: NewJob,
+    pub paused: bool,
+    /// One a step.
+    pub steps: Vec<StoredStep>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StoredStep {
+    pub done: TaskSet,
+    pub failed: TaskSet,
+    pub timing: Timing,
+}
+
+/// A chunk with a history: held by a worker, or waiting to be tried again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredChunk {
+    pub id: ChunkId,
+    pub job: JobId,
+    pub step: usize,
+    /// Neither done nor failed.
+    pub tasks: TaskSet,
+    /// The newest attempt; 0 before the first.
+    pub attempt: u32,
+    pub spent: u32,
+    pub losses: u32,
+    pub state: StoredChunkState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredChunkState {
+    /// To be offered, not before `until`; not to `avoid`, if another can be had.
+    Waiting { until: Timestamp, avoid: Option<WorkerId> },
+    Leased { worker: WorkerId, since: Timestamp },
+}
+
+/// What was measured of a step: seconds to load, and seconds a task. Exponentially weighted means.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Timing {
+    pub load_s: Option<f64>,
+    pub task_s: Option<f64>,
+}
+
+impl StoredChunk {
+    pub fn attempt_id(&self) -> AttemptId {
+        AttemptId { chunk: self.id, number: self.attempt }
+    }
+}
