@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Span(pub Duration);
 
 /// Longest span accepted anywhere: a year; more is a typing error.
-pub const SPAN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+pub const SPAN_MAX: Duration = Duration::from_hours(365 * 24);
 
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 

@@ -163,7 +163,7 @@ pub struct Retries {
 
 impl Default for Retries {
     fn default() -> Retries {
-        Retries { attempts: 3, backoff: Span(Duration::from_secs(1)), backoff_max: Span(Duration::from_secs(300)) }
+        Retries { attempts: 3, backoff: Span(Duration::from_secs(1)), backoff_max: Span(Duration::from_mins(5)) }
     }
 }
 
@@ -182,9 +182,9 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Timeouts {
         Timeouts {
-            frame: Span(Duration::from_secs(3600)),
-            silent: Span(Duration::from_secs(900)),
-            chunk: Span(Duration::from_secs(6 * 3600)),
+            frame: Span(Duration::from_hours(1)),
+            silent: Span(Duration::from_mins(15)),
+            chunk: Span(Duration::from_hours(6)),
         }
     }
 }
@@ -392,7 +392,7 @@ impl StepSpec {
                 fault("/chunking/size", format!("{size} is not between 1 and {CHUNK_TASKS_MAX}"));
             }
             Chunking::Auto { target } if target.0.is_zero() => {
-                fault("/chunking/target", "must be longer than 0".to_owned())
+                fault("/chunking/target", "must be longer than 0".to_owned());
             }
             Chunking::Fixed { .. } | Chunking::Auto { .. } => {}
         }

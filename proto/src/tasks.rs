@@ -87,6 +87,17 @@ impl TaskSet {
         true
     }
 
+    /// Takes all tasks of a run out of the set.
+    pub fn remove_run(&mut self, run: Range<u32>) {
+        let from = self.runs.partition_point(|other| other.end <= run.start);
+        let to = self.runs.partition_point(|other| other.start < run.end);
+        if run.start >= run.end || from >= to {
+            return;
+        }
+        let parts = [self.runs[from].start..run.start, run.end..self.runs[to - 1].end];
+        self.runs.splice(from..to, parts.into_iter().filter(|part| part.start < part.end));
+    }
+
     /// Takes up to `count` of the lowest tasks out of the set.
     #[must_use]
     pub fn take_first(&mut self, count: u32) -> TaskSet {
@@ -137,6 +148,7 @@ mod tests {
         Insert(u32),
         InsertRun(u32, u32),
         Remove(u32),
+        RemoveRun(u32, u32),
         Take(u32),
     }
 
@@ -145,6 +157,7 @@ mod tests {
             (0u32..40).prop_map(Move::Insert),
             (0u32..40, 0u32..9).prop_map(|(first, len)| Move::InsertRun(first, len)),
             (0u32..40).prop_map(Move::Remove),
+            (0u32..40, 0u32..9).prop_map(|(first, len)| Move::RemoveRun(first, len)),
             (0u32..9).prop_map(Move::Take),
         ];
         prop::collection::vec(one, 0..60)
@@ -163,6 +176,10 @@ mod tests {
                         plain.extend(first..first + len);
                     }
                     Move::Remove(task) => prop_assert_eq!(ours.remove(task), plain.remove(&task)),
+                    Move::RemoveRun(first, len) => {
+                        ours.remove_run(first..first + len);
+                        plain.retain(|task| !(first..first + len).contains(task));
+                    }
                     Move::Take(count) => {
                         let taken: Vec<u32> = ours.take_first(count).iter().collect();
                         let expected: Vec<u32> = plain.iter().copied().take(count as usize).collect();

@@ -10,20 +10,71 @@ use framewake_proto::time::Timestamp;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// A job came in; its full text is with the engine, under the same id.
-    JobAdded { id: JobId, job: NewJob, at: Timestamp },
-    JobState { id: JobId, state: JobState, at: Timestamp },
-    JobPriority { id: JobId, priority: u32 },
-    ProjectWeight { project: Name, weight: u32 },
-    StepState { job: JobId, step: usize, state: StepState, at: Timestamp },
+    JobAdded {
+        id: JobId,
+        job: NewJob,
+        at: Timestamp,
+    },
+    JobState {
+        id: JobId,
+        state: JobState,
+        at: Timestamp,
+    },
+    JobPriority {
+        id: JobId,
+        priority: u32,
+    },
+    ProjectWeight {
+        project: Name,
+        weight: u32,
+    },
+    StepState {
+        job: JobId,
+        step: usize,
+        state: StepState,
+        at: Timestamp,
+    },
     /// Absolute counts; the last one of a batch counts.
-    StepCounts { job: JobId, step: usize, counts: Counts },
-    StepTiming { job: JobId, step: usize, timing: Timing },
-    TaskDone { job: JobId, step: usize, attempt: AttemptId, result: TaskResult, at: Timestamp },
+    StepCounts {
+        job: JobId,
+        step: usize,
+        counts: Counts,
+    },
+    StepTiming {
+        job: JobId,
+        step: usize,
+        timing: Timing,
+    },
+    TaskDone {
+        job: JobId,
+        step: usize,
+        attempt: AttemptId,
+        result: TaskResult,
+        at: Timestamp,
+    },
     /// A try failed; `for_good` when there will be no other.
-    TaskFailed { job: JobId, step: usize, attempt: AttemptId, failure: TaskFailure, for_good: bool, at: Timestamp },
+    TaskFailed {
+        job: JobId,
+        step: usize,
+        attempt: AttemptId,
+        failure: TaskFailure,
+        for_good: bool,
+        at: Timestamp,
+    },
     /// Tasks that had failed for good wait again.
-    TasksReset { job: JobId, step: usize, tasks: TaskSet },
-    AttemptStarted { job: JobId, step: usize, attempt: AttemptId, worker: WorkerId, tasks: TaskSet, at: Timestamp },
+    TasksReset {
+        job: JobId,
+        step: usize,
+        tasks: TaskSet,
+    },
+    AttemptStarted {
+        job: JobId,
+        step: usize,
+        attempt: AttemptId,
+        worker: WorkerId,
+        tasks: TaskSet,
+        at: Timestamp,
+    },
     AttemptEnded {
         job: JobId,
         step: usize,
@@ -37,9 +88,13 @@ pub enum Change {
     /// Write this chunk's row, or overwrite it.
     ChunkStored(StoredChunk),
     /// Remove this chunk's row, if there is one.
-    ChunkClosed { id: ChunkId },
+    ChunkClosed {
+        id: ChunkId,
+    },
     /// Chunk numbers below this may have been used.
-    ChunkNumbers { next: u64 },
+    ChunkNumbers {
+        next: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

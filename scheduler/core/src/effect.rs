@@ -7,26 +7,57 @@ use framewake_proto::tasks::TaskSet;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    PublishOrder { attempt: AttemptId, function: FunctionKey, job: JobId, step: usize },
+    PublishOrder {
+        attempt: AttemptId,
+        function: FunctionKey,
+        job: JobId,
+        step: usize,
+    },
     /// Answer a claim.
-    AnswerClaim { request: RequestId, answer: ClaimAnswer },
+    AnswerClaim {
+        request: RequestId,
+        answer: ClaimAnswer,
+    },
     /// Answer a heartbeat with the state that should be.
-    AnswerHeartbeat { request: RequestId, control: Control },
+    AnswerHeartbeat {
+        request: RequestId,
+        control: Control,
+    },
     /// The same, pushed at once.
-    PushControl { worker: WorkerId, control: Control },
-    StartWorker { worker: WorkerId, function: FunctionKey },
+    PushControl {
+        worker: WorkerId,
+        control: Control,
+    },
+    StartWorker {
+        worker: WorkerId,
+        function: FunctionKey,
+    },
     /// Move the attempt's live log to the store.
-    ArchiveLog { job: JobId, attempt: AttemptId },
+    ArchiveLog {
+        job: JobId,
+        attempt: AttemptId,
+    },
     /// Orders of this job that are still on the stream are of no use: a courtesy, for claims are refused anyway.
-    PurgeOrders { job: JobId },
-    AnnounceJobOver { job: JobId, state: JobState },
+    PurgeOrders {
+        job: JobId,
+    },
+    AnnounceJobOver {
+        job: JobId,
+        state: JobState,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimAnswer {
-    Granted { job: JobId, step: usize, tasks: TaskSet },
+    Granted {
+        job: JobId,
+        step: usize,
+        tasks: TaskSet,
+    },
     /// Why not; the worker drops the order.
-    Refused { reason: &'static str },
+    Refused {
+        reason: &'static str,
+    },
 }
 
 /// What a worker should do about the attempt it holds.

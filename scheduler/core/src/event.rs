@@ -1,6 +1,6 @@
 //! What happened, as the rules hear of it.
 
-use crate::values::{FunctionRules, NewJob};
+use crate::values::{FunctionRules, NewJob, StoredJob};
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::verdict::Verdict;
@@ -11,27 +11,71 @@ pub struct RequestId(pub u64);
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    FunctionAdded { key: FunctionKey, rules: FunctionRules },
-    ProjectWeighed { project: Name, weight: u32 },
-    JobSubmitted { id: JobId, job: NewJob },
-    JobCanceled { id: JobId },
-    JobPaused { id: JobId },
-    JobResumed { id: JobId },
-    /// The tasks that failed for good are to be tried again.
-    JobRetried { id: JobId },
-    JobPrioritized { id: JobId, priority: u32 },
+    FunctionAdded {
+        key: FunctionKey,
+        rules: FunctionRules,
+    },
+    ProjectWeighed {
+        project: Name,
+        weight: u32,
+    },
+    JobSubmitted {
+        id: JobId,
+        job: NewJob,
+    },
+    JobCanceled {
+        id: JobId,
+    },
+    JobPaused {
+        id: JobId,
+    },
+    JobResumed {
+        id: JobId,
+    },
+    /// The tasks that failed for good are to be tried again. A job that is over is not in memory, so it
+    /// comes along as the store has it.
+    JobRetried {
+        job: Box<StoredJob>,
+    },
+    JobPrioritized {
+        id: JobId,
+        priority: u32,
+    },
     /// A worker asks for an attempt.
-    AttemptClaimed { request: RequestId, worker: WorkerId, attempt: AttemptId },
+    AttemptClaimed {
+        request: RequestId,
+        worker: WorkerId,
+        attempt: AttemptId,
+    },
     /// Applied at most once: a stale or repeated report changes nothing.
-    AttemptReported { worker: WorkerId, attempt: AttemptId, report: Report },
+    AttemptReported {
+        worker: WorkerId,
+        attempt: AttemptId,
+        report: Report,
+    },
     /// A worker spoke: its first words or a heartbeat.
-    WorkerSeen { request: RequestId, worker: WorkerId, function: FunctionKey, holds: Option<AttemptId>, draining: bool },
+    WorkerSeen {
+        request: RequestId,
+        worker: WorkerId,
+        function: FunctionKey,
+        holds: Option<AttemptId>,
+        draining: bool,
+    },
     /// A worker said goodbye.
-    WorkerLeft { worker: WorkerId },
+    WorkerLeft {
+        worker: WorkerId,
+    },
     /// The provider runs this worker (told after a restart of the scheduler, for each).
-    WorkerFound { worker: WorkerId, function: FunctionKey },
+    WorkerFound {
+        worker: WorkerId,
+        function: FunctionKey,
+    },
     /// The provider saw the worker's process or pod end, or could not start it.
-    WorkerExited { worker: WorkerId, function: FunctionKey, end: WorkerEnd },
+    WorkerExited {
+        worker: WorkerId,
+        function: FunctionKey,
+        end: WorkerEnd,
+    },
     /// The stream of orders is gone or new: what was offered must be offered again.
     OrdersLost,
     /// After a start: every report that waited has been applied, so deadlines may be honored from now on.

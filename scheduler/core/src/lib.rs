@@ -13,7 +13,6 @@ pub mod farm;
 pub mod values;
 
 mod chunk;
-mod explain;
 mod rank;
 mod retry;
 mod scale;

@@ -121,8 +121,14 @@ pub struct StoredChunk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoredChunkState {
     /// To be offered, not before `until`; not to `avoid`, if another can be had.
-    Waiting { until: Timestamp, avoid: Option<WorkerId> },
-    Leased { worker: WorkerId, since: Timestamp },
+    Waiting {
+        until: Timestamp,
+        avoid: Option<WorkerId>,
+    },
+    Leased {
+        worker: WorkerId,
+        since: Timestamp,
+    },
 }
 
 /// What was measured of a step: seconds to load, and seconds a task. Exponentially weighted means.

@@ -1,0 +1,94 @@
+//! A chunk: tasks of one step leased together to one worker.
+
+use crate::values::{StoredChunk, StoredChunkState};
+use framewake_proto::ids::{AttemptId, ChunkId, JobId, WorkerId};
+use framewake_proto::tasks::TaskSet;
+use framewake_proto::time::Timestamp;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Chunk {
+    pub(crate) id: ChunkId,
+    pub(crate) job: JobId,
+    pub(crate) step: usize,
+    /// Neither done nor failed.
+    pub(crate) tasks: TaskSet,
+    /// The newest attempt's number; 0 before the first.
+    pub(crate) attempt: u32,
+    /// Attempts spent by failures of the task.
+    pub(crate) spent: u32,
+    /// Workers lost while they held it.
+    pub(crate) losses: u32,
+    pub(crate) state: ChunkState,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum ChunkState {
+    /// To be tried again, not before `until`.
+    Waiting {
+        until: Timestamp,
+        avoid: Option<WorkerId>,
+    },
+    /// May be offered.
+    Ready {
+        avoid: Option<WorkerId>,
+    },
+    /// Its order is published.
+    Offered {
+        until: Timestamp,
+        avoid: Option<WorkerId>,
+    },
+    Leased(Lease),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Lease {
+    pub(crate) worker: WorkerId,
+    pub(crate) since: Timestamp,
+    pub(crate) until: Timestamp,
+    /// The worker was asked to keep at most this many tasks.
+    pub(crate) keep: Option<u32>,
+    pub(crate) done: u32,
+    pub(crate) failed: u32,
+}
+
+impl Chunk {
+    pub(crate) fn attempt_id(&self) -> AttemptId {
+        AttemptId { chunk: self.id, number: self.attempt }
+    }
+
+    /// Whether something is known of it that its tasks alone don't tell.
+    pub(crate) fn has_history(&self) -> bool {
+        self.spent > 0 || self.losses > 0
+    }
+
+    /// Tasks its holder will have left once it has done what it was asked.
+    pub(crate) fn left(&self) -> u32 {
+        match &self.state {
+            ChunkState::Leased(Lease { keep: Some(keep), .. }) => (*keep).min(self.tasks.len()),
+            ChunkState::Leased(_)
+            | ChunkState::Waiting { .. }
+            | ChunkState::Ready { .. }
+            | ChunkState::Offered { .. } => self.tasks.len(),
+        }
+    }
+
+    pub(crate) fn stored(&self, now: Timestamp) -> StoredChunk {
+        let state = match &self.state {
+            ChunkState::Waiting { until, avoid } => StoredChunkState::Waiting { until: *until, avoid: avoid.clone() },
+            ChunkState::Ready { avoid } | ChunkState::Offered { avoid, .. } => {
+                StoredChunkState::Waiting { until: now, avoid: avoid.clone() }
+            }
+            ChunkState::Leased(lease) => StoredChunkState::Leased { worker: lease.worker.clone(), since: lease.since },
+        };
+        StoredChunk {
+            id: self.id,
+            job: self.job,
+            step: self.step,
+            tasks: self.tasks.clone(),
+            attempt: self.attempt,
+            spent: self.spent,
+            losses: self.losses,
+            state,
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! The state of the farm, and what each event makes of it.
+//!
+//! At any time each task of a step is in exactly one place: among the step's `waiting`, in one chunk,
+//! done, or failed for good. Every rule here moves tasks between these places.
+
+mod attempts;
+mod explain;
+mod jobs;
+mod settle;
+mod workers;
+
+use crate::change::{Change, Counts, JobState, StepState};
+use crate::chunk::{Chunk, ChunkState, Lease};
+use crate::effect::Effect;
+use crate::event::Event;
+use crate::rank::{Project, Queue, Rank};
+use crate::timers::{Timer, Timers};
+use crate::values::{FunctionRules, Settings, Snapshot, StoredChunkState, Timing};
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
+use framewake_proto::job::{Chunking, Retries};
+use framewake_proto::tasks::TaskSet;
+use framewake_proto::time::Timestamp;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Chunk numbers are reserved on disk in blocks of this size, so that none is used twice after a crash.
+const CHUNK_NUMBERS_BLOCK: u64 = 10_000;
+
+/// What applying events gave: first make the changes durable, then perform the effects.
+#[derive(Debug, Default)]
+pub struct Applied {
+    pub changes: Vec<Change>,
+    pub effects: Vec<Effect>,
+}
+
+#[derive(Debug)]
+pub struct Farm {
+    settings: Settings,
+    functions: Vec<Function>,
+    function_index: BTreeMap<FunctionKey, usize>,
+    /// Weight of each project.
+    projects: Vec<u32>,
+    project_index: BTreeMap<Name, Project>,
+    /// Jobs that are not over.
+    jobs: BTreeMap<JobId, Job>,
+    chunks: BTreeMap<ChunkId, Chunk>,
+    workers: BTreeMap<WorkerId, Worker>,
+    timers: Timers,
+    chunk_next: u64,
+    /// Numbers below this are reserved on disk.
+    chunk_reserved: u64,
+    /// Makes the ids of workers differ from those of earlier runs of the scheduler.
+    epoch: Timestamp,
+    worker_next: u64,
+    /// After a start, until the reports that waited have been applied: nobody is declared lost.
+    deadlines_held: bool,
+    /// Functions and steps that the current event touched.
+    touched: BTreeSet<usize>,
+    touched_steps: BTreeSet<(JobId, usize)>,
+}
+
+#[derive(Debug)]
+struct Function {
+    key: FunctionKey,
+    rules: FunctionRules,
+    queue: Queue,
+    offered: BTreeSet<ChunkId>,
+    /// Chunks held by workers, by the tasks their holder will have left.
+    leased: BTreeSet<(u32, ChunkId)>,
+    /// Tasks neither done nor failed, of steps that may run.
+    tasks: u64,
+    timing: Timing,
+    workers: WorkerCounts,
+    /// Workers that spoke and hold nothing, without those that are draining.
+    idle: BTreeSet<WorkerId>,
+    /// Seconds from asking for a worker to its first words.
+    start_s: Option<f64>,
+    starts: Starts,
+    wanted: u32,
+    started_total: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct WorkerCounts {
+    starting: u32,
+    /// Spoke, and is not draining.
+    present: u32,
+    draining: u32,
+}
+
+/// How starting workers went lately.
+#[derive(Debug, Clone, Default)]
+struct Starts {
+    /// In a row.
+    failures: u32,
+    not_before: Option<Timestamp>,
+    reason: String,
+}
+
+#[derive(Debug)]
+struct Job {
+    project: Project,
+    priority: u32,
+    state: JobState,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+struct Step {
+    function: usize,
+    chunking: Chunking,
+    retries: Retries,
+    after: Vec<usize>,
+    state: StepState,
+    total: u32,
+    done: u32,
+    /// In chunks that are offered or held.
+    open: u32,
+    failed: TaskSet,
+    /// Not given out yet.
+    waiting: TaskSet,
+    /// Chunks that may be offered again.
+    again: BTreeSet<ChunkId>,
+    timing: Timing,
+    /// No orders before this: the license is not to be had.
+    hold: Option<Timestamp>,
+    license_waits: u32,
+}
+
+#[derive(Debug)]
+struct Worker {
+    function: usize,
+    state: WorkerState,
+    since: Timestamp,
+    seen_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WorkerState {
+    Starting,
+    Idle,
+    Busy(AttemptId),
+    /// Told to leave; what it holds, it may finish.
+    Draining(Option<AttemptId>),
+}
+
+/// A worker, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerStatus<'a> {
+    pub id: &'a WorkerId,
+    pub function: &'a FunctionKey,
+    pub state: WorkerActivity,
+    pub since: Timestamp,
+    pub seen_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerActivity {
+    Starting,
+    Idle,
+    Busy(AttemptId, JobId),
+    Draining,
+}
+
+/// A function's workers, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScalingStatus {
+    pub wanted: u32,
+    pub starting: u32,
+    pub present: u32,
+    pub started_total: u64,
+    pub reasons: Vec<String>,
+}
+
+impl Farm {
+    /// The farm as the store remembers it; an empty snapshot gives a new farm.
+    ///
+    /// Until [`Event::ReportsDrained`] nobody is declared lost: workers went on while the scheduler was away.
+    #[must_use]
+    pub fn restore(settings: Settings, now: Timestamp, snapshot: Snapshot) -> Farm {
+        let mut farm = Farm {
+            settings,
+            functions: Vec::new(),
+            function_index: BTreeMap::new(),
+            projects: Vec::new(),
+            project_index: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            chunks: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            timers: Timers::default(),
+            chunk_next: snapshot.chunk_next.max(1),
+            chunk_reserved: snapshot.chunk_next.max(1),
+            epoch: now,
+            worker_next: 1,
+            deadlines_held: true,
+            touched: BTreeSet::new(),
+            touched_steps: BTreeSet::new(),
+        };
+        for (key, rules) in snapshot.functions {
+            farm.add_function(key, rules);
+        }
+        for (name, weight) in snapshot.projects {
+            let project = farm.project(&name);
+            farm.projects[project] = weight;
+        }
+        let mut chunked: BTreeMap<(JobId, usize), TaskSet> = BTreeMap::new();
+        for chunk in &snapshot.chunks {
+            chunked.entry((chunk.job, chunk.step)).or_default().insert_all(&chunk.tasks);
+        }
+        for stored in snapshot.jobs {
+            farm.restore_job(stored, &chunked);
+        }
+        for stored in snapshot.chunks {
+            // A chunk whose job is over is a row that was about to be removed.
+            if !farm.jobs.contains_key(&stored.job) {
+                continue;
+            }
+            let state = match stored.state {
+                StoredChunkState::Waiting { until, avoid } => ChunkState::Waiting { until, avoid },
+                StoredChunkState::Leased { worker, since } => {
+                    let until = now.after(farm.settings.lease);
+                    ChunkState::Leased(Lease { worker, since, until, keep: None, done: 0, failed: 0 })
+                }
+            };
+            let id = stored.id;
+            farm.chunks.insert(
+                id,
+                Chunk {
+                    id,
+                    job: stored.job,
+                    step: stored.step,
+                    tasks: stored.tasks,
+                    attempt: stored.attempt,
+                    spent: stored.spent,
+                    losses: stored.losses,
+                    state,
+                },
+            );
+            farm.restore_chunk(id, now);
+        }
+        farm
+    }
+
+    /// Makes of the state what the event asks for. Afterwards work that can be offered is offered, and
+    /// workers that are wanted and missing are asked for.
+    pub fn apply(&mut self, now: Timestamp, event: Event, out: &mut Applied) {
+        match event {
+            Event::FunctionAdded { key, rules } => {
+                let function = self.add_function(key, rules);
+                self.touched.insert(function);
+            }
+            Event::ProjectWeighed { project, weight } => self.weigh_project(now, &project, weight, out),
+            Event::JobSubmitted { id, job } => self.submit_job(now, id, job, out),
+            Event::JobCanceled { id } => self.cancel_job(now, id, out),
+            Event::JobPaused { id } => self.pause_job(now, id, out),
+            Event::JobResumed { id } => self.resume_job(now, id, out),
+            Event::JobRetried { job } => self.retry_job(now, *job, out),
+            Event::JobPrioritized { id, priority } => self.prioritize_job(now, id, priority, out),
+            Event::AttemptClaimed { request, worker, attempt } => self.claim(now, request, &worker, attempt, out),
+            Event::AttemptReported { worker, attempt, report } => self.report(now, &worker, attempt, report, out),
+            Event::WorkerSeen { request, worker, function, holds, draining } => {
+                self.see_worker(now, request, &worker, &function, holds, draining, out);
+            }
+            Event::WorkerLeft { worker } => self.remove_worker(now, &worker, out),
+            Event::WorkerFound { worker, function } => self.find_worker(now, &worker, &function),
+            Event::WorkerExited { worker, function, end } => self.end_worker(now, &worker, &function, end, out),
+            Event::OrdersLost => self.offer_all_again(now, out),
+            Event::ReportsDrained => self.honor_deadlines(now),
+            Event::TimePassed => {}
+        }
+        self.pass_time(now, out);
+        self.settle(now, out);
+    }
+
+    /// When [`Event::TimePassed`] is due next.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// The state of a job that is not over.
+    pub fn job_state(&self, id: JobId) -> Option<JobState> {
+        self.jobs.get(&id).map(|job| job.state)
+    }
+
+    pub fn workers(&self) -> impl Iterator<Item = WorkerStatus<'_>> {
+        self.workers.iter().map(|(id, worker)| WorkerStatus {
+            id,
+            function: &self.functions[worker.function].key,
+            state: match worker.state {
+                WorkerState::Starting => WorkerActivity::Starting,
+                WorkerState::Idle => WorkerActivity::Idle,
+                WorkerState::Draining(_) => WorkerActivity::Draining,
+                WorkerState::Busy(attempt) => self
+                    .chunks
+                    .get(&attempt.chunk)
+                    .map_or(WorkerActivity::Idle, |chunk| WorkerActivity::Busy(attempt, chunk.job)),
+            },
+            since: worker.since,
+            seen_at: worker.seen_at,
+        })
+    }
+
+    fn add_function(&mut self, key: FunctionKey, rules: FunctionRules) -> usize {
+        if let Some(at) = self.function_index.get(&key) {
+            return *at;
+        }
+        let at = self.functions.len();
+        self.function_index.insert(key.clone(), at);
+        self.functions.push(Function {
+            key,
+            rules,
+            queue: Queue::default(),
+            offered: BTreeSet::new(),
+            leased: BTreeSet::new(),
+            tasks: 0,
+            timing: Timing::default(),
+            workers: WorkerCounts::default(),
+            idle: BTreeSet::new(),
+            start_s: None,
+            starts: Starts::default(),
+            wanted: 0,
+            started_total: 0,
+        });
+        at
+    }
+
+    fn project(&mut self, name: &Name) -> Project {
+        if let Some(at) = self.project_index.get(name) {
+            return *at;
+        }
+        let at = self.projects.len();
+        self.project_index.insert(name.clone(), at);
+        self.projects.push(1);
+        at
+    }
+
+    fn step(&self, job: JobId, step: usize) -> Option<&Step> {
+        self.jobs.get(&job).map(|job| &job.steps[step])
+    }
+
+    fn step_mut(&mut self, job: JobId, step: usize) -> Option<&mut Step> {
+        self.jobs.get_mut(&job).map(|job| &mut job.steps[step])
+    }
+
+    fn touch(&mut self, job: JobId, step: usize) {
+        self.touched_steps.insert((job, step));
+        if let Some(function) = self.step(job, step).map(|step| step.function) {
+            self.touched.insert(function);
+        }
+    }
+
+    /// Puts the step into the queue of its function, or takes it out, as its state demands.
+    fn enqueue(&mut self, now: Timestamp, id: JobId, at: usize) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let step = &job.steps[at];
+        let rank = Rank { priority: Reverse(job.priority), job: id, step: at };
+        let queue = &mut self.functions[step.function].queue;
+        let active = matches!(job.state, JobState::Queued | JobState::Running);
+        let may_run = matches!(step.state, StepState::Ready | StepState::Running);
+        let held = step.hold.is_some_and(|until| until > now);
+        if active && may_run && !held && !(step.waiting.is_empty() && step.again.is_empty()) {
+            queue.insert(job.project, rank);
+        } else {
+            queue.remove(job.project, rank);
+        }
+        self.touch(id, at);
+    }
+
+    /// Takes the step out of its function's queue, before anything its rank is made of changes.
+    fn dequeue(&mut self, id: JobId, at: usize) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let rank = Rank { priority: Reverse(job.priority), job: id, step: at };
+        self.functions[job.steps[at].function].queue.remove(job.project, rank);
+    }
+
+    fn set_step_state(&mut self, now: Timestamp, job: JobId, at: usize, state: StepState, out: &mut Applied) {
+        let Some(step) = self.step_mut(job, at) else { return };
+        if step.state != state {
+            step.state = state;
+            out.changes.push(Change::StepState { job, step: at, state, at: now });
+        }
+    }
+
+    fn set_job_state(&mut self, now: Timestamp, id: JobId, state: JobState, out: &mut Applied) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if job.state != state {
+            job.state = state;
+            out.changes.push(Change::JobState { id, state, at: now });
+        }
+    }
+
+    fn set_timer(&mut self, at: Timestamp, timer: Timer) {
+        self.timers.set(at, timer);
+    }
+}
+
+impl Step {
+    fn counts(&self) -> Counts {
+        Counts { total: self.total, open: self.open, done: self.done, failed: self.failed.len() }
+    }
+
+    /// Tasks neither done nor failed.
+    fn left(&self) -> u32 {
+        self.total - self.done - self.failed.len()
+    }
+
+    fn may_run(&self) -> bool {
+        matches!(self.state, StepState::Ready | StepState::Running)
+    }
+}

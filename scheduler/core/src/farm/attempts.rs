@@ -1,0 +1,409 @@
+//! Attempts: claimed, reported on, given back, lost.
+
+use super::{Applied, Farm, WorkerState};
+use crate::change::{Change, JobState, Outcome, StepState};
+use crate::chunk::{Chunk, ChunkState, Lease};
+use crate::effect::{ClaimAnswer, Effect};
+use crate::event::{AttemptEnd, Report, RequestId, TaskFailure, TaskResult};
+use crate::retry::{self, Decision, LICENSE_WAIT, LICENSE_WAIT_MAX, LOSSES_BEFORE_SPLIT, LOSSES_MAX};
+use crate::timers::Timer;
+use crate::values::Timing;
+use framewake_proto::ids::{AttemptId, ChunkId, JobId, WorkerId};
+use framewake_proto::tasks::TaskSet;
+use framewake_proto::time::Timestamp;
+use framewake_proto::verdict::Verdict;
+use std::time::Duration;
+
+impl Farm {
+    /// Compares the attempt with the fence and sets its holder, or says why not.
+    pub(super) fn claim(
+        &mut self,
+        now: Timestamp,
+        request: RequestId,
+        worker: &WorkerId,
+        attempt: AttemptId,
+        out: &mut Applied,
+    ) {
+        let answer = match self.try_claim(now, worker, attempt, out) {
+            Ok(answer) => answer,
+            Err(reason) => ClaimAnswer::Refused { reason },
+        };
+        out.effects.push(Effect::AnswerClaim { request, answer });
+    }
+
+    fn try_claim(
+        &mut self,
+        now: Timestamp,
+        worker: &WorkerId,
+        attempt: AttemptId,
+        out: &mut Applied,
+    ) -> Result<ClaimAnswer, &'static str> {
+        let chunk = self.chunks.get(&attempt.chunk).filter(|chunk| chunk.attempt == attempt.number);
+        let chunk = chunk.ok_or("the order is out of date")?;
+        let (job, step) = (chunk.job, chunk.step);
+        match &chunk.state {
+            // The answer was lost and the worker asks again.
+            ChunkState::Leased(lease) if lease.worker == *worker => {
+                return Ok(ClaimAnswer::Granted { job, step, tasks: chunk.tasks.clone() });
+            }
+            ChunkState::Leased(_) => return Err("another worker has it"),
+            ChunkState::Waiting { .. } | ChunkState::Ready { .. } => return Err("the order was withdrawn"),
+            ChunkState::Offered { avoid, .. } => {
+                let function = self.jobs[&job].steps[step].function;
+                let others = self.functions[function].workers;
+                if avoid.as_ref() == Some(worker) && others.present + others.starting > 1 {
+                    self.retry_later(now, attempt.chunk);
+                    return Err("the task failed on this worker: another one is tried first");
+                }
+            }
+        }
+        if let Some(WorkerState::Draining(_)) = self.workers.get(worker).map(|worker| worker.state) {
+            self.withdraw(now, attempt.chunk);
+            return Err("the worker is leaving");
+        }
+        self.grant(now, worker, attempt.chunk, out);
+        let tasks = self.chunks[&attempt.chunk].tasks.clone();
+        Ok(ClaimAnswer::Granted { job, step, tasks })
+    }
+
+    fn grant(&mut self, now: Timestamp, worker: &WorkerId, id: ChunkId, out: &mut Applied) {
+        let until = now.after(self.settings.lease);
+        let chunk = self.chunks.get_mut(&id).expect("the caller found it");
+        chunk.state =
+            ChunkState::Leased(Lease { worker: worker.clone(), since: now, until, keep: None, done: 0, failed: 0 });
+        let attempt = chunk.attempt_id();
+        let (job, step, tasks) = (chunk.job, chunk.step, chunk.tasks.clone());
+        out.changes.push(Change::ChunkStored(chunk.stored(now)));
+        let function = self.jobs[&job].steps[step].function;
+        self.functions[function].offered.remove(&id);
+        self.functions[function].leased.insert((tasks.len(), id));
+        out.changes.push(Change::AttemptStarted { job, step, attempt, worker: worker.clone(), tasks, at: now });
+        self.set_timer(until, Timer::Chunk(id));
+        self.hold_worker(now, worker, function, attempt);
+        if self.jobs[&job].steps[step].state == StepState::Ready {
+            self.set_step_state(now, job, step, StepState::Running, out);
+        }
+        if self.jobs[&job].state == JobState::Queued {
+            self.set_job_state(now, job, JobState::Running, out);
+        }
+        self.touch(job, step);
+    }
+
+    /// News of an attempt. Only the holder of the newest attempt is believed, and only about tasks that
+    /// are still open: everything else is stale and changes nothing.
+    pub(super) fn report(
+        &mut self,
+        now: Timestamp,
+        worker: &WorkerId,
+        attempt: AttemptId,
+        report: Report,
+        out: &mut Applied,
+    ) {
+        let Some(chunk) = self.chunks.get_mut(&attempt.chunk).filter(|chunk| chunk.attempt == attempt.number) else {
+            return;
+        };
+        let (job, step) = (chunk.job, chunk.step);
+        let before = chunk.left();
+        let ChunkState::Leased(lease) = &mut chunk.state else { return };
+        if lease.worker != *worker {
+            return;
+        }
+        lease.until = lease.until.max(now.after(self.settings.lease));
+        if let Some(load_ms) = report.load_ms {
+            self.measure(job, step, Timing { load_s: Some(f64::from(load_ms) / 1000.0), task_s: None });
+        }
+        for result in report.done {
+            self.task_done(now, attempt, result, out);
+        }
+        for failure in report.failed {
+            self.task_failed(now, attempt, failure, out);
+        }
+        self.release(now, attempt.chunk, &report.released);
+        self.rank_lease(attempt.chunk, before);
+        if let Some(end) = report.end {
+            self.end_reported(now, attempt.chunk, end, report.log_bytes, out);
+        } else if self.chunks.get(&attempt.chunk).is_some_and(|chunk| !chunk.tasks.is_empty()) {
+            out.changes.push(Change::ChunkStored(self.chunks[&attempt.chunk].stored(now)));
+        }
+        self.touch(job, step);
+        self.check_over(now, job, step, out);
+    }
+
+    fn task_done(&mut self, now: Timestamp, attempt: AttemptId, result: TaskResult, out: &mut Applied) {
+        let chunk = self.chunks.get_mut(&attempt.chunk).expect("the caller found it");
+        if !chunk.tasks.remove(result.task) {
+            return;
+        }
+        let (job, step) = (chunk.job, chunk.step);
+        if let ChunkState::Leased(lease) = &mut chunk.state {
+            lease.done += 1;
+        }
+        if !result.found {
+            let task_s = f64::from(result.elapsed_ms) / 1000.0;
+            self.measure(job, step, Timing { load_s: None, task_s: Some(task_s) });
+        }
+        if let Some(step) = self.step_mut(job, step) {
+            step.done += 1;
+            step.open -= 1;
+            step.license_waits = 0;
+        }
+        self.task_resolved(job, step);
+        out.changes.push(Change::TaskDone { job, step, attempt, result, at: now });
+    }
+
+    fn task_failed(&mut self, now: Timestamp, attempt: AttemptId, failure: TaskFailure, out: &mut Applied) {
+        let chunk = self.chunks.get_mut(&attempt.chunk).expect("the caller found it");
+        let task = failure.task;
+        if !chunk.tasks.remove(task) {
+            return;
+        }
+        let (job, at, spent, losses) = (chunk.job, chunk.step, chunk.spent, chunk.losses);
+        let mut holder = None;
+        if let ChunkState::Leased(lease) = &mut chunk.state {
+            lease.failed += 1;
+            holder = Some(lease.worker.clone());
+        }
+        let Some(step) = self.step_mut(job, at) else { return };
+        step.open -= 1;
+        let seed = attempt.chunk.0 ^ (u64::from(task) << 32);
+        let decision = retry::decide(failure.verdict, spent, &step.retries, seed);
+        let for_good = decision == Decision::Never;
+        if for_good {
+            step.failed.insert(task);
+            self.task_resolved(job, at);
+        }
+        out.changes.push(Change::TaskFailed { job, step: at, attempt, failure, for_good, at: now });
+        if let Decision::Again { after, spends, elsewhere } = decision {
+            let state = ChunkState::Waiting { until: now.after(after), avoid: holder.filter(|_| elsewhere) };
+            let spent = spent + u32::from(spends);
+            self.add_chunk(now, job, at, TaskSet::from_run(task..task + 1), spent, losses, state, out);
+        }
+    }
+
+    /// A chunk with a history, of tasks that are in no other place.
+    #[allow(clippy::too_many_arguments)] // They are the chunk.
+    fn add_chunk(
+        &mut self,
+        now: Timestamp,
+        job: JobId,
+        step: usize,
+        tasks: TaskSet,
+        spent: u32,
+        losses: u32,
+        state: ChunkState,
+        out: &mut Applied,
+    ) {
+        let id = self.next_chunk(out);
+        let chunk = Chunk { id, job, step, tasks, attempt: 0, spent, losses, state };
+        out.changes.push(Change::ChunkStored(chunk.stored(now)));
+        self.chunks.insert(id, chunk);
+        self.wait_or_ready(now, id);
+    }
+
+    /// A chunk that waits gets its timer; one whose wait is over may be offered.
+    pub(super) fn wait_or_ready(&mut self, now: Timestamp, id: ChunkId) {
+        let Some(chunk) = self.chunks.get_mut(&id) else { return };
+        let (job, step) = (chunk.job, chunk.step);
+        if let ChunkState::Waiting { until, avoid } = &chunk.state {
+            if *until > now {
+                let until = *until;
+                self.set_timer(until, Timer::Chunk(id));
+                return;
+            }
+            chunk.state = ChunkState::Ready { avoid: avoid.clone() };
+        }
+        if let Some(step) = self.step_mut(job, step) {
+            step.again.insert(id);
+        }
+        self.enqueue(now, job, step);
+    }
+
+    /// Tasks given back while the attempt goes on.
+    fn release(&mut self, now: Timestamp, id: ChunkId, released: &TaskSet) {
+        let chunk = self.chunks.get_mut(&id).expect("the caller found it");
+        let mut given = TaskSet::new();
+        for task in released.iter().take(chunk.tasks.len() as usize) {
+            if chunk.tasks.remove(task) {
+                given.insert(task);
+            }
+        }
+        if let ChunkState::Leased(lease) = &mut chunk.state {
+            // Answered; it may be asked again.
+            lease.keep = lease.keep.filter(|keep| *keep < chunk.tasks.len());
+        }
+        let (job, step) = (chunk.job, chunk.step);
+        self.give_back(now, job, step, &given);
+    }
+
+    /// Tasks of a chunk wait again, as if never given out.
+    fn give_back(&mut self, now: Timestamp, job: JobId, at: usize, tasks: &TaskSet) {
+        if tasks.is_empty() {
+            return;
+        }
+        if let Some(step) = self.step_mut(job, at) {
+            step.open -= tasks.len();
+            step.waiting.insert_all(tasks);
+        }
+        self.enqueue(now, job, at);
+    }
+
+    fn end_reported(&mut self, now: Timestamp, id: ChunkId, end: AttemptEnd, log_bytes: u64, out: &mut Applied) {
+        let outcome = match end {
+            AttemptEnd::Finished => Outcome::Finished,
+            AttemptEnd::HandedBack => Outcome::HandedBack,
+            AttemptEnd::Canceled => Outcome::Canceled,
+            AttemptEnd::LicenseWait => Outcome::LicenseWait,
+        };
+        self.end_attempt(now, id, outcome, log_bytes, out);
+        let chunk = &self.chunks[&id];
+        let (job, at) = (chunk.job, chunk.step);
+        if end == AttemptEnd::LicenseWait
+            && let Some(step) = self.step_mut(job, at)
+        {
+            let wait = retry::backoff(LICENSE_WAIT, LICENSE_WAIT_MAX, step.license_waits, id.0);
+            step.license_waits += 1;
+            step.hold = Some(now.after(wait));
+            self.set_timer(now.after(wait), Timer::Step(job, at));
+        }
+        // Nothing is left of a finished attempt, unless the broker lost a report: those tasks come again,
+        // and their next attempt finds the committed objects.
+        self.reopen(now, id, out);
+        self.enqueue(now, job, at);
+    }
+
+    /// What is left of an ended attempt waits again, free of charge.
+    fn reopen(&mut self, now: Timestamp, id: ChunkId, out: &mut Applied) {
+        let chunk = self.chunks.get_mut(&id).expect("the caller found it");
+        let (job, at, left) = (chunk.job, chunk.step, chunk.tasks.clone());
+        if left.is_empty() || !chunk.has_history() {
+            chunk.tasks = TaskSet::new();
+            self.close_chunk(id, out);
+            self.give_back(now, job, at, &left);
+            return;
+        }
+        chunk.state = ChunkState::Ready { avoid: None };
+        out.changes.push(Change::ChunkStored(chunk.stored(now)));
+        if let Some(step) = self.step_mut(job, at) {
+            step.open -= left.len();
+        }
+        self.wait_or_ready(now, id);
+    }
+
+    /// The holder of the attempt is gone or silent. Free of charge, but a chunk that loses worker after
+    /// worker is taken apart until the task that does it is alone.
+    pub(super) fn lose(&mut self, now: Timestamp, id: ChunkId, out: &mut Applied) {
+        self.end_attempt(now, id, Outcome::Lost, 0, out);
+        let chunk = self.chunks.get_mut(&id).expect("the caller found it");
+        chunk.losses += 1;
+        let (job, at, attempt) = (chunk.job, chunk.step, chunk.attempt_id());
+        let Some(first) = chunk.tasks.first() else {
+            self.close_chunk(id, out);
+            return;
+        };
+        let alone = chunk.tasks.len() == 1;
+        if chunk.losses >= LOSSES_MAX && alone {
+            self.quarantine(now, id, first, attempt, out);
+            self.check_over(now, job, at, out);
+            return;
+        }
+        if chunk.losses >= LOSSES_BEFORE_SPLIT && !alone {
+            // Tasks are worked on in order, so the first is the suspect; the rest is free to go.
+            let mut rest = std::mem::take(&mut chunk.tasks);
+            chunk.tasks = rest.take_first(1);
+            self.give_back(now, job, at, &rest);
+        }
+        let chunk = self.chunks.get_mut(&id).expect("still there");
+        chunk.state = ChunkState::Ready { avoid: None };
+        let left = chunk.tasks.len();
+        out.changes.push(Change::ChunkStored(chunk.stored(now)));
+        if let Some(step) = self.step_mut(job, at) {
+            step.open -= left;
+        }
+        self.wait_or_ready(now, id);
+    }
+
+    fn quarantine(&mut self, now: Timestamp, id: ChunkId, task: u32, attempt: AttemptId, out: &mut Applied) {
+        let (job, at) = (self.chunks[&id].job, self.chunks[&id].step);
+        self.close_chunk(id, out);
+        if let Some(step) = self.step_mut(job, at) {
+            step.open -= 1;
+            step.failed.insert(task);
+        }
+        self.task_resolved(job, at);
+        self.touch(job, at);
+        let failure = TaskFailure {
+            task,
+            verdict: Verdict::Quarantined,
+            message: format!("{LOSSES_MAX} workers were lost while they worked on it, the last times on nothing else"),
+            evidence: String::new(),
+        };
+        out.changes.push(Change::TaskFailed { job, step: at, attempt, failure, for_good: true, at: now });
+    }
+
+    /// The attempt is over: its lease and its worker are free. The chunk stays for the caller to place.
+    pub(super) fn end_attempt(
+        &mut self,
+        now: Timestamp,
+        id: ChunkId,
+        outcome: Outcome,
+        log_bytes: u64,
+        out: &mut Applied,
+    ) {
+        let chunk = self.chunks.get_mut(&id).expect("the caller found it");
+        let left = chunk.left();
+        let attempt = chunk.attempt_id();
+        let (job, step) = (chunk.job, chunk.step);
+        let state = std::mem::replace(&mut chunk.state, ChunkState::Ready { avoid: None });
+        let ChunkState::Leased(lease) = state else { return };
+        let timing = self.step(job, step).map(|step| (step.function, step.timing));
+        if let Some((function, timing)) = timing {
+            self.functions[function].leased.remove(&(left, id));
+            let project = self.jobs[&job].project;
+            self.functions[function].queue.closed(project);
+            out.changes.push(Change::StepTiming { job, step, timing });
+        }
+        self.free_worker(now, &lease.worker, attempt);
+        let (done, failed) = (lease.done, lease.failed);
+        out.changes.push(Change::AttemptEnded { job, step, attempt, outcome, done, failed, log_bytes, at: now });
+        if log_bytes > 0 || outcome == Outcome::Lost {
+            out.effects.push(Effect::ArchiveLog { job, attempt });
+        }
+    }
+
+    /// Keeps the index of leases in step with what a lease has left.
+    pub(super) fn rank_lease(&mut self, id: ChunkId, before: u32) {
+        let Some(chunk) = self.chunks.get(&id) else { return };
+        let after = chunk.left();
+        if let Some(function) = self.step(chunk.job, chunk.step).map(|step| step.function)
+            && before != after
+            && self.functions[function].leased.remove(&(before, id))
+        {
+            self.functions[function].leased.insert((after, id));
+        }
+    }
+
+    pub(super) fn close_chunk(&mut self, id: ChunkId, out: &mut Applied) {
+        self.unoffer(id);
+        if let Some(chunk) = self.chunks.remove(&id) {
+            if let Some(step) = self.step_mut(chunk.job, chunk.step) {
+                step.again.remove(&id);
+            }
+            out.changes.push(Change::ChunkClosed { id });
+        }
+    }
+
+    /// The task failed on the worker that asks: offered again in a moment, so that another can take it.
+    fn retry_later(&mut self, now: Timestamp, id: ChunkId) {
+        const A_MOMENT: Duration = Duration::from_millis(200);
+        // Twice at most: after that the same worker is better than none.
+        self.unoffer(id);
+        let Some(chunk) = self.chunks.get_mut(&id) else { return };
+        let (job, at, tasks) = (chunk.job, chunk.step, chunk.tasks.len());
+        chunk.state = ChunkState::Waiting { until: now.after(A_MOMENT), avoid: None };
+        if let Some(step) = self.step_mut(job, at) {
+            step.open -= tasks;
+        }
+        self.touch(job, at);
+        self.wait_or_ready(now, id);
+    }
+}

@@ -1,0 +1,415 @@
+//! After each event: deadlines that passed, workers that are wanted, orders that can be offered, tails
+//! that an idle worker can take over.
+
+use super::{Applied, Farm, WorkerState};
+use crate::change::Change;
+use crate::chunk::{Chunk, ChunkState};
+use crate::effect::{Control, Effect};
+use crate::rank::Rank;
+use crate::scale::{Demand, wanted_workers};
+use crate::split::chunk_size;
+use crate::timers::Timer;
+use framewake_proto::ids::{ChunkId, JobId, WorkerId};
+use framewake_proto::time::Timestamp;
+
+/// Orders on the stream for each worker that is there or wanted: enough to have the next at hand,
+/// few enough that what is published says nothing about what is decided.
+const ORDERS_PER_WORKER: u32 = 2;
+
+impl Farm {
+    /// Looks at every timer that is due.
+    pub(super) fn pass_time(&mut self, now: Timestamp, out: &mut Applied) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Chunk(id) => self.chunk_due(now, id, out),
+                Timer::Worker(id) => self.worker_due(now, &id, out),
+                Timer::Start(function) => {
+                    self.touched.insert(function);
+                }
+                Timer::Step(job, step) => {
+                    if let Some(held) = self.step_mut(job, step)
+                        && held.hold.is_some_and(|until| until <= now)
+                    {
+                        held.hold = None;
+                    }
+                    self.enqueue(now, job, step);
+                }
+            }
+        }
+    }
+
+    fn chunk_due(&mut self, now: Timestamp, id: ChunkId, out: &mut Applied) {
+        let Some(chunk) = self.chunks.get_mut(&id) else { return };
+        let (job, step) = (chunk.job, chunk.step);
+        match &mut chunk.state {
+            ChunkState::Ready { .. } => {}
+            ChunkState::Waiting { .. } => self.wait_or_ready(now, id),
+            ChunkState::Offered { until, .. } if *until > now => {}
+            ChunkState::Offered { .. } => {
+                let function = self.jobs[&job].steps[step].function;
+                if self.functions[function].idle.is_empty() {
+                    // Nobody could have taken it: it lies where it should.
+                    self.extend_offer(now, id);
+                } else {
+                    self.offer(now, id, out);
+                }
+            }
+            ChunkState::Leased(lease) if lease.until > now => {
+                let until = lease.until;
+                self.set_timer(until, Timer::Chunk(id));
+            }
+            // Set anew by `honor_deadlines`.
+            ChunkState::Leased(_) if self.deadlines_held => {}
+            ChunkState::Leased(_) => {
+                self.lose(now, id, out);
+                self.touch(job, step);
+            }
+        }
+    }
+
+    fn worker_due(&mut self, now: Timestamp, id: &WorkerId, out: &mut Applied) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let starting = worker.state == WorkerState::Starting;
+        let silent = if starting { self.settings.start } else { self.settings.lease * 2 };
+        let due = worker.seen_at.after(silent);
+        if due > now {
+            self.set_timer(due, Timer::Worker(id.clone()));
+        } else if self.deadlines_held {
+            // Set anew by `honor_deadlines`.
+        } else {
+            let function = worker.function;
+            self.remove_worker(now, id, out);
+            if starting {
+                self.start_failed(
+                    now,
+                    function,
+                    format!("worker {id} was started and did not speak for {} s", silent.as_secs()),
+                );
+            }
+        }
+    }
+
+    /// From now on silence counts, beginning now.
+    pub(super) fn honor_deadlines(&mut self, now: Timestamp) {
+        self.deadlines_held = false;
+        let until = now.after(self.settings.lease);
+        let mut timers = Vec::new();
+        for chunk in self.chunks.values_mut() {
+            if let ChunkState::Leased(lease) = &mut chunk.state {
+                lease.until = lease.until.max(until);
+                timers.push((lease.until, Timer::Chunk(chunk.id)));
+            }
+        }
+        for (id, worker) in &mut self.workers {
+            worker.seen_at = now;
+            timers.push((until, Timer::Worker(id.clone())));
+        }
+        for (at, timer) in timers {
+            self.set_timer(at, timer);
+        }
+    }
+
+    /// Brings workers and orders in line with the work, for each function that was touched.
+    pub(super) fn settle(&mut self, now: Timestamp, out: &mut Applied) {
+        while let Some(function) = self.touched.pop_first() {
+            self.scale(now, function, out);
+            self.refill(now, function, out);
+            self.share_tail(function, out);
+        }
+        self.flush_counts(out);
+    }
+
+    fn scale(&mut self, now: Timestamp, at: usize, out: &mut Applied) {
+        let function = &mut self.functions[at];
+        let slots = function.rules.slots;
+        let start_s = match (function.start_s, function.timing.load_s) {
+            (Some(start_s), load_s) => Some(start_s + load_s.unwrap_or(0.0)),
+            (None, _) => None,
+        };
+        let demand = Demand { tasks: function.tasks, task_s: function.timing.task_s, start_s };
+        let fit = self.settings.slots / slots;
+        function.wanted = wanted_workers(demand, function.rules.workers_max.min(fit));
+        let there = function.workers.present + function.workers.starting;
+        let mut missing = function.wanted.saturating_sub(there);
+        if missing == 0 || function.starts.not_before.is_some_and(|until| until > now) {
+            return;
+        }
+        if function.starts.failures > 0 {
+            // One at a time until one has spoken.
+            missing = missing.min(1u32.saturating_sub(function.workers.starting));
+        }
+        let mut free = self.settings.slots.saturating_sub(self.slots_taken());
+        while missing > 0 && free >= slots {
+            self.start_worker(now, at, out);
+            missing -= 1;
+            free -= slots;
+        }
+        if missing > 0 {
+            self.make_room(now, at, missing * slots - free.min(missing * slots), out);
+        }
+    }
+
+    fn slots_taken(&self) -> u32 {
+        let taken = self.functions.iter().map(|function| {
+            let workers = function.workers;
+            (workers.starting + workers.present + workers.draining) * function.rules.slots
+        });
+        taken.sum()
+    }
+
+    fn start_worker(&mut self, now: Timestamp, at: usize, out: &mut Applied) {
+        let name = format!("w{:x}-{}", self.epoch.0, self.worker_next);
+        self.worker_next += 1;
+        let id: WorkerId = name.parse().expect("letters, digits and a dash");
+        let function = &mut self.functions[at];
+        function.started_total += 1;
+        out.effects.push(Effect::StartWorker { worker: id.clone(), function: function.key.clone() });
+        self.add_worker(now, &id, at, WorkerState::Starting);
+    }
+
+    /// Asks workers of other functions to leave: those that are idle, and while this function has none at
+    /// all and another has more than its even share, one that is busy once it has finished its task.
+    fn make_room(&mut self, now: Timestamp, at: usize, mut missing: u32, out: &mut Applied) {
+        let leaving: u32 = self.functions.iter().map(|function| function.workers.draining * function.rules.slots).sum();
+        missing = missing.saturating_sub(leaving);
+        let needing = self.functions.iter().filter(|function| function.tasks > 0).count();
+        let even = self.settings.slots / u32::try_from(needing.max(1)).unwrap_or(u32::MAX);
+        let empty = self.functions[at].workers.present + self.functions[at].workers.starting == 0;
+        let mut victims = Vec::new();
+        for (other, function) in self.functions.iter().enumerate().filter(|(other, _)| *other != at) {
+            let spare = (function.workers.present + function.workers.starting).saturating_sub(function.wanted);
+            victims.extend(function.idle.iter().take(spare as usize).map(|id| (id.clone(), function.rules.slots)));
+            let takes = function.workers.present * function.rules.slots;
+            if empty && leaving == 0 && victims.is_empty() && takes > even.max(function.rules.slots) {
+                let busy = self.workers.iter().find(|(_, worker)| {
+                    worker.function == other && matches!(worker.state, WorkerState::Busy(_) | WorkerState::Idle)
+                });
+                victims.extend(busy.map(|(id, _)| (id.clone(), function.rules.slots)));
+            }
+        }
+        for (id, slots) in victims {
+            if missing == 0 {
+                return;
+            }
+            missing = missing.saturating_sub(slots);
+            self.drain_state(now, &id);
+            out.effects
+                .push(Effect::PushControl { worker: id, control: Control { drain: true, ..Control::default() } });
+        }
+    }
+
+    /// Keeps the window of offered orders full.
+    fn refill(&mut self, now: Timestamp, at: usize, out: &mut Applied) {
+        loop {
+            let function = &self.functions[at];
+            let workers = function.wanted.max(function.workers.present + function.workers.starting);
+            let window = (workers * ORDERS_PER_WORKER) as usize;
+            if function.offered.len() >= window {
+                return;
+            }
+            let projects = &self.projects;
+            let Some(rank) = function.queue.next(|project| projects[project]) else { return };
+            let id = self.open_chunk(rank, workers, out);
+            self.offer(now, id, out);
+            self.enqueue(now, rank.job, rank.step);
+        }
+    }
+
+    /// The next chunk of a step: one that is to be tried again, else a new one.
+    fn open_chunk(&mut self, rank: Rank, workers: u32, out: &mut Applied) -> ChunkId {
+        let (job, at) = (rank.job, rank.step);
+        let step = self.step_mut(job, at).expect("queued steps exist");
+        if let Some(id) = step.again.pop_first() {
+            return id;
+        }
+        let count = chunk_size(step.chunking, step.timing, step.waiting.len(), workers);
+        let tasks = step.waiting.take_first(count);
+        let id = self.next_chunk(out);
+        let state = ChunkState::Ready { avoid: None };
+        self.chunks.insert(id, Chunk { id, job, step: at, tasks, attempt: 0, spent: 0, losses: 0, state });
+        id
+    }
+
+    pub(super) fn next_chunk(&mut self, out: &mut Applied) -> ChunkId {
+        let id = ChunkId(self.chunk_next);
+        self.chunk_next += 1;
+        if self.chunk_next > self.chunk_reserved {
+            self.chunk_reserved = self.chunk_next + super::CHUNK_NUMBERS_BLOCK;
+            out.changes.push(Change::ChunkNumbers { next: self.chunk_reserved });
+        }
+        id
+    }
+
+    /// Publishes an order for the chunk, with the next number.
+    fn offer(&mut self, now: Timestamp, id: ChunkId, out: &mut Applied) {
+        let until = now.after(self.settings.offer);
+        let chunk = self.chunks.get_mut(&id).expect("the caller found it");
+        chunk.attempt += 1;
+        let attempt = chunk.attempt_id();
+        let (job, at, tasks) = (chunk.job, chunk.step, chunk.tasks.len());
+        let again = matches!(chunk.state, ChunkState::Offered { .. });
+        let avoid = match &chunk.state {
+            ChunkState::Waiting { avoid, .. } | ChunkState::Ready { avoid } | ChunkState::Offered { avoid, .. } => {
+                avoid.clone()
+            }
+            ChunkState::Leased(_) => None,
+        };
+        chunk.state = ChunkState::Offered { until, avoid };
+        self.set_timer(until, Timer::Chunk(id));
+        let project = self.jobs[&job].project;
+        let step = self.step_mut(job, at).expect("a chunk's step exists");
+        if !again {
+            step.open += tasks;
+        }
+        let function = step.function;
+        self.touched_steps.insert((job, at));
+        let function = &mut self.functions[function];
+        if !again {
+            function.queue.opened(project);
+            function.offered.insert(id);
+        }
+        out.effects.push(Effect::PublishOrder { attempt, function: function.key.clone(), job, step: at });
+    }
+
+    fn extend_offer(&mut self, now: Timestamp, id: ChunkId) {
+        let later = now.after(self.settings.offer);
+        if let Some(chunk) = self.chunks.get_mut(&id)
+            && let ChunkState::Offered { until, .. } = &mut chunk.state
+        {
+            *until = later;
+            self.set_timer(later, Timer::Chunk(id));
+        }
+    }
+
+    /// The chunk is no longer among the offered ones. Its tasks still count as open.
+    pub(super) fn unoffer(&mut self, id: ChunkId) {
+        let Some(chunk) = self.chunks.get(&id) else { return };
+        if !matches!(chunk.state, ChunkState::Offered { .. }) {
+            return;
+        }
+        let Some(function) = self.step(chunk.job, chunk.step).map(|step| step.function) else { return };
+        let project = self.jobs[&chunk.job].project;
+        let function = &mut self.functions[function];
+        if function.offered.remove(&id) {
+            function.queue.closed(project);
+        }
+    }
+
+    /// Takes an offer back: a claim of it is refused from now on.
+    pub(super) fn withdraw(&mut self, now: Timestamp, id: ChunkId) {
+        self.unoffer(id);
+        let Some(chunk) = self.chunks.get_mut(&id) else { return };
+        let (job, at) = (chunk.job, chunk.step);
+        let ChunkState::Offered { avoid, .. } = &chunk.state else { return };
+        let keep = chunk.has_history();
+        chunk.state = ChunkState::Ready { avoid: avoid.clone() };
+        let tasks = chunk.tasks.clone();
+        if !keep {
+            // Never claimed, never stored: as if it had not been.
+            self.chunks.remove(&id);
+        }
+        if let Some(step) = self.step_mut(job, at) {
+            step.open -= tasks.len();
+            if keep {
+                step.again.insert(id);
+            } else {
+                step.waiting.insert_all(&tasks);
+            }
+        }
+        self.enqueue(now, job, at);
+    }
+
+    pub(super) fn withdraw_function(&mut self, now: Timestamp, at: usize) {
+        for id in self.functions[at].offered.clone() {
+            self.withdraw(now, id);
+        }
+        self.touched.insert(at);
+    }
+
+    /// Every function that this job's steps use orders anew.
+    pub(super) fn withdraw_all_of(&mut self, now: Timestamp, id: JobId) {
+        let functions: Vec<usize> = self.jobs[&id].steps.iter().map(|step| step.function).collect();
+        for function in functions {
+            self.withdraw_function(now, function);
+        }
+    }
+
+    /// A job came that may rank before what is on offer: offers that it outranks are taken back.
+    pub(super) fn withdraw_outranked(&mut self, now: Timestamp, id: JobId) {
+        let job = &self.jobs[&id];
+        let (project, priority) = (job.project, job.priority);
+        let mut functions: Vec<usize> =
+            job.steps.iter().filter(|step| step.may_run()).map(|step| step.function).collect();
+        functions.dedup();
+        for function in functions {
+            let outranked = self.functions[function].offered.iter().any(|chunk| {
+                let other = &self.jobs[&self.chunks[chunk].job];
+                other.project != project || other.priority < priority
+            });
+            if outranked {
+                self.withdraw_function(now, function);
+            }
+        }
+    }
+
+    /// The stream of orders is empty: what was offered is offered again.
+    pub(super) fn offer_all_again(&mut self, now: Timestamp, out: &mut Applied) {
+        for at in 0..self.functions.len() {
+            for id in self.functions[at].offered.clone() {
+                self.offer(now, id, out);
+            }
+        }
+    }
+
+    /// Nothing is left to offer and workers stand idle: the holder of the longest tail gives half of it back.
+    fn share_tail(&mut self, at: usize, out: &mut Applied) {
+        let function = &self.functions[at];
+        if !function.queue.is_empty() || function.offered.len() >= function.idle.len() {
+            return;
+        }
+        let Some((left, id)) = function.leased.last().copied() else { return };
+        // The first of them is being worked on.
+        if left < 2 {
+            return;
+        }
+        let keep = left.div_ceil(2);
+        if let (Some(task_s), Some(load_s)) = (function.timing.task_s, function.timing.load_s)
+            && f64::from(left - 1) * task_s < load_s
+        {
+            return; // It would be done before another renderer has loaded.
+        }
+        let chunk = self.chunks.get_mut(&id).expect("leased chunks exist");
+        let attempt = chunk.attempt_id();
+        let ChunkState::Leased(lease) = &mut chunk.state else { return };
+        // Asked already: it answers with its next task at the latest.
+        if lease.keep.is_some() {
+            return;
+        }
+        lease.keep = Some(keep);
+        let worker = lease.worker.clone();
+        self.rank_lease(id, left);
+        let control = Control { attempt: Some(attempt), keep_tasks: Some(keep), ..Control::default() };
+        out.effects.push(Effect::PushControl { worker, control });
+    }
+
+    pub(super) fn restore_chunk(&mut self, id: ChunkId, now: Timestamp) {
+        let chunk = &self.chunks[&id];
+        let (job, at, tasks) = (chunk.job, chunk.step, chunk.tasks.len());
+        let attempt = chunk.attempt_id();
+        let function = self.jobs[&job].steps[at].function;
+        match &chunk.state {
+            ChunkState::Leased(lease) => {
+                let (worker, until) = (lease.worker.clone(), lease.until);
+                let project = self.jobs[&job].project;
+                self.functions[function].leased.insert((tasks, id));
+                self.functions[function].queue.opened(project);
+                self.step_mut(job, at).expect("found above").open += tasks;
+                self.set_timer(until, Timer::Chunk(id));
+                self.hold_worker(now, &worker, function, attempt);
+            }
+            ChunkState::Waiting { .. } | ChunkState::Ready { .. } | ChunkState::Offered { .. } => {
+                self.wait_or_ready(now, id)
+            }
+        }
+    }
+}

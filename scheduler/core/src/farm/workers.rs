@@ -1,0 +1,231 @@
+//! Workers come, speak, and go.
+
+use super::{Applied, Farm, ScalingStatus, Worker, WorkerState};
+use crate::chunk::ChunkState;
+use crate::effect::{Control, Effect};
+use crate::event::{RequestId, WorkerEnd};
+use crate::retry::backoff;
+use crate::timers::Timer;
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, WorkerId};
+use framewake_proto::time::Timestamp;
+use std::time::Duration;
+
+/// Wait after the first worker in a row that failed to start; doubles up to [`START_BACKOFF_MAX`].
+const START_BACKOFF: Duration = Duration::from_secs(1);
+const START_BACKOFF_MAX: Duration = Duration::from_mins(1);
+
+impl Farm {
+    /// First words or a heartbeat: renews the lease it names, and says what should be done about it.
+    #[allow(clippy::too_many_arguments)] // They are the event's fields.
+    pub(super) fn see_worker(
+        &mut self,
+        now: Timestamp,
+        request: RequestId,
+        id: &WorkerId,
+        key: &FunctionKey,
+        holds: Option<AttemptId>,
+        draining: bool,
+        out: &mut Applied,
+    ) {
+        let Some(function) = self.function_index.get(key).copied() else {
+            // A worker of a function this farm does not know has no work here.
+            out.effects
+                .push(Effect::AnswerHeartbeat { request, control: Control { drain: true, ..Control::default() } });
+            return;
+        };
+        match self.workers.get(id).map(|worker| (worker.state, worker.since)) {
+            None => self.add_worker(now, id, function, WorkerState::Idle),
+            Some((WorkerState::Starting, since)) => {
+                self.set_worker_state(now, id, WorkerState::Idle);
+                let function = &mut self.functions[function];
+                function.start_s = Some(now.since(since).as_secs_f64());
+                function.starts = super::Starts::default();
+            }
+            Some((WorkerState::Idle | WorkerState::Busy(_) | WorkerState::Draining(_), _)) => {}
+        }
+        if draining {
+            self.drain_state(now, id);
+        }
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.seen_at = now;
+        }
+        let mut control = holds.map_or_else(Control::default, |attempt| self.renew(now, id, attempt));
+        control.drain = matches!(self.workers.get(id).map(|worker| worker.state), Some(WorkerState::Draining(_)));
+        out.effects.push(Effect::AnswerHeartbeat { request, control });
+    }
+
+    fn renew(&mut self, now: Timestamp, id: &WorkerId, attempt: AttemptId) -> Control {
+        let until = now.after(self.settings.lease);
+        let chunk = self.chunks.get_mut(&attempt.chunk).filter(|chunk| chunk.attempt == attempt.number);
+        if let Some(ChunkState::Leased(lease)) = chunk.map(|chunk| &mut chunk.state)
+            && lease.worker == *id
+        {
+            lease.until = until;
+            return Control { attempt: Some(attempt), keep_tasks: lease.keep, ..Control::default() };
+        }
+        Control { attempt: Some(attempt), stop: Some("the attempt is over"), ..Control::default() }
+    }
+
+    /// The worker holds this attempt from now on.
+    pub(super) fn hold_worker(&mut self, now: Timestamp, id: &WorkerId, function: usize, attempt: AttemptId) {
+        match self.workers.get(id).map(|worker| worker.state) {
+            None => self.add_worker(now, id, function, WorkerState::Busy(attempt)),
+            Some(WorkerState::Draining(_)) => self.set_worker_state(now, id, WorkerState::Draining(Some(attempt))),
+            Some(WorkerState::Starting | WorkerState::Idle | WorkerState::Busy(_)) => {
+                self.set_worker_state(now, id, WorkerState::Busy(attempt));
+            }
+        }
+        self.functions[function].starts = super::Starts::default();
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.seen_at = now;
+        }
+    }
+
+    /// The worker holds this attempt no longer.
+    pub(super) fn free_worker(&mut self, now: Timestamp, id: &WorkerId, attempt: AttemptId) {
+        match self.workers.get(id).map(|worker| worker.state) {
+            Some(WorkerState::Busy(held)) if held == attempt => self.set_worker_state(now, id, WorkerState::Idle),
+            Some(WorkerState::Draining(Some(held))) if held == attempt => {
+                self.set_worker_state(now, id, WorkerState::Draining(None));
+            }
+            _ => {} // Gone, or on to something newer.
+        }
+    }
+
+    pub(super) fn drain_state(&mut self, now: Timestamp, id: &WorkerId) {
+        match self.workers.get(id).map(|worker| worker.state) {
+            Some(WorkerState::Starting | WorkerState::Idle) => {
+                self.set_worker_state(now, id, WorkerState::Draining(None))
+            }
+            Some(WorkerState::Busy(attempt)) => self.set_worker_state(now, id, WorkerState::Draining(Some(attempt))),
+            Some(WorkerState::Draining(_)) | None => {}
+        }
+    }
+
+    pub(super) fn find_worker(&mut self, now: Timestamp, id: &WorkerId, key: &FunctionKey) {
+        if let Some(function) = self.function_index.get(key).copied()
+            && !self.workers.contains_key(id)
+        {
+            self.add_worker(now, id, function, WorkerState::Starting);
+        }
+    }
+
+    pub(super) fn add_worker(&mut self, now: Timestamp, id: &WorkerId, function: usize, state: WorkerState) {
+        let silent = if state == WorkerState::Starting { self.settings.start } else { self.settings.lease * 2 };
+        self.set_timer(now.after(silent), Timer::Worker(id.clone()));
+        self.workers.insert(id.clone(), Worker { function, state, since: now, seen_at: now });
+        self.count_worker(id, true);
+    }
+
+    fn set_worker_state(&mut self, now: Timestamp, id: &WorkerId, state: WorkerState) {
+        self.count_worker(id, false);
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.state = state;
+            worker.since = now;
+        }
+        self.count_worker(id, true);
+    }
+
+    fn count_worker(&mut self, id: &WorkerId, add: bool) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let function = &mut self.functions[worker.function];
+        let counts = &mut function.workers;
+        let count = match worker.state {
+            WorkerState::Starting => &mut counts.starting,
+            WorkerState::Idle | WorkerState::Busy(_) => &mut counts.present,
+            WorkerState::Draining(_) => &mut counts.draining,
+        };
+        *count = if add { *count + 1 } else { *count - 1 };
+        match (worker.state, add) {
+            (WorkerState::Idle, true) => {
+                function.idle.insert(id.clone());
+            }
+            (WorkerState::Idle, false) => {
+                function.idle.remove(id);
+            }
+            (WorkerState::Starting | WorkerState::Busy(_) | WorkerState::Draining(_), _) => {}
+        }
+        self.touched.insert(worker.function);
+    }
+
+    /// The worker is gone; what it held is lost with it, free of charge.
+    pub(super) fn remove_worker(&mut self, now: Timestamp, id: &WorkerId, out: &mut Applied) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let held = match worker.state {
+            WorkerState::Busy(attempt) | WorkerState::Draining(Some(attempt)) => Some(attempt),
+            WorkerState::Starting | WorkerState::Idle | WorkerState::Draining(None) => None,
+        };
+        self.count_worker(id, false);
+        self.workers.remove(id);
+        if let Some(attempt) = held
+            && self.holder(attempt.chunk) == Some(id)
+        {
+            self.lose(now, attempt.chunk, out);
+        }
+    }
+
+    fn holder(&self, chunk: ChunkId) -> Option<&WorkerId> {
+        match &self.chunks.get(&chunk)?.state {
+            ChunkState::Leased(lease) => Some(&lease.worker),
+            ChunkState::Waiting { .. } | ChunkState::Ready { .. } | ChunkState::Offered { .. } => None,
+        }
+    }
+
+    pub(super) fn end_worker(
+        &mut self,
+        now: Timestamp,
+        id: &WorkerId,
+        key: &FunctionKey,
+        end: WorkerEnd,
+        out: &mut Applied,
+    ) {
+        let was_starting = self.workers.get(id).is_some_and(|worker| worker.state == WorkerState::Starting);
+        self.remove_worker(now, id, out);
+        if let WorkerEnd::Failed { reason } = end
+            && was_starting
+            && let Some(function) = self.function_index.get(key).copied()
+        {
+            self.start_failed(now, function, reason);
+        }
+    }
+
+    /// Workers that end before they spoke would be started again at once, and again: they wait longer each time.
+    pub(super) fn start_failed(&mut self, now: Timestamp, function: usize, reason: String) {
+        let starts = &mut self.functions[function].starts;
+        let wait = backoff(START_BACKOFF, START_BACKOFF_MAX, starts.failures, function as u64);
+        starts.failures += 1;
+        starts.not_before = Some(now.after(wait));
+        starts.reason = reason;
+        self.set_timer(now.after(wait), Timer::Start(function));
+        self.touched.insert(function);
+    }
+
+    /// A function's workers and why there are not more, for people.
+    pub fn scaling(&self) -> impl Iterator<Item = (&FunctionKey, ScalingStatus)> {
+        self.functions.iter().map(|function| {
+            let mut reasons = Vec::new();
+            if function.starts.failures > 0 {
+                reasons.push(format!(
+                    "{} starts in a row failed, the last because: {}",
+                    function.starts.failures, function.starts.reason
+                ));
+            }
+            let there = function.workers.present + function.workers.starting;
+            if function.wanted > there && function.starts.failures == 0 {
+                reasons.push(format!(
+                    "{} more wanted, but all {} slots are taken",
+                    function.wanted - there,
+                    self.settings.slots
+                ));
+            }
+            let status = ScalingStatus {
+                wanted: function.wanted,
+                starting: function.workers.starting,
+                present: function.workers.present + function.workers.draining,
+                started_total: function.started_total,
+                reasons,
+            };
+            (&function.key, status)
+        })
+    }
+}
