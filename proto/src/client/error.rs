@@ -1,0 +1,73 @@
+//! What can go wrong between a client and the scheduler.
+
+use crate::api::Problem;
+
+/// Most characters of a strange answer that are shown.
+const EXCERPT_CHARS: usize = 200;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("`{0}` is not the address of a scheduler: write it as in `http://127.0.0.1:7700`")]
+    Address(String),
+    #[error("can't set up an HTTP client")]
+    Setup {
+        #[source]
+        error: reqwest::Error,
+    },
+    /// Nothing was sent.
+    #[error("can't reach the scheduler at {url}")]
+    Unreachable {
+        url: String,
+        #[source]
+        error: reqwest::Error,
+    },
+    /// Whether the request was carried out is unknown.
+    #[error("lost the connection to the scheduler at {url}")]
+    Lost {
+        url: String,
+        #[source]
+        error: reqwest::Error,
+    },
+    #[error("{}", .0.detail)]
+    Refused(Box<Problem>),
+    #[error("{url} answered {status}, and not as a Framewake scheduler does: {excerpt:?}")]
+    Strange { url: String, status: u16, excerpt: String },
+    #[error("can't understand the answer of {url}: is it a Framewake scheduler of this version?")]
+    Misunderstood {
+        url: String,
+        #[source]
+        error: serde_json::Error,
+    },
+    #[error("the answer of {url} is larger than the {size_bytes_max} bytes allowed")]
+    TooLarge { url: String, size_bytes_max: usize },
+}
+
+impl Error {
+    pub(super) fn lost(url: &str, error: reqwest::Error) -> Error {
+        let url = url.to_owned();
+        // The address is said once, by us.
+        let never_sent = error.is_connect();
+        let error = error.without_url();
+        if never_sent { Error::Unreachable { url, error } } else { Error::Lost { url, error } }
+    }
+
+    pub(super) fn strange(url: &str, status: u16, body: &[u8]) -> Error {
+        let excerpt = String::from_utf8_lossy(body).chars().take(EXCERPT_CHARS).collect();
+        Error::Strange { url: url.to_owned(), status, excerpt }
+    }
+
+    /// Whether the same request may well succeed a little later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Error::Unreachable { .. } | Error::Lost { .. } => true,
+            Error::Refused(problem) => is_passing(problem.status),
+            Error::Strange { status, .. } => is_passing(*status),
+            Error::Address(_) | Error::Setup { .. } | Error::Misunderstood { .. } | Error::TooLarge { .. } => false,
+        }
+    }
+}
+
+/// Too many requests, and what gateways answer while the scheduler restarts.
+fn is_passing(status: u16) -> bool {
+    matches!(status, 429 | 502 | 503 | 504)
+}
