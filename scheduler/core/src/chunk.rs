@@ -18,6 +18,8 @@ pub(crate) struct Chunk {
     pub(crate) spent: u32,
     /// Workers lost while they held it.
     pub(crate) losses: u32,
+    /// The store has a row of it.
+    pub(crate) has_row: bool,
     pub(crate) state: ChunkState,
 }
 
@@ -72,7 +74,9 @@ impl Chunk {
         }
     }
 
-    pub(crate) fn stored(&self, now: Timestamp) -> StoredChunk {
+    /// The chunk's row, as it must be written now.
+    pub(crate) fn store(&mut self, now: Timestamp) -> StoredChunk {
+        self.has_row = true;
         let state = match &self.state {
             ChunkState::Waiting { until, avoid } => StoredChunkState::Waiting { until: *until, avoid: avoid.clone() },
             ChunkState::Ready { avoid } | ChunkState::Offered { avoid, .. } => {

@@ -32,6 +32,10 @@ pub enum Effect {
         worker: WorkerId,
         function: FunctionKey,
     },
+    /// End a worker that never spoke: it hangs at its start, and renders nothing.
+    StopWorker {
+        worker: WorkerId,
+    },
     /// Move the attempt's live log to the store.
     ArchiveLog {
         job: JobId,

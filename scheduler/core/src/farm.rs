@@ -54,6 +54,8 @@ pub struct Farm {
     worker_next: u64,
     /// After a start, until the reports that waited have been applied: nobody is declared lost.
     deadlines_held: bool,
+    /// Functions that want workers and found no free slots: looked at again with every event.
+    starved: BTreeSet<usize>,
     /// Functions and steps that the current event touched.
     touched: BTreeSet<usize>,
     touched_steps: BTreeSet<(JobId, usize)>,
@@ -193,6 +195,7 @@ impl Farm {
             epoch: now,
             worker_next: 1,
             deadlines_held: true,
+            starved: BTreeSet::new(),
             touched: BTreeSet::new(),
             touched_steps: BTreeSet::new(),
         };
@@ -233,6 +236,7 @@ impl Farm {
                     attempt: stored.attempt,
                     spent: stored.spent,
                     losses: stored.losses,
+                    has_row: true,
                     state,
                 },
             );

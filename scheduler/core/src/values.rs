@@ -66,7 +66,7 @@ impl Default for Settings {
         Settings {
             lease: Duration::from_secs(15),
             offer: Duration::from_secs(30),
-            start: Duration::from_secs(60),
+            start: Duration::from_mins(1),
             slots: 4,
         }
     }

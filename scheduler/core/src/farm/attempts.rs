@@ -73,7 +73,7 @@ impl Farm {
             ChunkState::Leased(Lease { worker: worker.clone(), since: now, until, keep: None, done: 0, failed: 0 });
         let attempt = chunk.attempt_id();
         let (job, step, tasks) = (chunk.job, chunk.step, chunk.tasks.clone());
-        out.changes.push(Change::ChunkStored(chunk.stored(now)));
+        out.changes.push(Change::ChunkStored(chunk.store(now)));
         let function = self.jobs[&job].steps[step].function;
         self.functions[function].offered.remove(&id);
         self.functions[function].leased.insert((tasks.len(), id));
@@ -122,8 +122,8 @@ impl Farm {
         self.rank_lease(attempt.chunk, before);
         if let Some(end) = report.end {
             self.end_reported(now, attempt.chunk, end, report.log_bytes, out);
-        } else if self.chunks.get(&attempt.chunk).is_some_and(|chunk| !chunk.tasks.is_empty()) {
-            out.changes.push(Change::ChunkStored(self.chunks[&attempt.chunk].stored(now)));
+        } else if let Some(chunk) = self.chunks.get_mut(&attempt.chunk).filter(|chunk| !chunk.tasks.is_empty()) {
+            out.changes.push(Change::ChunkStored(chunk.store(now)));
         }
         self.touch(job, step);
         self.check_over(now, job, step, out);
@@ -194,8 +194,8 @@ impl Farm {
         out: &mut Applied,
     ) {
         let id = self.next_chunk(out);
-        let chunk = Chunk { id, job, step, tasks, attempt: 0, spent, losses, state };
-        out.changes.push(Change::ChunkStored(chunk.stored(now)));
+        let mut chunk = Chunk { id, job, step, tasks, attempt: 0, spent, losses, has_row: false, state };
+        out.changes.push(Change::ChunkStored(chunk.store(now)));
         self.chunks.insert(id, chunk);
         self.wait_or_ready(now, id);
     }
@@ -282,7 +282,7 @@ impl Farm {
             return;
         }
         chunk.state = ChunkState::Ready { avoid: None };
-        out.changes.push(Change::ChunkStored(chunk.stored(now)));
+        out.changes.push(Change::ChunkStored(chunk.store(now)));
         if let Some(step) = self.step_mut(job, at) {
             step.open -= left.len();
         }
@@ -315,7 +315,7 @@ impl Farm {
         let chunk = self.chunks.get_mut(&id).expect("still there");
         chunk.state = ChunkState::Ready { avoid: None };
         let left = chunk.tasks.len();
-        out.changes.push(Change::ChunkStored(chunk.stored(now)));
+        out.changes.push(Change::ChunkStored(chunk.store(now)));
         if let Some(step) = self.step_mut(job, at) {
             step.open -= left;
         }

@@ -80,6 +80,7 @@ impl Farm {
             let function = worker.function;
             self.remove_worker(now, id, out);
             if starting {
+                out.effects.push(Effect::StopWorker { worker: id.clone() });
                 self.start_failed(
                     now,
                     function,
@@ -92,6 +93,7 @@ impl Farm {
     /// From now on silence counts, beginning now.
     pub(super) fn honor_deadlines(&mut self, now: Timestamp) {
         self.deadlines_held = false;
+        self.touched.extend(0..self.functions.len());
         let until = now.after(self.settings.lease);
         let mut timers = Vec::new();
         for chunk in self.chunks.values_mut() {
@@ -111,6 +113,7 @@ impl Farm {
 
     /// Brings workers and orders in line with the work, for each function that was touched.
     pub(super) fn settle(&mut self, now: Timestamp, out: &mut Applied) {
+        self.touched.append(&mut self.starved);
         while let Some(function) = self.touched.pop_first() {
             self.scale(now, function, out);
             self.refill(now, function, out);
@@ -131,7 +134,14 @@ impl Farm {
         function.wanted = wanted_workers(demand, function.rules.workers_max.min(fit));
         let there = function.workers.present + function.workers.starting;
         let mut missing = function.wanted.saturating_sub(there);
-        if missing == 0 || function.starts.not_before.is_some_and(|until| until > now) {
+        let too_many = function.workers.present > function.rules.workers_max.min(fit);
+        if too_many && let Some(id) = function.idle.first().cloned() {
+            // One that was thought lost came back, or the provider started more than it was asked for.
+            self.ask_to_leave(now, id, out);
+            return;
+        }
+        // After a start it is not known yet which workers live.
+        if missing == 0 || self.deadlines_held || function.starts.not_before.is_some_and(|until| until > now) {
             return;
         }
         if function.starts.failures > 0 {
@@ -145,6 +155,7 @@ impl Farm {
             free -= slots;
         }
         if missing > 0 {
+            self.starved.insert(at);
             self.make_room(now, at, missing * slots - free.min(missing * slots), out);
         }
     }
@@ -192,10 +203,13 @@ impl Farm {
                 return;
             }
             missing = missing.saturating_sub(slots);
-            self.drain_state(now, &id);
-            out.effects
-                .push(Effect::PushControl { worker: id, control: Control { drain: true, ..Control::default() } });
+            self.ask_to_leave(now, id, out);
         }
+    }
+
+    fn ask_to_leave(&mut self, now: Timestamp, id: WorkerId, out: &mut Applied) {
+        self.drain_state(now, &id);
+        out.effects.push(Effect::PushControl { worker: id, control: Control { drain: true, ..Control::default() } });
     }
 
     /// Keeps the window of offered orders full.
@@ -226,7 +240,8 @@ impl Farm {
         let tasks = step.waiting.take_first(count);
         let id = self.next_chunk(out);
         let state = ChunkState::Ready { avoid: None };
-        self.chunks.insert(id, Chunk { id, job, step: at, tasks, attempt: 0, spent: 0, losses: 0, state });
+        self.chunks
+            .insert(id, Chunk { id, job, step: at, tasks, attempt: 0, spent: 0, losses: 0, has_row: false, state });
         id
     }
 
@@ -301,7 +316,7 @@ impl Farm {
         let Some(chunk) = self.chunks.get_mut(&id) else { return };
         let (job, at) = (chunk.job, chunk.step);
         let ChunkState::Offered { avoid, .. } = &chunk.state else { return };
-        let keep = chunk.has_history();
+        let keep = chunk.has_row;
         chunk.state = ChunkState::Ready { avoid: avoid.clone() };
         let tasks = chunk.tasks.clone();
         if !keep {
@@ -408,7 +423,7 @@ impl Farm {
                 self.hold_worker(now, &worker, function, attempt);
             }
             ChunkState::Waiting { .. } | ChunkState::Ready { .. } | ChunkState::Offered { .. } => {
-                self.wait_or_ready(now, id)
+                self.wait_or_ready(now, id);
             }
         }
     }

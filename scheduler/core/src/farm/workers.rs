@@ -95,7 +95,7 @@ impl Farm {
     pub(super) fn drain_state(&mut self, now: Timestamp, id: &WorkerId) {
         match self.workers.get(id).map(|worker| worker.state) {
             Some(WorkerState::Starting | WorkerState::Idle) => {
-                self.set_worker_state(now, id, WorkerState::Draining(None))
+                self.set_worker_state(now, id, WorkerState::Draining(None));
             }
             Some(WorkerState::Busy(attempt)) => self.set_worker_state(now, id, WorkerState::Draining(Some(attempt))),
             Some(WorkerState::Draining(_)) | None => {}
