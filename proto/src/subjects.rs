@@ -4,7 +4,7 @@
 use crate::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use std::time::Duration;
 
-/// How long an order may be with a worker that has not answered before JetStream delivers it again.
+/// How long an order may be with a worker that has not answered before `JetStream` delivers it again.
 pub const ORDER_ACK_WAIT: Duration = Duration::from_secs(15);
 /// Most orders on the stream; the scheduler keeps far fewer.
 pub const ORDERS_MAX: i64 = 100_000;
@@ -13,7 +13,7 @@ pub const REPORTS_BYTES_MAX: i64 = 4 * 1024 * 1024 * 1024;
 /// Most bytes of live logs kept.
 pub const LOGS_BYTES_MAX: i64 = 1024 * 1024 * 1024;
 /// Live logs are archived when their attempt ends; what nobody archived goes after this.
-pub const LOGS_AGE_MAX: Duration = Duration::from_secs(6 * 3600);
+pub const LOGS_AGE_MAX: Duration = Duration::from_hours(6);
 
 /// The names of one farm.
 #[derive(Debug, Clone)]

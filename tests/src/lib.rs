@@ -1,1 +1,8 @@
+//! The real parts that system tests run against: scheduler, workers, nats-server, S3 server,
+//! renderers; each started on free ports with a folder of its own, and ended with the test.
 
+pub mod audit;
+pub mod farm;
+pub mod jobs;
+pub mod parts;
+pub mod wait;

@@ -1,0 +1,236 @@
+//! A farm of one scheduler, its own nats-server, a store, and workers from zero.
+
+use crate::parts::{Nats, Running, S3, built, free_port, path, root};
+use crate::wait::until;
+use framewake_proto::api::{JobState, JobView, OutputView, TaskView};
+use framewake_proto::client::{Client, PartQuery};
+use framewake_proto::ids::JobId;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Longest wait for anything that takes a moment.
+pub const SOON: Duration = Duration::from_secs(30);
+/// Longest wait for a job.
+pub const LONG: Duration = Duration::from_secs(180);
+
+/// Where the farm keeps its outputs.
+#[derive(Debug)]
+pub enum Store {
+    Folder,
+    S3(S3),
+}
+
+#[derive(Debug)]
+pub struct TestFarm {
+    scheduler: Option<Running>,
+    pub nats: Nats,
+    pub store: Store,
+    pub client: Client,
+    pub slots: u32,
+    folder: TempDir,
+    port: u16,
+    functions: PathBuf,
+}
+
+impl TestFarm {
+    /// A farm with a local folder as its store and the sample functions.
+    pub async fn start(slots: u32) -> TestFarm {
+        TestFarm::start_with(slots, false, &root().join("samples/functions")).await
+    }
+
+    pub async fn start_on_s3(slots: u32) -> TestFarm {
+        TestFarm::start_with(slots, true, &root().join("samples/functions")).await
+    }
+
+    pub async fn start_with(slots: u32, s3: bool, functions: &Path) -> TestFarm {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = tempfile::Builder::new().prefix("framewake-").tempdir().expect("there is room for a folder");
+        let nats = Nats::start(folder.path());
+        let store = if s3 { Store::S3(S3::start(folder.path())) } else { Store::Folder };
+        let port = free_port();
+        let client = Client::new(&format!("http://127.0.0.1:{port}")).expect("a good address");
+        let mut farm =
+            TestFarm { scheduler: None, nats, store, client, slots, folder, port, functions: functions.to_owned() };
+        farm.restart_scheduler().await;
+        farm
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Outputs, when the store is a folder.
+    pub fn store_folder(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    pub fn store_url(&self) -> String {
+        match &self.store {
+            Store::Folder => format!("file://{}", self.store_folder().display()),
+            Store::S3(_) => "s3://frames/farm".to_owned(),
+        }
+    }
+
+    pub fn url(&self) -> String {
+        self.client.url().to_owned()
+    }
+
+    /// The scheduler's command line on this farm's folder.
+    pub fn scheduler_command(&self) -> Command {
+        let mut command = Command::new(built("framewake-scheduler"));
+        command.arg("--data").arg(self.data());
+        command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--nats", &self.nats.url()]);
+        command.args(["--store", &self.store_url(), "--slots", &self.slots.to_string()]);
+        command.arg("--worker-bin").arg(built("framewake-worker"));
+        command.arg("--functions").arg(&self.functions);
+        command.env("PATH", path()).env("RUST_BACKTRACE", "0");
+        if let Store::S3(s3) = &self.store {
+            command.envs(s3.environment());
+        }
+        command
+    }
+
+    pub fn kill_scheduler(&mut self) {
+        self.scheduler = None;
+    }
+
+    pub async fn restart_scheduler(&mut self) {
+        self.scheduler = None;
+        std::fs::create_dir_all(self.data()).expect("the test's folder is writable");
+        std::fs::create_dir_all(self.store_folder()).expect("the test's folder is writable");
+        let log = self.folder.path().join("scheduler.log");
+        self.scheduler = Some(Running::start("framewake-scheduler", &mut self.scheduler_command(), &log));
+        self.ready().await;
+    }
+
+    /// Waits until every part is well.
+    pub async fn ready(&mut self) {
+        let scheduler = self.scheduler.as_mut().expect("started");
+        let client = &self.client;
+        until(SOON, "the scheduler is ready", || {
+            scheduler.assert_alive();
+            async { client.readiness().await.ok().filter(|readiness| readiness.ready) }
+        })
+        .await;
+    }
+
+    pub fn scheduler(&mut self) -> &mut Running {
+        self.scheduler.as_mut().expect("started")
+    }
+
+    pub fn scheduler_log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("scheduler.log")).unwrap_or_default()
+    }
+
+    /// Submits and gives the job's id.
+    pub async fn submit(&self, job: &Value) -> JobId {
+        self.client.submit(job, &unique()).await.unwrap_or_else(|error| panic!("refused: {error:?}")).id
+    }
+
+    /// Waits until the job is over, however it ends.
+    pub async fn over(&self, id: JobId) -> JobView {
+        until(LONG, "the job is over", || async { self.client.job(id).await.ok().filter(|job| job.state.is_over()) })
+            .await
+    }
+
+    /// Submits, waits, and demands success.
+    pub async fn succeed(&self, job: &Value) -> JobView {
+        let id = self.submit(job).await;
+        let view = self.over(id).await;
+        if view.state != JobState::Succeeded {
+            let failed = self.failures(id).await;
+            panic!("the job ended {}: {failed:#?}\n{}", view.state, self.scheduler_log());
+        }
+        view
+    }
+
+    pub async fn failures(&self, id: JobId) -> Vec<TaskView> {
+        let query = PartQuery { state: Some(framewake_proto::api::TaskState::Failed), ..PartQuery::default() };
+        self.client.tasks(id, &query).await.map(|page| page.items).unwrap_or_default()
+    }
+
+    /// All outputs, over all pages.
+    pub async fn outputs(&self, id: JobId) -> Vec<OutputView> {
+        let mut outputs = Vec::new();
+        let mut query = PartQuery::default();
+        loop {
+            let page = self.client.outputs(id, &query).await.expect("outputs can be listed");
+            outputs.extend(page.items);
+            query.cursor = page.next;
+            if query.cursor.is_none() {
+                return outputs;
+            }
+        }
+    }
+
+    /// Process ids of this farm's workers that are alive.
+    pub fn worker_pids(&self) -> Vec<u32> {
+        let data = self.data().display().to_string();
+        processes()
+            .into_iter()
+            .filter(|(_, line)| line.contains("framewake-worker") && line.contains(&data))
+            .map(|(pid, _)| pid)
+            .collect()
+    }
+
+    pub async fn no_workers(&self) {
+        until(SOON, "all workers have left", || async {
+            let page = self.client.workers(None).await.ok()?;
+            (page.items.is_empty() && self.worker_pids().is_empty()).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn idle_worker(&self) {
+        until(SOON, "a worker is there", || async {
+            let page = self.client.workers(None).await.ok()?;
+            page.items.iter().any(|worker| worker.state != framewake_proto::api::WorkerState::Starting).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Drop for TestFarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- scheduler log ---\n{}", tail(&self.scheduler_log(), 8000));
+        }
+        self.scheduler = None;
+        for pid in self.worker_pids() {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
+fn tail(text: &str, bytes: usize) -> &str {
+    &text[text.ceil_char_boundary(text.len().saturating_sub(bytes))..]
+}
+
+/// Every process with its command line and, for workers, what their environment says of their farm.
+pub fn processes() -> Vec<(u32, String)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.map(|pid| {
+        let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let text = [read("cmdline"), read("environ")].concat();
+        (pid, String::from_utf8_lossy(&text).replace('\0', " "))
+    })
+    .collect()
+}
+
+/// A key that no other test uses.
+pub fn unique() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}

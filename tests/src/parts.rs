@@ -1,0 +1,211 @@
+//! nats-server, the S3 server, and where the tests find programs.
+
+use crate::wait::until_sync;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the root").to_owned()
+}
+
+/// A program of this workspace, built by `make test` beside the tests.
+pub fn built(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let folder = test.ancestors().find(|folder| folder.join(name).is_file());
+    folder.map(|folder| folder.join(name)).unwrap_or_else(|| panic!("{name} is not built: run `make build` first"))
+}
+
+/// A program from `.venv`, or from PATH.
+pub fn tool(name: &str) -> PathBuf {
+    let venv = root().join(".venv/bin").join(name);
+    if venv.exists() {
+        return venv;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    found.unwrap_or_else(|| panic!("{name} is missing: run `make setup`"))
+}
+
+/// PATH with `.venv` in front, for the renderers that workers start.
+pub fn path() -> std::ffi::OsString {
+    let rest = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(root().join(".venv/bin")).chain(std::env::split_paths(&rest));
+    std::env::join_paths(folders).expect("PATH has no odd names")
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    listener.local_addr().expect("bound").port()
+}
+
+/// A child process that ends with its owner.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts `command`; what it says goes to `log`.
+    pub fn start(name: &str, command: &mut Command, log: &Path) -> Running {
+        let file =
+            std::fs::OpenOptions::new().create(true).append(true).open(log).expect("the test's folder is writable");
+        let errors = file.try_clone().expect("a file can be shared");
+        command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        Running { child, name: name.to_owned(), log: log.to_owned() }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// Waits for its end; its exit code.
+    pub fn wait(&mut self, limit: Duration) -> i32 {
+        let name = self.name.clone();
+        let status = until_sync(limit, &format!("{name} ends"), || self.child.try_wait().expect("our child"));
+        status.code().unwrap_or(-1)
+    }
+
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().expect("our child").is_some()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn assert_alive(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("our child") {
+            panic!("{} ended early, {status}:\n{}", self.name, self.log());
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A nats-server with JetStream.
+#[derive(Debug)]
+pub struct Nats {
+    running: Option<Running>,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Nats {
+    pub fn start(folder: &Path) -> Nats {
+        let mut nats = Nats { running: None, folder: folder.join("nats"), port: free_port() };
+        nats.restart();
+        nats
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub fn kill(&mut self) {
+        self.running = None;
+    }
+
+    /// Deletes everything that JetStream holds. The server must be down.
+    pub fn wipe(&self) {
+        assert!(self.running.is_none(), "a running server would not notice");
+        std::fs::remove_dir_all(&self.folder).expect("its folder is there");
+    }
+
+    pub fn restart(&mut self) {
+        self.running = None;
+        std::fs::create_dir_all(&self.folder).expect("the test's folder is writable");
+        let mut command = Command::new(tool("nats-server"));
+        command.args(["-js", "-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"]).arg(&self.folder);
+        let log = self.folder.with_extension("log");
+        let mut running = Running::start("nats-server", &mut command, &log);
+        until_sync(Duration::from_secs(20), "nats-server answers", || {
+            running.assert_alive();
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+            let mut hello = [0; 5];
+            stream.read_exact(&mut hello).ok()?;
+            (&hello == b"INFO ").then_some(())
+        });
+        self.running = Some(running);
+    }
+}
+
+/// A `SeaweedFS` S3 server with one bucket, `frames`.
+#[derive(Debug)]
+pub struct S3 {
+    running: Running,
+    pub port: u16,
+}
+
+pub const S3_KEY: &str = "framewake-test";
+pub const S3_SECRET: &str = "framewake-test-secret";
+
+impl S3 {
+    pub fn start(folder: &Path) -> S3 {
+        let data = folder.join("s3");
+        std::fs::create_dir_all(&data).expect("the test's folder is writable");
+        // Its gRPC ports are these plus 10000.
+        let low = || std::iter::repeat_with(free_port).find(|port| *port < 50_000).expect("there is one");
+        let port = low();
+        let mut command = Command::new(tool("weed"));
+        command.arg("mini").arg(format!("-dir={}", data.display()));
+        command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-bucket=frames"]);
+        command.args(["-webdav=false", "-admin.ui=false"]).arg(format!("-s3.port={port}"));
+        for part in ["master", "volume", "filer"] {
+            command.arg(format!("-{part}.port={}", low()));
+        }
+        command.env("AWS_ACCESS_KEY_ID", S3_KEY).env("AWS_SECRET_ACCESS_KEY", S3_SECRET);
+        let mut running = Running::start("weed", &mut command, &folder.join("s3.log"));
+        until_sync(Duration::from_secs(60), "the S3 server answers", || {
+            running.assert_alive();
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+            stream.write_all(b"GET /frames HTTP/1.0\r\n\r\n").ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            // Without a signature it must refuse, and that is an answer.
+            answer.contains("403").then_some(())
+        });
+        S3 { running, port }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// What scheduler and workers need to reach it.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("AWS_ACCESS_KEY_ID", S3_KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", S3_SECRET.to_owned()),
+            ("AWS_ENDPOINT_URL", self.endpoint()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+        ]
+    }
+
+    pub fn kill(&mut self) {
+        self.running.kill();
+    }
+}
