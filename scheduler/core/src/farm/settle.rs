@@ -134,7 +134,7 @@ impl Farm {
         function.wanted = wanted_workers(demand, function.rules.workers_max.min(fit));
         let there = function.workers.present + function.workers.starting;
         let mut missing = function.wanted.saturating_sub(there);
-        let too_many = function.workers.present > function.rules.workers_max.min(fit);
+        let too_many = function.workers.present > function.rules.workers_max;
         if too_many && let Some(id) = function.idle.first().cloned() {
             // One that was thought lost came back, or the provider started more than it was asked for.
             self.ask_to_leave(now, id, out);

@@ -1,0 +1,209 @@
+//! Jobs that work: from submission to verified outputs and back to zero workers.
+
+use framewake_proto::api::{JobState, StepState};
+use framewake_proto::client::PartQuery;
+use framewake_proto::objects::Digest;
+use framewake_tests::audit::{audit_folder, frame_names, upload};
+use framewake_tests::farm::{SOON, TestFarm};
+use framewake_tests::jobs;
+use framewake_tests::parts::{root, tool};
+use framewake_tests::wait::until;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+async fn tachyon_scene(farm: &TestFarm) -> Digest {
+    let scene = std::fs::read(root().join("samples/scenes/spheres.dat")).expect("a sample");
+    upload(&farm.client, &scene).await
+}
+
+#[tokio::test]
+async fn a_job_renders_from_zero_workers_and_leaves_none() {
+    let farm = TestFarm::start(2).await;
+    assert!(farm.worker_pids().is_empty(), "an idle farm has no workers");
+    let scene = tachyon_scene(&farm).await;
+    let view = farm.succeed(&jobs::tachyon(scene, "1-40")).await;
+    assert_eq!((view.tasks.total, view.tasks.done, view.tasks.failed), (40, 40, 0));
+    audit_folder(&farm, view.id, &frame_names(1..=40)).await;
+    for output in farm.outputs(view.id).await {
+        assert_eq!((output.width, output.height), (64, 36), "{output:?}");
+        assert!(output.size_bytes > 0 && !output.device.is_empty() && !output.attempt.is_empty(), "{output:?}");
+    }
+    farm.no_workers().await;
+}
+
+#[tokio::test]
+async fn a_later_step_waits_for_the_earlier_one_and_gets_its_outputs() {
+    let farm = TestFarm::start(2).await;
+    let scene = tachyon_scene(&farm).await;
+    let mut job = jobs::tachyon(scene, "1-12");
+    let encode = json!({
+        "name": "encode",
+        "function": "ffmpeg-encode",
+        "inputs": [{ "step": "render" }],
+        "output": "video.mp4",
+        "verify": { "frames": 12, "width": 64, "height": 36 },
+    });
+    job["steps"].as_array_mut().expect("steps").push(encode);
+    let view = farm.succeed(&job).await;
+    assert!(view.steps.iter().all(|step| step.state == StepState::Succeeded), "{view:?}");
+    let mut expected = frame_names(1..=12);
+    expected.insert("video.mp4".to_owned());
+    audit_folder(&farm, view.id, &expected).await;
+    let attempts = farm.client.attempts(view.id, &PartQuery::default()).await.expect("listed").items;
+    let begun = |step: &str| attempts.iter().filter(move |attempt| attempt.step.as_str() == step);
+    let rendered = begun("render").filter_map(|attempt| attempt.ended_at).max();
+    assert!(begun("encode").map(|attempt| attempt.started_at).min() >= rendered, "{attempts:?}");
+}
+
+#[tokio::test]
+async fn frames_are_rendered_in_the_order_that_was_asked_for() {
+    let farm = TestFarm::start(1).await;
+    let mut job = jobs::command(&["/bin/true"], "1-30x10,1-5");
+    job["steps"][0]["chunking"] = json!({ "mode": "fixed", "size": 1 });
+    let view = farm.succeed(&job).await;
+    let mut attempts = farm.client.attempts(view.id, &PartQuery::default()).await.expect("listed").items;
+    attempts.sort_by_key(|attempt| (attempt.started_at, attempt.attempt.len(), attempt.attempt.clone()));
+    let frames: Vec<&str> = attempts.iter().map(|attempt| attempt.frames.as_str()).collect();
+    assert_eq!(frames, ["1", "11", "21", "2", "3", "4", "5"]);
+}
+
+#[tokio::test]
+async fn povray_and_mitsuba_render_and_are_verified() {
+    let farm = TestFarm::start(2).await;
+    for (name, file, width, height) in [("povray", "orbit.pov", 96, 54), ("mitsuba", "orbit.xml", 64, 36)] {
+        let scene = std::fs::read(root().join("samples/scenes").join(file)).expect("a sample");
+        let scene = upload(&farm.client, &scene).await;
+        let job = json!({ "name": name, "steps": [{
+            "name": "render",
+            "function": name,
+            "frames": "1-3",
+            "inputs": [{ "digest": scene, "as": file }],
+            "parameters": { "scene": file, "width": width, "height": height },
+            "output": if name == "povray" { "{frame:04}.png" } else { "{frame:04}.exr" },
+            "verify": { "width": width, "height": height },
+        }] });
+        let view = farm.succeed(&job).await;
+        let digests: BTreeSet<Digest> = farm.outputs(view.id).await.iter().map(|output| output.sha256).collect();
+        assert_eq!(digests.len(), 3, "the animation of {name} moves");
+    }
+}
+
+#[tokio::test]
+async fn blender_frames_are_the_ones_that_blender_alone_renders() {
+    let farm = TestFarm::start(1).await;
+    let scene = farm.folder().join("scene.blend");
+    let python = tool("python3");
+    let run = |program: &str, rest: &[&str]| {
+        let output =
+            std::process::Command::new(&python).arg("-c").arg(program).args(rest).output().expect("Python runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let path = scene.display().to_string();
+    run(SCENE, &[&path]);
+    let direct = farm.folder().join("direct");
+    run(DIRECT, &[&path, &direct.display().to_string()]);
+
+    let digest = upload(&farm.client, &std::fs::read(&scene).expect("made above")).await;
+    let job = json!({ "name": "cube", "steps": [{
+        "name": "render",
+        "function": "blender",
+        "frames": "1-4",
+        "inputs": [{ "digest": digest, "as": "scene.blend" }],
+        "parameters": { "scene": "scene.blend" },
+        "output": "{frame:04}.png",
+    }] });
+    let view = farm.succeed(&job).await;
+    for output in farm.outputs(view.id).await {
+        assert!(output.renderer.to_lowercase().contains("blender"), "{output:?}");
+        assert_eq!(output.device, "CPU", "{output:?}");
+        let stored = farm.store_folder().join(&output.key);
+        let direct = direct.join(format!("{:04}.png", output.frame));
+        assert_eq!(pixels(&stored), pixels(&direct), "frame {}", output.frame);
+    }
+    // Another job on the same scene finds the renderer loaded.
+    let again = farm.succeed(&job).await;
+    let step = &again.steps[0];
+    assert!(step.load_s.expect("measured") < 1.0, "the session was not reused: {step:?}");
+}
+
+const SCENE: &str = "
+import bpy, sys
+scene = bpy.context.scene
+scene.render.engine = 'CYCLES'
+scene.cycles.samples = 2
+scene.cycles.use_denoising = False
+scene.render.resolution_x, scene.render.resolution_y = 64, 36
+cube = bpy.data.objects['Cube']
+for frame, turn in ((1, 0.0), (4, 1.5)):
+    cube.rotation_euler.z = turn
+    cube.keyframe_insert('rotation_euler', frame=frame)
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[1])
+";
+
+const DIRECT: &str = "
+import bpy, sys
+bpy.ops.wm.open_mainfile(filepath=sys.argv[1])
+scene = bpy.context.scene
+scene.render.image_settings.file_format = 'PNG'
+for frame in range(1, 5):
+    scene.frame_set(frame)
+    scene.render.filepath = f'{sys.argv[2]}/{frame:04}.png'
+    bpy.ops.render.render(write_still=True)
+";
+
+/// Compressed bytes differ with the time of day that Blender writes into a PNG; pixels must not.
+fn pixels(file: &std::path::Path) -> Vec<u8> {
+    let program = "import sys, hashlib, bpy\nimage = bpy.data.images.load(sys.argv[1])\n\
+        print(hashlib.sha256(b''.join(int(p * 65535).to_bytes(2) for p in image.pixels)).hexdigest())";
+    let output =
+        std::process::Command::new(tool("python3")).args(["-c", program]).arg(file).output().expect("Python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[tokio::test]
+async fn the_same_job_renders_into_an_s3_server() {
+    let farm = TestFarm::start_on_s3(2).await;
+    let scene = tachyon_scene(&farm).await;
+    let view = farm.succeed(&jobs::tachyon(scene, "1-10")).await;
+    assert_eq!(view.state, JobState::Succeeded);
+    for output in farm.outputs(view.id).await {
+        let mut download = farm.client.output(view.id, &output.step, output.task, 0).await.expect("readable");
+        let mut bytes = Vec::new();
+        while let Some(piece) = download.next().await.expect("it comes whole") {
+            bytes.extend_from_slice(&piece);
+        }
+        assert_eq!(Digest::of(&bytes), output.sha256, "{}", output.name);
+    }
+}
+
+#[tokio::test]
+async fn idle_workers_take_over_the_tail_of_a_busy_one() {
+    let farm = TestFarm::start(3).await;
+    let mut job = jobs::command(&["/bin/sh", "-c", "sleep 0.4"], "1-18");
+    // One chunk of everything: without sharing one worker would hold it alone.
+    job["steps"][0]["chunking"] = json!({ "mode": "fixed", "size": 18 });
+    let view = farm.succeed(&job).await;
+    let attempts = farm.client.attempts(view.id, &PartQuery::default()).await.expect("listed").items;
+    let workers: BTreeSet<_> =
+        attempts.iter().filter(|attempt| attempt.done > 0).map(|attempt| &attempt.worker).collect();
+    assert!(workers.len() >= 2, "one worker did it all: {attempts:?}");
+}
+
+#[tokio::test]
+async fn a_higher_priority_and_a_heavier_project_come_first() {
+    let farm = TestFarm::start(1).await;
+    let mut low = jobs::command(&["/bin/sh", "-c", "sleep 0.1"], "1-60");
+    low["steps"][0]["chunking"] = json!({ "mode": "fixed", "size": 1 });
+    let mut high = low.clone();
+    high["priority"] = json!(90);
+    high["steps"][0]["frames"] = json!("1-5");
+    let low = farm.submit(&low).await;
+    until(SOON, "the first job runs", || async { farm.client.job(low).await.ok().filter(|job| job.tasks.done >= 3) })
+        .await;
+    let high = farm.submit(&high).await;
+    farm.over(high).await;
+    let at_least = farm.client.job(low).await.expect("there").tasks;
+    assert!(at_least.done < 30, "the important job waited for the other: {at_least:?}");
+    farm.client.act(low, framewake_proto::client::Action::Cancel).await.expect("canceled");
+}
