@@ -1,0 +1,247 @@
+//! Refusals: one body shape (RFC 9457), a short list of stable codes, and no inner message of a 5xx.
+//!
+//! A handler answers with a [`Refusal`]; [`finish`] turns it into the body once the request id is known.
+
+use axum::Json;
+use axum::body::Body;
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use framewake_proto::api::Problem;
+use framewake_proto::chain::Chain;
+use framewake_proto::job::Fault;
+use std::error::Error;
+
+/// What a handler gives back.
+pub type Answer<T> = Result<T, Refusal>;
+
+/// Most faults named in one answer.
+pub const FAULTS_MAX: usize = 100;
+/// What a client should wait before it tries again, in seconds.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+
+/// Why a request is refused: the stable part of `urn:framewake:<code>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The body can't be read, or what it asks for makes no sense.
+    InvalidBody,
+    InvalidQuery,
+    NotFound,
+    MethodNotAllowed,
+    WrongState,
+    TooLarge,
+    /// The idempotency key stands for another body.
+    Conflict,
+    /// A piece of an upload that doesn't begin where the last one ended.
+    WrongOffset,
+    /// An upload whose bytes don't have the digest they were sent under.
+    WrongDigest,
+    WrongRange,
+    NotAcceptable,
+    UnsupportedMedia,
+    /// A page of another site asks, or one that pretends to be this machine.
+    CrossOrigin,
+    /// Too many requests at once.
+    Busy,
+    /// A part of the farm is away.
+    Unavailable,
+    StorageFull,
+    Timeout,
+    Internal,
+}
+
+impl Code {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::InvalidBody => "invalid-body",
+            Code::InvalidQuery => "invalid-query",
+            Code::NotFound => "not-found",
+            Code::MethodNotAllowed => "method-not-allowed",
+            Code::WrongState => "wrong-state",
+            Code::TooLarge => "too-large",
+            Code::Conflict => "conflict",
+            Code::WrongOffset => "wrong-offset",
+            Code::WrongDigest => "wrong-digest",
+            Code::WrongRange => "wrong-range",
+            Code::NotAcceptable => "not-acceptable",
+            Code::UnsupportedMedia => "unsupported-media",
+            Code::CrossOrigin => "cross-origin",
+            Code::Busy => "busy",
+            Code::Unavailable => "unavailable",
+            Code::StorageFull => "storage-full",
+            Code::Timeout => "timeout",
+            Code::Internal => "internal",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Code::InvalidBody => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::InvalidQuery => StatusCode::BAD_REQUEST,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Code::WrongState | Code::Conflict | Code::WrongOffset => StatusCode::CONFLICT,
+            Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::WrongDigest => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::WrongRange => StatusCode::RANGE_NOT_SATISFIABLE,
+            Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Code::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Code::CrossOrigin => StatusCode::FORBIDDEN,
+            Code::Busy | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+            Code::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Code::InvalidBody => "The body is not valid",
+            Code::InvalidQuery => "The request's address is not valid",
+            Code::NotFound => "There is no such thing",
+            Code::MethodNotAllowed => "This address has no such method",
+            Code::WrongState => "Not in this state",
+            Code::TooLarge => "Too large",
+            Code::Conflict => "The idempotency key stands for another body",
+            Code::WrongOffset => "The piece does not begin where the last one ended",
+            Code::WrongDigest => "The bytes are not those of the digest",
+            Code::WrongRange => "The range is outside the object",
+            Code::NotAcceptable => "Not to be had in the wanted format",
+            Code::UnsupportedMedia => "The body's format is not understood",
+            Code::CrossOrigin => "Another site's page may not ask this",
+            Code::Busy => "Too many requests at once",
+            Code::Unavailable => "A part of the farm is away",
+            Code::StorageFull => "No room left",
+            Code::Timeout => "The request took too long to arrive",
+            Code::Internal => "The scheduler failed",
+        }
+    }
+}
+
+/// A request that is answered with a problem.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    code: Code,
+    status: StatusCode,
+    detail: String,
+    hint: Option<String>,
+    faults: Vec<Fault>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// For the log only.
+    cause: Option<String>,
+}
+
+impl Refusal {
+    pub fn new(code: Code, detail: impl Into<String>) -> Refusal {
+        let mut headers = Vec::new();
+        if matches!(code, Code::Busy | Code::Unavailable) {
+            headers.push((RETRY_AFTER, RETRY_AFTER_S));
+        }
+        Refusal {
+            code,
+            status: code.status(),
+            detail: detail.into(),
+            hint: None,
+            faults: Vec::new(),
+            headers,
+            cause: None,
+        }
+    }
+
+    /// A body that can't be read at all, as opposed to one that says something wrong.
+    pub fn malformed(detail: impl Into<String>) -> Refusal {
+        Refusal { status: StatusCode::BAD_REQUEST, ..Refusal::new(Code::InvalidBody, detail) }
+    }
+
+    /// Everything that is wrong with a body, bounded.
+    pub fn faults(mut faults: Vec<Fault>) -> Refusal {
+        let detail = match faults.as_slice() {
+            [only] => format!("{}: {}", place(only), only.reason),
+            [first, ..] => format!("{} faults, the first at {}: {}", faults.len(), place(first), first.reason),
+            [] => "the body is not valid".to_owned(),
+        };
+        faults.truncate(FAULTS_MAX);
+        Refusal { faults, ..Refusal::new(Code::InvalidBody, detail) }
+    }
+
+    pub fn not_found(detail: impl Into<String>) -> Refusal {
+        Refusal::new(Code::NotFound, detail)
+    }
+
+    /// Something of ours broke: the caller learns that, the log learns why.
+    pub fn internal(cause: &(dyn Error + 'static)) -> Refusal {
+        let detail = "the scheduler could not carry out the request; its log has the reason under the request id";
+        Refusal { cause: Some(Chain(cause).to_string()), ..Refusal::new(Code::Internal, detail) }
+    }
+
+    /// A part of the farm is away for now: `what` is for the caller, `cause` for the log.
+    pub fn unavailable(what: impl Into<String>, cause: &(dyn Error + 'static)) -> Refusal {
+        Refusal { cause: Some(Chain(cause).to_string()), ..Refusal::new(Code::Unavailable, what) }
+    }
+
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Refusal {
+        Refusal { hint: Some(hint.into()), ..self }
+    }
+
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Refusal {
+        self.headers.push((name, value));
+        self
+    }
+
+    #[must_use]
+    pub fn allow(self, methods: &str) -> Refusal {
+        match HeaderValue::from_str(methods) {
+            Ok(value) => self.header(ALLOW, value),
+            Err(_) => self,
+        }
+    }
+
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What broke, for the log.
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+}
+
+fn place(fault: &Fault) -> String {
+    if fault.field.is_empty() { "the body".to_owned() } else { format!("`{}`", fault.field) }
+}
+
+impl IntoResponse for Refusal {
+    /// Without a body yet: [`finish`] writes it, with the request id.
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status;
+        response.extensions_mut().insert(Box::new(self));
+        response
+    }
+}
+
+/// Takes the refusal out of a response, if it is one.
+pub fn refusal_of(response: &mut Response) -> Option<Refusal> {
+    response.extensions_mut().remove::<Box<Refusal>>().map(|refusal| *refusal)
+}
+
+/// The response to a refused request.
+pub fn finish(refusal: Refusal, request_id: &str) -> Response {
+    let problem = Problem {
+        kind: format!("urn:framewake:{}", refusal.code.as_str()),
+        title: refusal.code.title().to_owned(),
+        status: refusal.status.as_u16(),
+        detail: refusal.detail,
+        hint: refusal.hint,
+        faults: refusal.faults,
+        request_id: request_id.to_owned(),
+    };
+    let mut response = (refusal.status, Json(problem)).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    for (name, value) in refusal.headers {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}

@@ -1,0 +1,99 @@
+//! Verified, committed outputs.
+
+use super::{Error, JobKey, Reader, attempt, page, word};
+use framewake_proto::api::{OutputView, Page};
+use framewake_proto::objects::Digest;
+use framewake_proto::time::Timestamp;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+/// What is needed to send an output's bytes.
+#[derive(Debug, Clone)]
+pub struct StoredOutput {
+    pub key: String,
+    /// The last part of its name.
+    pub file: String,
+    pub sha256: Digest,
+    pub size_bytes: u64,
+}
+
+impl Reader {
+    /// In the order of steps and task numbers, after `(step, task)`; only of `step`, if given.
+    pub async fn outputs(
+        &self,
+        job: &JobKey,
+        step: Option<usize>,
+        after: Option<(u32, u32)>,
+        limit: u32,
+    ) -> Result<Page<OutputView>, Error> {
+        let (after_step, after_task) = after.map_or((-1, -1), |(step, task)| (i64::from(step), i64::from(task)));
+        let (low, high) = step.map_or((0, i64::MAX), |step| {
+            let step = i64::try_from(step).expect("a job has at most STEPS_MAX steps");
+            (step, step)
+        });
+        let rows = sqlx::query(
+            "SELECT * FROM results WHERE job = ? AND (step, task) > (?, ?) AND step BETWEEN ? AND ? AND key <> ''
+             ORDER BY step, task LIMIT ?",
+        )
+        .bind(job.seq)
+        .bind(after_step)
+        .bind(after_task)
+        .bind(low)
+        .bind(high)
+        .bind(super::fetch(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        let views = rows.iter().map(|row| view(job, row)).collect::<Result<Vec<_>, Error>>()?;
+        Ok(page(views, limit, |(step, view)| format!("{step}.{}", view.task), |(_, view)| view))
+    }
+
+    pub async fn output(&self, job: &JobKey, step: usize, task: u32) -> Result<Option<StoredOutput>, Error> {
+        let row = sqlx::query("SELECT key, sha256, size_bytes FROM results WHERE job = ? AND step = ? AND task = ? AND key <> ''")
+            .bind(job.seq)
+            .bind(i64::try_from(step).expect("a job has at most STEPS_MAX steps"))
+            .bind(task)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| {
+            let key: String = row.try_get("key")?;
+            let file = key.rsplit('/').next().unwrap_or_default().to_owned();
+            Ok(StoredOutput { key, file, sha256: digest(&row)?, size_bytes: size(&row, "size_bytes")? })
+        })
+        .transpose()
+    }
+}
+
+fn view(job: &JobKey, row: &SqliteRow) -> Result<(u32, OutputView), Error> {
+    let (at, task): (u32, u32) = (row.try_get("step")?, row.try_get("task")?);
+    let step = job.outline.steps.get(at as usize).ok_or_else(|| word("a step", &at.to_string()))?;
+    let key: String = row.try_get("key")?;
+    let name = key.strip_prefix(&job.outline.prefix).unwrap_or(&key).to_owned();
+    let view = OutputView {
+        step: step.name.clone(),
+        task,
+        frame: step.frames.get(task).ok_or_else(|| word("a task", &task.to_string()))?,
+        name,
+        key,
+        sha256: digest(row)?,
+        size_bytes: size(row, "size_bytes")?,
+        width: row.try_get("width")?,
+        height: row.try_get("height")?,
+        device: row.try_get("device")?,
+        renderer: row.try_get("renderer")?,
+        attempt: attempt(row)?,
+        elapsed_ms: row.try_get("elapsed_ms")?,
+        memory_peak_bytes: size(row, "memory_peak")?,
+        at: Timestamp(row.try_get("at")?),
+    };
+    Ok((at, view))
+}
+
+fn digest(row: &SqliteRow) -> Result<Digest, Error> {
+    let bytes: &[u8] = row.try_get("sha256")?;
+    bytes.try_into().map(Digest).map_err(|_| word("a digest", &format!("{} bytes", bytes.len())))
+}
+
+fn size(row: &SqliteRow, column: &str) -> Result<u64, Error> {
+    let size: i64 = row.try_get(column)?;
+    u64::try_from(size).map_err(|_| word("a size", &size.to_string()))
+}
