@@ -1,1 +1,156 @@
-fn main() {}
+//! The `framewake` command line: reads the arguments, runs one command, turns its outcome into an exit code.
+//! Speaks only REST; what it knows of the farm comes from there.
+
+mod bars;
+mod change;
+mod completions;
+mod doctor;
+mod failure;
+mod fetch;
+mod find;
+mod follow;
+mod frames;
+mod functions;
+mod job;
+mod job_file;
+mod jobs;
+mod local_inputs;
+mod logs;
+mod pace;
+mod plain;
+mod printer;
+mod projects;
+mod retry;
+mod submit;
+mod tail;
+mod text;
+mod upload;
+mod watch;
+mod workers;
+
+use clap::{Parser, Subcommand};
+use failure::Outcome;
+use framewake_proto::client::{Action, Client, URL_DEFAULT};
+use printer::Printer;
+use std::process::ExitCode;
+
+/// Renders frames on whatever machines there are: submit jobs, watch them, fetch what they made.
+///
+/// Exit codes: 0 done, 1 failed, 2 bad input, 3 job canceled, 69 scheduler out of reach, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "framewake", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Address of the scheduler
+    #[arg(long, global = true, env = "FRAMEWAKE_URL", default_value = URL_DEFAULT)]
+    url: String,
+    /// Print JSON: one object, or one a line for lists
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send a job to the farm
+    Submit(submit::Args),
+    /// Watch a job until it is over
+    Tail(tail::Args),
+    /// List jobs, newest first
+    Jobs(jobs::Args),
+    /// Show one job, or why it waits: `framewake job explain JOB`
+    Job(job::Args),
+    /// Say why a job's tasks wait
+    Explain(job::ExplainArgs),
+    /// Stop a job; frames that are done stay
+    Cancel(change::Args),
+    /// Give out no more work of a job; what runs is finished
+    Pause(change::Args),
+    /// Go on with a paused job
+    Resume(change::Args),
+    /// Render the failed frames of a job again, and only those
+    Retry(change::Args),
+    /// Change the priority of a job, 0 (last) to 100 (first)
+    Priority(change::PriorityArgs),
+    /// List a job's frames and what became of them
+    Frames(frames::Args),
+    /// Print what a renderer said
+    Logs(logs::Args),
+    /// Download a job's outputs
+    Fetch(fetch::Args),
+    /// List, show and add functions: the renderers of the farm
+    Functions(functions::Args),
+    /// List the workers
+    Workers,
+    /// List projects, and set their share of the farm
+    Projects(projects::Args),
+    /// Check the scheduler and this machine, and say what to do
+    Doctor,
+    /// Print completions for a shell
+    Completions(completions::Args),
+}
+
+/// What every command gets.
+#[derive(Debug)]
+pub(crate) struct Context {
+    client: Client,
+    printer: Printer,
+}
+
+fn main() -> ExitCode {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("nothing has installed another before main");
+    let cli = Cli::parse();
+    let printer = Printer::new(cli.json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::report(&printer, &anyhow::Error::new(error).context("can't start threads")),
+    };
+    let code = runtime.block_on(run(cli, printer));
+    // A thread that hashes a large file must not hold up Ctrl-C.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(cli: Cli, printer: Printer) -> ExitCode {
+    let client = match Client::new(&cli.url) {
+        Ok(client) => client,
+        Err(error) => return failure::report(&printer, &error.into()),
+    };
+    let context = Context { client, printer };
+    let outcome = tokio::select! {
+        outcome = run_command(&context, cli.command) => outcome,
+        _ = tokio::signal::ctrl_c() => Ok(Outcome::Interrupted),
+    };
+    match outcome {
+        Ok(outcome) => {
+            if outcome == Outcome::Interrupted {
+                context.printer.say_farewell();
+            }
+            outcome.into()
+        }
+        Err(error) => failure::report(&context.printer, &error),
+    }
+}
+
+async fn run_command(context: &Context, command: Command) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Submit(args) => submit::run(context, args).await,
+        Command::Tail(args) => tail::run(context, &args).await,
+        Command::Jobs(args) => jobs::run(context, args).await,
+        Command::Job(args) => job::run(context, args).await,
+        Command::Explain(args) => job::explain(context, &args.job).await,
+        Command::Cancel(args) => change::run(context, &args, Action::Cancel).await,
+        Command::Pause(args) => change::run(context, &args, Action::Pause).await,
+        Command::Resume(args) => change::run(context, &args, Action::Resume).await,
+        Command::Retry(args) => change::run(context, &args, Action::Retry).await,
+        Command::Priority(args) => change::set_priority(context, &args).await,
+        Command::Frames(args) => frames::run(context, args).await,
+        Command::Logs(args) => logs::run(context, &args).await,
+        Command::Fetch(args) => fetch::run(context, args).await,
+        Command::Functions(args) => functions::run(context, args).await,
+        Command::Workers => workers::run(context).await,
+        Command::Projects(args) => projects::run(context, args).await,
+        Command::Doctor => doctor::run(context).await,
+        Command::Completions(args) => completions::run(context, &args),
+    }
+}

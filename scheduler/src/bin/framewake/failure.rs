@@ -1,0 +1,117 @@
+//! How a command ends: its exit code, and an error's words for people and for programs.
+
+use crate::printer::{Printer, Style};
+use crate::text;
+use framewake_proto::chain::Chain;
+use framewake_proto::client;
+use framewake_proto::job::Fault;
+use std::io;
+use std::process::ExitCode;
+
+const BAD_INPUT: u8 = 2;
+/// `EX_UNAVAILABLE` of sysexits.h.
+const UNAVAILABLE: u8 = 69;
+/// What a shell says of a program that SIGPIPE ended.
+const PIPE_CLOSED: u8 = 141;
+
+/// How a command ended that could do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// A job that failed, outputs that are missing, a check that found a fault.
+    Failed,
+    Canceled,
+    Interrupted,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> ExitCode {
+        ExitCode::from(match outcome {
+            Outcome::Done => 0,
+            Outcome::Failed => 1,
+            Outcome::Canceled => 3,
+            Outcome::Interrupted => 130,
+        })
+    }
+}
+
+/// The user's own words or files are wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct BadInput {
+    pub(crate) message: String,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) hint: Option<String>,
+}
+
+impl BadInput {
+    pub(crate) fn new(message: impl Into<String>) -> BadInput {
+        BadInput { message: message.into(), faults: Vec::new(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> BadInput {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Prints an error once and gives its exit code.
+pub(crate) fn report(printer: &Printer, error: &anyhow::Error) -> ExitCode {
+    let code = code(error);
+    if code == PIPE_CLOSED {
+        return ExitCode::from(code);
+    }
+    let (faults, hint) = details(error);
+    let message = Chain(error.as_ref()).to_string();
+    if printer.is_json() {
+        let body = serde_json::json!({ "error": message, "code": code, "faults": faults, "hint": hint });
+        printer.note(body);
+        return ExitCode::from(code);
+    }
+    printer.note(format_args!("{} {}", printer.paint_note(Style::Bad, "error:"), text::clean_lines(&message)));
+    for fault in faults {
+        let field = printer.paint_note(Style::Strong, &text::clean(&text::field_path(&fault.field)));
+        printer.note(format_args!("  {field}: {}", text::clean(&fault.reason)));
+    }
+    if let Some(hint) = hint {
+        printer.note(format_args!("{} {}", printer.paint_note(Style::Strong, "hint:"), text::clean_lines(&hint)));
+    }
+    ExitCode::from(code)
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<BadInput>() {
+            return BAD_INPUT;
+        }
+        if let Some(error) = cause.downcast_ref::<client::Error>() {
+            return match error {
+                client::Error::Address(_) => BAD_INPUT,
+                client::Error::Refused(problem) if matches!(problem.status, 400 | 404 | 413 | 415 | 422) => BAD_INPUT,
+                error if error.is_passing() => UNAVAILABLE,
+                _ => 1,
+            };
+        }
+        if cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            return PIPE_CLOSED;
+        }
+    }
+    1
+}
+
+fn details(error: &anyhow::Error) -> (&[Fault], Option<String>) {
+    for cause in error.chain() {
+        if let Some(bad) = cause.downcast_ref::<BadInput>() {
+            return (&bad.faults, bad.hint.clone());
+        }
+        match cause.downcast_ref::<client::Error>() {
+            Some(client::Error::Refused(problem)) => return (&problem.faults, problem.hint.clone()),
+            Some(client::Error::Unreachable { .. }) => {
+                let hint = "start one with: framewake dev\nor say where one is with --url or FRAMEWAKE_URL";
+                return (&[], Some(hint.to_owned()));
+            }
+            Some(_) | None => {}
+        }
+    }
+    (&[], None)
+}

@@ -1,0 +1,229 @@
+//! Watches a job until it is over, through lost connections, and shows it in the way that suits who looks.
+
+use crate::Context;
+use crate::bars::Bars;
+use crate::failure::Outcome;
+use crate::plain::Plain;
+use crate::printer::{Printer, Style};
+use crate::retry::Pauses;
+use crate::watch::Watch;
+use crate::{job, text};
+use framewake_proto::api::{EventView, JobState, JobView, TaskState};
+use framewake_proto::client::{Client, Error, Events, PartQuery};
+use framewake_proto::ids::JobId;
+use std::io;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// A night's maintenance of the scheduler should not end a watch; a scheduler that is gone should.
+const LOST_MAX: Duration = Duration::from_mins(15);
+/// Between two looks at the job itself, in case events were missed.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Failed frames that are named when the job is over.
+const FAILURES_NAMED: u32 = 5;
+
+/// A way to show a job.
+pub(crate) trait View {
+    fn event(&mut self, event: &EventView, now: Duration) -> io::Result<()>;
+    /// Called about four times a second.
+    fn tick(&mut self, watch: &Watch, now: Duration) -> io::Result<()>;
+    /// Something about the watching itself.
+    fn remark(&mut self, words: &str) -> io::Result<()>;
+    /// Takes away what would not stay true.
+    fn end(&mut self, watch: &Watch, now: Duration) -> io::Result<()>;
+}
+
+/// Each event as a line of JSON.
+struct Lines<'a>(&'a Printer);
+
+impl View for Lines<'_> {
+    fn event(&mut self, event: &EventView, _: Duration) -> io::Result<()> {
+        self.0.json(event)
+    }
+
+    fn tick(&mut self, _: &Watch, _: Duration) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn remark(&mut self, words: &str) -> io::Result<()> {
+        self.0.note(words);
+        Ok(())
+    }
+
+    fn end(&mut self, _: &Watch, _: Duration) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Shows the job until it is over; the outcome is the job's.
+pub(crate) async fn run(context: &Context, id: JobId) -> anyhow::Result<Outcome> {
+    let printer = &context.printer;
+    let farewell =
+        format!("the job goes on: watch it with `framewake tail {id}`, stop it with `framewake cancel {id}`");
+    printer.set_farewell(Some(farewell));
+    let job = context.client.job(id).await?;
+    let started = Instant::now();
+    let watch = Watch::new(job, Duration::ZERO);
+    let view: Box<dyn View> = if printer.is_json() {
+        Box::new(Lines(printer))
+    } else if printer.is_live() {
+        Box::new(Bars::new(printer, &watch))
+    } else {
+        Box::new(Plain::new(printer))
+    };
+    let job = Follower { client: &context.client, view, watch, started, looked_at: started }.follow(id).await?;
+    printer.set_farewell(None);
+    if !printer.is_json() {
+        say_end(context, &job).await?;
+    }
+    Ok(match job.state {
+        JobState::Canceled => Outcome::Canceled,
+        JobState::Failed => Outcome::Failed,
+        JobState::Queued | JobState::Running | JobState::Paused | JobState::Succeeded => Outcome::Done,
+    })
+}
+
+struct Follower<'a> {
+    client: &'a Client,
+    view: Box<dyn View + 'a>,
+    watch: Watch,
+    started: Instant,
+    looked_at: Instant,
+}
+
+impl Follower<'_> {
+    async fn follow(mut self, id: JobId) -> anyhow::Result<JobView> {
+        let mut after = None;
+        let mut lost: Option<(Instant, Pauses)> = None;
+        loop {
+            let result = match self.client.events(Some(id), after).await {
+                Ok(mut events) => {
+                    if lost.take().is_some() {
+                        self.view.remark("the scheduler is back")?;
+                    }
+                    let result = self.follow_stream(&mut events).await?;
+                    after = events.last_seq();
+                    result
+                }
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(true) => break,
+                // The scheduler may end a stream when it likes.
+                Ok(false) => {}
+                Err(error) if !error.is_passing() => return Err(error.into()),
+                Err(error) => {
+                    let (since, pauses) = lost.get_or_insert_with(|| (Instant::now(), Pauses::default()));
+                    if since.elapsed() > LOST_MAX {
+                        return Err(error.into());
+                    }
+                    if pauses.is_fresh() {
+                        self.view.remark(&format!("{error}; trying again"))?;
+                    }
+                    let pause = pauses.next();
+                    self.wait(pause).await?;
+                    continue;
+                }
+            }
+            // Not in a circle as fast as it goes, should a stream end at once each time.
+            self.wait(Duration::from_millis(200)).await?;
+        }
+        self.view.end(&self.watch, self.started.elapsed())?;
+        Ok(self.watch.job)
+    }
+
+    /// Follows one stream to its end; whether the job is over.
+    async fn follow_stream(&mut self, events: &mut Events) -> anyhow::Result<Result<bool, Error>> {
+        let mut ticks = ticks();
+        self.watch.is_stale = true;
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Ok(Some(event)) => {
+                        self.watch.apply(&event, self.started.elapsed());
+                        self.view.event(&event, self.started.elapsed())?;
+                        // An event that is replayed may tell of an end before a retry: a look decides.
+                        if !self.watch.job.state.is_over() {
+                            continue;
+                        }
+                    }
+                    Ok(None) => return Ok(self.look().await),
+                    Err(error) => return Ok(Err(error)),
+                },
+                _ = ticks.tick() => {
+                    self.view.tick(&self.watch, self.started.elapsed())?;
+                    let since = self.looked_at.elapsed();
+                    if since < LOOK_EVERY && !(self.watch.is_stale && since > LOOK_EVERY / 10) {
+                        continue;
+                    }
+                }
+            }
+            match self.look().await {
+                Ok(false) => {}
+                end => return Ok(end),
+            }
+        }
+    }
+
+    /// Looks at the job and its workers; whether the job is over.
+    async fn look(&mut self) -> Result<bool, Error> {
+        let job = self.client.job(self.watch.job.id).await?;
+        let is_over = job.state.is_over();
+        self.watch.look(job, self.started.elapsed());
+        if !is_over {
+            self.watch.look_at_workers(self.client.workers(None).await?.items);
+        }
+        self.looked_at = Instant::now();
+        Ok(is_over)
+    }
+
+    async fn wait(&mut self, pause: Duration) -> io::Result<()> {
+        let end = Instant::now() + pause;
+        let mut ticks = ticks();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return Ok(()),
+                _ = ticks.tick() => self.view.tick(&self.watch, self.started.elapsed())?,
+            }
+        }
+    }
+}
+
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// How the job ended, and what can be done now.
+async fn say_end(context: &Context, job: &JobView) -> anyhow::Result<()> {
+    let printer = &context.printer;
+    let took =
+        job.finished_at.map_or(String::new(), |at| format!(" in {}", text::duration(at.since(job.submitted_at))));
+    let state = job.state.as_str();
+    let state = job::state_style(job.state).map_or(state.to_owned(), |style| printer.paint(style, state));
+    printer.line(format_args!("job {} {state}: {}{took}", job.id, job::counts(job.tasks)))?;
+    if job.tasks.failed > 0 {
+        let query = PartQuery { state: Some(TaskState::Failed), limit: Some(FAILURES_NAMED), ..PartQuery::default() };
+        for task in context.client.tasks(job.id, &query).await?.items {
+            let why = task
+                .failure
+                .map_or(String::new(), |failure| format!(": {}: {}", failure.verdict, text::clean(&failure.message)));
+            printer.line(format_args!(
+                "  {} frame {}{why}",
+                printer.paint(Style::Bad, task.step.as_str()),
+                task.frame
+            ))?;
+        }
+        if job.tasks.failed > FAILURES_NAMED {
+            printer.line(format_args!("  … and {} more", job.tasks.failed - FAILURES_NAMED))?;
+        }
+        printer.note(format_args!(
+            "see the evidence with: framewake frames {id} --failed\nrender only these again with: framewake retry {id}",
+            id = job.id
+        ));
+    } else if job.state == JobState::Succeeded && printer.is_terminal() {
+        printer.note(format_args!("fetch the outputs with: framewake fetch {} FOLDER", job.id));
+    }
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! A job file as its author wrote it: YAML or JSON, with what the command line changes in it. Which fields there
+//! are is for the scheduler to say; here only the places that are changed are known.
+
+use crate::failure::BadInput;
+use framewake_proto::ids::nearest;
+use framewake_proto::job::JOB_SIZE_MAX;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// Most characters of an error in a file, which quotes the lines around it.
+const MESSAGE_CHARS_MAX: usize = 2000;
+
+#[derive(Debug)]
+pub(crate) struct JobFile {
+    pub(crate) body: Value,
+    /// Local paths in the file are relative to it.
+    pub(crate) folder: PathBuf,
+}
+
+/// `step.parameter=value` from the command line.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Setting {
+    pub(crate) step: String,
+    pub(crate) parameter: String,
+    pub(crate) value: Value,
+}
+
+impl std::str::FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Setting, String> {
+        let wrong = || format!("`{text}` is not a setting: write step.parameter=value, as in render.samples=64");
+        let (place, value) = text.split_once('=').ok_or_else(wrong)?;
+        let (step, parameter) = place.split_once('.').ok_or_else(wrong)?;
+        if step.is_empty() || parameter.is_empty() {
+            return Err(wrong());
+        }
+        // Read as in a file, so that `64` is a number and `[a, b]` a list; what is no YAML is plain text.
+        let value = serde_saphyr::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        let value = if value.is_null() { Value::String(String::new()) } else { value };
+        Ok(Setting { step: step.to_owned(), parameter: parameter.to_owned(), value })
+    }
+}
+
+/// `key=value` of a label to filter by.
+pub(crate) fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not a label: write key=value, as in shot=010")),
+    }
+}
+
+/// Reads a job file, or stdin for `-`.
+pub(crate) fn read(path: &Path) -> Result<JobFile, BadInput> {
+    let text = read_text(path)?;
+    let name = shown(path);
+    let mut body: Value = parse(&text, &name)?;
+    restore_texts(&mut body, &text);
+    if !body.is_object() {
+        let hint = "it begins with `name:` and has `steps:`";
+        return Err(BadInput::new(format!("{name} is not a job: the whole must be a mapping")).hint(hint));
+    }
+    let folder = if path == Path::new("-") { Path::new(".") } else { path.parent().unwrap_or(Path::new(".")) };
+    Ok(JobFile { body, folder: folder.to_owned() })
+}
+
+/// Reads text of a bounded size, from stdin for `-`.
+pub(crate) fn read_text(path: &Path) -> Result<String, BadInput> {
+    let name = shown(path);
+    let cannot = |error: std::io::Error| BadInput::new(format!("can't read {name}: {error}"));
+    let mut bytes = Vec::new();
+    let limit = JOB_SIZE_MAX as u64 + 1;
+    if path == Path::new("-") {
+        std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(cannot)?;
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(cannot)?;
+    }
+    if bytes.len() > JOB_SIZE_MAX {
+        return Err(BadInput::new(format!("{name} is larger than the {JOB_SIZE_MAX} bytes allowed")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        BadInput::new(format!("{name} is not UTF-8 text: byte {at} is wrong")).hint("is it the job file, or a scene?")
+    })
+}
+
+/// Reads YAML or JSON; errors say where.
+pub(crate) fn parse<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, BadInput> {
+    // JSON's own parser says better what is wrong with JSON.
+    let result = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    } else {
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    };
+    result.map_err(|error| {
+        let error: String = error.chars().take(MESSAGE_CHARS_MAX).collect();
+        BadInput::new(format!("{name} can't be read: {error}"))
+    })
+}
+
+/// Texts that look like numbers (`frames: 7`, `shot: 010`), kept as they were written.
+fn restore_texts(body: &mut Value, text: &str) {
+    #[derive(Deserialize)]
+    struct Texts {
+        #[serde(default)]
+        labels: BTreeMap<String, String>,
+        #[serde(default)]
+        steps: Vec<StepTexts>,
+    }
+    #[derive(Deserialize)]
+    struct StepTexts {
+        frames: Option<String>,
+    }
+    // What does not fit these types is left as it is, for the scheduler to refuse.
+    let Ok(texts) = serde_saphyr::from_str::<Texts>(text) else { return };
+    if let Some(labels) = body.get_mut("labels").and_then(Value::as_object_mut) {
+        for (key, value) in texts.labels {
+            if labels.get(&key).is_some_and(is_plain) {
+                labels.insert(key, Value::String(value));
+            }
+        }
+    }
+    for (step, texts) in steps(body).zip(texts.steps) {
+        if let (Some(frames), Some(text)) = (step.get_mut("frames"), texts.frames)
+            && is_plain(frames)
+        {
+            *frames = Value::String(text);
+        }
+    }
+}
+
+fn is_plain(value: &Value) -> bool {
+    value.is_number() || value.is_boolean()
+}
+
+/// The steps that are mappings, as all of them should be.
+fn steps(body: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
+    let steps = body.get_mut("steps").and_then(Value::as_array_mut);
+    steps.into_iter().flatten().filter_map(Value::as_object_mut)
+}
+
+/// Puts a parameter's value into a step.
+pub(crate) fn set(body: &mut Value, setting: &Setting) -> Result<(), BadInput> {
+    let name_of = |step: &Map<String, Value>| step.get("name").and_then(Value::as_str).map(str::to_owned);
+    let names: Vec<String> = steps(body).filter_map(|step| name_of(step)).collect();
+    let Some(step) = steps(body).find(|step| name_of(step).as_ref() == Some(&setting.step)) else {
+        let near = nearest(&setting.step, names.iter().map(String::as_str));
+        let hint = near
+            .map_or_else(|| format!("the steps are: {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
+        return Err(BadInput::new(format!("the job has no step `{}` to set a parameter of", setting.step)).hint(hint));
+    };
+    let parameters = step.entry("parameters").or_insert_with(|| Value::Object(Map::new()));
+    let parameters = parameters
+        .as_object_mut()
+        .ok_or_else(|| BadInput::new(format!("`parameters` of step `{}` is not a mapping", setting.step)))?;
+    parameters.insert(setting.parameter.clone(), setting.value.clone());
+    Ok(())
+}
+
+pub(crate) fn shown(path: &Path) -> String {
+    if path == Path::new("-") { "stdin".to_owned() } else { format!("`{}`", path.display()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn job(text: &str) -> Value {
+        let mut body = parse(text, "test").expect(text);
+        restore_texts(&mut body, text);
+        body
+    }
+
+    #[test]
+    fn texts_that_look_like_numbers_stay_as_written() {
+        let yaml = "name: a\nlabels: {shot: 010, final: yes, take: true}\nsteps:\n\
+            - {name: r, frames: 7, parameters: {samples: 16}}\n- {name: e}\n";
+        assert_eq!(
+            job(yaml),
+            json!({
+                "name": "a",
+                "labels": {"shot": "010", "final": "yes", "take": "true"},
+                "steps": [{"name": "r", "frames": "7", "parameters": {"samples": 16}}, {"name": "e"}],
+            })
+        );
+        assert_eq!(job(r#"{"steps": [{"frames": 7}]}"#), json!({"steps": [{"frames": "7"}]}));
+    }
+
+    #[test]
+    fn errors_say_where() {
+        let message = |text| parse::<Value>(text, "`a.yaml`").expect_err(text).message;
+        assert!(
+            message("name: a\nsteps:\n  - name: [b\n").contains("line 3")
+                || message("name: a\nsteps:\n  - name: [b\n").contains("line 4")
+        );
+        assert!(message("{\n \"name\": nope }").contains("line 2 column"));
+        assert!(message("name: a\nname: b\n").contains("line 2"), "{}", message("name: a\nname: b\n"));
+    }
+
+    #[test]
+    fn settings_are_read_as_in_a_file() {
+        for (text, value) in [
+            ("render.samples=64", json!(64)),
+            ("render.samples=0.5", json!(0.5)),
+            ("render.samples=true", json!(true)),
+            ("render.samples=[a, b]", json!(["a", "b"])),
+            ("render.samples=plain = text", json!("plain = text")),
+            ("render.samples=\"64\"", json!("64")),
+            ("render.samples=", json!("")),
+            ("render.samples=[a", json!("[a")),
+        ] {
+            let setting: Setting = text.parse().expect(text);
+            assert_eq!(
+                (setting.step.as_str(), setting.parameter.as_str(), setting.value),
+                ("render", "samples", value)
+            );
+        }
+        for text in ["samples=64", "render.samples", ".a=1", "a.=1", ""] {
+            text.parse::<Setting>().expect_err(text);
+        }
+    }
+
+    #[test]
+    fn a_setting_goes_into_its_step() {
+        let mut body = json!({"steps": [{"name": "render"}, {"name": "encode", "parameters": {"crf": 1}}]});
+        set(&mut body, &"encode.crf=20".parse().expect("good")).expect("set");
+        set(&mut body, &"render.samples=4".parse().expect("good")).expect("set");
+        assert_eq!(
+            body,
+            json!({"steps": [
+                {"name": "render", "parameters": {"samples": 4}},
+                {"name": "encode", "parameters": {"crf": 20}},
+            ]})
+        );
+        let error = set(&mut body, &"rendr.samples=4".parse().expect("good")).expect_err("no such step");
+        assert_eq!(error.hint.as_deref(), Some("did you mean `render`?"));
+    }
+
+    #[test]
+    fn labels_are_key_and_value() {
+        assert_eq!(label("shot=010=x"), Ok(("shot".to_owned(), "010=x".to_owned())));
+        assert!(label("shot").is_err() && label("=x").is_err());
+    }
+}

@@ -1,0 +1,88 @@
+//! A job as lines in a file or pipe: states, failures, and now and then how far it is.
+
+use crate::follow::View;
+use crate::job::step_word;
+use crate::printer::Printer;
+use crate::watch::{Watch, failure_line};
+use framewake_proto::api::{EventView, Happening};
+use framewake_proto::ids::Name;
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+/// Between two lines about how far a step is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// Failures named in that time; the rest are counted.
+const FAILURES_MAX: u32 = 10;
+
+#[derive(Debug)]
+pub(crate) struct Plain<'a> {
+    printer: &'a Printer,
+    /// Tasks done when each step was last spoken of.
+    said: BTreeMap<Name, u32>,
+    said_at: Option<Duration>,
+    failures: u32,
+}
+
+impl<'a> Plain<'a> {
+    pub(crate) fn new(printer: &'a Printer) -> Plain<'a> {
+        Plain { printer, said: BTreeMap::new(), said_at: None, failures: 0 }
+    }
+
+    fn say_progress(&mut self, watch: &Watch, now: Duration) -> io::Result<()> {
+        for step in &watch.job.steps {
+            let said = self.said.insert(step.name.clone(), step.tasks.done);
+            if said == Some(step.tasks.done) || (said.is_none() && step.tasks.done == 0) {
+                continue;
+            }
+            let mut words = vec![format!("{}/{} done", step.tasks.done, step.tasks.total)];
+            if step.tasks.failed > 0 {
+                words.push(format!("{} failed", step.tasks.failed));
+            }
+            words.extend(Some(watch.outlook(step, now)).filter(|outlook| !outlook.is_empty()));
+            self.printer.line(format_args!("{}: {}", step.name, words.join(", ")))?;
+        }
+        if self.failures > FAILURES_MAX {
+            self.printer.line(format_args!("! … and {} more tries failed", self.failures - FAILURES_MAX))?;
+        }
+        self.failures = 0;
+        Ok(())
+    }
+}
+
+impl View for Plain<'_> {
+    fn event(&mut self, event: &EventView, _: Duration) -> io::Result<()> {
+        match &event.what {
+            Happening::JobState { state } => self.printer.line(format_args!("job {} {state}", event.job)),
+            Happening::StepState { step, state } => self.printer.line(format_args!("{step}: {}", step_word(*state))),
+            Happening::TaskFailed { .. } => {
+                self.failures += 1;
+                match failure_line(event).filter(|_| self.failures <= FAILURES_MAX) {
+                    Some(line) => self.printer.line(format_args!("! {line}")),
+                    None => Ok(()),
+                }
+            }
+            Happening::AttemptStarted { .. }
+            | Happening::TasksDone { .. }
+            | Happening::AttemptEnded { .. }
+            | Happening::Progress { .. } => Ok(()),
+        }
+    }
+
+    fn tick(&mut self, watch: &Watch, now: Duration) -> io::Result<()> {
+        if self.said_at.is_some_and(|at| now.saturating_sub(at) < PROGRESS_EVERY) {
+            return Ok(());
+        }
+        self.said_at = Some(now);
+        self.say_progress(watch, now)
+    }
+
+    fn remark(&mut self, words: &str) -> io::Result<()> {
+        self.printer.note(words);
+        Ok(())
+    }
+
+    fn end(&mut self, watch: &Watch, now: Duration) -> io::Result<()> {
+        self.say_progress(watch, now)
+    }
+}
