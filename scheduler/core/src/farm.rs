@@ -286,6 +286,12 @@ impl Farm {
         self.jobs.get(&id).map(|job| job.state)
     }
 
+    /// The job and step of an attempt that is under way.
+    pub fn attempt_place(&self, attempt: AttemptId) -> Option<(JobId, usize)> {
+        let chunk = self.chunks.get(&attempt.chunk).filter(|chunk| chunk.attempt == attempt.number)?;
+        Some((chunk.job, chunk.step))
+    }
+
     pub fn workers(&self) -> impl Iterator<Item = WorkerStatus<'_>> {
         self.workers.iter().map(|(id, worker)| WorkerStatus {
             id,

@@ -1,0 +1,192 @@
+//! The loop that owns the farm: receive, apply, commit, perform. First durable, then visible.
+//!
+//! Messages that wait are taken together, applied one by one, and made durable in one transaction, so
+//! that many callers share one sync of the disk.
+
+mod batch;
+mod clock;
+pub mod handle;
+mod perform;
+mod views;
+
+pub(crate) use handle::Message;
+pub use handle::{Handle, Health, JobCommand, Refused, Submission};
+
+use crate::function_table::FunctionTable;
+use crate::metrics::Metrics;
+use crate::store::{self, JobCache, Loaded, Store};
+use batch::Batch;
+use clock::Clock;
+use framewake_core::event::Event;
+use framewake_core::farm::Farm;
+use framewake_core::values::Settings;
+use framewake_proto::api::EventView;
+use framewake_proto::chain::Chain;
+use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
+use perform::Waiting;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, watch};
+use tracing::{error, info};
+use views::Beats;
+
+/// Most messages applied and committed together.
+const BATCH_MAX: usize = 1024;
+
+/// What the engine asks of the adapters around it. They are bounded by what the rules keep open: a
+/// window of orders and one attempt a worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbox {
+    pub(crate) queue: mpsc::UnboundedSender<QueueCommand>,
+    pub(crate) provider: mpsc::UnboundedSender<ProviderCommand>,
+}
+
+#[derive(Debug)]
+pub(crate) enum QueueCommand {
+    /// The consumer that workers of this function pull from.
+    AddFunction(FunctionKey),
+    PublishOrder { function: FunctionKey, job: JobId, step: u32, attempt: AttemptId },
+    PurgeOrders(JobId),
+    /// Reports up to this token are applied and durable.
+    AckReports(u64),
+    Answer { subject: String, body: Vec<u8> },
+    PushControl { worker: WorkerId, body: Vec<u8> },
+    ArchiveLog { job: JobId, attempt: AttemptId },
+}
+
+#[derive(Debug)]
+pub(crate) enum ProviderCommand {
+    Start { worker: WorkerId, function: FunctionKey, linger: Duration },
+    Stop { worker: WorkerId },
+}
+
+/// The receiving ends of an [`Outbox`].
+#[derive(Debug)]
+pub(crate) struct Commands {
+    pub(crate) queue: mpsc::UnboundedReceiver<QueueCommand>,
+    pub(crate) provider: mpsc::UnboundedReceiver<ProviderCommand>,
+}
+
+/// Why the engine ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the farm can't go on: its state could not be made durable")]
+    Store(#[from] store::Error),
+}
+
+pub(crate) struct Engine {
+    farm: Farm,
+    store: Store,
+    jobs: JobCache,
+    functions: FunctionTable,
+    functions_out: watch::Sender<Arc<FunctionTable>>,
+    events_out: broadcast::Sender<Arc<EventView>>,
+    inbox: mpsc::Receiver<Message>,
+    outbox: Outbox,
+    /// Requests whose answers wait for the commit.
+    waiting: HashMap<u64, Waiting>,
+    request_next: u64,
+    beats: Beats,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+impl Engine {
+    /// The engine over what the store remembers, the way to speak to it, and what it asks of its adapters.
+    pub(crate) async fn load(
+        mut store: Store,
+        settings: Settings,
+        health: watch::Receiver<Health>,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Engine, Handle, Commands), Error> {
+        let clock = Clock::start();
+        let Loaded { snapshot, functions, jobs } = store.load().await?;
+        info!(
+            jobs = snapshot.jobs.len(),
+            chunks = snapshot.chunks.len(),
+            functions = snapshot.functions.len(),
+            "the farm is loaded"
+        );
+        let farm = Farm::restore(settings, clock.now(), snapshot);
+        let (inbox_in, inbox) = mpsc::channel(handle::INBOX_MAX);
+        let (functions_out, functions_in) = watch::channel(Arc::new(functions.clone()));
+        let (events_out, _) = broadcast::channel(handle::EVENTS_BEHIND_MAX);
+        let (queue, queue_commands) = mpsc::unbounded_channel();
+        let (provider, provider_commands) = mpsc::unbounded_channel();
+        let outbox = Outbox { queue, provider };
+        for (key, _) in functions.iter() {
+            let _ = outbox.queue.send(QueueCommand::AddFunction(key));
+        }
+        let handle = Handle { inbox: inbox_in, functions: functions_in, events: events_out.clone(), health };
+        let engine = Engine {
+            farm,
+            store,
+            jobs,
+            functions,
+            functions_out,
+            events_out,
+            inbox,
+            outbox,
+            waiting: HashMap::new(),
+            request_next: 0,
+            beats: Beats::default(),
+            clock,
+            metrics,
+        };
+        Ok((engine, handle, Commands { queue: queue_commands, provider: provider_commands }))
+    }
+
+    /// Runs until every handle is gone, or until the store fails: memory must not run ahead of the disk.
+    pub(crate) async fn run(mut self) -> Result<(), Error> {
+        let mut messages = Vec::with_capacity(BATCH_MAX);
+        loop {
+            let deadline = self.farm.next_deadline().map(|at| self.clock.until(at));
+            let received = tokio::select! {
+                received = self.inbox.recv_many(&mut messages, BATCH_MAX) => received,
+                () = tokio::time::sleep(deadline.unwrap_or_default()), if deadline.is_some() => {
+                    messages.push(Message::Happened(Event::TimePassed));
+                    1
+                }
+            };
+            if received == 0 {
+                return Ok(());
+            }
+            self.metrics.engine_batch_events.observe(received as f64);
+            self.metrics.engine_inbox_events.set(i64::try_from(self.inbox.len()).unwrap_or(i64::MAX));
+            if let Err(error) = self.turn(&mut messages).await {
+                error!("{}", Chain(&error));
+                return Err(error);
+            }
+        }
+    }
+
+    /// One batch: receive, apply, commit, perform.
+    async fn turn(&mut self, messages: &mut Vec<Message>) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut batch = Batch::new(now);
+        self.look_up_keys(messages, &mut batch).await?;
+        for message in messages.drain(..) {
+            self.receive(message, &mut batch).await?;
+        }
+        let events = if batch.is_durable_change() {
+            let begin = std::time::Instant::now();
+            let events = self.store.commit(batch.to_store(), &self.jobs).await?;
+            self.metrics.store_commit_seconds.observe(begin.elapsed().as_secs_f64());
+            events
+        } else {
+            Vec::new()
+        };
+        self.count(&batch.applied.changes);
+        self.forget_over(&batch.applied.changes);
+        if batch.functions_changed() {
+            self.functions_out.send_replace(Arc::new(self.functions.clone()));
+        }
+        for event in events {
+            // Nobody may be listening.
+            let _ = self.events_out.send(event);
+        }
+        self.perform(batch);
+        Ok(())
+    }
+}

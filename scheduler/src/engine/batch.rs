@@ -1,0 +1,276 @@
+//! One turn of the loop: messages become events, events become changes, callers wait for the commit.
+
+use super::{Engine, Error, JobCommand, Message, Refused, Submission};
+use crate::store;
+use framewake_core::change::{Change, JobState};
+use framewake_core::event::{Event, RequestId};
+use framewake_core::farm::Applied;
+use framewake_core::values::{NewJob, StoredJob};
+use framewake_proto::api::{self, ScalingView, Submitted, WorkerView};
+use framewake_proto::function::FunctionSpec;
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId};
+use framewake_proto::time::Timestamp;
+use framewake_proto::wire;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tracing::warn;
+
+/// Most versions of one function.
+const VERSIONS_MAX: u32 = 10_000;
+
+/// An answer that is given once the batch is durable.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Submitted(oneshot::Sender<Result<Submitted, Refused>>, Result<Submitted, Refused>),
+    Function(oneshot::Sender<Result<FunctionKey, Refused>>, Result<FunctionKey, Refused>),
+    Changed(oneshot::Sender<Result<(), Refused>>, Result<(), Refused>),
+    Weighed(oneshot::Sender<()>),
+    Workers(oneshot::Sender<Vec<WorkerView>>),
+    Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
+    Explain(JobId, oneshot::Sender<Option<Vec<Vec<String>>>>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) now: Timestamp,
+    pub(crate) applied: Applied,
+    submissions: BTreeMap<JobId, Submission>,
+    functions: Vec<(FunctionKey, FunctionSpec)>,
+    pub(crate) replies: Vec<Reply>,
+    pub(crate) report_token: Option<u64>,
+    /// Idempotency keys of this batch's submissions that are known already.
+    keys: HashMap<String, (JobId, Vec<u8>)>,
+}
+
+impl Batch {
+    pub(crate) fn new(now: Timestamp) -> Batch {
+        Batch {
+            now,
+            applied: Applied::default(),
+            submissions: BTreeMap::new(),
+            functions: Vec::new(),
+            replies: Vec::new(),
+            report_token: None,
+            keys: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn is_durable_change(&self) -> bool {
+        !self.applied.changes.is_empty() || !self.functions.is_empty()
+    }
+
+    pub(crate) fn functions_changed(&self) -> bool {
+        !self.functions.is_empty()
+    }
+
+    pub(crate) fn new_functions(&self) -> impl Iterator<Item = &FunctionKey> {
+        self.functions.iter().map(|(key, _)| key)
+    }
+
+    pub(crate) fn to_store(&self) -> store::Batch<'_> {
+        store::Batch {
+            changes: &self.applied.changes,
+            submissions: self.submissions.iter().map(|(id, submission)| (*id, submission)).collect(),
+            functions: self.functions.clone(),
+            now: self.now,
+        }
+    }
+}
+
+impl Engine {
+    /// One look into the store for all keys of a batch.
+    pub(super) async fn look_up_keys(&mut self, messages: &[Message], batch: &mut Batch) -> Result<(), Error> {
+        let keys = messages.iter().filter_map(|message| match message {
+            Message::Submit(submission, _) => submission.idempotency.as_ref().map(|(key, _)| key.as_str()),
+            _ => None,
+        });
+        let keys: Vec<&str> = keys.collect();
+        batch.keys = self.store.repeated(&keys).await?;
+        Ok(())
+    }
+
+    pub(super) async fn receive(&mut self, message: Message, batch: &mut Batch) -> Result<(), Error> {
+        match message {
+            Message::Submit(submission, reply) => {
+                let answer = self.submit(*submission, batch);
+                batch.replies.push(Reply::Submitted(reply, answer));
+            }
+            Message::AddFunction(spec, reply) => {
+                let answer = self.add_function(*spec, batch);
+                batch.replies.push(Reply::Function(reply, answer));
+            }
+            Message::ChangeJob(id, command, reply) => {
+                let answer = self.change_job(id, command, batch).await?;
+                batch.replies.push(Reply::Changed(reply, answer));
+            }
+            Message::WeighProject(project, weight, reply) => {
+                self.apply(Event::ProjectWeighed { project, weight }, batch);
+                batch.replies.push(Reply::Weighed(reply));
+            }
+            Message::Workers(reply) => batch.replies.push(Reply::Workers(reply)),
+            Message::Scaling(reply) => batch.replies.push(Reply::Scaling(reply)),
+            Message::Explain(id, reply) => batch.replies.push(Reply::Explain(id, reply)),
+            Message::Happened(event) => self.apply(event, batch),
+            Message::Reported(event, token) => {
+                self.apply(event, batch);
+                batch.report_token = Some(token);
+            }
+            Message::Claimed { claim, reply } => self.claimed(&claim, reply, batch),
+            Message::Beat { heartbeat, reply } => self.beat(heartbeat, reply, batch),
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: Event, batch: &mut Batch) {
+        self.farm.apply(batch.now, event, &mut batch.applied);
+    }
+
+    fn submit(&mut self, submission: Submission, batch: &mut Batch) -> Result<Submitted, Refused> {
+        let id = submission.id;
+        if let Some((key, digest)) = &submission.idempotency {
+            if let Some((earlier, known)) = batch.keys.get(key) {
+                if known != digest {
+                    return Err(Refused::Conflict);
+                }
+                return Ok(Submitted { id: *earlier, tasks: total_tasks(&submission), repeated: true });
+            }
+            batch.keys.insert(key.clone(), (id, digest.to_vec()));
+        }
+        let tasks = total_tasks(&submission);
+        let job = Arc::new(submission.job.clone());
+        self.apply(Event::JobSubmitted { id, job: NewJob::from(job.as_ref()) }, batch);
+        self.jobs.insert(id, job);
+        batch.submissions.insert(id, submission);
+        Ok(Submitted { id, tasks, repeated: false })
+    }
+
+    fn add_function(&mut self, spec: FunctionSpec, batch: &mut Batch) -> Result<FunctionKey, Refused> {
+        let newest = self.functions.newest(&spec.name);
+        if let Some((version, known)) = newest
+            && known.as_ref() == &spec
+        {
+            return Ok(FunctionKey { name: spec.name, version });
+        }
+        let version = newest.map_or(0, |(version, _)| version) + 1;
+        if version > VERSIONS_MAX {
+            return Err(Refused::TooManyVersions(VERSIONS_MAX));
+        }
+        let key = FunctionKey { name: spec.name.clone(), version };
+        self.apply(Event::FunctionAdded { key: key.clone(), rules: store::function_rules(&spec) }, batch);
+        self.functions.insert(key.clone(), spec.clone());
+        batch.functions.push((key.clone(), spec));
+        Ok(key)
+    }
+
+    async fn change_job(&mut self, id: JobId, command: JobCommand, batch: &mut Batch) -> Result<Result<(), Refused>, Error> {
+        if self.farm.job_state(id).is_none() {
+            return self.change_over_job(id, command, batch).await;
+        }
+        let event = match command {
+            JobCommand::Cancel => Event::JobCanceled { id },
+            JobCommand::Pause => Event::JobPaused { id },
+            JobCommand::Resume => Event::JobResumed { id },
+            JobCommand::Priority(priority) => Event::JobPrioritized { id, priority },
+            JobCommand::Retry => {
+                let job = self.jobs.get(id).expect("jobs that are not over are cached");
+                let job = StoredJob { id, job: NewJob::from(job.as_ref()), paused: false, steps: Vec::new() };
+                Event::JobRetried { job: Box::new(job) }
+            }
+        };
+        self.apply(event, batch);
+        Ok(Ok(()))
+    }
+
+    async fn change_over_job(
+        &mut self,
+        id: JobId,
+        command: JobCommand,
+        batch: &mut Batch,
+    ) -> Result<Result<(), Refused>, Error> {
+        // A job that ended in this very batch is not in the store as over yet.
+        let ended = batch.applied.changes.iter().rev().find_map(|change| match change {
+            Change::JobState { id: ended, state, .. } if *ended == id => Some(api_state(*state)),
+            _ => None,
+        });
+        let state = match ended {
+            Some(state) => state,
+            None => match self.store.job_state(id).await? {
+                None => return Ok(Err(Refused::NotFound)),
+                Some(state) => state,
+            },
+        };
+        if command != JobCommand::Retry || state != api::JobState::Failed || ended.is_some() {
+            return Ok(Err(Refused::WrongState { state }));
+        }
+        let Some((stored, job)) = self.store.revive(id, &self.functions).await? else {
+            return Ok(Err(Refused::NotFound));
+        };
+        self.jobs.insert(id, job);
+        self.apply(Event::JobRetried { job: Box::new(stored) }, batch);
+        Ok(Ok(()))
+    }
+
+    fn claimed(&mut self, claim: &wire::Claim, reply: String, batch: &mut Batch) {
+        let Ok(worker) = claim.worker.parse() else {
+            warn!(worker = %wire::clip(&claim.worker, 64), "a claim names a worker with an impossible id");
+            return;
+        };
+        let attempt = AttemptId { chunk: ChunkId(claim.chunk), number: claim.attempt };
+        let request = self.wait_for_answer(reply, claim.want_step);
+        self.apply(Event::AttemptClaimed { request, worker, attempt }, batch);
+    }
+
+    fn beat(&mut self, heartbeat: wire::Heartbeat, reply: String, batch: &mut Batch) {
+        let Some((worker, function)) = super::views::who(&heartbeat) else {
+            warn!(worker = %wire::clip(&heartbeat.worker, 64), "a heartbeat names a worker or function that can't exist");
+            return;
+        };
+        if !heartbeat.leaving.is_empty() {
+            self.beats.forget(&worker);
+            self.apply(Event::WorkerLeft { worker }, batch);
+            return;
+        }
+        let holds = (heartbeat.chunk > 0)
+            .then_some(AttemptId { chunk: ChunkId(heartbeat.chunk), number: heartbeat.attempt });
+        let request = self.wait_for_answer(reply, false);
+        self.apply(
+            Event::WorkerSeen { request, worker: worker.clone(), function, holds, draining: heartbeat.draining },
+            batch,
+        );
+        self.note_beat(worker, heartbeat, batch.now);
+    }
+
+    fn wait_for_answer(&mut self, subject: String, want_step: bool) -> RequestId {
+        self.request_next += 1;
+        self.waiting.insert(self.request_next, super::Waiting { subject, want_step });
+        RequestId(self.request_next)
+    }
+
+    /// Jobs that are over need no room here.
+    pub(super) fn forget_over(&mut self, changes: &[Change]) {
+        for change in changes {
+            if let Change::JobState { id, state, .. } = change
+                && state.is_over()
+                && self.farm.job_state(*id).is_none()
+            {
+                self.jobs.remove(*id);
+            }
+        }
+    }
+}
+
+fn total_tasks(submission: &Submission) -> u32 {
+    submission.job.steps.iter().fold(0u32, |sum, step| sum.saturating_add(step.frames.len()))
+}
+
+fn api_state(state: JobState) -> api::JobState {
+    match state {
+        JobState::Queued => api::JobState::Queued,
+        JobState::Running => api::JobState::Running,
+        JobState::Paused => api::JobState::Paused,
+        JobState::Succeeded => api::JobState::Succeeded,
+        JobState::Failed => api::JobState::Failed,
+        JobState::Canceled => api::JobState::Canceled,
+    }
+}

@@ -1,0 +1,149 @@
+//! How the rest of the scheduler speaks to the engine.
+
+use crate::function_table::FunctionTable;
+use framewake_core::event::Event;
+use framewake_proto::api::{EventView, JobState, ScalingView, Submitted, WorkerView};
+use framewake_proto::function::FunctionSpec;
+use framewake_proto::ids::{FunctionKey, JobId, Name};
+use framewake_proto::job::{Job, JobSpec};
+use framewake_proto::wire;
+use std::sync::Arc;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// Most messages that wait for the engine; senders wait beyond it.
+pub(crate) const INBOX_MAX: usize = 16 * 1024;
+/// Events kept for a slow listener; one that falls further behind reads the rest from the store.
+pub(crate) const EVENTS_BEHIND_MAX: usize = 4096;
+
+/// A good job, on its way to the store.
+#[derive(Debug)]
+pub struct Submission {
+    pub id: JobId,
+    /// As submitted, its functions with their versions.
+    pub spec: JobSpec,
+    pub job: Job,
+    /// The caller's key and the digest of the body it came with.
+    pub idempotency: Option<(String, [u8; 32])>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobCommand {
+    Cancel,
+    Pause,
+    Resume,
+    Retry,
+    Priority(u32),
+}
+
+/// Why the engine did not do it. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("there is no such job")]
+    NotFound,
+    #[error("the job is {state}")]
+    WrongState { state: JobState },
+    #[error("the idempotency key was used with another body")]
+    Conflict,
+    #[error("the function has {0} versions, the most there may be")]
+    TooManyVersions(u32),
+    #[error("the scheduler is stopping")]
+    Closing,
+}
+
+/// How the parts are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Empty when connected, else why not.
+    pub nats: String,
+    /// Reports that waited at the start have been applied.
+    pub drained: bool,
+}
+
+/// Something for the engine, with the way back where there is an answer.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Submit(Box<Submission>, oneshot::Sender<Result<Submitted, Refused>>),
+    AddFunction(Box<FunctionSpec>, oneshot::Sender<Result<FunctionKey, Refused>>),
+    ChangeJob(JobId, JobCommand, oneshot::Sender<Result<(), Refused>>),
+    WeighProject(Name, u32, oneshot::Sender<()>),
+    Workers(oneshot::Sender<Vec<WorkerView>>),
+    Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
+    Explain(JobId, oneshot::Sender<Option<Vec<Vec<String>>>>),
+    /// From the adapters: what needs no answer.
+    Happened(Event),
+    /// A report from the stream; the token is handed to the queue once it is applied and durable.
+    Reported(Event, u64),
+    Claimed { claim: wire::Claim, reply: String },
+    Beat { heartbeat: wire::Heartbeat, reply: String },
+}
+
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(crate) inbox: mpsc::Sender<Message>,
+    pub(crate) functions: watch::Receiver<Arc<FunctionTable>>,
+    pub(crate) events: broadcast::Sender<Arc<EventView>>,
+    pub(crate) health: watch::Receiver<Health>,
+}
+
+impl Handle {
+    /// Answers once the job is durable.
+    pub async fn submit(&self, submission: Submission) -> Result<Submitted, Refused> {
+        self.ask(|reply| Message::Submit(Box::new(submission), reply)).await?
+    }
+
+    /// The new version's key; the same function again gives the version it has.
+    pub async fn add_function(&self, spec: FunctionSpec) -> Result<FunctionKey, Refused> {
+        self.ask(|reply| Message::AddFunction(Box::new(spec), reply)).await?
+    }
+
+    pub async fn change_job(&self, id: JobId, command: JobCommand) -> Result<(), Refused> {
+        self.ask(|reply| Message::ChangeJob(id, command, reply)).await?
+    }
+
+    pub async fn weigh_project(&self, project: Name, weight: u32) -> Result<(), Refused> {
+        self.ask(|reply| Message::WeighProject(project, weight, reply)).await
+    }
+
+    pub async fn workers(&self) -> Result<Vec<WorkerView>, Refused> {
+        self.ask(Message::Workers).await
+    }
+
+    pub async fn scaling(&self) -> Result<Vec<(FunctionKey, ScalingView)>, Refused> {
+        self.ask(Message::Scaling).await
+    }
+
+    /// One list of sentences a step; `None` for a job that is over or unknown.
+    pub async fn explain(&self, job: JobId) -> Result<Option<Vec<Vec<String>>>, Refused> {
+        self.ask(|reply| Message::Explain(job, reply)).await
+    }
+
+    pub fn functions(&self) -> Arc<FunctionTable> {
+        self.functions.borrow().clone()
+    }
+
+    /// Events from now on, after they are durable; progress is among them and has no number.
+    pub fn events(&self) -> broadcast::Receiver<Arc<EventView>> {
+        self.events.subscribe()
+    }
+
+    pub fn health(&self) -> Health {
+        self.health.borrow().clone()
+    }
+
+    /// Messages that wait for the engine.
+    pub fn backlog(&self) -> usize {
+        INBOX_MAX - self.inbox.capacity()
+    }
+
+    /// False when the engine is gone.
+    pub(crate) async fn tell(&self, message: Message) -> bool {
+        self.inbox.send(message).await.is_ok()
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(message(reply)).await.map_err(|_| Refused::Closing)?;
+        answer.await.map_err(|_| Refused::Closing)
+    }
+}

@@ -1,0 +1,155 @@
+//! What is done once a batch is durable: orders go out, callers are answered, workers are started.
+
+use super::batch::{Batch, Reply};
+use super::{Engine, ProviderCommand, QueueCommand};
+use framewake_core::change::Change;
+use framewake_core::effect::{ClaimAnswer, Control, Effect};
+use framewake_proto::ids::{FunctionKey, JobId};
+use framewake_proto::order::StepOrder;
+use framewake_proto::tasks::TaskSet;
+use framewake_proto::verdict::Verdict;
+use framewake_proto::wire;
+use prost::Message as _;
+use std::time::Duration;
+use tracing::info;
+
+/// A request on NATS that waits for its answer.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) subject: String,
+    pub(crate) want_step: bool,
+}
+
+impl Engine {
+    pub(super) fn perform(&mut self, batch: Batch) {
+        for key in batch.new_functions() {
+            self.ask_queue(QueueCommand::AddFunction(key.clone()));
+        }
+        if let Some(token) = batch.report_token {
+            self.ask_queue(QueueCommand::AckReports(token));
+        }
+        for effect in batch.applied.effects {
+            self.perform_effect(effect);
+        }
+        for reply in batch.replies {
+            self.answer(reply);
+        }
+    }
+
+    fn perform_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::PublishOrder { attempt, function, job, step } => {
+                self.metrics.orders_published.inc();
+                let step = u32::try_from(step).expect("a job has at most STEPS_MAX steps");
+                self.ask_queue(QueueCommand::PublishOrder { function, job, step, attempt });
+            }
+            Effect::AnswerClaim { request, answer } => {
+                let Some(waiting) = self.waiting.remove(&request.0) else { return };
+                let body = match answer {
+                    ClaimAnswer::Granted { job, step, tasks } => self.granted(job, step, &tasks, waiting.want_step),
+                    ClaimAnswer::Refused { reason } => {
+                        wire::ClaimAnswer { refused: reason.to_owned(), ..Default::default() }
+                    }
+                };
+                self.ask_queue(QueueCommand::Answer { subject: waiting.subject, body: body.encode_to_vec() });
+            }
+            Effect::AnswerHeartbeat { request, control } => {
+                let Some(waiting) = self.waiting.remove(&request.0) else { return };
+                let body = control_message(&control).encode_to_vec();
+                self.ask_queue(QueueCommand::Answer { subject: waiting.subject, body });
+            }
+            Effect::PushControl { worker, control } => {
+                let body = control_message(&control).encode_to_vec();
+                self.ask_queue(QueueCommand::PushControl { worker, body });
+            }
+            Effect::StartWorker { worker, function } => {
+                self.metrics.workers_started.inc();
+                info!(worker.id = %worker, function = %function, "worker {worker} of {function} is started");
+                let linger = self.linger(&function);
+                let _ = self.outbox.provider.send(ProviderCommand::Start { worker, function, linger });
+            }
+            Effect::StopWorker { worker } => {
+                let _ = self.outbox.provider.send(ProviderCommand::Stop { worker });
+            }
+            Effect::ArchiveLog { job, attempt } => self.ask_queue(QueueCommand::ArchiveLog { job, attempt }),
+            Effect::PurgeOrders { job } => self.ask_queue(QueueCommand::PurgeOrders(job)),
+            Effect::AnnounceJobOver { job, state } => {
+                info!(job.id = %job, "job {job} is over: {}", crate::store::job_state_name(state));
+            }
+        }
+    }
+
+    fn granted(&self, job: JobId, step: usize, tasks: &TaskSet, want_step: bool) -> wire::ClaimAnswer {
+        let order = match self.jobs.get(job) {
+            Some(cached) if want_step => {
+                serde_json::to_vec(&StepOrder::new(job, cached, step)).expect("an order can be written as JSON")
+            }
+            _ => Vec::new(),
+        };
+        let lease_ms = u32::try_from(framewake_core::values::Settings::default().lease.as_millis()).unwrap_or(u32::MAX);
+        wire::ClaimAnswer { refused: String::new(), lease_ms, tasks: tasks.into(), step: order }
+    }
+
+    fn linger(&self, function: &FunctionKey) -> Duration {
+        self.functions.get(function).map_or(Duration::ZERO, |spec| spec.scaling.linger.0)
+    }
+
+    fn ask_queue(&self, command: QueueCommand) {
+        // Gone only when the whole scheduler stops.
+        let _ = self.outbox.queue.send(command);
+    }
+
+    /// A caller that has hung up wants no answer.
+    fn answer(&mut self, reply: Reply) {
+        match reply {
+            Reply::Submitted(to, answer) => drop(to.send(answer)),
+            Reply::Function(to, answer) => drop(to.send(answer)),
+            Reply::Changed(to, answer) => drop(to.send(answer)),
+            Reply::Weighed(to) => drop(to.send(())),
+            Reply::Workers(to) => drop(to.send(self.worker_views())),
+            Reply::Scaling(to) => drop(to.send(self.scaling_views())),
+            Reply::Explain(id, to) => drop(to.send(self.farm.explain(self.clock.now(), id))),
+        }
+    }
+
+    pub(super) fn count(&self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::JobAdded { .. } => self.metrics.jobs_submitted.inc(),
+                Change::JobState { state, .. } if state.is_over() => {
+                    self.metrics.jobs_finished.with_label_values(&[crate::store::job_state_name(*state)]).inc();
+                }
+                Change::TaskDone { .. } => self.metrics.tasks.with_label_values(&[Verdict::Done.as_str()]).inc(),
+                Change::TaskFailed { failure, .. } => {
+                    self.metrics.tasks.with_label_values(&[failure.verdict.as_str()]).inc();
+                }
+                Change::AttemptStarted { .. } => self.metrics.attempts_started.inc(),
+                Change::AttemptEnded { outcome, .. } => {
+                    self.metrics.attempts_ended.with_label_values(&[crate::store::outcome_name(*outcome)]).inc();
+                }
+                Change::JobState { .. }
+                | Change::JobPriority { .. }
+                | Change::ProjectWeight { .. }
+                | Change::StepState { .. }
+                | Change::StepCounts { .. }
+                | Change::StepTiming { .. }
+                | Change::TasksReset { .. }
+                | Change::ChunkStored(_)
+                | Change::ChunkClosed { .. }
+                | Change::ChunkNumbers { .. } => {}
+            }
+        }
+    }
+}
+
+fn control_message(control: &Control) -> wire::Control {
+    let (chunk, attempt) = control.attempt.map_or((0, 0), |attempt| (attempt.chunk.0, attempt.number));
+    wire::Control {
+        chunk,
+        attempt,
+        stop: control.stop.unwrap_or_default().to_owned(),
+        keep_tasks: control.keep_tasks.unwrap_or(0),
+        drain: control.drain,
+    }
+}
+

@@ -1,0 +1,288 @@
+//! What a restart finds.
+
+use super::rows::{SEGMENT_BYTES, SEGMENT_TASKS, tasks_from};
+use super::{Error, JobCache, Store};
+use crate::function_table::{Accepted, FunctionTable};
+use framewake_core::values::{FunctionRules, NewJob, Snapshot, StoredChunk, StoredChunkState, StoredJob, StoredStep, Timing};
+use framewake_proto::api::JobState;
+use framewake_proto::function::FunctionSpec;
+use framewake_proto::ids::{ChunkId, FunctionKey, JobId, WorkerId};
+use framewake_proto::job::{Job, JobSpec};
+use framewake_proto::tasks::TaskSet;
+use framewake_proto::time::Timestamp;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Everything that was durable.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) functions: FunctionTable,
+    pub(crate) jobs: JobCache,
+}
+
+/// What one job has: its number, its text, and what the store knows of its steps.
+struct JobRow {
+    seq: i64,
+    id: JobId,
+    state: String,
+    spec: String,
+    priority: u32,
+}
+
+impl Store {
+    pub(crate) async fn load(&mut self) -> Result<Loaded, Error> {
+        let functions = self.load_functions().await?;
+        self.job_next = self.scalar("SELECT coalesce(max(seq), 0) FROM jobs").await?;
+        let events = self.scalar("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'").await?;
+        self.event_next = u64::try_from(events).unwrap_or(0);
+        let rows = self.rows("SELECT seq, id, state, spec, priority FROM jobs WHERE state IN ('queued', 'running', 'paused')").await?;
+        let mut jobs = JobCache::default();
+        let mut stored = Vec::with_capacity(rows.len());
+        let mut steps = self.load_steps(None).await?;
+        for row in rows {
+            let row = job_row(&row)?;
+            let job = Arc::new(accepted(&row, &functions)?);
+            self.seqs.insert(row.id, row.seq);
+            stored.push(stored_job(&row, &job, &mut steps));
+            jobs.insert(row.id, job);
+        }
+        let snapshot = Snapshot {
+            functions: functions.iter().map(|(key, spec)| (key, function_rules(spec))).collect(),
+            projects: self.load_projects().await?,
+            chunks: self.load_chunks().await?,
+            chunk_next: self.load_chunk_next().await?,
+            jobs: stored,
+        };
+        Ok(Loaded { snapshot, functions, jobs })
+    }
+
+    /// A job that is over, made ready to go on: its number and done tasks are known again.
+    pub(crate) async fn revive(&mut self, id: JobId, functions: &FunctionTable) -> Result<Option<(StoredJob, Arc<Job>)>, Error> {
+        let found = sqlx::query("SELECT seq, id, state, spec, priority FROM jobs WHERE id = ?")
+            .bind(id.to_string())
+            .fetch_optional(&mut self.writer)
+            .await
+            .map_err(|error| Error::Read { error })?;
+        let Some(row) = found else { return Ok(None) };
+        let row = job_row(&row)?;
+        let job = Arc::new(accepted(&row, functions)?);
+        self.seqs.insert(id, row.seq);
+        let mut steps = self.load_steps(Some(row.seq)).await?;
+        let stored = stored_job(&row, &job, &mut steps);
+        Ok(Some((stored, job)))
+    }
+
+    /// The state of any job.
+    pub(crate) async fn job_state(&mut self, id: JobId) -> Result<Option<JobState>, Error> {
+        let found: Option<(String,)> = sqlx::query_as("SELECT state FROM jobs WHERE id = ?")
+            .bind(id.to_string())
+            .fetch_optional(&mut self.writer)
+            .await
+            .map_err(|error| Error::Read { error })?;
+        found.map(|(text,)| serde_json::from_value(text.clone().into()).map_err(|_| unreadable("jobs", &text))).transpose()
+    }
+
+    /// Jobs that were submitted under these keys, each with the digest of its body.
+    pub(crate) async fn repeated(&mut self, keys: &[&str]) -> Result<HashMap<String, (JobId, Vec<u8>)>, Error> {
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let found: Vec<(String, String, Vec<u8>)> = sqlx::query_as(
+            "SELECT key, jobs.id, body_sha256 FROM idempotency JOIN jobs ON jobs.seq = idempotency.job
+             WHERE key IN (SELECT value FROM json_each(?))",
+        )
+        .bind(serde_json::to_string(keys).expect("text"))
+        .fetch_all(&mut self.writer)
+        .await
+        .map_err(|error| Error::Read { error })?;
+        let parsed = found.into_iter().map(|(key, id, digest)| {
+            let id = id.parse().map_err(|_| unreadable("idempotency", &id))?;
+            Ok((key, (id, digest)))
+        });
+        parsed.collect()
+    }
+
+    async fn load_functions(&mut self) -> Result<FunctionTable, Error> {
+        let mut table = FunctionTable::default();
+        for row in self.rows("SELECT name, version, spec FROM functions").await? {
+            let (name, version, text): (String, u32, String) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
+            let spec: FunctionSpec = serde_json::from_str(&text)
+                .map_err(|error| Error::Row { row: format!("function {name}@{version}"), reason: error.to_string() })?;
+            table.insert(FunctionKey { name: spec.name.clone(), version }, spec);
+        }
+        Ok(table)
+    }
+
+    async fn load_projects(&mut self) -> Result<Vec<(framewake_proto::ids::Name, u32)>, Error> {
+        let rows = self.rows("SELECT name, weight FROM projects").await?;
+        rows.iter()
+            .map(|row| {
+                let name: String = get(row, 0)?;
+                Ok((name.parse().map_err(|_| unreadable("projects", &name))?, get(row, 1)?))
+            })
+            .collect()
+    }
+
+    async fn load_chunk_next(&mut self) -> Result<u64, Error> {
+        let text: Option<(String,)> = sqlx::query_as("SELECT value FROM meta WHERE key = 'chunk_next'")
+            .fetch_optional(&mut self.writer)
+            .await
+            .map_err(|error| Error::Read { error })?;
+        text.map_or(Ok(1), |(text,)| text.parse().map_err(|_| unreadable("meta", &text)))
+    }
+
+    /// Done and failed tasks and timing of the steps of one job, or of all that are not over; fills `segments`.
+    async fn load_steps(&mut self, only: Option<i64>) -> Result<HashMap<(i64, usize), StoredStep>, Error> {
+        const OPEN: &str = "job IN (SELECT seq FROM jobs WHERE state IN ('queued', 'running', 'paused'))";
+        let filter = only.map_or(OPEN.to_owned(), |seq| format!("job = {seq}"));
+        let mut steps: HashMap<(i64, usize), StoredStep> = HashMap::new();
+        for row in self.rows_of(format!("SELECT job, step, load_s, task_s FROM steps WHERE {filter}")).await? {
+            let step = steps.entry(step_key(&row)?).or_default();
+            step.timing = Timing { load_s: get(&row, 2)?, task_s: get(&row, 3)? };
+        }
+        for row in self.rows_of(format!("SELECT job, step, segment, bits FROM done_tasks WHERE {filter}")).await? {
+            let (job, at) = step_key(&row)?;
+            let (segment, bits): (u32, Vec<u8>) = (get(&row, 2)?, get(&row, 3)?);
+            let bits: Box<[u8; SEGMENT_BYTES]> =
+                bits.into_boxed_slice().try_into().map_err(|_| unreadable("done_tasks", &format!("{job}/{at}/{segment}")))?;
+            let step = steps.entry((job, at)).or_default();
+            insert_bits(&mut step.done, segment * SEGMENT_TASKS, bits.as_slice());
+            self.segments.insert((job, at, segment), bits);
+        }
+        for row in self.rows_of(format!("SELECT job, step, task FROM failures WHERE {filter}")).await? {
+            steps.entry(step_key(&row)?).or_default().failed.insert(get(&row, 2)?);
+        }
+        Ok(steps)
+    }
+
+    async fn load_chunks(&mut self) -> Result<Vec<StoredChunk>, Error> {
+        let rows = self
+            .rows(
+                "SELECT chunks.id, jobs.id, step, tasks, attempt, spent, losses, worker, avoid, since
+                 FROM chunks JOIN jobs ON jobs.seq = chunks.job",
+            )
+            .await?;
+        rows.iter().map(chunk_row).collect()
+    }
+
+    async fn scalar(&mut self, text: &'static str) -> Result<i64, Error> {
+        let (value,): (i64,) = sqlx::query_as(text).fetch_one(&mut self.writer).await.map_err(|error| Error::Read { error })?;
+        Ok(value)
+    }
+
+    async fn rows(&mut self, text: &'static str) -> Result<Vec<SqliteRow>, Error> {
+        sqlx::query(text).fetch_all(&mut self.writer).await.map_err(|error| Error::Read { error })
+    }
+
+    /// For texts made of literals and numbers of this file.
+    async fn rows_of(&mut self, text: String) -> Result<Vec<SqliteRow>, Error> {
+        sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut self.writer).await.map_err(|error| Error::Read { error })
+    }
+}
+
+/// What the rules need to know of a function.
+pub(crate) fn function_rules(spec: &FunctionSpec) -> FunctionRules {
+    FunctionRules { workers_max: spec.scaling.max, slots: spec.resources.slots }
+}
+
+fn job_row(row: &SqliteRow) -> Result<JobRow, Error> {
+    let id: String = get(row, 1)?;
+    Ok(JobRow {
+        seq: get(row, 0)?,
+        id: id.parse().map_err(|_| unreadable("jobs", &id))?,
+        state: get(row, 2)?,
+        spec: get(row, 3)?,
+        priority: get(row, 4)?,
+    })
+}
+
+fn accepted(row: &JobRow, functions: &FunctionTable) -> Result<Job, Error> {
+    let broken = |reason: String| Error::Row { row: format!("job {}", row.id), reason };
+    let spec: JobSpec = serde_json::from_str(&row.spec).map_err(|error| broken(error.to_string()))?;
+    let mut job = spec.check(&Accepted(functions)).map_err(|faults| broken(format!("{faults:?}")))?;
+    job.priority = row.priority;
+    Ok(job)
+}
+
+fn stored_job(row: &JobRow, job: &Job, steps: &mut HashMap<(i64, usize), StoredStep>) -> StoredJob {
+    let count = job.steps.len();
+    let steps = (0..count).map(|at| steps.remove(&(row.seq, at)).unwrap_or_default());
+    StoredJob { id: row.id, job: NewJob::from(job), paused: row.state == "paused", steps: steps.collect() }
+}
+
+fn chunk_row(row: &SqliteRow) -> Result<StoredChunk, Error> {
+    let id: i64 = get(row, 0)?;
+    let (job, tasks): (String, String) = (get(row, 1)?, get(row, 3)?);
+    let broken = || unreadable("chunks", &id.to_string());
+    let worker: Option<String> = get(row, 7)?;
+    let avoid: Option<String> = get(row, 8)?;
+    let since = Timestamp(get(row, 9)?);
+    let name = |text: String| text.parse::<WorkerId>().map_err(|_| broken());
+    let state = match worker {
+        Some(worker) => StoredChunkState::Leased { worker: name(worker)?, since },
+        None => StoredChunkState::Waiting { until: since, avoid: avoid.map(name).transpose()? },
+    };
+    let step: i64 = get(row, 2)?;
+    Ok(StoredChunk {
+        id: ChunkId(u64::try_from(id).map_err(|_| broken())?),
+        job: job.parse().map_err(|_| broken())?,
+        step: usize::try_from(step).map_err(|_| broken())?,
+        tasks: tasks_from(&tasks).ok_or_else(broken)?,
+        attempt: get(row, 4)?,
+        spent: get(row, 5)?,
+        losses: get(row, 6)?,
+        state,
+    })
+}
+
+/// Adds the tasks whose bits are set. Whole runs at once: a million done tasks are one run.
+fn insert_bits(tasks: &mut TaskSet, first: u32, bits: &[u8]) {
+    let set = |task: u32| bits[(task / 8) as usize] & (1 << (task % 8)) != 0;
+    let mut begin = None;
+    for task in 0..SEGMENT_TASKS {
+        match (set(task), begin) {
+            (true, None) => begin = Some(task),
+            (false, Some(start)) => {
+                tasks.insert_run(first + start..first + task);
+                begin = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+    if let Some(start) = begin {
+        tasks.insert_run(first + start..first + SEGMENT_TASKS);
+    }
+}
+
+fn step_key(row: &SqliteRow) -> Result<(i64, usize), Error> {
+    let step: i64 = get(row, 1)?;
+    Ok((get(row, 0)?, usize::try_from(step).map_err(|_| unreadable("steps", &step.to_string()))?))
+}
+
+fn get<'r, T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>>(row: &'r SqliteRow, at: usize) -> Result<T, Error> {
+    row.try_get(at).map_err(|error| Error::Read { error })
+}
+
+fn unreadable(table: &str, what: &str) -> Error {
+    Error::Row { row: format!("{what} of {table}"), reason: "it was not written by this program".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_become_runs() {
+        let mut bits = [0; SEGMENT_BYTES];
+        bits[0] = 0b1110_0110;
+        bits[1] = 0b0000_0001;
+        bits[SEGMENT_BYTES - 1] = 0b1000_0000;
+        let mut tasks = TaskSet::new();
+        insert_bits(&mut tasks, SEGMENT_TASKS, &bits);
+        let expected: BTreeMap<u32, u32> = [(4097, 4099), (4101, 4105), (8191, 8192)].into();
+        assert_eq!(tasks.runs().iter().map(|run| (run.start, run.end)).collect::<BTreeMap<_, _>>(), expected);
+    }
+}

@@ -1,0 +1,141 @@
+//! Changes gathered into rows, the last word on each: a batch touches every row at most once.
+
+use super::write::EVIDENCE_KEPT_MAX;
+use crate::engine::Submission;
+use framewake_core::change::Counts;
+use framewake_core::event::{TaskFailure, TaskResult};
+use framewake_core::values::{StoredChunk, StoredChunkState, Timing};
+use framewake_proto::ids::{AttemptId, WorkerId};
+use framewake_proto::tasks::TaskSet;
+use framewake_proto::time::Timestamp;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+/// Tasks of one row of `done_tasks`.
+pub(crate) const SEGMENT_TASKS: u32 = 4096;
+/// Bytes of one row of `done_tasks`.
+pub(crate) const SEGMENT_BYTES: usize = 512;
+
+/// `jobs.seq` and the index of the step.
+type StepKey = (i64, usize);
+
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) chunk_next: Option<u64>,
+    pub(crate) functions: Vec<Value>,
+    pub(crate) projects: BTreeMap<String, u32>,
+    pub(crate) jobs: Vec<Value>,
+    pub(crate) steps: Vec<Value>,
+    pub(crate) idempotency: Vec<Value>,
+    pub(crate) job_states: BTreeMap<i64, Value>,
+    pub(crate) priorities: BTreeMap<i64, u32>,
+    pub(crate) step_states: BTreeMap<StepKey, &'static str>,
+    pub(crate) counts: BTreeMap<StepKey, Counts>,
+    pub(crate) timings: BTreeMap<StepKey, Timing>,
+    pub(crate) segments: BTreeMap<(i64, usize, u32), Box<[u8; SEGMENT_BYTES]>>,
+    pub(crate) results: Vec<Value>,
+    pub(crate) resets: BTreeSet<StepKey>,
+    pub(crate) failures: BTreeMap<(i64, usize, u32), Value>,
+    /// `None`: the row goes.
+    pub(crate) chunks: BTreeMap<u64, Option<Value>>,
+    pub(crate) attempts: Vec<Value>,
+    pub(crate) ends: Vec<Value>,
+    pub(crate) events: Vec<Value>,
+}
+
+impl Rows {
+    pub(crate) fn add_job(&mut self, seq: i64, submission: &Submission, now: Timestamp) {
+        let Submission { id, spec, job, idempotency } = submission;
+        let labels = serde_json::to_string(&job.labels).expect("labels are text");
+        let text = serde_json::to_string(spec).expect("a job can be written as JSON");
+        let (name, project, priority) = (&job.name, &job.project, job.priority);
+        self.jobs.push(json!([seq, id, name, project, priority, "queued", labels, text, now.0]));
+        for (at, step) in job.steps.iter().enumerate() {
+            self.steps.push(json!([seq, at, step.name, "blocked", step.frames.len(), 0, 0, 0]));
+        }
+        if let Some((key, digest)) = idempotency {
+            self.idempotency.push(json!([key, hex(digest), seq, now.0]));
+        }
+    }
+
+    pub(crate) fn add_result(&mut self, job: i64, step: usize, attempt: AttemptId, result: &TaskResult, at: Timestamp) {
+        self.results.push(json!([
+            job,
+            step,
+            result.task,
+            result.key,
+            hex(&result.sha256),
+            result.size_bytes,
+            result.width,
+            result.height,
+            result.device,
+            result.renderer,
+            attempt.chunk.0,
+            attempt.number,
+            result.elapsed_ms,
+            result.memory_peak_bytes,
+            at.0
+        ]));
+    }
+
+    pub(crate) fn add_failure(&mut self, job: i64, step: usize, attempt: AttemptId, failure: &TaskFailure, at: Timestamp) {
+        let evidence = if failure.task < EVIDENCE_KEPT_MAX { failure.evidence.as_str() } else { "" };
+        let (verdict, message) = (failure.verdict.as_str(), &failure.message);
+        let row = json!([job, step, failure.task, verdict, message, evidence, attempt.chunk.0, attempt.number, at.0]);
+        self.failures.insert((job, step, failure.task), row);
+    }
+
+    pub(crate) fn reset_failures(&mut self, job: i64, step: usize) {
+        self.failures.retain(|(other, at, _), _| (*other, *at) != (job, step));
+        self.resets.insert((job, step));
+    }
+
+    pub(crate) fn add_attempt(
+        &mut self,
+        job: i64,
+        step: usize,
+        attempt: AttemptId,
+        worker: &WorkerId,
+        tasks: &TaskSet,
+        at: Timestamp,
+    ) {
+        let (chunk, number, tasks) = (attempt.chunk.0, attempt.number, tasks_text(tasks));
+        self.attempts.push(json!([chunk, number, job, step, worker, tasks, "running", 0, 0, 0, at.0, null]));
+    }
+
+    pub(crate) fn store_chunk(&mut self, job: i64, chunk: &StoredChunk) {
+        let (worker, avoid, since) = match &chunk.state {
+            StoredChunkState::Waiting { until, avoid } => (None, avoid.as_ref(), until),
+            StoredChunkState::Leased { worker, since } => (Some(worker), None, since),
+        };
+        let tasks = tasks_text(&chunk.tasks);
+        let (id, step) = (chunk.id.0, chunk.step);
+        let row = json!([id, job, step, tasks, chunk.attempt, chunk.spent, chunk.losses, worker, avoid, since.0]);
+        self.chunks.insert(id, Some(row));
+    }
+
+    pub(crate) fn close_chunk(&mut self, id: u64) {
+        self.chunks.insert(id, None);
+    }
+}
+
+/// JSON `[[first, end], …]`.
+fn tasks_text(tasks: &TaskSet) -> String {
+    let runs: Vec<[u32; 2]> = tasks.runs().iter().map(|run| [run.start, run.end]).collect();
+    serde_json::to_string(&runs).expect("numbers")
+}
+
+/// The other way round.
+pub(crate) fn tasks_from(text: &str) -> Option<TaskSet> {
+    let runs: Vec<[u32; 2]> = serde_json::from_str(text).ok()?;
+    Some(runs.into_iter().map(|[first, end]| first..end).collect())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a string takes every letter");
+    }
+    text
+}

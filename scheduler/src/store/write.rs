@@ -1,0 +1,323 @@
+//! Makes changes durable: one transaction for a batch, one statement for each kind of row.
+
+use super::{Error, JobCache, Store};
+use crate::engine::Submission;
+use super::rows::{Rows, SEGMENT_BYTES, SEGMENT_TASKS};
+use framewake_core::change::{Change, Counts, JobState, Outcome, StepState};
+use framewake_proto::api::EventView;
+use framewake_proto::function::FunctionSpec;
+use framewake_proto::ids::{FunctionKey, JobId};
+use framewake_proto::time::Timestamp;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, SqliteConnection};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Events kept in all; the oldest go first.
+pub const EVENTS_KEPT_MAX: u64 = 1_000_000;
+/// How often old rows are looked for, in commits.
+const PRUNE_EVERY: u64 = 1000;
+/// Idempotency keys are remembered for this long.
+const IDEMPOTENCY_KEPT_MS: i64 = 7 * 24 * 3600 * 1000;
+/// Evidence is kept for this many failed tasks of a job; of the others, verdict and message.
+pub(crate) const EVIDENCE_KEPT_MAX: u32 = 1000;
+
+/// What one transaction writes.
+#[derive(Debug, Default)]
+pub(crate) struct Batch<'a> {
+    pub(crate) changes: &'a [Change],
+    /// The full text of each job that the changes add.
+    pub(crate) submissions: BTreeMap<JobId, &'a Submission>,
+    pub(crate) functions: Vec<(FunctionKey, FunctionSpec)>,
+    pub(crate) now: Timestamp,
+}
+
+impl Store {
+    /// Writes the batch. Afterwards it is durable; on an error nothing of it is, and the store must not
+    /// be used any more: what is in memory is ahead of the disk.
+    pub(crate) async fn commit(&mut self, batch: Batch<'_>, jobs: &JobCache) -> Result<Vec<Arc<EventView>>, Error> {
+        let mut rows = Rows::default();
+        for (id, submission) in &batch.submissions {
+            self.job_next += 1;
+            self.seqs.insert(*id, self.job_next);
+            rows.add_job(self.job_next, submission, batch.now);
+        }
+        for (key, spec) in &batch.functions {
+            let spec = serde_json::to_string(spec).expect("a function can be written as JSON");
+            rows.functions.push(json!([key.name, key.version, spec, batch.now.0]));
+        }
+        for change in batch.changes {
+            self.add_change(change, &mut rows);
+        }
+        let events = self.number_events(super::happenings::happenings(batch.changes, jobs), &mut rows);
+        self.write(&rows).await.map_err(|error| Error::Write { error })?;
+        for change in batch.changes {
+            if let Change::JobState { id, state, .. } = change
+                && state.is_over()
+                && let Some(seq) = self.seqs.remove(id)
+            {
+                self.segments.retain(|(job, _, _), _| *job != seq);
+            }
+        }
+        self.prune(batch.now).await.map_err(|error| Error::Write { error })?;
+        Ok(events)
+    }
+
+    fn number_events(&mut self, events: Vec<EventView>, rows: &mut Rows) -> Vec<Arc<EventView>> {
+        let mut numbered = Vec::with_capacity(events.len());
+        for mut event in events {
+            let Some(job) = self.seqs.get(&event.job) else { continue };
+            self.event_next += 1;
+            event.seq = Some(self.event_next);
+            let body = serde_json::to_string(&event.what).expect("an event can be written as JSON");
+            rows.events.push(json!([self.event_next, job, event.at.0, body]));
+            numbered.push(Arc::new(event));
+        }
+        numbered
+    }
+
+    fn add_change(&mut self, change: &Change, rows: &mut Rows) {
+        match change {
+            Change::JobAdded { id, job, .. } => {
+                let seq = self.seq(*id);
+                for (at, step) in job.steps.iter().enumerate() {
+                    rows.counts.insert((seq, at), Counts { total: step.tasks, ..Counts::default() });
+                    rows.step_states.insert((seq, at), "blocked");
+                }
+            }
+            Change::JobState { id, state, at } => {
+                let finished = state.is_over().then_some(at.0);
+                rows.job_states.insert(self.seq(*id), json!([self.seq(*id), job_state_name(*state), finished]));
+            }
+            Change::JobPriority { id, priority } => {
+                rows.priorities.insert(self.seq(*id), *priority);
+            }
+            Change::ProjectWeight { project, weight } => {
+                rows.projects.insert(project.to_string(), *weight);
+            }
+            Change::StepState { job, step, state, .. } => {
+                rows.step_states.insert((self.seq(*job), *step), step_state(*state));
+            }
+            Change::StepCounts { job, step, counts } => {
+                rows.counts.insert((self.seq(*job), *step), *counts);
+            }
+            Change::StepTiming { job, step, timing } => {
+                rows.timings.insert((self.seq(*job), *step), *timing);
+            }
+            Change::TaskDone { job, step, attempt, result, at } => {
+                let seq = self.seq(*job);
+                let segment = (seq, *step, result.task / SEGMENT_TASKS);
+                let bits = self.segments.entry(segment).or_insert_with(|| Box::new([0; SEGMENT_BYTES]));
+                let bit = result.task % SEGMENT_TASKS;
+                bits[(bit / 8) as usize] |= 1 << (bit % 8);
+                rows.segments.insert(segment, bits.clone());
+                rows.add_result(seq, *step, *attempt, result, *at);
+            }
+            Change::TaskFailed { job, step, attempt, failure, for_good: true, at } => {
+                rows.add_failure(self.seq(*job), *step, *attempt, failure, *at);
+            }
+            Change::TaskFailed { for_good: false, .. } => {}
+            Change::TasksReset { job, step, .. } => rows.reset_failures(self.seq(*job), *step),
+            Change::AttemptStarted { job, step, attempt, worker, tasks, at } => {
+                rows.add_attempt(self.seq(*job), *step, *attempt, worker, tasks, *at);
+            }
+            Change::AttemptEnded { attempt, outcome, done, failed, log_bytes, at, .. } => {
+                let outcome = outcome_name(*outcome);
+                rows.ends.push(json!([attempt.chunk.0, attempt.number, outcome, done, failed, log_bytes, at.0]));
+            }
+            Change::ChunkStored(chunk) => rows.store_chunk(self.seq(chunk.job), chunk),
+            Change::ChunkClosed { id } => rows.close_chunk(id.0),
+            Change::ChunkNumbers { next } => rows.chunk_next = Some(*next),
+        }
+    }
+
+    /// The job's number in other tables.
+    fn seq(&self, id: JobId) -> i64 {
+        *self.seqs.get(&id).expect("changes are about jobs that were added and are not over")
+    }
+
+    async fn write(&mut self, rows: &Rows) -> Result<(), sqlx::Error> {
+        let connection = &mut self.writer;
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        let written = write_all(connection, rows).await;
+        if let Err(error) = written {
+            let _ = sqlx::query("ROLLBACK").execute(&mut *connection).await;
+            return Err(error);
+        }
+        sqlx::query("COMMIT").execute(&mut *connection).await?;
+        Ok(())
+    }
+
+    async fn prune(&mut self, now: Timestamp) -> Result<(), sqlx::Error> {
+        self.commits += 1;
+        if !self.commits.is_multiple_of(PRUNE_EVERY) {
+            return Ok(());
+        }
+        let oldest = i64::try_from(self.event_next.saturating_sub(EVENTS_KEPT_MAX)).unwrap_or(i64::MAX);
+        sqlx::query("DELETE FROM events WHERE seq <= ?").bind(oldest).execute(&mut self.writer).await?;
+        let oldest = now.0 - IDEMPOTENCY_KEPT_MS;
+        sqlx::query("DELETE FROM idempotency WHERE at < ?").bind(oldest).execute(&mut self.writer).await?;
+        Ok(())
+    }
+}
+
+/// One statement for each kind of row, whatever their number: the text stays the same, so SQLite
+/// compiles it once, and the rows come as one JSON argument.
+async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(), sqlx::Error> {
+    let c = connection;
+    if let Some(next) = rows.chunk_next {
+        sqlx::query("INSERT INTO meta VALUES ('chunk_next', ?) ON CONFLICT DO UPDATE SET value = excluded.value")
+            .bind(next.to_string())
+            .execute(&mut *c)
+            .await?;
+    }
+    insert(c, "functions", 4, "", &rows.functions).await?;
+    let projects: Vec<Value> = rows.projects.iter().map(|(name, weight)| json!([name, weight])).collect();
+    insert(c, "projects", 2, "WHERE true ON CONFLICT DO UPDATE SET weight = excluded.weight", &projects).await?;
+    insert(c, "jobs (seq, id, name, project, priority, state, labels, spec, submitted_at)", 9, "", &rows.jobs).await?;
+    insert(c, "steps (job, step, name, state, total, open, done, failed)", 8, "", &rows.steps).await?;
+    insert(c, "idempotency", 4, "", &rows.idempotency).await?;
+    let states: Vec<Value> = rows.job_states.values().cloned().collect();
+    each(c, "UPDATE jobs SET state = r.value ->> 1, finished_at = r.value ->> 2 FROM json_each(?) r WHERE jobs.seq = r.value ->> 0", &states)
+        .await?;
+    let priorities: Vec<Value> = rows.priorities.iter().map(|(seq, priority)| json!([seq, priority])).collect();
+    each(c, "UPDATE jobs SET priority = r.value ->> 1 FROM json_each(?) r WHERE jobs.seq = r.value ->> 0", &priorities).await?;
+    let states: Vec<Value> = rows.step_states.iter().map(|((job, step), state)| json!([job, step, state])).collect();
+    each(
+        c,
+        "UPDATE steps SET state = r.value ->> 2 FROM json_each(?) r WHERE steps.job = r.value ->> 0 AND steps.step = r.value ->> 1",
+        &states,
+    )
+    .await?;
+    let counts: Vec<Value> =
+        rows.counts.iter().map(|((job, step), n)| json!([job, step, n.open, n.done, n.failed])).collect();
+    each(
+        c,
+        "UPDATE steps SET open = r.value ->> 2, done = r.value ->> 3, failed = r.value ->> 4 FROM json_each(?) r
+         WHERE steps.job = r.value ->> 0 AND steps.step = r.value ->> 1",
+        &counts,
+    )
+    .await?;
+    let timings: Vec<Value> =
+        rows.timings.iter().map(|((job, step), t)| json!([job, step, t.load_s, t.task_s])).collect();
+    each(
+        c,
+        "UPDATE steps SET load_s = r.value ->> 2, task_s = r.value ->> 3 FROM json_each(?) r
+         WHERE steps.job = r.value ->> 0 AND steps.step = r.value ->> 1",
+        &timings,
+    )
+    .await?;
+    let segments: Vec<Value> = rows
+        .segments
+        .iter()
+        .map(|((job, step, segment), bits)| json!([job, step, segment, super::rows::hex(bits.as_slice())]))
+        .collect();
+    each(
+        c,
+        "INSERT INTO done_tasks SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3) FROM json_each(?)
+         WHERE true ON CONFLICT DO UPDATE SET bits = excluded.bits",
+        &segments,
+    )
+    .await?;
+    // A task that is recorded twice breaks the primary key, and with it the batch: invariant 1 is the store's too.
+    each(
+        c,
+        "INSERT INTO results SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5,
+         value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14
+         FROM json_each(?)",
+        &rows.results,
+    )
+    .await?;
+    let resets: Vec<Value> = rows.resets.iter().map(|(job, step)| json!([job, step])).collect();
+    each(
+        c,
+        "DELETE FROM failures WHERE (job, step) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
+        &resets,
+    )
+    .await?;
+    let failures: Vec<Value> = rows.failures.values().cloned().collect();
+    insert(c, "failures", 9, "", &failures).await?;
+    let closed: Vec<Value> = rows.chunks.iter().filter(|(_, row)| row.is_none()).map(|(id, _)| json!(id)).collect();
+    each(c, "DELETE FROM chunks WHERE id IN (SELECT value FROM json_each(?))", &closed).await?;
+    let stored: Vec<Value> = rows.chunks.values().flatten().cloned().collect();
+    insert(
+        c,
+        "chunks",
+        10,
+        "WHERE true ON CONFLICT DO UPDATE SET tasks = excluded.tasks, attempt = excluded.attempt, spent = excluded.spent,
+         losses = excluded.losses, worker = excluded.worker, avoid = excluded.avoid, since = excluded.since",
+        &stored,
+    )
+    .await?;
+    insert(c, "attempts", 12, "", &rows.attempts).await?;
+    each(
+        c,
+        "UPDATE attempts SET outcome = r.value ->> 2, done = r.value ->> 3, failed = r.value ->> 4, log_bytes = r.value ->> 5,
+         ended_at = r.value ->> 6 FROM json_each(?) r
+         WHERE attempts.chunk = r.value ->> 0 AND attempts.attempt = r.value ->> 1",
+        &rows.ends,
+    )
+    .await?;
+    insert(c, "events", 4, "", &rows.events).await
+}
+
+/// Inserts rows given as JSON arrays of `columns` values, in the order of the table's columns.
+async fn insert(
+    connection: &mut SqliteConnection,
+    table: &str,
+    columns: usize,
+    conflict: &str,
+    rows: &[Value],
+) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let values: Vec<String> = (0..columns).map(|at| format!("value ->> {at}")).collect();
+    let text = format!("INSERT INTO {table} SELECT {} FROM json_each(?) {conflict}", values.join(", "));
+    // The text is made of literals of this file.
+    sqlx::query(AssertSqlSafe(text)).bind(json_text(rows)).execute(connection).await?;
+    Ok(())
+}
+
+async fn each(connection: &mut SqliteConnection, text: &'static str, rows: &[Value]) -> Result<(), sqlx::Error> {
+    if !rows.is_empty() {
+        sqlx::query(text).bind(json_text(rows)).execute(connection).await?;
+    }
+    Ok(())
+}
+
+fn json_text(rows: &[Value]) -> String {
+    serde_json::to_string(rows).expect("rows are plain JSON")
+}
+
+pub(crate) fn job_state_name(state: JobState) -> &'static str {
+    match state {
+        JobState::Queued => "queued",
+        JobState::Running => "running",
+        JobState::Paused => "paused",
+        JobState::Succeeded => "succeeded",
+        JobState::Failed => "failed",
+        JobState::Canceled => "canceled",
+    }
+}
+
+fn step_state(state: StepState) -> &'static str {
+    match state {
+        StepState::Blocked => "blocked",
+        StepState::Ready => "ready",
+        StepState::Running => "running",
+        StepState::Succeeded => "succeeded",
+        StepState::Failed => "failed",
+        StepState::Canceled => "canceled",
+    }
+}
+
+pub(crate) fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Finished => "finished",
+        Outcome::HandedBack => "handed_back",
+        Outcome::Canceled => "canceled",
+        Outcome::LicenseWait => "license_wait",
+        Outcome::Lost => "lost",
+    }
+}
