@@ -1,1 +1,13 @@
+//! The render watchdog: pulls orders, renders, verifies, commits, reports, and leaves by itself.
+//! The program is a thin `main` around this library; tests use the parts directly.
 
+pub mod agent;
+pub mod commit;
+pub mod config;
+pub mod inputs;
+pub mod logs;
+pub mod queue;
+pub mod renderer;
+pub mod rules;
+pub mod store;
+pub mod verify;

@@ -1,1 +1,112 @@
-fn main() {}
+//! The program `framewake-worker`: settings, signals, exit codes.
+
+use clap::Parser;
+use framewake_proto::chain::Chain;
+use framewake_worker::agent::{self, Error, Leave, Left};
+use framewake_worker::config::Config;
+use framewake_worker::queue;
+use framewake_worker::renderer::keeper::{KEEPER_ARGUMENT, Keeper, keep};
+use framewake_worker::renderer::leftovers::become_reaper;
+use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Refused by the scheduler, or nobody to talk to.
+const EXIT_UNAVAILABLE: u8 = 69;
+/// The function can't run on this machine.
+const EXIT_CANNOT_RUN: u8 = 78;
+const EXIT_FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    if arguments.nth(1).as_deref() == Some(KEEPER_ARGUMENT) {
+        keep(&arguments.next().unwrap_or_default());
+        return ExitCode::SUCCESS;
+    }
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .expect("nothing installed another provider before main began");
+    let config = Config::parse();
+    start_log();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // One for the render, one for heartbeats and reports; decoding has threads of its own.
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(run(&config));
+            // Nothing that still blocks (a slow disk, a name look-up) may hold the exit.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            complain(&format!("cannot start: {error}"));
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+async fn run(config: &Config) -> ExitCode {
+    become_reaper();
+    // The renderers' user may be ours: what is in our environment and memory is not for them.
+    let _not_everywhere = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let _keeper = match std::env::current_exe().and_then(|program| Keeper::start(&program)) {
+        Ok(keeper) => Some(keeper),
+        Err(error) => {
+            tracing::warn!(%error, "no keeper: renderers may outlive a worker that is killed");
+            None
+        }
+    };
+    let leave = Leave::default();
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => {
+            tokio::spawn(obey_signals(terminate, interrupt, leave.clone()));
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            complain(&format!("cannot listen to signals: {error}"));
+            return ExitCode::from(EXIT_FAILED);
+        }
+    }
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    match agent::run(config, path, leave).await {
+        Ok(Left::Idle | Left::Drained) => ExitCode::SUCCESS,
+        Ok(Left::Aborted) => ExitCode::from(EXIT_FAILED),
+        Err(error) => {
+            complain(&Chain(&error).to_string());
+            ExitCode::from(match error {
+                Error::Queue(queue::Error::Hello(_)) | Error::Store(_) | Error::Folder { .. } => EXIT_FAILED,
+                Error::Queue(_) => EXIT_UNAVAILABLE,
+                Error::Renderer(_) | Error::Rules(_) => EXIT_CANNOT_RUN,
+            })
+        }
+    }
+}
+
+/// The first signal drains, the second aborts.
+async fn obey_signals(mut terminate: Signal, mut interrupt: Signal, leave: Leave) {
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if leave.drain.is_cancelled() {
+            tracing::warn!("second signal: the frame at hand is given up");
+            leave.abort.cancel();
+            return;
+        }
+        tracing::info!("told to leave: finishing the frame at hand");
+        leave.drain.cancel();
+    }
+}
+
+fn start_log() {
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("FRAMEWAKE_LOG").unwrap_or_else(|_| "info,async_nats=warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+/// The last line of standard error is what the provider shows people.
+fn complain(why: &str) {
+    use std::io::Write;
+    let _nobody_reads = writeln!(std::io::stderr(), "framewake-worker: {why}");
+}

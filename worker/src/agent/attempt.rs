@@ -1,0 +1,453 @@
+//! One claimed attempt: stage, render task after task, commit while the next one renders, report.
+
+use super::Crew;
+use super::tasks::Tasks;
+use crate::commit::{Committer, milliseconds};
+use crate::inputs::Staged;
+use crate::logs::AttemptLog;
+use crate::queue::{Item, Reports};
+use crate::renderer::command::{self, Chunk, ChunkEnd, Command};
+use crate::renderer::{Failure, Output, Rendered, Step, Task, Watch};
+use framewake_proto::function::{Driver, Per, placeholders};
+use framewake_proto::ids::AttemptId;
+use framewake_proto::tasks::TaskSet;
+use framewake_proto::verdict::Verdict;
+use framewake_proto::wire::{AttemptEnd, EVIDENCE_MAX, FAILURE_MESSAGE_MAX, TaskFailed, clip, clip_front};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Commits under way while the renderer goes on; more would only fill the disk.
+const COMMITS_MAX: usize = 2;
+/// How often the log is published.
+const LOG_WAIT: Duration = Duration::from_millis(250);
+
+/// What the parts of an attempt share.
+struct Attempt {
+    id: AttemptId,
+    step: Arc<Step>,
+    tasks: Tasks,
+    reports: Reports,
+    log: AttemptLog,
+    committer: Committer,
+}
+
+impl Crew {
+    /// Works on a granted attempt until its end is reported.
+    pub(super) async fn work(&mut self, id: AttemptId, step: Arc<Step>, tasks: TaskSet, claimed: Instant) {
+        let log = AttemptLog::default();
+        let stop = CancellationToken::new();
+        let progress = self.heartbeats.progress.clone();
+        let watch = Watch::new(log.clone(), progress, stop.clone(), claimed + step.order.timeouts.chunk.0);
+        let committer = Committer {
+            store: self.store.clone(),
+            worker: self.worker.clone(),
+            step: step.clone(),
+            gpu_needed: self.setup.function.resources.gpus > 0 && !step.order.allow_cpu,
+        };
+        let reports = self.reports.clone();
+        let (logs, job) = (self.logs.clone(), step.order.job);
+        let attempt = Attempt { id, step, tasks: Tasks::new(&tasks), reports, log, committer };
+        let mut wanted = self.heartbeats.wanted.clone();
+        let abort = self.leave.abort.clone();
+        let obey = async {
+            loop {
+                let control = wanted.borrow_and_update().clone();
+                if crate::queue::attempt_id(control.chunk, control.attempt) == Some(id) {
+                    if !control.stop.is_empty() {
+                        attempt.log.worker_says(&format!("stopped: {}", clip(&control.stop, 200)));
+                        stop.cancel();
+                    }
+                    if control.keep_tasks > 0 {
+                        attempt.release(attempt.tasks.keep(control.keep_tasks)).await;
+                    }
+                }
+                tokio::select! {
+                    changed = wanted.changed() => if changed.is_err() { break },
+                    () = abort.cancelled() => {
+                        stop.cancel();
+                        break;
+                    }
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        let publish = || {
+            while let Some(batch) = attempt.log.take_batch() {
+                logs.publish(job, id, batch);
+            }
+        };
+        let publish_often = async {
+            loop {
+                tokio::time::sleep(LOG_WAIT).await;
+                publish();
+            }
+        };
+        let end = tokio::select! {
+            end = self.render(&attempt, &watch, claimed) => end,
+            () = obey => unreachable!("it obeys for ever"),
+            () = publish_often => unreachable!("it publishes for ever"),
+        };
+        attempt.log.close();
+        publish();
+        // Aborted by a second signal, not canceled by the scheduler: someone else shall go on.
+        let end = if self.leave.abort.is_cancelled() { AttemptEnd::HandedBack } else { end };
+        let log_bytes = attempt.log.size_bytes();
+        attempt.reports.tell(id, Item::End { end, log_bytes }).await;
+        tracing::debug!(attempt = %id, ?end, elapsed_ms = milliseconds(claimed.elapsed()), "attempt ended");
+    }
+
+    /// Gives back an attempt of which nothing was begun.
+    pub(super) async fn hand_back(&self, attempt: AttemptId) {
+        self.reports.tell(attempt, Item::End { end: AttemptEnd::HandedBack, log_bytes: 0 }).await;
+    }
+
+    async fn render(&mut self, attempt: &Attempt, watch: &Watch, claimed: Instant) -> AttemptEnd {
+        let staged = tokio::select! {
+            staged = self.inputs.stage(&attempt.step.order) => staged,
+            () = watch.stop.cancelled() => return AttemptEnd::Canceled,
+            () = tokio::time::sleep_until(watch.chunk_deadline) => {
+                let chunk = attempt.step.order.timeouts.chunk;
+                let message = format!("staging the inputs took longer than {chunk} (`timeouts.chunk`)");
+                attempt.fail_all(&Failure::new(Verdict::Hung, message)).await;
+                return AttemptEnd::Finished;
+            }
+        };
+        let staged = match staged {
+            Ok(staged) => staged,
+            Err(error) => {
+                attempt.fail_all(&error.failure()).await;
+                return AttemptEnd::Finished;
+            }
+        };
+        match &self.setup.function.driver {
+            Driver::Command { per: Per::Chunk, .. } => self.render_together(attempt, watch, &staged, claimed).await,
+            Driver::Command { per: Per::Frame, .. } | Driver::Session { .. } => {
+                self.render_each(attempt, watch, &staged, claimed).await
+            }
+        }
+    }
+
+    /// Task after task; a commit goes on while the next task renders.
+    async fn render_each(&mut self, attempt: &Attempt, watch: &Watch, staged: &Staged, claimed: Instant) -> AttemptEnd {
+        let mut commits = JoinSet::new();
+        let mut loaded = false;
+        let end = loop {
+            if watch.stop.is_cancelled() {
+                break AttemptEnd::Canceled;
+            }
+            if self.is_leaving() {
+                break AttemptEnd::HandedBack;
+            }
+            if Instant::now() >= watch.chunk_deadline {
+                // The task that was too long has failed; the others had no chance.
+                attempt.release(attempt.tasks.keep(0)).await;
+                break AttemptEnd::Finished;
+            }
+            let Some(task) = attempt.tasks.begin_next() else { break AttemptEnd::Finished };
+            let frame = attempt.frame(task);
+            let work = match self.work_folder() {
+                Ok(work) => work,
+                Err(error) => {
+                    let message = format!("cannot make a scratch folder: {error}");
+                    attempt.fail(task, Failure::new(Verdict::RetryElsewhere, message), Duration::ZERO).await;
+                    continue;
+                }
+            };
+            if attempt.count_existing(task, frame, &work.path).await {
+                continue;
+            }
+            watch.progress.send_replace(None);
+            let began = Instant::now();
+            let rendered = {
+                let task = Task { step: &attempt.step, inputs: staged, task, frame, work: &work.path };
+                self.render_one(&task, watch).await
+            };
+            if let (false, Some(ready)) = (loaded, watch.began()) {
+                loaded = true;
+                let load_ms = milliseconds(ready.saturating_duration_since(claimed));
+                attempt.reports.tell(attempt.id, Item::Loaded { load_ms }).await;
+            }
+            match rendered {
+                Rendered::Done(output) => {
+                    attempt.tasks.end(task);
+                    while commits.len() >= COMMITS_MAX {
+                        commits.join_next().await;
+                    }
+                    let committing = attempt.commit(task, frame, output);
+                    commits.spawn(async move {
+                        committing.await;
+                        drop(work);
+                    });
+                }
+                Rendered::Failed(failure) => {
+                    let waits = failure.verdict == Verdict::LicenseWait;
+                    attempt.fail(task, failure, began.elapsed()).await;
+                    if waits {
+                        break AttemptEnd::LicenseWait;
+                    }
+                }
+                Rendered::Stopped => break AttemptEnd::Canceled,
+            }
+        };
+        while commits.join_next().await.is_some() {}
+        end
+    }
+
+    async fn render_one(&mut self, task: &Task<'_>, watch: &Watch) -> Rendered {
+        match &self.setup.function.driver {
+            Driver::Session { bridge, command } => {
+                self.session.render(&self.setup, *bridge, command, task, watch).await
+            }
+            Driver::Command { command, writes, .. } => {
+                let command = Command { words: command, writes: writes.as_deref() };
+                command::render_frame(&self.setup, command, task, watch).await
+            }
+        }
+    }
+
+    /// One process for all tasks; a new one for the rest after a task that failed.
+    async fn render_together(
+        &mut self,
+        attempt: &Attempt,
+        watch: &Watch,
+        staged: &Staged,
+        claimed: Instant,
+    ) -> AttemptEnd {
+        for task in attempt.tasks.unbegun() {
+            match self.work_folder() {
+                Ok(work) if attempt.id.number > 1 => {
+                    attempt.count_existing(task, attempt.frame(task), &work.path).await;
+                }
+                _ => break,
+            }
+        }
+        let mut loaded = false;
+        loop {
+            if watch.stop.is_cancelled() {
+                return AttemptEnd::Canceled;
+            }
+            if self.is_leaving() {
+                return AttemptEnd::HandedBack;
+            }
+            let Driver::Command { command, writes, .. } = &self.setup.function.driver else {
+                unreachable!("only a command has one process for a chunk")
+            };
+            let (words, writes) = (command.clone(), writes.clone());
+            let tasks = attempt.next_together(&words);
+            let Some((first, _)) = tasks.first().copied() else { return AttemptEnd::Finished };
+            if Instant::now() >= watch.chunk_deadline {
+                attempt.release(attempt.tasks.keep(0)).await;
+                return AttemptEnd::Finished;
+            }
+            if !attempt.tasks.begin(first) {
+                continue;
+            }
+            let work = match self.work_folder() {
+                Ok(work) => work,
+                Err(error) => {
+                    let message = format!("cannot make a scratch folder: {error}");
+                    attempt.fail_all(&Failure::new(Verdict::RetryElsewhere, message)).await;
+                    return AttemptEnd::Finished;
+                }
+            };
+            let chunk = Chunk { step: &attempt.step, inputs: staged, tasks: &tasks, work: &work.path };
+            let command = Command { words: &words, writes: writes.as_deref() };
+            let began = Instant::now();
+            let end = self.render_chunk(attempt, command, &chunk, watch).await;
+            if let (false, Some(ready)) = (loaded, watch.began()) {
+                loaded = true;
+                let load_ms = milliseconds(ready.saturating_duration_since(claimed));
+                attempt.reports.tell(attempt.id, Item::Loaded { load_ms }).await;
+            }
+            match end {
+                ChunkEnd::Exited | ChunkEnd::Enough => {}
+                ChunkEnd::Failed(failure) => {
+                    // The first that has no file is the one it failed at; the rest gets a new process.
+                    let failed = tasks.iter().find(|(task, _)| attempt.tasks.holds(*task));
+                    let waits = failure.verdict == Verdict::LicenseWait;
+                    if let Some((task, _)) = failed {
+                        attempt.fail(*task, failure, began.elapsed()).await;
+                    }
+                    if waits {
+                        return AttemptEnd::LicenseWait;
+                    }
+                }
+                ChunkEnd::Stopped => return AttemptEnd::Canceled,
+            }
+        }
+    }
+
+    /// Runs the chunk's process and commits its files as they are finished.
+    async fn render_chunk(
+        &self,
+        attempt: &Attempt,
+        command: Command<'_>,
+        chunk: &Chunk<'_>,
+        watch: &Watch,
+    ) -> ChunkEnd {
+        let (finished, mut ready) = mpsc::unbounded_channel();
+        let rendering =
+            command::render_chunk(&self.setup, command, chunk, watch, &finished, |task| attempt.tasks.holds(task));
+        tokio::pin!(rendering);
+        let mut commits = FuturesUnordered::new();
+        // Files that did not verify while the process went on: it may not have been through with them.
+        let mut doubtful = BTreeMap::new();
+        let end = loop {
+            tokio::select! {
+                end = &mut rendering => break end,
+                Some((task, output)) = ready.recv() => {
+                    let frame = attempt.frame(task);
+                    // From here on it can't be given back.
+                    attempt.tasks.begin(task);
+                    commits.push(async move {
+                        let result = attempt.committer.commit(attempt.id, task, frame, output.clone()).await;
+                        (task, output, result)
+                    });
+                }
+                Some((task, output, result)) = commits.next() => match result {
+                    Ok(done) => attempt.done(done).await,
+                    Err(_) => {
+                        doubtful.insert(task, output);
+                    }
+                }
+            }
+        };
+        while let Some((task, output, result)) = commits.next().await {
+            match result {
+                Ok(done) => attempt.done(done).await,
+                Err(_) => {
+                    doubtful.insert(task, output);
+                }
+            }
+        }
+        ready.close();
+        while let Some((task, output)) = ready.recv().await {
+            doubtful.insert(task, output);
+        }
+        for (task, output) in doubtful {
+            if attempt.tasks.holds(task) {
+                attempt.commit(task, attempt.frame(task), output).await;
+                attempt.tasks.end(task);
+            }
+        }
+        end
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leave.drain.is_cancelled() || self.heartbeats.wanted.borrow().drain
+    }
+
+    fn work_folder(&mut self) -> std::io::Result<WorkFolder> {
+        self.works += 1;
+        let path = self.setup.folders.work.join(self.works.to_string());
+        std::fs::create_dir_all(&path)?;
+        Ok(WorkFolder { path })
+    }
+}
+
+/// Removed with everything in it when nobody needs it any more.
+struct WorkFolder {
+    path: PathBuf,
+}
+
+impl Drop for WorkFolder {
+    fn drop(&mut self) {
+        let _best_effort = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Attempt {
+    fn frame(&self, task: u32) -> i64 {
+        self.step.frames.get(task).unwrap_or_default()
+    }
+
+    /// The tasks for the next process. A command that knows only first and last frame gets frames
+    /// that follow each other.
+    fn next_together(&self, words: &[String]) -> Vec<(u32, i64)> {
+        let bare = |name: &str| name.split(':').next().unwrap_or_default().to_owned();
+        let names: Vec<String> = words.iter().flat_map(|word| placeholders(word)).map(bare).collect();
+        let by_ends = names.iter().any(|name| name == "last") && !names.iter().any(|name| name == "frames");
+        let tasks: Vec<(u32, i64)> = self.tasks.unbegun().into_iter().map(|task| (task, self.frame(task))).collect();
+        let run = tasks.windows(2).position(|pair| by_ends && pair[1].1 != pair[0].1 + 1);
+        let count = run.map_or(tasks.len(), |at| at + 1);
+        tasks[..count].to_vec()
+    }
+
+    /// Counts a task that an earlier attempt committed before it was lost.
+    async fn count_existing(&self, task: u32, frame: i64, work: &Path) -> bool {
+        if self.id.number <= 1 {
+            return false;
+        }
+        match self.committer.count_existing(task, frame, &work.join("found")).await {
+            Ok(None) => return false,
+            Ok(Some(done)) => self.done(done).await,
+            Err(failure) => self.fail(task, failure, Duration::ZERO).await,
+        }
+        self.tasks.end(task);
+        true
+    }
+
+    /// Commits an output and reports what came of it.
+    fn commit(&self, task: u32, frame: i64, output: Output) -> impl Future<Output = ()> + Send + 'static {
+        let (committer, reports, log, id) = (self.committer.clone(), self.reports.clone(), self.log.clone(), self.id);
+        let elapsed = output.elapsed;
+        async move {
+            match committer.commit(id, task, frame, output).await {
+                Ok(done) => reports.tell(id, Item::Done(done)).await,
+                Err(failure) => report_failure(&reports, &log, id, task, failure, elapsed).await,
+            }
+        }
+    }
+
+    async fn done(&self, done: framewake_proto::wire::TaskDone) {
+        self.tasks.end(done.task);
+        self.reports.tell(self.id, Item::Done(done)).await;
+    }
+
+    async fn fail(&self, task: u32, failure: Failure, elapsed: Duration) {
+        self.tasks.end(task);
+        report_failure(&self.reports, &self.log, self.id, task, failure, elapsed).await;
+    }
+
+    /// Fails every task that is left, for a reason that they share.
+    async fn fail_all(&self, failure: &Failure) {
+        while let Some(task) = self.tasks.begin_next() {
+            self.fail(task, failure.clone(), Duration::ZERO).await;
+        }
+    }
+
+    async fn release(&self, tasks: TaskSet) {
+        if !tasks.is_empty() {
+            self.log.worker_says(&format!("gave back {} tasks", tasks.len()));
+            self.reports.tell(self.id, Item::Released(tasks)).await;
+        }
+    }
+}
+
+async fn report_failure(
+    reports: &Reports,
+    log: &AttemptLog,
+    id: AttemptId,
+    task: u32,
+    failure: Failure,
+    elapsed: Duration,
+) {
+    log.worker_says(&format!("task {task}: {}: {}", failure.verdict, failure.message));
+    tracing::info!(attempt = %id, task, verdict = %failure.verdict, message = failure.message, "task failed");
+    let failed = TaskFailed {
+        task,
+        verdict: failure.verdict.to_string(),
+        message: clip(&failure.message, FAILURE_MESSAGE_MAX).to_owned(),
+        evidence: clip_front(&failure.evidence, EVIDENCE_MAX).to_owned(),
+        elapsed_ms: milliseconds(elapsed),
+    };
+    reports.tell(id, Item::Failed(failed)).await;
+}

@@ -1,0 +1,123 @@
+//! Turns a rendered file into a committed result: verify, store once, or count what is there already.
+
+use crate::renderer::{Failure, Output, Step, is_cpu};
+use crate::store::{Content, Created, Store};
+use crate::verify::{self, Verified};
+use framewake_proto::chain::Chain;
+use framewake_proto::ids::{AttemptId, WorkerId};
+use framewake_proto::objects::staging_key;
+use framewake_proto::verdict::Verdict;
+use framewake_proto::wire::TaskDone;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Largest output fetched to be verified.
+const OUTPUT_SIZE_MAX: u64 = 64 * 1024 * 1024 * 1024;
+
+/// Commits the outputs of one step.
+#[derive(Debug, Clone)]
+pub struct Committer {
+    pub store: Store,
+    pub worker: WorkerId,
+    pub step: std::sync::Arc<Step>,
+    /// An output made on the CPU does not count.
+    pub gpu_needed: bool,
+}
+
+impl Committer {
+    /// Key of a task's output; `None` for a step without outputs.
+    fn key(&self, frame: i64) -> Option<String> {
+        Some(format!("{}{}", self.step.order.prefix, self.step.output.as_ref()?.name(frame)))
+    }
+
+    /// Verifies and stores what the renderer made of a task.
+    pub async fn commit(&self, attempt: AttemptId, task: u32, frame: i64, output: Output) -> Result<TaskDone, Failure> {
+        if self.gpu_needed && is_cpu(&output.device) {
+            let message = format!(
+                "a GPU was asked for and the output was made on {}; hint: `allow_cpu: true` accepts that",
+                output.device
+            );
+            return Err(Failure::new(Verdict::RetryElsewhere, message));
+        }
+        let mut done = TaskDone {
+            task,
+            device: output.device,
+            renderer: output.renderer,
+            elapsed_ms: milliseconds(output.elapsed),
+            memory_peak_bytes: output.memory_peak_bytes,
+            ..TaskDone::default()
+        };
+        let (Some(path), Some(key)) = (output.path, self.key(frame)) else {
+            return Ok(done);
+        };
+        let verified = self.verify(&path).await?;
+        let staging = staging_key(&self.worker, attempt, task);
+        let created = self.store.create(&key, &path, &staging).await.map_err(|error| store_failure(&error))?;
+        match created {
+            Created::Now(content) => fill(&mut done, key, content, &verified),
+            Created::Existed(ours) => {
+                let found = self.count_existing(task, frame, &path.with_extension("found")).await?;
+                let found = found.ok_or_else(|| {
+                    Failure::new(Verdict::RetrySame, format!("object `{key}` was there and is gone again"))
+                })?;
+                if found.sha256 == ours.sha256.0 {
+                    // The same bytes: what is known of ours is true of it.
+                    fill(&mut done, key, ours, &verified);
+                    done.found = true;
+                } else {
+                    done = found;
+                }
+            }
+        }
+        let _best_effort = tokio::fs::remove_file(&path).await;
+        Ok(done)
+    }
+
+    /// Counts an output that an earlier attempt committed, if there is one and it is good. `scratch` is
+    /// a file to fetch it to.
+    pub async fn count_existing(&self, task: u32, frame: i64, scratch: &Path) -> Result<Option<TaskDone>, Failure> {
+        let Some(key) = self.key(frame) else { return Ok(None) };
+        if self.store.size(&key).await.map_err(|error| store_failure(&error))?.is_none() {
+            return Ok(None);
+        }
+        let content = self.store.fetch(&key, scratch, OUTPUT_SIZE_MAX).await.map_err(|error| store_failure(&error))?;
+        let verified = self.verify(scratch).await.map_err(|failure| Failure {
+            verdict: Verdict::OutputBad,
+            message: format!("object `{key}` is there from an earlier attempt and is not good: {}", failure.message),
+            evidence: String::new(),
+        })?;
+        let _best_effort = tokio::fs::remove_file(scratch).await;
+        let mut done = TaskDone { task, found: true, ..TaskDone::default() };
+        fill(&mut done, key, content, &verified);
+        Ok(Some(done))
+    }
+
+    async fn verify(&self, path: &Path) -> Result<Verified, Failure> {
+        let extension =
+            self.step.output.as_ref().map_or(String::new(), framewake_proto::template::OutputTemplate::extension);
+        let wanted = self.step.order.verify;
+        let file: PathBuf = path.to_owned();
+        // Decoders are other people's code over hostile bytes: one that panics is a bad output, no more.
+        let checked = tokio::task::spawn_blocking(move || verify::check(&file, &extension, &wanted)).await;
+        match checked {
+            Ok(Ok(verified)) => Ok(verified),
+            Ok(Err(bad)) => Err(Failure::new(Verdict::OutputBad, Chain(&bad).to_string())),
+            Err(_) => Err(Failure::new(Verdict::OutputBad, "the output does not decode: the decoder gave up on it")),
+        }
+    }
+}
+
+fn fill(done: &mut TaskDone, key: String, content: Content, verified: &Verified) {
+    done.key = key;
+    done.sha256 = content.sha256.0.to_vec();
+    done.size_bytes = content.size_bytes;
+    (done.width, done.height) = (verified.width, verified.height);
+}
+
+fn store_failure(error: &crate::store::Error) -> Failure {
+    Failure::new(Verdict::RetrySame, Chain(error).to_string())
+}
+
+pub(crate) fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

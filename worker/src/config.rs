@@ -1,0 +1,150 @@
+//! What the worker is told at its start, by flags or environment.
+
+use clap::Parser;
+use framewake_proto::ids::{FunctionKey, Name, WorkerId};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Renders what the farm orders, then leaves.
+#[derive(Debug, Parser)]
+#[command(name = "framewake-worker", version)]
+pub struct Config {
+    /// Address of NATS, with user and password where it needs them.
+    #[arg(long, env = "FRAMEWAKE_NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
+    pub nats_url: SecretUrl,
+    /// Prefix of the farm's subjects.
+    #[arg(long, env = "FRAMEWAKE_FARM", default_value = "framewake")]
+    pub farm: Name,
+    /// Object store: `file:///abs/folder` or `s3://bucket/prefix` (credentials from `AWS_*`).
+    #[arg(long, env = "FRAMEWAKE_STORE", hide_env_values = true)]
+    pub store: SecretUrl,
+    /// Id of this worker, its own among all that run.
+    #[arg(long, env = "FRAMEWAKE_WORKER")]
+    pub worker: WorkerId,
+    /// The function it runs: `blender@1`.
+    #[arg(long, env = "FRAMEWAKE_FUNCTION")]
+    pub function: FunctionKey,
+    /// Folder of its own for scratch files; made if missing, emptied at the end.
+    #[arg(long, env = "FRAMEWAKE_SCRATCH")]
+    pub scratch: PathBuf,
+    /// Leave after this many milliseconds without work. At 0 it leaves as soon as no order waits.
+    #[arg(long, env = "FRAMEWAKE_LINGER_MS", default_value_t = 10_000)]
+    pub linger_ms: u64,
+    /// Folder of the inputs cache, shared by the workers of a machine. Without it, in the scratch folder.
+    #[arg(long, env = "FRAMEWAKE_CACHE")]
+    pub cache: Option<PathBuf>,
+    /// Most bytes the inputs cache keeps: `10GiB`. At 0 it keeps nothing beyond the order at hand.
+    #[arg(long, env = "FRAMEWAKE_CACHE_SIZE", default_value = "10GiB")]
+    pub cache_size: Size,
+    /// Largest input fetched from a URL.
+    #[arg(long, env = "FRAMEWAKE_URL_INPUT_SIZE", default_value = "64GiB")]
+    pub url_input_size: Size,
+}
+
+impl Config {
+    pub fn linger(&self) -> Duration {
+        Duration::from_millis(self.linger_ms)
+    }
+
+    pub fn cache_folder(&self) -> PathBuf {
+        self.cache.clone().unwrap_or_else(|| self.scratch.join("cache"))
+    }
+}
+
+/// A URL that may hold a password: never printed whole.
+#[derive(Clone)]
+pub struct SecretUrl(String);
+
+impl SecretUrl {
+    /// The URL with its secrets, for the client that connects to it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SecretUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<SecretUrl, Self::Err> {
+        Ok(SecretUrl(text.to_owned()))
+    }
+}
+
+impl fmt::Display for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Several servers may be listed; each may carry a password before its last `@`.
+        for (at, part) in self.0.split(',').enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            let (scheme, rest) = part.split_once("://").map_or(("", part), |(scheme, rest)| (scheme, rest));
+            let colon = if scheme.is_empty() { "" } else { "://" };
+            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            let host = host.split('?').next().unwrap_or_default();
+            write!(f, "{comma}{scheme}{colon}{host}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A number of bytes with an optional unit: `512MiB`, `10GiB`, `1048576`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is not a size: write a whole number and a unit, as `512MiB` or `10GiB`")]
+pub struct SizeError(String);
+
+impl FromStr for Size {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Size, SizeError> {
+        let malformed = || SizeError(text.chars().take(64).collect());
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| malformed())?;
+        let shift = match unit {
+            "" | "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            "TiB" => 40,
+            _ => return Err(malformed()),
+        };
+        number.checked_mul(1 << shift).map(Size).ok_or_else(malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_prints_without_its_password() {
+        for (url, printed) in [
+            ("nats://user:p@ss@host:4222", "nats://host:4222"),
+            ("nats://a:b@one:1,nats://c:d@two:2", "nats://one:1,nats://two:2"),
+            ("s3://bucket/prefix?token=abc", "s3://bucket/prefix"),
+            ("127.0.0.1:4222", "127.0.0.1:4222"),
+        ] {
+            let url: SecretUrl = url.parse().expect("any text");
+            assert_eq!(url.to_string(), printed);
+            assert_eq!(format!("{url:?}"), printed);
+        }
+    }
+
+    #[test]
+    fn sizes_need_a_known_unit() {
+        assert_eq!("10GiB".parse(), Ok(Size(10 << 30)));
+        assert_eq!("0".parse(), Ok(Size(0)));
+        for text in ["", "GiB", "1.5GiB", "10GB", "99999999999TiB"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+}

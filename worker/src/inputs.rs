@@ -1,0 +1,273 @@
+//! Puts the inputs of a step into a folder of its own, and keeps that folder while the worker stays
+//! with inputs of the same content.
+
+mod cache;
+
+pub use cache::Cache;
+
+use crate::renderer::Failure;
+use crate::store::{self, Store};
+use framewake_proto::chain::Chain;
+use framewake_proto::frames::FrameSet;
+use framewake_proto::objects::Digest;
+use framewake_proto::order::{OrderInput, OrderSource, StepOrder};
+use framewake_proto::template::OutputTemplate;
+use framewake_proto::verdict::Verdict;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStore;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+
+/// Outputs of an earlier step that are fetched at the same time.
+const FETCHES_AT_ONCE: usize = 8;
+/// Largest input or output fetched by key: what the scheduler accepts.
+const OBJECT_SIZE_MAX: u64 = 64 * 1024 * 1024 * 1024;
+const REDIRECTS_MAX: usize = 5;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("input `{name}` ({digest}) is not in the store; hint: submit the job again, which uploads it")]
+    Absent { name: String, digest: Digest },
+    #[error("output `{0}` of an earlier step is not in the store")]
+    OutputAbsent(String),
+    #[error("input `{name}`: `{url}` is not a URL this worker can fetch")]
+    Url { name: String, url: String },
+    #[error("input `{name}`: `{url}` was answered with {status}")]
+    Refused { name: String, url: String, status: u16 },
+    #[error("input `{name}` is larger than the {size_max} bytes allowed")]
+    TooLarge { name: String, size_max: u64 },
+    #[error("cannot fetch input `{name}` from `{url}`")]
+    Http {
+        name: String,
+        url: String,
+        #[source]
+        error: reqwest::Error,
+    },
+    #[error("cannot fetch input `{name}`")]
+    Store {
+        name: String,
+        #[source]
+        error: store::Error,
+    },
+    #[error("cannot stage input `{name}` in the scratch folder")]
+    File {
+        name: String,
+        #[source]
+        error: std::io::Error,
+    },
+}
+
+impl Error {
+    /// What the tasks that need the input fail with.
+    pub fn failure(&self) -> Failure {
+        let verdict = match self {
+            // Missing for everyone: no other worker will find it.
+            Error::Absent { .. } | Error::OutputAbsent(_) | Error::Url { .. } | Error::TooLarge { .. } => {
+                Verdict::SceneError
+            }
+            Error::Refused { status, .. } if (400..500).contains(status) && *status != 429 => Verdict::SceneError,
+            Error::Refused { .. } | Error::Http { .. } | Error::Store { .. } => Verdict::RetrySame,
+            // The disk of this machine.
+            Error::File { .. } => Verdict::RetryElsewhere,
+        };
+        Failure { verdict, message: Chain(self).to_string(), evidence: String::new() }
+    }
+}
+
+/// A folder with all inputs of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    pub folder: PathBuf,
+    /// Equal for equal content: a renderer that has a scene of this folder open may keep it.
+    pub content: Digest,
+}
+
+#[derive(Debug)]
+pub struct Inputs {
+    store: Store,
+    cache: Cache,
+    /// Holds the staged folder and nothing else.
+    folder: PathBuf,
+    url_size_max: u64,
+    http: reqwest::Client,
+    current: Option<Staged>,
+}
+
+impl Inputs {
+    pub fn new(store: Store, cache: Cache, folder: PathBuf, url_size_max: u64) -> Inputs {
+        Inputs { store, cache, folder, url_size_max, http: http_client(), current: None }
+    }
+
+    /// The folder with the inputs of `order`, staged now unless it is there. Dropping the future leaves
+    /// nothing that a later call would mistake for whole.
+    pub async fn stage(&mut self, order: &StepOrder) -> Result<Staged, Error> {
+        let content = content_of(order);
+        if let Some(current) = self.current.as_ref().filter(|current| current.content == content) {
+            return Ok(current.clone());
+        }
+        self.current = None;
+        let failed = |error| Error::File { name: String::new(), error };
+        match tokio::fs::remove_dir_all(&self.folder).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let staged = Staged { folder: self.folder.join(&content.to_string()[..16]), content };
+        tokio::fs::create_dir_all(&staged.folder).await.map_err(failed)?;
+        for input in &order.inputs {
+            self.stage_one(order, input, &staged.folder).await?;
+        }
+        self.current = Some(staged.clone());
+        Ok(staged)
+    }
+
+    async fn stage_one(&self, order: &StepOrder, input: &OrderInput, folder: &Path) -> Result<(), Error> {
+        let to = folder.join(&input.staged_as);
+        match &input.source {
+            OrderSource::Digest(digest) => {
+                make_parent(&to, &input.staged_as).await?;
+                self.cache.place(*digest, &input.staged_as, &to, &self.store).await
+            }
+            OrderSource::Url(url) => {
+                make_parent(&to, &input.staged_as).await?;
+                self.fetch_url(url, &input.staged_as, &to).await
+            }
+            OrderSource::Outputs { frames, template } => self.fetch_outputs(order, frames, template, &to).await,
+        }
+    }
+
+    /// Outputs keep their names from the template, below `folder`.
+    async fn fetch_outputs(&self, order: &StepOrder, frames: &str, template: &str, folder: &Path) -> Result<(), Error> {
+        let frames: FrameSet = frames.parse().expect("the scheduler checked the frames of the earlier step");
+        let template = OutputTemplate::parse(template, frames.len())
+            .expect("the scheduler checked the template of the earlier step");
+        futures::stream::iter(frames.iter().map(|frame| template.name(frame)))
+            .map(|name| async move {
+                let to = folder.join(&name);
+                make_parent(&to, &name).await?;
+                // Another input of that name is a link into the cache, which must not be written through.
+                let _usually_absent = tokio::fs::remove_file(&to).await;
+                match self.store.fetch(&format!("{}{name}", order.prefix), &to, OBJECT_SIZE_MAX).await {
+                    Ok(_) => Ok(()),
+                    Err(store::Error::NotFound(_)) => Err(Error::OutputAbsent(name)),
+                    Err(error) => Err(Error::Store { name, error }),
+                }
+            })
+            .buffer_unordered(FETCHES_AT_ONCE)
+            .try_collect::<()>()
+            .await
+    }
+
+    async fn fetch_url(&self, url: &str, name: &str, to: &Path) -> Result<(), Error> {
+        let wrong = || Error::Url { name: name.to_owned(), url: shown(url) };
+        let parsed = reqwest::Url::parse(url).map_err(|_| wrong())?;
+        match parsed.scheme() {
+            "s3" => {
+                let bucket = parsed.host_str().ok_or_else(wrong)?;
+                let key = object_store::path::Path::from_url_path(parsed.path()).map_err(|_| wrong())?;
+                let failed = |error| Error::Store { name: name.to_owned(), error };
+                let objects: Arc<dyn ObjectStore> =
+                    store::s3(bucket).map_err(|error| failed(store::Error::Store { key: key.to_string(), error }))?;
+                match store::fetch(&*objects, &key, &shown(url), to, self.url_size_max).await {
+                    Ok(_) => Ok(()),
+                    Err(store::Error::NotFound(_)) => {
+                        Err(Error::Refused { name: name.to_owned(), url: shown(url), status: 404 })
+                    }
+                    Err(store::Error::TooLarge { size_max, .. }) => {
+                        Err(Error::TooLarge { name: name.to_owned(), size_max })
+                    }
+                    Err(error) => Err(failed(error)),
+                }
+            }
+            "http" | "https" => self.fetch_http(parsed, name, to).await,
+            _ => Err(wrong()),
+        }
+    }
+
+    async fn fetch_http(&self, url: reqwest::Url, name: &str, to: &Path) -> Result<(), Error> {
+        const TRIES_MAX: u32 = 4;
+        let mut wait = Duration::from_millis(500);
+        for number in 1.. {
+            match self.fetch_http_once(url.clone(), name, to).await {
+                Err(error) if number < TRIES_MAX && error.failure().verdict == Verdict::RetrySame => {
+                    tracing::warn!(error = %Chain(&error), number, "fetching an input failed; trying again");
+                }
+                done => return done,
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        unreachable!("the loop returns at its last try")
+    }
+
+    async fn fetch_http_once(&self, url: reqwest::Url, name: &str, to: &Path) -> Result<(), Error> {
+        let shown = shown(url.as_str());
+        let failed = |error: reqwest::Error| Error::Http {
+            name: name.to_owned(),
+            url: shown.clone(),
+            // It would print the whole URL, signature and all.
+            error: error.without_url(),
+        };
+        let file_failed = |error| Error::File { name: name.to_owned(), error };
+        let response = self.http.get(url).send().await.map_err(failed)?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(Error::Refused { name: name.to_owned(), url: shown.clone(), status: status.as_u16() });
+        }
+        let mut file = tokio::fs::File::create(to).await.map_err(file_failed)?;
+        let mut got = 0;
+        let mut pieces = response.bytes_stream();
+        while let Some(piece) = pieces.try_next().await.map_err(failed)? {
+            got += piece.len() as u64;
+            if got > self.url_size_max {
+                return Err(Error::TooLarge { name: name.to_owned(), size_max: self.url_size_max });
+            }
+            file.write_all(&piece).await.map_err(file_failed)?;
+        }
+        file.flush().await.map_err(file_failed)
+    }
+}
+
+/// Equal for orders whose inputs are surely the same bytes.
+fn content_of(order: &StepOrder) -> Digest {
+    let by_digest = order.inputs.iter().all(|input| matches!(input.source, OrderSource::Digest(_)));
+    // What a URL or an earlier step gives may differ from job to job.
+    let owner = if by_digest { String::new() } else { format!("{}.{}", order.job, order.step) };
+    let inputs = serde_json::to_vec(&(&order.inputs, owner)).expect("inputs are plain values");
+    Digest::of(&inputs)
+}
+
+async fn make_parent(path: &Path, name: &str) -> Result<(), Error> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    tokio::fs::create_dir_all(parent).await.map_err(|error| Error::File { name: name.to_owned(), error })
+}
+
+/// A URL without what may be secret in it.
+fn shown(url: &str) -> String {
+    let plain = url.split(['?', '#']).next().unwrap_or_default();
+    match plain.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1))) {
+        Some((scheme, rest)) => format!("{scheme}://{rest}"),
+        None => plain.to_owned(),
+    }
+}
+
+fn http_client() -> reqwest::Client {
+    // The scheduler allowed this host and no other.
+    let same_host = reqwest::redirect::Policy::custom(|attempt| {
+        let origin = attempt.previous().first().and_then(|url| url.host_str().map(str::to_owned));
+        if attempt.previous().len() > REDIRECTS_MAX {
+            attempt.error("too many redirects")
+        } else if attempt.url().host_str() == origin.as_deref() {
+            attempt.follow()
+        } else {
+            attempt.error("it redirects to another host")
+        }
+    });
+    reqwest::Client::builder()
+        .redirect(same_host)
+        .connect_timeout(Duration::from_secs(10))
+        .read_timeout(Duration::from_secs(60))
+        .build()
+        .expect("these settings are valid and the TLS provider is installed")
+}

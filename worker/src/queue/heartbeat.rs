@@ -1,0 +1,147 @@
+//! Heartbeats, from a task that a render can't starve, and what the scheduler wants in return.
+
+use super::Queue;
+use crate::rules::Progress;
+use framewake_proto::ids::AttemptId;
+use framewake_proto::wire::{Control, Heartbeat, TaskProgress};
+use futures::StreamExt;
+use prost::Message;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Least time between two heartbeats. A change is told at once, but a thousand chunks a second are
+/// not worth two thousand heartbeats: claims and reports tell them.
+const GAP_MIN: Duration = Duration::from_millis(100);
+/// How long the last heartbeat may take.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// What a heartbeat says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct State {
+    pub attempt: Option<AttemptId>,
+    pub draining: bool,
+}
+
+/// The running task of heartbeats.
+#[derive(Debug)]
+pub struct Heartbeats {
+    queue: Queue,
+    pub state: watch::Sender<State>,
+    pub progress: watch::Sender<Option<(u32, Progress)>>,
+    /// What the scheduler wants, as it said last.
+    pub wanted: watch::Receiver<Control>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Heartbeats {
+    pub fn start(queue: Queue, interval: Duration) -> Heartbeats {
+        let (state, state_seen) = watch::channel(State::default());
+        let (progress, progress_seen) = watch::channel(None);
+        let (want, wanted) = watch::channel(Control::default());
+        let beat =
+            Beat { queue: queue.clone(), interval, state: state_seen, progress: progress_seen, want: want.clone() };
+        let tasks = [tokio::spawn(beat.run()), tokio::spawn(listen(queue.clone(), want))];
+        Heartbeats { queue, state, progress, wanted, tasks }
+    }
+
+    /// Says good-bye, if anyone hears it.
+    pub async fn leave(self, why: &str) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        let mut last = self.queue.heartbeat(&self.state.borrow(), None);
+        why.clone_into(&mut last.leaving);
+        let request = self.queue.client.request(self.queue.subjects.heartbeat(), last.encode_to_vec().into());
+        let _best_effort = tokio::time::timeout(LAST_WAIT, request).await;
+    }
+}
+
+struct Beat {
+    queue: Queue,
+    interval: Duration,
+    state: watch::Receiver<State>,
+    progress: watch::Receiver<Option<(u32, Progress)>>,
+    want: watch::Sender<Control>,
+}
+
+impl Beat {
+    async fn run(mut self) {
+        loop {
+            let began = Instant::now();
+            self.beat().await;
+            let due = began + self.interval;
+            tokio::time::sleep_until((began + GAP_MIN).min(due)).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                changed = self.state.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn beat(&mut self) {
+        let heartbeat = {
+            let state = self.state.borrow_and_update();
+            let progress = self.progress.borrow();
+            self.queue.heartbeat(&state, progress.as_ref())
+        };
+        let body = heartbeat.encode_to_vec().into();
+        match self.queue.client.request(self.queue.subjects.heartbeat(), body).await {
+            Ok(answer) => want(&self.want, answer.payload),
+            // The render goes on: the scheduler may be back before the lease ends, and if not, the
+            // results count all the same unless someone else was faster.
+            Err(error) => tracing::debug!(%error, "a heartbeat was not answered"),
+        }
+    }
+}
+
+/// Hears what the scheduler pushes between heartbeats.
+async fn listen(queue: Queue, wanted: watch::Sender<Control>) {
+    let subject = queue.subjects.control(&queue.worker);
+    match queue.client.subscribe(subject).await {
+        Ok(mut pushed) => {
+            while let Some(message) = pushed.next().await {
+                want(&wanted, message.payload);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot hear control messages; heartbeats bring them"),
+    }
+}
+
+fn want(wanted: &watch::Sender<Control>, body: bytes::Bytes) {
+    match Control::decode(body) {
+        Ok(control) => {
+            wanted.send_if_modified(|current| {
+                let changed = *current != control;
+                *current = control;
+                changed
+            });
+        }
+        Err(error) => tracing::warn!(%error, "a control message can't be read"),
+    }
+}
+
+impl Queue {
+    fn heartbeat(&self, state: &State, progress: Option<&(u32, Progress)>) -> Heartbeat {
+        let uname = rustix::system::uname();
+        Heartbeat {
+            worker: self.worker.to_string(),
+            function: self.function.name.to_string(),
+            function_version: self.function.version,
+            host: uname.nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            chunk: state.attempt.map_or(0, |attempt| attempt.chunk.0),
+            attempt: state.attempt.map_or(0, |attempt| attempt.number),
+            progress: progress.filter(|_| state.attempt.is_some()).map(|(task, progress)| TaskProgress {
+                task: *task,
+                permille: progress.permille,
+                note: progress.note.clone(),
+            }),
+            draining: state.draining,
+            leaving: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            gpus: Vec::new(),
+        }
+    }
+}

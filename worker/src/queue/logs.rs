@@ -1,0 +1,78 @@
+//! Publishes batches of logs. Logs are worth a few tries, never a wait of the render.
+
+use super::Queue;
+use bytes::Bytes;
+use framewake_proto::ids::{AttemptId, JobId};
+use framewake_proto::wire::LogBatch;
+use prost::Message;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Batches that wait; at 64 KiB each, 8 MiB. Past it batches are lost, and their offsets show it.
+const BATCHES_MAX: usize = 128;
+const TRIES_MAX: u32 = 5;
+const RETRY_WAIT: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+enum Note {
+    Batch(String, LogBatch),
+    Flush(oneshot::Sender<()>),
+}
+
+/// Where batches are handed in.
+#[derive(Debug, Clone)]
+pub struct LogStream {
+    queue: Queue,
+    notes: mpsc::Sender<Note>,
+}
+
+impl LogStream {
+    /// Starts the task that publishes. It ends with the last handle.
+    pub fn start(queue: Queue) -> LogStream {
+        let (notes, received) = mpsc::channel(BATCHES_MAX);
+        tokio::spawn(run(queue.clone(), received));
+        LogStream { queue, notes }
+    }
+
+    pub fn publish(&self, job: JobId, attempt: AttemptId, batch: LogBatch) {
+        let (offset, size) = (batch.offset, batch.text.len());
+        if self.notes.try_send(Note::Batch(self.queue.subjects.log(job, attempt), batch)).is_err() {
+            tracing::warn!(%attempt, offset, size, "a batch of the attempt's log is lost: NATS does not take it");
+        }
+    }
+
+    /// Waits until everything handed in so far was published or given up.
+    pub async fn flush(&self) {
+        let (done, is_done) = oneshot::channel();
+        if self.notes.send(Note::Flush(done)).await.is_ok() {
+            let _publisher_gone = is_done.await;
+        }
+    }
+}
+
+async fn run(queue: Queue, mut notes: mpsc::Receiver<Note>) {
+    while let Some(note) = notes.recv().await {
+        match note {
+            Note::Batch(subject, batch) => publish(&queue, subject, &batch).await,
+            Note::Flush(done) => {
+                let _nobody_waits_any_more = done.send(());
+            }
+        }
+    }
+}
+
+async fn publish(queue: &Queue, subject: String, batch: &LogBatch) {
+    let body = Bytes::from(batch.encode_to_vec());
+    for number in 1..=TRIES_MAX {
+        let acknowledged = match queue.context.publish(subject.clone(), body.clone()).await {
+            Ok(acknowledgment) => acknowledgment.await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        match acknowledged {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, number, subject, "a batch of a log is not on its stream yet"),
+        }
+        tokio::time::sleep(RETRY_WAIT).await;
+    }
+    tracing::warn!(subject, offset = batch.offset, "a batch of a log is lost: NATS does not take it");
+}

@@ -1,0 +1,239 @@
+//! Runs a function's renderer: as one process for each frame or chunk, or as a session that stays
+//! loaded.
+
+pub mod command;
+pub mod keeper;
+pub mod leftovers;
+pub mod lines;
+mod monitor;
+pub mod process;
+pub mod session;
+pub mod words;
+
+use crate::inputs::Staged;
+use crate::logs::AttemptLog;
+use crate::rules::{Progress, Rules};
+use framewake_proto::frames::FrameSet;
+use framewake_proto::function::{Driver, FunctionSpec, ParameterKind};
+use framewake_proto::order::StepOrder;
+use framewake_proto::template::OutputTemplate;
+use framewake_proto::verdict::Verdict;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How long a renderer may take to end itself after TERM.
+pub const GRACE: Duration = Duration::from_secs(2);
+/// The same when the job was canceled: a stop shall be done within 2 s in all.
+pub const GRACE_CANCEL: Duration = Duration::from_secs(1);
+
+/// Why a task failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub verdict: Verdict,
+    pub message: String,
+    /// Log lines that show it.
+    pub evidence: String,
+}
+
+impl Failure {
+    pub fn new(verdict: Verdict, message: impl Into<String>) -> Failure {
+        Failure { verdict, message: message.into(), evidence: String::new() }
+    }
+}
+
+/// One step, read from its order.
+#[derive(Debug)]
+pub struct Step {
+    pub order: StepOrder,
+    pub frames: FrameSet,
+    pub output: Option<OutputTemplate>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    #[error("the order of step `{0}` has bad frames")]
+    Frames(String, #[source] framewake_proto::frames::FramesError),
+    #[error("the order of step `{0}` has a bad output template")]
+    Output(String, #[source] framewake_proto::template::TemplateError),
+}
+
+impl Step {
+    pub fn new(order: StepOrder) -> Result<Step, StepError> {
+        let name = || order.step_name.to_string();
+        let frames: FrameSet = order.frames.parse().map_err(|error| StepError::Frames(name(), error))?;
+        let output = order.output.as_deref().map(|text| OutputTemplate::parse(text, frames.len()));
+        let output = output.transpose().map_err(|error| StepError::Output(name(), error))?;
+        Ok(Step { order, frames, output })
+    }
+
+    /// Extension of the outputs, as the template writes it.
+    pub fn extension(&self) -> Option<String> {
+        let name = self.output.as_ref()?.name(0);
+        name.rsplit_once('.').map(|(_, extension)| extension.to_owned())
+    }
+}
+
+/// Folders of one worker, in its scratch folder.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    /// `HOME` of the renderers: caches of compiled kernels survive from task to task.
+    pub home: PathBuf,
+    pub temporary: PathBuf,
+    /// A folder in here for each process.
+    pub work: PathBuf,
+    pub inputs: PathBuf,
+}
+
+impl Folders {
+    /// Makes the folders in `scratch`, without what an earlier worker left there.
+    pub fn make(scratch: &Path) -> std::io::Result<Folders> {
+        std::fs::create_dir_all(scratch)?;
+        let scratch = scratch.canonicalize()?;
+        let folders = Folders {
+            home: scratch.join("home"),
+            temporary: scratch.join("tmp"),
+            work: scratch.join("work"),
+            inputs: scratch.join("inputs"),
+        };
+        for folder in folders.all() {
+            match std::fs::remove_dir_all(folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => std::fs::create_dir_all(folder)?,
+            }
+        }
+        Ok(folders)
+    }
+
+    /// Removes everything a renderer wrote. Best effort: the worker is leaving.
+    pub fn remove(&self) {
+        for folder in self.all() {
+            let _best_effort = std::fs::remove_dir_all(folder);
+        }
+    }
+
+    fn all(&self) -> [&PathBuf; 4] {
+        [&self.home, &self.temporary, &self.work, &self.inputs]
+    }
+}
+
+/// What is the same for all tasks of an attempt, and how the renderer is watched.
+#[derive(Debug)]
+pub struct Watch {
+    pub log: AttemptLog,
+    pub progress: watch::Sender<Option<(u32, Progress)>>,
+    /// The attempt is to end now.
+    pub stop: CancellationToken,
+    pub chunk_deadline: Instant,
+    /// When the renderer was first ready to render.
+    began: OnceLock<Instant>,
+}
+
+impl Watch {
+    pub fn new(
+        log: AttemptLog,
+        progress: watch::Sender<Option<(u32, Progress)>>,
+        stop: CancellationToken,
+        chunk_deadline: Instant,
+    ) -> Watch {
+        Watch { log, progress, stop, chunk_deadline, began: OnceLock::new() }
+    }
+
+    /// The renderer begins to render; what was before is load time.
+    fn begin(&self) {
+        let _only_the_first_counts = self.began.set(Instant::now());
+    }
+
+    pub fn began(&self) -> Option<Instant> {
+        self.began.get().copied()
+    }
+}
+
+/// One task to render.
+#[derive(Debug)]
+pub struct Task<'a> {
+    pub step: &'a Step,
+    pub inputs: &'a Staged,
+    pub task: u32,
+    pub frame: i64,
+    /// Folder of its own, which exists.
+    pub work: &'a Path,
+}
+
+/// What came of a task.
+#[derive(Debug)]
+pub enum Rendered {
+    Done(Output),
+    Failed(Failure),
+    /// The stop came first.
+    Stopped,
+}
+
+/// A file that the renderer says is the output. Not verified yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// `None` for a step without output.
+    pub path: Option<PathBuf>,
+    pub device: String,
+    pub renderer: String,
+    pub memory_peak_bytes: u64,
+    pub elapsed: Duration,
+}
+
+/// What a renderer needs beside the task.
+#[derive(Debug)]
+pub struct Setup {
+    pub function: FunctionSpec,
+    pub rules: Rules,
+    pub folders: Folders,
+    /// `PATH` of renderers, and where programs are looked for.
+    pub path: String,
+}
+
+impl Setup {
+    pub fn new(function: FunctionSpec, folders: Folders, path: String) -> Result<Setup, crate::rules::Error> {
+        let rules = Rules::new(function.name.as_str(), &function.rules, &function.extra_rules)?;
+        let path = function.environment.get("PATH").cloned().unwrap_or(path);
+        Ok(Setup { function, rules, folders, path })
+    }
+
+    /// Fails when the renderer surely can't run here.
+    pub fn check(&self) -> Result<(), process::Error> {
+        let (Driver::Session { command, .. } | Driver::Command { command, .. }) = &self.function.driver;
+        let program = command.first().map_or("", String::as_str);
+        if words::has_placeholders(program) {
+            // The job says which program; it is looked for then.
+            return Ok(());
+        }
+        process::find_program(program, &self.path).map(|_| ())
+    }
+
+    /// The whole environment of a renderer: nothing of the worker's own.
+    fn environment(&self) -> BTreeMap<String, OsString> {
+        let mut environment: BTreeMap<String, OsString> = BTreeMap::from([
+            ("PATH".to_owned(), self.path.clone().into()),
+            ("LANG".to_owned(), "C.UTF-8".into()),
+            ("HOME".to_owned(), self.folders.home.clone().into()),
+            ("TMPDIR".to_owned(), self.folders.temporary.clone().into()),
+        ]);
+        for (name, value) in &self.function.environment {
+            environment.insert(name.clone(), value.into());
+        }
+        environment
+    }
+
+    /// Whether a parameter is the name of an input.
+    fn is_input(&self, parameter: &str) -> bool {
+        self.function.parameters.get(parameter).is_some_and(|spec| spec.kind == ParameterKind::Input)
+    }
+}
+
+/// Whether a device a renderer named is no GPU.
+pub fn is_cpu(device: &str) -> bool {
+    device.trim_start().to_ascii_uppercase().starts_with("CPU")
+}

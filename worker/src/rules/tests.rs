@@ -1,0 +1,146 @@
+//! Rules against lines that the renderers really printed.
+
+use super::*;
+use framewake_proto::function::BUILT_IN_RULES;
+
+fn read(name: &str, line: &str) -> Meaning {
+    Rules::new("f", name, &[]).expect("built in").read(line)
+}
+
+fn check_progress(name: &str, line: &str, permille: u32) {
+    let progress = read(name, line).progress.unwrap_or_else(|| panic!("no progress in {line:?}"));
+    assert_eq!(progress.permille, permille, "{line:?}");
+}
+
+fn check_verdict(name: &str, line: &str, verdict: Verdict, words: &str) {
+    let finding = read(name, line).finding.unwrap_or_else(|| panic!("no verdict for {line:?}"));
+    assert_eq!(finding.verdict, verdict, "{line:?}");
+    assert!(finding.message.contains(words), "{:?} does not say {words:?}", finding.message);
+}
+
+fn check_silent(name: &str, line: &str) {
+    assert_eq!(read(name, line).finding, None, "{line:?}");
+}
+
+#[test]
+fn every_built_in_rule_file_compiles() {
+    for name in BUILT_IN_RULES {
+        Rules::new("f", name, &[]).expect(name);
+    }
+    assert!(matches!(Rules::new("f", "bender", &[]), Err(Error::Unknown(_))));
+}
+
+#[test]
+fn progress_is_read_from_each_renderer() {
+    check_progress(
+        "blender",
+        "Fra:1 Mem:12.20M (Peak 12.20M) | Time:00:00.09 | Remaining:00:00.17 | Mem:2.74M, Peak:2.74M | Scene, ViewLayer | Sample 1/8",
+        125,
+    );
+    check_progress("blender", "Fra:2 Mem:10M | Time:00:01.0 | Rendering 25 / 64 samples", 390);
+    check_progress("tachyon", "Rendering Progress:        47% complete            ", 470);
+    check_progress("povray", "Rendered 1024 of 2304 pixels (44%)", 444);
+    check_progress("generic", "working: 12.5% done", 125);
+}
+
+#[test]
+fn failures_are_told_apart_by_what_helps() {
+    use Verdict::{NeedMoreMemory, NeedMoreVram, RetryElsewhere, SceneError};
+    check_verdict("blender", "System is out of GPU memory", NeedMoreVram, "GPU ran out");
+    check_verdict("blender", "CUDA error at cuCtxCreate: Out of memory", NeedMoreVram, "GPU ran out");
+    check_verdict("blender", "Out of memory in CUDA queue copy_to_device (integrator_init)", NeedMoreVram, "GPU");
+    check_verdict("blender", "Illegal address in CUDA queue synchronize", RetryElsewhere, "GPU failed");
+    check_verdict("blender", "Found no Cycles device of the specified type", RetryElsewhere, "GPU");
+    check_verdict("blender", "Error: Build without OpenImageDenoiser", RetryElsewhere, "denoise: false");
+    check_verdict("blender", "Failed to denoise, build has no OpenImageDenoise support", RetryElsewhere, "denoise");
+    check_verdict("blender", "Error: Cannot render, no camera", SceneError, "camera");
+    check_verdict(
+        "blender",
+        "00:00.500  cycles  | ERROR Image file 'wood.png' does not exist.",
+        SceneError,
+        "wood.png",
+    );
+    check_verdict("blender", "Error: Missing DNA block", SceneError, "cannot read");
+    check_verdict(
+        "blender",
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+        NeedMoreMemory,
+        "memory",
+    );
+    check_verdict("blender", "ModuleNotFoundError: No module named 'bpy'", RetryElsewhere, "pip install bpy");
+    check_verdict("blender", "Render error (No space left on device) cannot save: '/x/f.png'", RetryElsewhere, "write");
+    check_verdict("povray", "Fatal error in parser: Cannot open file.", SceneError, "Cannot open file");
+    check_verdict(
+        "povray",
+        "File 'a.pov' line 3: Parse Error: Expected 'object', } found instead",
+        SceneError,
+        "Expected",
+    );
+    check_verdict(
+        "povray",
+        "File 'b.pov' line 1: Possible Parse Error: Cannot find file 'nope.png', even",
+        SceneError,
+        "nope.png",
+    );
+    check_verdict("mitsuba", "Caught a critical exception: File not found", SceneError, "not there");
+    check_verdict(
+        "mitsuba",
+        "jit_init_thread_state(): the CUDA backend hasn't been initialized",
+        RetryElsewhere,
+        "CUDA",
+    );
+    check_verdict("ffmpeg", "f_%03d.png: No such file or directory", SceneError, "f_%03d.png");
+    check_verdict("ffmpeg", "Unknown encoder 'libx265'", RetryElsewhere, "libx265");
+    check_verdict("tachyon", "Parser failed due to an input file syntax error.", SceneError, "syntax error");
+    check_verdict(
+        "generic",
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+        NeedMoreMemory,
+        "memory",
+    );
+}
+
+#[test]
+fn ordinary_words_have_no_verdict() {
+    for line in [
+        "00:00.716  render           | Saved: '/out/bl_0001.png'",
+        " Time: 00:00.37 (Saving: 00:00.15)",
+        "Fra:1 Mem:10.09M (Peak 10.83M) | Time:00:00.18 | Mem:0.88M, Peak:0.88M | Scene, ViewLayer | Sample 2/2",
+        "WARN (bke.cuew) CUEW initialization failed: Error opening the library",
+    ] {
+        check_silent("blender", line);
+    }
+    check_silent(
+        "povray",
+        "povray: cannot open the user configuration file /root/.povray/3.7/povray.conf: No such file or directory",
+    );
+    check_silent("povray", "Possible Parse Warning: something");
+    check_silent(
+        "mitsuba",
+        "2026-11-21 03:13:17 INFO  [SamplingIntegrator] Starting render job (64x36, 8 samples, 3 threads)",
+    );
+    check_silent("tachyon", "Scene Parsing Time:     0.0001 seconds");
+    check_silent("ffmpeg", "frame=10");
+    check_silent("generic", "Saved out.png");
+}
+
+#[test]
+fn a_functions_own_rules_come_first() {
+    let own = Rule {
+        line: "Out of memory in CUDA queue (?P<what>\\w+)".into(),
+        verdict: Some(Verdict::LicenseWait),
+        means: "queue $what is full".into(),
+        hint: "wait".into(),
+    };
+    let rules = Rules::new("f", "blender", &[own]).expect("good");
+    let finding = rules.read("Out of memory in CUDA queue copy").finding.expect("a verdict");
+    assert_eq!((finding.verdict, finding.rank), (Verdict::LicenseWait, 0));
+    assert_eq!(finding.message, "queue copy is full; hint: wait");
+}
+
+#[test]
+fn a_bad_expression_is_named() {
+    let own = Rule { line: "(".into(), verdict: None, means: String::new(), hint: String::new() };
+    let error = Rules::new("blender", "generic", &[own]).expect_err("bad");
+    assert_eq!(error.to_string(), "rule 1 of function `blender` has a bad regular expression");
+}

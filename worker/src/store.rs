@@ -1,0 +1,359 @@
+//! The object store as a worker uses it: fetch whole objects, create objects that are never
+//! overwritten. Passing faults are retried here, with bounds.
+
+mod local;
+
+use crate::config::SecretUrl;
+use bytes::Bytes;
+use framewake_proto::ids::WorkerId;
+use framewake_proto::objects::Digest;
+use futures::TryStreamExt;
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut, S3CopyIfNotExists};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig, WriteMultipart};
+use sha2::{Digest as _, Sha256};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Larger outputs go to their staging key first, in parts.
+pub const SINGLE_PUT_MAX: u64 = 64 * 1024 * 1024;
+const PART_SIZE: usize = 16 * 1024 * 1024;
+const PARTS_AT_ONCE: usize = 4;
+/// Tries of one operation, and the wait before the second; it doubles up to the last.
+const TRIES_MAX: u32 = 7;
+const RETRY_WAIT: Duration = Duration::from_millis(100);
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("`{0}` is not a store: write `file:///abs/folder` or `s3://bucket/prefix`")]
+    Malformed(SecretUrl),
+    #[error("cannot open store `{url}`")]
+    Open {
+        url: SecretUrl,
+        #[source]
+        error: object_store::Error,
+    },
+    #[error("cannot make store folder `{}`", path.display())]
+    Folder {
+        path: PathBuf,
+        #[source]
+        error: std::io::Error,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("object `{0}` is not in the store")]
+    NotFound(String),
+    #[error("object `{key}` is larger than the {size_max} bytes allowed")]
+    TooLarge { key: String, size_max: u64 },
+    #[error("object `{key}` came with {got} of its {size_bytes} bytes")]
+    CutOff { key: String, got: u64, size_bytes: u64 },
+    #[error("the store failed at object `{key}`")]
+    Store {
+        key: String,
+        #[source]
+        error: object_store::Error,
+    },
+    #[error("cannot write `{}`", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        error: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Whether the same call may work later.
+    fn passes(&self) -> bool {
+        match self {
+            Error::NotFound(_) | Error::TooLarge { .. } => false,
+            Error::CutOff { .. } | Error::File { .. } => true,
+            Error::Store { error, .. } => !matches!(
+                error,
+                object_store::Error::InvalidPath { .. }
+                    | object_store::Error::NotSupported { .. }
+                    | object_store::Error::NotImplemented { .. }
+                    | object_store::Error::UnknownConfigurationKey { .. }
+            ),
+        }
+    }
+}
+
+/// What was fetched or stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content {
+    pub size_bytes: u64,
+    pub sha256: Digest,
+}
+
+/// Whether an object was created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// With this content.
+    Now(Content),
+    /// Another attempt was there before; this is what we would have stored.
+    Existed(Content),
+}
+
+#[derive(Debug, Clone)]
+pub struct Store {
+    objects: Arc<dyn ObjectStore>,
+    /// With a `/` at its end, unless empty.
+    prefix: String,
+    local: Option<Arc<local::LocalStaging>>,
+}
+
+impl Store {
+    /// Opens the store for one worker. Takes no look at a remote store: faults show at first use.
+    pub fn open(url: &SecretUrl, worker: &WorkerId) -> Result<Store, OpenError> {
+        let parsed = reqwest::Url::parse(url.expose()).map_err(|_| OpenError::Malformed(url.clone()))?;
+        match parsed.scheme() {
+            "file" => {
+                let root = parsed.to_file_path().map_err(|()| OpenError::Malformed(url.clone()))?;
+                std::fs::create_dir_all(&root).map_err(|error| OpenError::Folder { path: root.clone(), error })?;
+                let open = |error| OpenError::Open { url: url.clone(), error };
+                let objects = Arc::new(LocalFileSystem::new_with_prefix(&root).map_err(open)?.with_fsync(true));
+                let local = Some(Arc::new(local::LocalStaging::new(&root, worker)));
+                Ok(Store { objects, prefix: String::new(), local })
+            }
+            "s3" => {
+                let bucket = parsed.host_str().ok_or_else(|| OpenError::Malformed(url.clone()))?;
+                let objects = s3(bucket).map_err(|error| OpenError::Open { url: url.clone(), error })?;
+                let prefix = parsed.path().trim_matches('/');
+                let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+                Ok(Store { objects, prefix, local: None })
+            }
+            _ => Err(OpenError::Malformed(url.clone())),
+        }
+    }
+
+    fn key(&self, key: &str) -> Result<Key, Error> {
+        Key::parse(format!("{}{key}", self.prefix))
+            .map_err(|error| Error::Store { key: key.to_owned(), error: error.into() })
+    }
+
+    /// Size of an object, if it is there.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>, Error> {
+        let location = self.key(key)?;
+        let mut patience = Patience::new();
+        loop {
+            let error = match self.objects.head(&location).await {
+                Ok(meta) => return Ok(Some(meta.size)),
+                Err(object_store::Error::NotFound { .. }) => return Ok(None),
+                Err(error) => Error::Store { key: key.to_owned(), error },
+            };
+            if !patience.allows(&error).await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Writes an object into the file `to`, which is replaced.
+    pub async fn fetch(&self, key: &str, to: &Path, size_max: u64) -> Result<Content, Error> {
+        fetch(&*self.objects, &self.key(key)?, key, to, size_max).await
+    }
+
+    /// Stores the file `from` as `key`, unless there is an object already. The object appears whole or
+    /// not at all, whenever this process dies.
+    pub async fn create(&self, key: &str, from: &Path, staging_key: &str) -> Result<Created, Error> {
+        let location = self.key(key)?;
+        let mut patience = Patience::new();
+        loop {
+            match self.create_once(key, &location, from, staging_key).await {
+                Err(error) if patience.allows(&error).await => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn create_once(&self, key: &str, location: &Key, from: &Path, staging_key: &str) -> Result<Created, Error> {
+        if let Some(local) = &self.local {
+            return local.create(key, from, staging_key).await;
+        }
+        let size = tokio::fs::metadata(from).await.map_err(|error| file_error(from, error))?.len();
+        if size <= SINGLE_PUT_MAX {
+            self.put(key, location, from).await
+        } else {
+            self.put_large(key, location, from, staging_key).await
+        }
+    }
+
+    async fn put(&self, key: &str, location: &Key, from: &Path) -> Result<Created, Error> {
+        let bytes = Bytes::from(tokio::fs::read(from).await.map_err(|error| file_error(from, error))?);
+        let content = Content { size_bytes: bytes.len() as u64, sha256: Digest::of(&bytes) };
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.objects.put_opts(location, bytes.into(), options).await {
+            Ok(_) => Ok(Created::Now(content)),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(Created::Existed(content))
+            }
+            Err(error) => Err(Error::Store { key: key.to_owned(), error }),
+        }
+    }
+
+    async fn put_large(&self, key: &str, location: &Key, from: &Path, staging_key: &str) -> Result<Created, Error> {
+        let staging = self.key(staging_key)?;
+        let failed = |error| Error::Store { key: key.to_owned(), error };
+        let upload = self.objects.put_multipart(&staging).await.map_err(failed)?;
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_SIZE);
+        let content = match self.send_parts(from, &mut upload).await {
+            Ok(content) => {
+                upload.finish().await.map_err(failed)?;
+                content
+            }
+            Err(Part::Store(error)) => {
+                let _best_effort = upload.abort().await;
+                return Err(failed(error));
+            }
+            Err(Part::Read(error)) => {
+                let _best_effort = upload.abort().await;
+                return Err(file_error(from, error));
+            }
+        };
+        let created = match self.objects.copy_if_not_exists(&staging, location).await {
+            Ok(()) => Ok(Created::Now(content)),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(Created::Existed(content))
+            }
+            Err(error) => Err(failed(error)),
+        };
+        // What stays behind is removed by the store's lifecycle rule for `staging/`.
+        if let Err(error) = self.objects.delete(&staging).await {
+            tracing::debug!(%error, key = staging_key, "staging object not deleted");
+        }
+        created
+    }
+
+    async fn send_parts(&self, from: &Path, upload: &mut WriteMultipart) -> Result<Content, Part> {
+        let mut file = tokio::fs::File::open(from).await.map_err(Part::Read)?;
+        let mut buffer = vec![0; 1024 * 1024];
+        let (mut hasher, mut size_bytes) = (Sha256::new(), 0);
+        loop {
+            let count = file.read(&mut buffer).await.map_err(Part::Read)?;
+            if count == 0 {
+                return Ok(Content { size_bytes, sha256: Digest(hasher.finalize().into()) });
+            }
+            hasher.update(&buffer[..count]);
+            size_bytes += count as u64;
+            upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(Part::Store)?;
+            upload.write(&buffer[..count]);
+        }
+    }
+}
+
+enum Part {
+    Read(std::io::Error),
+    Store(object_store::Error),
+}
+
+/// Opens a bucket with the credentials and the endpoint of the environment.
+pub(crate) fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+    // Our own loop retries too; the two together stay below a minute.
+    let retry = RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(20), ..RetryConfig::default() };
+    let store = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_allow_http(true)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
+        .with_retry(retry)
+        .build()?;
+    Ok(Arc::new(store))
+}
+
+/// Writes an object of any store into a file, hashing it on its way.
+pub(crate) async fn fetch(
+    objects: &dyn ObjectStore,
+    location: &Key,
+    key: &str,
+    to: &Path,
+    size_max: u64,
+) -> Result<Content, Error> {
+    let mut patience = Patience::new();
+    loop {
+        match fetch_once(objects, location, key, to, size_max).await {
+            Err(error) if patience.allows(&error).await => {}
+            done => return done,
+        }
+    }
+}
+
+async fn fetch_once(
+    objects: &dyn ObjectStore,
+    location: &Key,
+    key: &str,
+    to: &Path,
+    size_max: u64,
+) -> Result<Content, Error> {
+    let found = objects.get(location).await.map_err(|error| match error {
+        object_store::Error::NotFound { .. } => Error::NotFound(key.to_owned()),
+        error => Error::Store { key: key.to_owned(), error },
+    })?;
+    let size_bytes = found.meta.size;
+    if size_bytes > size_max {
+        return Err(Error::TooLarge { key: key.to_owned(), size_max });
+    }
+    let content = match found.payload {
+        // Copying in one go is many times faster than the stream of a local file.
+        GetResultPayload::File(source, _) => local::copy_hashed(source, to).await?,
+        GetResultPayload::Stream(mut stream) => {
+            let mut file = tokio::fs::File::create(to).await.map_err(|error| file_error(to, error))?;
+            let (mut hasher, mut got) = (Sha256::new(), 0);
+            let failed = |error| Error::Store { key: key.to_owned(), error };
+            while let Some(piece) = stream.try_next().await.map_err(failed)? {
+                hasher.update(&piece);
+                got += piece.len() as u64;
+                file.write_all(&piece).await.map_err(|error| file_error(to, error))?;
+            }
+            file.flush().await.map_err(|error| file_error(to, error))?;
+            Content { size_bytes: got, sha256: Digest(hasher.finalize().into()) }
+        }
+    };
+    if content.size_bytes != size_bytes {
+        return Err(Error::CutOff { key: key.to_owned(), got: content.size_bytes, size_bytes });
+    }
+    Ok(content)
+}
+
+pub(crate) fn file_error(path: &Path, error: std::io::Error) -> Error {
+    Error::File { path: path.to_owned(), error }
+}
+
+/// Decides whether a failed operation is tried again, and waits before.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    tries: u32,
+    wait: Duration,
+}
+
+impl Patience {
+    pub(crate) fn new() -> Patience {
+        Patience { tries: 0, wait: RETRY_WAIT }
+    }
+
+    /// Whether to try again, now that the wait is over.
+    pub(crate) async fn allows(&mut self, error: &Error) -> bool {
+        self.tries += 1;
+        if !error.passes() || self.tries >= TRIES_MAX {
+            return false;
+        }
+        let number = self.tries;
+        tracing::warn!(error = %framewake_proto::chain::Chain(error), number, "the store failed; trying again");
+        tokio::time::sleep(self.wait.mul_f64(0.75 + 0.5 * jitter())).await;
+        self.wait = (self.wait * 2).min(RETRY_WAIT_MAX);
+        true
+    }
+}
+
+/// 0 to 1: enough to spread the retries of many workers.
+fn jitter() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    (RandomState::new().hash_one(0_u8) % 1024) as f64 / 1024.0
+}
+
+#[cfg(test)]
+mod tests;
