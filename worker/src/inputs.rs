@@ -267,7 +267,7 @@ fn http_client() -> reqwest::Client {
     reqwest::Client::builder()
         .redirect(same_host)
         .connect_timeout(Duration::from_secs(10))
-        .read_timeout(Duration::from_secs(60))
+        .read_timeout(Duration::from_mins(1))
         .build()
         .expect("these settings are valid and the TLS provider is installed")
 }

@@ -135,9 +135,9 @@ mod tests {
     #[test]
     fn a_full_log_says_how_much_it_dropped() {
         let log = AttemptLog::default();
-        let long = line(&"x".repeat(15_999), false);
+        let wide = line(&"x".repeat(15_999), false);
         for _ in 0..2000 {
-            log.renderer_said(std::slice::from_ref(&long));
+            log.renderer_said(std::slice::from_ref(&wide));
         }
         log.close();
         assert!(log.size_bytes() <= LOG_SIZE_MAX);

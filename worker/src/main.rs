@@ -68,7 +68,7 @@ async fn run(config: &Config) -> ExitCode {
         }
     }
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
-    match agent::run(config, path, leave).await {
+    match Box::pin(agent::run(config, path, leave)).await {
         Ok(Left::Idle | Left::Drained) => ExitCode::SUCCESS,
         Ok(Left::Aborted) => ExitCode::from(EXIT_FAILED),
         Err(error) => {

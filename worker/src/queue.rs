@@ -22,10 +22,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long NATS and the scheduler may be away at the worker's start.
-pub const START_WAIT: Duration = Duration::from_secs(60);
+pub const START_WAIT: Duration = Duration::from_mins(1);
 /// How long one request may take.
 const REQUEST_WAIT: Duration = Duration::from_secs(2);
-/// How long a claim is asked again; past it JetStream gives the order to another worker.
+/// How long a claim is asked again; past it `JetStream` gives the order to another worker.
 const CLAIM_WAIT: Duration = Duration::from_secs(12);
 const RETRY_WAIT: Duration = Duration::from_millis(100);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);

@@ -43,9 +43,9 @@ impl Crew {
     /// Works on a granted attempt until its end is reported.
     pub(super) async fn work(&mut self, id: AttemptId, step: Arc<Step>, tasks: TaskSet, claimed: Instant) {
         let log = AttemptLog::default();
-        let stop = CancellationToken::new();
+        let halt = CancellationToken::new();
         let progress = self.heartbeats.progress.clone();
-        let watch = Watch::new(log.clone(), progress, stop.clone(), claimed + step.order.timeouts.chunk.0);
+        let watch = Watch::new(log.clone(), progress, halt.clone(), claimed + step.order.timeouts.chunk.0);
         let committer = Committer {
             store: self.store.clone(),
             worker: self.worker.clone(),
@@ -63,7 +63,7 @@ impl Crew {
                 if crate::queue::attempt_id(control.chunk, control.attempt) == Some(id) {
                     if !control.stop.is_empty() {
                         attempt.log.worker_says(&format!("stopped: {}", clip(&control.stop, 200)));
-                        stop.cancel();
+                        halt.cancel();
                     }
                     if control.keep_tasks > 0 {
                         attempt.release(attempt.tasks.keep(control.keep_tasks)).await;
@@ -72,7 +72,7 @@ impl Crew {
                 tokio::select! {
                     changed = wanted.changed() => if changed.is_err() { break },
                     () = abort.cancelled() => {
-                        stop.cancel();
+                        halt.cancel();
                         break;
                     }
                 }

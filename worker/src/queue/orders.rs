@@ -32,7 +32,7 @@ impl std::fmt::Debug for Pull {
     }
 }
 
-/// An order that JetStream delivered and waits to hear about.
+/// An order that `JetStream` delivered and waits to hear about.
 #[derive(Debug)]
 pub struct Delivered {
     pub order: Order,
@@ -87,14 +87,13 @@ impl Orders {
     }
 
     async fn begin(&mut self, expires: Duration) -> Result<Pull, String> {
-        let consumer = match self.consumer.take() {
-            Some(consumer) => consumer,
-            None => {
-                let name = self.queue.subjects.orders_consumer(&self.queue.function);
-                let stream = self.queue.subjects.orders_stream();
-                let found = self.queue.context.get_consumer_from_stream(name, stream).await;
-                found.map_err(|error| error.to_string())?
-            }
+        let consumer = if let Some(consumer) = self.consumer.take() {
+            consumer
+        } else {
+            let name = self.queue.subjects.orders_consumer(&self.queue.function);
+            let stream = self.queue.subjects.orders_stream();
+            let found = self.queue.context.get_consumer_from_stream(name, stream).await;
+            found.map_err(|error| error.to_string())?
         };
         let batch = consumer.batch().max_messages(1).expires(expires);
         // NATS wants at least two heartbeats in a pull.
@@ -117,7 +116,7 @@ impl Orders {
 }
 
 impl Delivered {
-    /// Tells JetStream that the order is settled, without making the render wait for it. Should that
+    /// Tells `JetStream` that the order is settled, without making the render wait for it. Should that
     /// fail, the order comes again and its claim is refused.
     pub fn settle(self) {
         let Some(reply) = self.reply else { return };

@@ -55,7 +55,7 @@ pub async fn render_frame(setup: &Setup, command: Command<'_>, task: &Task<'_>, 
         Ok(run) => run,
         Err(failure) => return Rendered::Failed(failure),
     };
-    match run.to_its_end(&mut monitor, watch, |_| false).await {
+    match run.watch_to_end(&mut monitor, watch, |_| false).await {
         Ended::Well | Ended::Enough => Rendered::Done(Output {
             path: task.step.output.is_some().then(|| files.paths[&task.task].clone()),
             ..run.output(&monitor)
@@ -87,7 +87,7 @@ pub async fn render_chunk(
     let renderer = run.renderer.clone();
     let mut sent = 0;
     let mut size_before = None;
-    let ended = run.to_its_end(&mut monitor, watch, |monitor| {
+    let ended = run.watch_to_end(&mut monitor, watch, |monitor| {
         // A file is finished when the next one has appeared and it stopped growing.
         while has_output && sent + 1 < chunk.tasks.len() {
             let (task, _) = chunk.tasks[sent];
@@ -221,7 +221,7 @@ enum Ended {
 impl Run {
     /// Watches the process to its end and beyond: nothing it started is left. `look` is asked now and
     /// then whether the process may be ended, its work done.
-    async fn to_its_end(
+    async fn watch_to_end(
         &mut self,
         monitor: &mut Monitor<'_>,
         watch: &Watch,

@@ -1,5 +1,7 @@
 //! Cuts a renderer's output into lines at `\n` and `\r`, whatever comes.
 
+use std::fmt::Write;
+
 /// Longest line kept; the rest of a longer one is counted and dropped.
 pub const LINE_LEN_MAX: usize = 16 * 1024;
 
@@ -79,7 +81,7 @@ impl LineCutter {
     fn take(&mut self) -> String {
         let mut text = String::from_utf8_lossy(&self.part).into_owned();
         if self.dropped > 0 {
-            text.push_str(&format!(" … ({} more bytes of this line dropped)", self.dropped));
+            let _a_string_takes_all = write!(text, " … ({} more bytes of this line dropped)", self.dropped);
         }
         self.part.clear();
         self.dropped = 0;
@@ -115,7 +117,7 @@ mod tests {
     #[test]
     fn a_line_of_ten_megabytes_is_clipped_and_the_next_one_is_whole() {
         let (mut cutter, mut lines) = (LineCutter::default(), Vec::new());
-        let block = [b'x'; 64 * 1024];
+        let block = vec![b'x'; 64 * 1024];
         for _ in 0..160 {
             cutter.push(&block, &mut lines);
         }

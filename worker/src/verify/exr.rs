@@ -1,4 +1,4 @@
-//! OpenEXR, decoded block by block, so that a file of thirty layers needs the memory of one block.
+//! `OpenEXR`, decoded block by block, so that a file of thirty layers needs the memory of one block.
 
 use super::{Bad, Picture, SIDE_MAX};
 use exr::block::UncompressedBlock;
@@ -13,7 +13,7 @@ use std::io::BufReader;
 pub(super) fn decode(reader: BufReader<File>) -> Result<Picture, Bad> {
     let reader = match exr::block::read(reader, false) {
         Ok(reader) => reader,
-        Err(error) => return unsupported_or_broken(error, Picture::default()),
+        Err(error) => return unsupported_or_broken(&error, Picture::default()),
     };
     let mut picture = Picture::default();
     let Some(first) = reader.headers().first() else {
@@ -31,7 +31,7 @@ pub(super) fn decode(reader: BufReader<File>) -> Result<Picture, Bad> {
     (picture.width, picture.height) = (clamp(display.0), clamp(display.1));
     let mut chunks = match reader.all_chunks(false) {
         Ok(chunks) => chunks,
-        Err(error) => return unsupported_or_broken(error, picture),
+        Err(error) => return unsupported_or_broken(&error, picture),
     };
     let colors: Vec<Vec<Role>> = chunks.headers().iter().map(roles).collect();
     picture.black = colors.iter().flatten().any(|role| *role == Role::Color).then_some(true);
@@ -39,7 +39,7 @@ pub(super) fn decode(reader: BufReader<File>) -> Result<Picture, Bad> {
         let block = chunk.and_then(|chunk| UncompressedBlock::decompress_chunk(chunk, chunks.meta_data(), false));
         match block {
             Ok(block) => read_block(&block, chunks.headers(), &colors, &mut picture)?,
-            Err(error) => return unsupported_or_broken(error, picture),
+            Err(error) => return unsupported_or_broken(&error, picture),
         }
     }
     Ok(picture)
@@ -102,10 +102,12 @@ fn read_block(
 }
 
 /// What our decoder does not know (deep images, newer compressions) is no fault of the output.
-fn unsupported_or_broken(error: Error, picture: Picture) -> Result<Picture, Bad> {
+fn unsupported_or_broken(error: &Error, mut picture: Picture) -> Result<Picture, Bad> {
     match error {
         Error::NotSupported(what) => {
-            Ok(Picture { black: None, note: Some(format!("the OpenEXR output was not decoded: {what}")), ..picture })
+            picture.black = None;
+            picture.note = Some(format!("the OpenEXR output was not decoded: {what}"));
+            Ok(picture)
         }
         other => Err(Bad::Broken(other.to_string())),
     }

@@ -1,4 +1,4 @@
-//! MP4 and QuickTime, by structure: every sample of the video lies inside the file.
+//! MP4 and `QuickTime`, by structure: every sample of the video lies inside the file.
 
 use super::Bad;
 use re_mp4::{Mp4, TrackKind};
