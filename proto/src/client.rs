@@ -45,7 +45,8 @@ pub struct Client {
 /// Which jobs to list. Newest first.
 #[derive(Debug, Clone, Default)]
 pub struct JobQuery {
-    pub state: Option<JobState>,
+    /// Any of these; all states when empty.
+    pub states: Vec<JobState>,
     pub project: Option<Name>,
     /// Labels that must all be there.
     pub labels: Vec<(String, String)>,
@@ -127,8 +128,9 @@ impl Client {
         let mut add = |key: &str, value: &str| {
             url.query_pairs_mut().append_pair(key, value);
         };
-        if let Some(state) = query.state {
-            add("state", state.as_str());
+        if !query.states.is_empty() {
+            let states: Vec<&str> = query.states.iter().map(|state| state.as_str()).collect();
+            add("state", &states.join(","));
         }
         if let Some(project) = &query.project {
             add("project", project.as_str());

@@ -84,14 +84,14 @@ async fn filters_are_sent_escaped_and_the_address_may_have_a_path() {
     let (client, asked) = serve(answer("200 OK", "application/json", r#"{"items":[]}"#));
     let client = Client::new(&format!("{}/farm/", client.url())).expect("a good address");
     let query = JobQuery {
-        state: Some(JobState::Failed),
+        states: vec![JobState::Failed, JobState::Canceled],
         labels: vec![("shot".into(), "a&b=c".into())],
         limit: Some(5),
         ..JobQuery::default()
     };
     assert!(client.jobs(&query).await.expect("a page").items.is_empty());
     let asked = asked.join().expect("served");
-    assert!(asked.starts_with("GET /farm/v1/jobs?state=failed&label=shot%3Da%26b%3Dc&limit=5 "), "{asked}");
+    assert!(asked.starts_with("GET /farm/v1/jobs?state=failed%2Ccanceled&label=shot%3Da%26b%3Dc&limit=5 "), "{asked}");
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ impl<'a> Bars<'a> {
 }
 
 impl View for Bars<'_> {
-    fn event(&mut self, event: &EventView, _: Duration) -> io::Result<()> {
+    fn event(&mut self, _: &Watch, event: &EventView) -> io::Result<()> {
         match failure_line(event) {
             Some(line) => self.all.println(format!("{} {line}", self.printer.paint(Style::Bad, "!"))),
             None => Ok(()),
@@ -122,6 +122,9 @@ fn worker_words(attempt: &str, running: &Running) -> String {
 }
 
 fn step_words(watch: &Watch, step: &StepView, now: Duration) -> String {
+    if step.state == StepState::Failed {
+        return format!("{} failed", step.tasks.failed);
+    }
     let failed = if step.tasks.failed > 0 { format!("{} failed, ", step.tasks.failed) } else { String::new() };
     let words = match step.state {
         StepState::Running | StepState::Ready => {

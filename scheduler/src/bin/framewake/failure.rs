@@ -62,7 +62,7 @@ pub(crate) fn report(printer: &Printer, error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(code);
     }
     let (faults, hint) = details(error);
-    let message = Chain(error.as_ref()).to_string();
+    let message = message(error);
     if printer.is_json() {
         let body = serde_json::json!({ "error": message, "code": code, "faults": faults, "hint": hint });
         printer.note(body);
@@ -77,6 +77,22 @@ pub(crate) fn report(printer: &Printer, error: &anyhow::Error) -> ExitCode {
         printer.note(format_args!("{} {}", printer.paint_note(Style::Strong, "hint:"), text::clean_lines(&hint)));
     }
     ExitCode::from(code)
+}
+
+/// The error with its causes. Of a broken connection only the last cause says something.
+fn message(error: &anyhow::Error) -> String {
+    let causes: Vec<_> = error.chain().collect();
+    let broken = causes.iter().position(|cause| {
+        use client::Error::{Lost, Unreachable};
+        matches!(cause.downcast_ref(), Some(Unreachable { .. } | Lost { .. }))
+    });
+    match (broken, causes.last()) {
+        (Some(at), Some(last)) if at + 1 < causes.len() => {
+            let before: Vec<String> = causes[..=at].iter().map(ToString::to_string).collect();
+            format!("{}: {last}", before.join(": "))
+        }
+        _ => Chain(error.as_ref()).to_string(),
+    }
 }
 
 fn code(error: &anyhow::Error) -> u8 {

@@ -8,7 +8,7 @@ use crate::printer::{Printer, Style};
 use crate::retry::Pauses;
 use crate::watch::Watch;
 use crate::{job, text};
-use framewake_proto::api::{EventView, JobState, JobView, TaskState};
+use framewake_proto::api::{EventView, Happening, JobState, JobView, TaskState};
 use framewake_proto::client::{Client, Error, Events, PartQuery};
 use framewake_proto::ids::JobId;
 use std::io;
@@ -19,12 +19,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 const LOST_MAX: Duration = Duration::from_mins(15);
 /// Between two looks at the job itself, in case events were missed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A job that is over has a last event, unless it was lost.
+const LAST_EVENT_WAIT: Duration = Duration::from_secs(2);
 /// Failed frames that are named when the job is over.
 const FAILURES_NAMED: u32 = 5;
 
 /// A way to show a job.
 pub(crate) trait View {
-    fn event(&mut self, event: &EventView, now: Duration) -> io::Result<()>;
+    fn event(&mut self, watch: &Watch, event: &EventView) -> io::Result<()>;
     /// Called about four times a second.
     fn tick(&mut self, watch: &Watch, now: Duration) -> io::Result<()>;
     /// Something about the watching itself.
@@ -37,7 +39,7 @@ pub(crate) trait View {
 struct Lines<'a>(&'a Printer);
 
 impl View for Lines<'_> {
-    fn event(&mut self, event: &EventView, _: Duration) -> io::Result<()> {
+    fn event(&mut self, _: &Watch, event: &EventView) -> io::Result<()> {
         self.0.json(event)
     }
 
@@ -62,6 +64,9 @@ pub(crate) async fn run(context: &Context, id: JobId) -> anyhow::Result<Outcome>
         format!("the job goes on: watch it with `framewake tail {id}`, stop it with `framewake cancel {id}`");
     printer.set_farewell(Some(farewell));
     let job = context.client.job(id).await?;
+    if job.state.is_over() && !printer.is_json() {
+        return end(context, &job).await;
+    }
     let started = Instant::now();
     let watch = Watch::new(job, Duration::ZERO);
     let view: Box<dyn View> = if printer.is_json() {
@@ -71,10 +76,16 @@ pub(crate) async fn run(context: &Context, id: JobId) -> anyhow::Result<Outcome>
     } else {
         Box::new(Plain::new(printer))
     };
-    let job = Follower { client: &context.client, view, watch, started, looked_at: started }.follow(id).await?;
-    printer.set_farewell(None);
-    if !printer.is_json() {
-        say_end(context, &job).await?;
+    let job = Follower { client: &context.client, view, watch, started, looked_at: started, over_since: None }
+        .follow(id)
+        .await?;
+    end(context, &job).await
+}
+
+async fn end(context: &Context, job: &JobView) -> anyhow::Result<Outcome> {
+    context.printer.set_farewell(None);
+    if !context.printer.is_json() {
+        say_end(context, job).await?;
     }
     Ok(match job.state {
         JobState::Canceled => Outcome::Canceled,
@@ -89,6 +100,8 @@ struct Follower<'a> {
     watch: Watch,
     started: Instant,
     looked_at: Instant,
+    /// When the job was first seen to be over, although its last event has not come.
+    over_since: Option<Instant>,
 }
 
 impl Follower<'_> {
@@ -98,7 +111,7 @@ impl Follower<'_> {
         loop {
             let result = match self.client.events(Some(id), after).await {
                 Ok(mut events) => {
-                    if lost.take().is_some() {
+                    if lost.take().is_some_and(|(_, pauses)| pauses.taken() > 1) {
                         self.view.remark("the scheduler is back")?;
                     }
                     let result = self.follow_stream(&mut events).await?;
@@ -109,30 +122,28 @@ impl Follower<'_> {
             };
             match result {
                 Ok(true) => break,
-                // The scheduler may end a stream when it likes.
-                Ok(false) => {}
+                // The scheduler may end a stream when it likes; but not in a circle as fast as it goes.
+                Ok(false) => self.wait(Duration::from_millis(200)).await?,
                 Err(error) if !error.is_passing() => return Err(error.into()),
                 Err(error) => {
                     let (since, pauses) = lost.get_or_insert_with(|| (Instant::now(), Pauses::default()));
                     if since.elapsed() > LOST_MAX {
                         return Err(error.into());
                     }
-                    if pauses.is_fresh() {
+                    // A connection that comes back at once is not worth a word.
+                    if pauses.taken() == 1 {
                         self.view.remark(&format!("{error}; trying again"))?;
                     }
                     let pause = pauses.next();
                     self.wait(pause).await?;
-                    continue;
                 }
             }
-            // Not in a circle as fast as it goes, should a stream end at once each time.
-            self.wait(Duration::from_millis(200)).await?;
         }
         self.view.end(&self.watch, self.started.elapsed())?;
         Ok(self.watch.job)
     }
 
-    /// Follows one stream to its end; whether the job is over.
+    /// Follows one stream to its end; whether the job is over and all of it was seen.
     async fn follow_stream(&mut self, events: &mut Events) -> anyhow::Result<Result<bool, Error>> {
         let mut ticks = ticks();
         self.watch.is_stale = true;
@@ -141,42 +152,54 @@ impl Follower<'_> {
                 event = events.next() => match event {
                     Ok(Some(event)) => {
                         self.watch.apply(&event, self.started.elapsed());
-                        self.view.event(&event, self.started.elapsed())?;
-                        // An event that is replayed may tell of an end before a retry: a look decides.
-                        if !self.watch.job.state.is_over() {
+                        self.view.event(&self.watch, &event)?;
+                        if !matches!(&event.what, Happening::JobState { state } if state.is_over()) {
                             continue;
                         }
+                        if let Err(error) = self.look().await {
+                            return Ok(Err(error));
+                        }
+                        if is_end(&event, &self.watch.job) {
+                            return Ok(Ok(true));
+                        }
                     }
-                    Ok(None) => return Ok(self.look().await),
+                    Ok(None) => return Ok(self.look().await.map(|()| self.is_past_waiting())),
                     Err(error) => return Ok(Err(error)),
                 },
                 _ = ticks.tick() => {
                     self.view.tick(&self.watch, self.started.elapsed())?;
+                    if self.is_past_waiting() {
+                        return Ok(Ok(true));
+                    }
                     let since = self.looked_at.elapsed();
-                    if since < LOOK_EVERY && !(self.watch.is_stale && since > LOOK_EVERY / 10) {
-                        continue;
+                    if (since > LOOK_EVERY || (self.watch.is_stale && since > LOOK_EVERY / 10))
+                        && let Err(error) = self.look().await
+                    {
+                        return Ok(Err(error));
                     }
                 }
             }
-            match self.look().await {
-                Ok(false) => {}
-                end => return Ok(end),
-            }
         }
     }
 
-    /// Looks at the job and its workers; whether the job is over.
-    async fn look(&mut self) -> Result<bool, Error> {
+    /// The job is over and its last event does not come.
+    fn is_past_waiting(&self) -> bool {
+        self.over_since.is_some_and(|since| since.elapsed() > LAST_EVENT_WAIT)
+    }
+
+    /// Looks at the job and its workers.
+    async fn look(&mut self) -> Result<(), Error> {
         let job = self.client.job(self.watch.job.id).await?;
-        let is_over = job.state.is_over();
-        self.watch.look(job, self.started.elapsed());
-        if !is_over {
+        if job.state.is_over() {
+            self.over_since.get_or_insert_with(Instant::now);
+        } else {
+            self.over_since = None;
             self.watch.look_at_workers(self.client.workers(None).await?.items);
         }
+        self.watch.look(job, self.started.elapsed());
         self.looked_at = Instant::now();
-        Ok(is_over)
+        Ok(())
     }
-
     async fn wait(&mut self, pause: Duration) -> io::Result<()> {
         let end = Instant::now() + pause;
         let mut ticks = ticks();
@@ -187,6 +210,11 @@ impl Follower<'_> {
             }
         }
     }
+}
+
+/// Whether the event is the job's last: one that is replayed may tell of an end before a retry.
+fn is_end(event: &EventView, job: &JobView) -> bool {
+    job.state.is_over() && job.finished_at.is_none_or(|at| event.at >= at)
 }
 
 fn ticks() -> tokio::time::Interval {

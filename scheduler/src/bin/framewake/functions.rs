@@ -63,7 +63,10 @@ pub(crate) async fn list(client: &Client) -> anyhow::Result<Vec<FunctionView>> {
 async fn print_list(context: &Context, all: bool) -> anyhow::Result<Outcome> {
     let printer = &context.printer;
     let functions = list(&context.client).await?;
-    let mut table = table(&["function", "version", "program", "gpus", "workers", "most", "description"]);
+    let mut table = table(
+        &["function", "version", "program", "gpus", "workers", "most", "description"],
+        &["program", "description"],
+    );
     for function in functions.iter().filter(|function| all || function.newest) {
         if printer.is_json() {
             printer.json(function)?;
@@ -136,7 +139,7 @@ async fn show(context: &Context, name: &str) -> anyhow::Result<Outcome> {
     }
     if !spec.parameters.is_empty() {
         printer.line("")?;
-        let mut table = table(&["parameter", "type", "default", "description"]);
+        let mut table = table(&["parameter", "type", "default", "description"], &["type", "default", "description"]);
         for (name, parameter) in &spec.parameters {
             table.add_row([
                 Cell::new(text::clean(name)),

@@ -65,8 +65,10 @@ fn show(context: &Context, job: &JobView) -> anyhow::Result<()> {
     };
     printer.line(line)?;
     printer.line("")?;
-    let mut table =
-        table(&["step", "function", "state", "frames", "done", "open", "failed", "a frame", "to load", "after"]);
+    let mut table = table(
+        &["step", "function", "state", "frames", "done", "open", "failed", "a frame", "to load", "after"],
+        &["frames", "after"],
+    );
     let time = |seconds: Option<f64>| {
         let time = seconds.and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
         time.map_or(String::new(), text::duration)

@@ -97,7 +97,7 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, Ba
         serde_saphyr::from_str(text).map_err(|error| error.to_string())
     };
     result.map_err(|error| {
-        let error: String = error.chars().take(MESSAGE_CHARS_MAX).collect();
+        let error: String = error.trim_start_matches("error: ").chars().take(MESSAGE_CHARS_MAX).collect();
         BadInput::new(format!("{name} can't be read: {error}"))
     })
 }

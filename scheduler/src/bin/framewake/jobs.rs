@@ -14,9 +14,9 @@ use framewake_proto::time::Timestamp;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only jobs in this state
-    #[arg(long)]
-    state: Option<State>,
+    /// Only jobs in one of these states: `--state queued,running`
+    #[arg(long = "state", value_delimiter = ',')]
+    states: Vec<State>,
     /// Only jobs of this project
     #[arg(long)]
     project: Option<Name>,
@@ -58,7 +58,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
     let printer = &context.printer;
     let mut left = args.limit;
     let mut query = JobQuery {
-        state: args.state.map(JobState::from),
+        states: args.states.into_iter().map(JobState::from).collect(),
         project: args.project,
         labels: args.labels,
         name: args.name,
@@ -86,7 +86,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
         return Ok(Outcome::Done);
     }
     let now = Timestamp::now();
-    let mut table = table(&["id", "name", "project", "state", "done", "failed", "priority", "age"]);
+    let mut table = table(&["id", "name", "project", "state", "done", "failed", "priority", "age"], &["name"]);
     for job in &jobs {
         table.add_row([
             Cell::new(job.id),

@@ -24,6 +24,16 @@ struct Use {
     file: PathBuf,
 }
 
+impl LocalInputs {
+    /// Whether faults are about nothing but these files, which the farm lacks.
+    pub(crate) fn are_all_of(&self, faults: &[Fault]) -> bool {
+        let own = |fault: &Fault| {
+            self.uses.iter().any(|place| fault.field == format!("/steps/{}/inputs/{}/digest", place.step, place.input))
+        };
+        !faults.is_empty() && faults.iter().all(own)
+    }
+}
+
 /// Finds the files that `path` inputs name, relative to `folder`, or says everything that is wrong with them.
 pub(crate) fn find(body: &Value, folder: &Path) -> Result<LocalInputs, BadInput> {
     let mut found = LocalInputs::default();
@@ -130,6 +140,9 @@ mod tests {
         ]));
         let inputs = find(&body, folder.path()).expect("all are there");
         assert_eq!(inputs.files.values().copied().collect::<Vec<_>>(), [14, 8], "one file named twice is one file");
+        let fault = |at: usize| Fault::new(format!("/steps/1/inputs/{at}/digest"), "is not uploaded");
+        assert!(inputs.are_all_of(&[fault(0), fault(2)]));
+        assert!(!inputs.are_all_of(&[fault(0), fault(3)]) && !inputs.are_all_of(&[]));
         let digests = inputs.files.keys().map(|file| (file.clone(), Digest::of(b"x"))).collect();
         replace(&mut body, &inputs, &digests);
         let digest = Digest::of(b"x").to_string();

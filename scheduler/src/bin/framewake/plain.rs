@@ -1,10 +1,10 @@
 //! A job as lines in a file or pipe: states, failures, and now and then how far it is.
 
 use crate::follow::View;
-use crate::job::step_word;
+use crate::job::{counts, step_word};
 use crate::printer::Printer;
 use crate::watch::{Watch, failure_line};
-use framewake_proto::api::{EventView, Happening};
+use framewake_proto::api::{EventView, Happening, StepState};
 use framewake_proto::ids::Name;
 use std::collections::BTreeMap;
 use std::io;
@@ -51,10 +51,19 @@ impl<'a> Plain<'a> {
 }
 
 impl View for Plain<'_> {
-    fn event(&mut self, event: &EventView, _: Duration) -> io::Result<()> {
+    fn event(&mut self, watch: &Watch, event: &EventView) -> io::Result<()> {
         match &event.what {
             Happening::JobState { state } => self.printer.line(format_args!("job {} {state}", event.job)),
-            Happening::StepState { step, state } => self.printer.line(format_args!("{step}: {}", step_word(*state))),
+            Happening::StepState { step, state } => {
+                let word = step_word(*state);
+                match watch.job.steps.iter().find(|known| known.name == *step) {
+                    Some(known) if matches!(state, StepState::Succeeded | StepState::Failed | StepState::Canceled) => {
+                        self.said.insert(step.clone(), known.tasks.done);
+                        self.printer.line(format_args!("{step}: {word}, {}", counts(known.tasks)))
+                    }
+                    Some(_) | None => self.printer.line(format_args!("{step}: {word}")),
+                }
+            }
             Happening::TaskFailed { .. } => {
                 self.failures += 1;
                 match failure_line(event).filter(|_| self.failures <= FAILURES_MAX) {

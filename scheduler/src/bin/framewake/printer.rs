@@ -1,11 +1,14 @@
 //! The one place that writes to stdout and stderr: colors only for a terminal, JSON when asked for.
 
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width};
 use indicatif::ProgressDrawTarget;
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Stderr, Stdout, Write as _};
 use std::sync::Mutex;
+
+/// Narrower than this, wrapped text is not worth reading.
+const ELASTIC_WIDTH_MIN: u16 = 14;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
@@ -141,10 +144,21 @@ fn paint(colors: bool, style: Style, text: &str) -> String {
     if colors { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.to_owned() }
 }
 
-/// A table without lines, as wide as the terminal allows.
-pub(crate) fn table(head: &[&str]) -> Table {
+/// A table without lines, as wide as the terminal allows. Only the columns in `elastic` are wrapped to fit: ids and
+/// numbers must stay whole to be copied.
+pub(crate) fn table(head: &[&str], elastic: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(head.iter().map(|title| title.to_uppercase()));
+    for (column, title) in table.column_iter_mut().zip(head) {
+        column.set_constraint(if elastic.contains(title) {
+            ColumnConstraint::LowerBoundary(Width::Fixed(ELASTIC_WIDTH_MIN))
+        } else {
+            ColumnConstraint::ContentWidth
+        });
+    }
+    if let Some(first) = table.column_mut(0) {
+        first.set_padding((0, 1));
+    }
     table
 }

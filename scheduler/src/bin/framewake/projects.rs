@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
         }
         return Ok(Outcome::Done);
     }
-    let mut table = table(&["project", "weight"]);
+    let mut table = table(&["project", "weight"], &[]);
     for project in &projects {
         table.add_row([project.name.to_string(), project.weight.to_string()]);
     }

@@ -17,11 +17,12 @@ pub(crate) async fn while_passing<T>(printer: &Printer, once: impl AsyncFn() -> 
     let mut pauses = Pauses::default();
     loop {
         match once().await {
-            Err(Error::Unreachable { url, error }) if pauses.is_fresh() => {
+            Err(Error::Unreachable { url, error }) if pauses.taken() == 0 => {
                 return Err(Error::Unreachable { url, error });
             }
             Err(error) if error.is_passing() && started.elapsed() < PATIENCE => {
-                if pauses.is_fresh() {
+                // A connection that was merely reused too late is not worth a word.
+                if pauses.taken() == 1 {
                     printer.note(format_args!("{error}; trying again for {} s", PATIENCE.as_secs()));
                 }
                 tokio::time::sleep(pauses.next()).await;
@@ -38,8 +39,8 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.taken == 0
+    pub(crate) fn taken(&self) -> u32 {
+        self.taken
     }
 
     pub(crate) fn next(&mut self) -> Duration {

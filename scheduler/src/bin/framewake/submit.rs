@@ -2,9 +2,13 @@
 
 use crate::Context;
 use crate::failure::Outcome;
+use crate::local_inputs::LocalInputs;
 use crate::{follow, job_file, local_inputs, retry, text, upload};
 use framewake_proto::api::Submitted;
+use framewake_proto::client::Error;
+use framewake_proto::objects::Digest;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -41,26 +45,41 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
         job_file::set(&mut body, setting)?;
     }
     let inputs = local_inputs::find(&body, &folder)?;
-    send_inputs(context, &mut body, &inputs).await?;
+    let digests = hash_inputs(context, &inputs).await?;
+    local_inputs::replace(&mut body, &inputs, &digests);
     // A fresh key, so that a submission whose answer is lost can be sent again without a second job.
-    let key = args.idempotency_key.unwrap_or_else(|| format!("cli-{:032x}", fastrand::u128(..)));
-    let submitted = retry::while_passing(printer, async || context.client.submit(&body, &key).await).await?;
-    say(context, &submitted, args.wait)?;
+    let fresh_key = format!("cli-{:032x}", fastrand::u128(..));
+    let key = args.idempotency_key.as_ref().unwrap_or(&fresh_key);
+    let submit = async || context.client.submit(&body, key).await;
+    // Nobody should send gigabytes to hear of a typing error, so the job goes first: should all be well with it but
+    // inputs that the farm does not have, it goes again after them.
+    let submitted = match retry::while_passing(printer, submit).await {
+        Err(Error::Refused(problem)) if inputs.are_all_of(&problem.faults) => {
+            send_inputs(context, &inputs, &digests).await?;
+            retry::while_passing(printer, submit).await?
+        }
+        answer => answer?,
+    };
+    let repeated = args.idempotency_key.is_some() && submitted.repeated;
+    say(context, &Submitted { repeated, ..submitted }, args.wait)?;
     if args.wait { follow::run(context, submitted.id).await } else { Ok(Outcome::Done) }
 }
 
-async fn send_inputs(context: &Context, body: &mut Value, inputs: &local_inputs::LocalInputs) -> anyhow::Result<()> {
+async fn hash_inputs(context: &Context, inputs: &LocalInputs) -> anyhow::Result<BTreeMap<PathBuf, Digest>> {
     if inputs.files.is_empty() {
-        return Ok(());
+        return Ok(BTreeMap::new());
     }
-    // Nobody should wait for gigabytes to be hashed to hear that there is no scheduler.
+    // Nor should anybody wait for gigabytes to be hashed to hear that there is no scheduler.
     context.client.readiness().await?;
-    let digests = upload::hash(context, &inputs.files).await?;
-    let missing = upload::missing(context, &inputs.files, &digests).await?;
-    local_inputs::replace(body, inputs, &digests);
-    if missing.is_empty() {
-        return Ok(());
-    }
+    upload::hash(context, &inputs.files).await
+}
+
+async fn send_inputs(
+    context: &Context,
+    inputs: &LocalInputs,
+    digests: &BTreeMap<PathBuf, Digest>,
+) -> anyhow::Result<()> {
+    let missing = upload::missing(context, &inputs.files, digests).await?;
     let size_bytes: u64 = missing.iter().map(|file| file.size_bytes).sum();
     let files = text::count(missing.len() as u64, "file");
     upload::send(context, missing).await?;

@@ -31,7 +31,10 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let now = Timestamp::now();
-    let mut table = table(&["worker", "function", "state", "for", "seen", "job", "attempt", "done", "host", "gpus"]);
+    let mut table = table(
+        &["worker", "function", "state", "for", "seen", "job", "attempt", "done", "host", "gpus"],
+        &["host", "gpus"],
+    );
     for worker in &workers {
         let (word, style) = match worker.state {
             WorkerState::Starting => ("starting", Style::Warn),
