@@ -11,8 +11,8 @@ pub use error::Error;
 pub use events::Events;
 
 use crate::api::{
-    AttemptView, Explanation, FunctionView, InputView, JobChange, JobState, JobView, OutputView, Page, ProjectChange,
-    ProjectView, Readiness, StoredJob, Submitted, TaskState, TaskView, WorkerView,
+    AttemptView, Explanation, FunctionView, InputView, JobChange, JobState, JobView, OutputView, PAGE_SIZE_MAX, Page,
+    ProjectChange, ProjectView, Readiness, StoredJob, Submitted, TaskState, TaskView, WorkerView,
 };
 use crate::ids::{AttemptId, JobId, Name};
 use crate::objects::Digest;
@@ -342,7 +342,7 @@ impl Client {
 
     fn at_list(&self, list: &str, cursor: Option<&str>) -> Url {
         let mut url = self.at(&["v1", list]);
-        page_of(&mut url, cursor, None);
+        page_of(&mut url, cursor, Some(PAGE_SIZE_MAX));
         url
     }
 }

@@ -194,7 +194,7 @@ impl Follower<'_> {
             self.over_since.get_or_insert_with(Instant::now);
         } else {
             self.over_since = None;
-            self.watch.look_at_workers(self.client.workers(None).await?.items);
+            self.watch.look_at_workers(self.client.workers(None).await?);
         }
         self.watch.look(job, self.started.elapsed());
         self.looked_at = Instant::now();

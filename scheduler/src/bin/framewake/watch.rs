@@ -2,7 +2,7 @@
 
 use crate::pace::Pace;
 use crate::text;
-use framewake_proto::api::{EventView, Happening, JobView, StepView, TaskCounts, WorkerView};
+use framewake_proto::api::{EventView, Happening, JobView, Page, StepView, TaskCounts, WorkerView};
 use framewake_proto::ids::Name;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -44,9 +44,10 @@ impl Watch {
     }
 
     /// Takes in who works now: events that were missed would leave workers standing for ever.
-    pub(crate) fn look_at_workers(&mut self, workers: Vec<WorkerView>) {
+    pub(crate) fn look_at_workers(&mut self, workers: Page<WorkerView>) {
         let mut before = std::mem::take(&mut self.running);
-        for worker in workers {
+        let is_whole = workers.next.is_none();
+        for worker in workers.items {
             let Some(attempt) = worker.attempt.filter(|_| worker.job == Some(self.job.id)) else { continue };
             let known = before.remove(&attempt);
             let running = Running {
@@ -57,6 +58,10 @@ impl Watch {
                 note: worker.note,
             };
             self.running.insert(attempt, running);
+        }
+        // Of those on further pages nothing was heard.
+        if !is_whole {
+            self.running.extend(before);
         }
     }
 
@@ -203,6 +208,24 @@ mod tests {
             watch.apply(event, Duration::ZERO);
             assert_eq!(watch.running.len(), running);
         }
+    }
+
+    #[test]
+    fn a_look_at_the_workers_ends_what_was_missed() {
+        let worker = |attempt: &str| {
+            json!({"id": "local-1", "function": "blender@1", "state": "busy", "host": "h", "gpus": [],
+                "attempt": attempt, "job": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "since": "2026-01-01T00:00:00Z",
+                "seen_at": "2026-01-01T00:00:00Z", "permille": 7, "note": ""})
+        };
+        let page = |attempt, next: Option<&str>| {
+            serde_json::from_value(json!({"items": [worker(attempt)], "next": next})).expect("a page")
+        };
+        let mut watch = Watch::new(job(0), Duration::ZERO);
+        watch.look_at_workers(page("1.1", None));
+        watch.look_at_workers(page("2.1", Some("more")));
+        assert_eq!(watch.running.len(), 2, "the rest is on another page");
+        watch.look_at_workers(page("3.1", None));
+        assert_eq!(watch.running.keys().collect::<Vec<_>>(), ["3.1"]);
     }
 
     #[test]
