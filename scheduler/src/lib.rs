@@ -1,1 +1,22 @@
+//! The scheduler.
+//!
+//! ```text
+//! serve ─► rest, engine, queue, functions
+//! rest ──► engine::Handle, store::read, objects
+//! engine ► the rules (framewake-core), store
+//! ```
 
+pub mod config;
+pub mod dev;
+pub mod engine;
+pub mod function_table;
+pub mod functions;
+pub mod metrics;
+pub mod objects;
+pub mod queue;
+pub mod rest;
+pub mod s3_admin;
+pub mod serve;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;

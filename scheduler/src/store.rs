@@ -110,7 +110,7 @@ impl Store {
     }
 }
 
-fn lock(folder: &Path) -> Result<File, Error> {
+pub(crate) fn lock(folder: &Path) -> Result<File, Error> {
     let path = folder.join("lock");
     let failed = |error| Error::Folder { path: folder.to_owned(), error };
     let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;

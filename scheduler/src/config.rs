@@ -1,0 +1,68 @@
+//! What the scheduler is told at its start: arguments, or the environment.
+
+use crate::telemetry::LogFormat;
+use clap::Args;
+use framewake_proto::ids::Name;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Settings that `framewake-scheduler` and `framewake dev` share.
+#[derive(Debug, Clone, Args)]
+pub struct Shared {
+    /// Folder of the database, logs and caches
+    #[arg(long, env = "FRAMEWAKE_DATA", default_value = ".framewake")]
+    pub data: PathBuf,
+    /// Address of the REST interface
+    #[arg(long, env = "FRAMEWAKE_LISTEN", default_value = "127.0.0.1:7700")]
+    pub listen: SocketAddr,
+    /// Function files, or folders of them, to register at the start
+    #[arg(long, env = "FRAMEWAKE_FUNCTIONS", value_delimiter = ',')]
+    pub functions: Vec<PathBuf>,
+    /// Workers that fit this machine at once; a function may take more than one slot [default: processors]
+    #[arg(long, env = "FRAMEWAKE_SLOTS", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub slots: Option<u32>,
+    /// The worker program [default: framewake-worker beside this one]
+    #[arg(long, env = "FRAMEWAKE_WORKER_BIN")]
+    pub worker_bin: Option<PathBuf>,
+    /// Beginnings of addresses that jobs may use as inputs, as `https://assets.example/` or `s3://bucket/`
+    #[arg(long, env = "FRAMEWAKE_URLS_ALLOWED", value_delimiter = ',')]
+    pub urls_allowed: Vec<String>,
+    /// Log lines to keep, as in RUST_LOG
+    #[arg(long, env = "RUST_LOG", default_value = "info,sqlx=warn,async_nats=warn")]
+    pub log: String,
+    #[arg(long, env = "FRAMEWAKE_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// The scheduler of Framewake: takes jobs, plans, and wakes workers.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(version, name = "framewake-scheduler")]
+pub struct Config {
+    #[command(flatten)]
+    pub shared: Shared,
+    /// NATS with `JetStream`
+    #[arg(long, env = "FRAMEWAKE_NATS_URL", default_value = "nats://127.0.0.1:4222", hide_env_values = true)]
+    pub nats: String,
+    /// Where inputs and outputs lie: `file:///folder` or `s3://bucket/prefix`, with AWS_* in the environment
+    #[arg(long, env = "FRAMEWAKE_STORE")]
+    pub store: String,
+    /// Make the bucket and its rules, if they are missing
+    #[arg(long, env = "FRAMEWAKE_STORE_SETUP")]
+    pub store_setup: bool,
+    /// Prefix of this farm's subjects and streams on NATS
+    #[arg(long, env = "FRAMEWAKE_FARM", default_value = "framewake")]
+    pub farm: Name,
+}
+
+/// Everything on this machine: scheduler, nats-server, a folder as store, workers from zero.
+#[derive(Debug, Clone, Args)]
+pub struct DevConfig {
+    #[command(flatten)]
+    pub shared: Shared,
+    /// The nats-server program [default: from PATH, or .venv/bin]
+    #[arg(long, env = "FRAMEWAKE_NATS_SERVER")]
+    pub nats_server: Option<PathBuf>,
+    /// Another store than the folder DATA/store
+    #[arg(long, env = "FRAMEWAKE_STORE")]
+    pub store: Option<String>,
+}

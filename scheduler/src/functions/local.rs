@@ -1,0 +1,282 @@
+//! Workers as processes of this machine. They run detached: a scheduler that is killed and started again
+//! finds them by the notes it left beside their folders.
+
+use crate::engine::{Handle, Message, ProviderCommand};
+use framewake_core::event::{Event, WorkerEnd};
+use framewake_proto::ids::{FunctionKey, WorkerId};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How often workers that are not our children are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Most of a worker's last words that are passed on.
+const LAST_WORDS_MAX: u64 = 2048;
+/// Time for workers to leave by themselves when `dev` ends.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
+
+/// What a worker is told, and where it runs.
+#[derive(Debug, Clone)]
+pub struct LocalConfig {
+    /// The data folder of the scheduler.
+    pub data: PathBuf,
+    pub worker: PathBuf,
+    pub nats: String,
+    pub farm: String,
+    pub store: String,
+    /// Prefixes of URLs that workers may fetch.
+    pub urls_allowed: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot use the folder of workers `{}`", path.display())]
+    Folder { path: PathBuf, #[source] error: std::io::Error },
+    #[error("the worker program `{}` is missing: build it, or name it with --worker-bin", .0.display())]
+    NoProgram(PathBuf),
+}
+
+/// The note that is left of a worker: enough to know it again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Note {
+    pid: i32,
+    /// Ticks since boot, from /proc: another process with this pid began at another time.
+    began: u64,
+    function: String,
+}
+
+#[derive(Debug)]
+struct Worker {
+    function: FunctionKey,
+    note: Note,
+    /// Absent for one that was found: then /proc tells of its end.
+    child: Option<Child>,
+}
+
+#[derive(Debug)]
+pub struct LocalProvider {
+    config: LocalConfig,
+    workers: BTreeMap<WorkerId, Worker>,
+}
+
+impl LocalProvider {
+    /// The provider, with the workers of an earlier scheduler that are still alive.
+    pub fn new(config: LocalConfig) -> Result<LocalProvider, Error> {
+        if !config.worker.is_file() {
+            return Err(Error::NoProgram(config.worker));
+        }
+        let folder = config.data.join("workers");
+        fs::create_dir_all(&folder).map_err(|error| Error::Folder { path: folder.clone(), error })?;
+        let mut workers = BTreeMap::new();
+        for entry in fs::read_dir(&folder).map_err(|error| Error::Folder { path: folder.clone(), error })?.flatten() {
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<WorkerId>().ok()) else { continue };
+            match found(&entry.path()) {
+                Some((function, note)) => drop(workers.insert(id, Worker { function, note, child: None })),
+                None => remove(&entry.path()),
+            }
+        }
+        Ok(LocalProvider { config, workers })
+    }
+
+    /// The workers found alive.
+    pub fn found(&self) -> impl Iterator<Item = (WorkerId, FunctionKey)> + '_ {
+        self.workers.iter().map(|(id, worker)| (id.clone(), worker.function.clone()))
+    }
+
+    /// Runs until `stop`; with `end_workers` they are then asked to leave, and at last made to.
+    pub(crate) async fn run(
+        mut self,
+        handle: Handle,
+        mut commands: mpsc::UnboundedReceiver<ProviderCommand>,
+        end_workers: bool,
+        stop: CancellationToken,
+    ) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                command = commands.recv() => match command {
+                    None => break,
+                    Some(ProviderCommand::Start { worker, function, linger }) => {
+                        if let Err(reason) = self.start(&worker, &function, linger) {
+                            tell_end(&handle, worker, function, WorkerEnd::Failed { reason }).await;
+                        }
+                    }
+                    Some(ProviderCommand::Stop { worker }) => {
+                        if let Some(worker) = self.workers.get(&worker) {
+                            signal(&worker.note, Signal::KILL);
+                        }
+                    }
+                },
+                _ = look.tick() => {}
+                () = any_ended(&mut self.workers) => {}
+            }
+            for (id, function, end) in self.sweep() {
+                tell_end(&handle, id, function, end).await;
+            }
+        }
+        if end_workers {
+            self.end_all().await;
+        }
+    }
+
+    /// Starts a worker; one that runs already is left alone.
+    fn start(&mut self, id: &WorkerId, function: &FunctionKey, linger: Duration) -> Result<(), String> {
+        if self.workers.contains_key(id) {
+            return Ok(());
+        }
+        let folder = self.folder(id);
+        let scratch = folder.join("scratch");
+        fs::create_dir_all(&scratch).map_err(|error| format!("cannot make its folder: {error}"))?;
+        let log = File::create(folder.join("log")).map_err(|error| format!("cannot make its log: {error}"))?;
+        let errors = log.try_clone().map_err(|error| format!("cannot share its log: {error}"))?;
+        let mut command = Command::new(&self.config.worker);
+        command
+            .env("FRAMEWAKE_NATS_URL", &self.config.nats)
+            .env("FRAMEWAKE_FARM", &self.config.farm)
+            .env("FRAMEWAKE_STORE", &self.config.store)
+            .env("FRAMEWAKE_WORKER", id.as_str())
+            .env("FRAMEWAKE_FUNCTION", function.to_string())
+            .env("FRAMEWAKE_SCRATCH", &scratch)
+            .env("FRAMEWAKE_CACHE", self.config.data.join("cache"))
+            .env("FRAMEWAKE_LINGER_MS", linger.as_millis().to_string())
+            .env("FRAMEWAKE_URLS_ALLOWED", self.config.urls_allowed.join(","))
+            .current_dir(&scratch)
+            // Its own group: what ends the scheduler's terminal doesn't end a render.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors);
+        let child = command.spawn().map_err(|error| format!("`{}` does not start: {error}", self.config.worker.display()))?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+        let note = Note { pid, began: began(pid).unwrap_or(0), function: function.to_string() };
+        let text = serde_json::to_string(&note).expect("a note is plain");
+        if let Err(error) = fs::write(folder.join("note.json"), text) {
+            warn!(worker.id = %id, "worker {id} would not be found again after a restart: {error}");
+        }
+        self.workers.insert(id.clone(), Worker { function: function.clone(), note, child: Some(child) });
+        Ok(())
+    }
+
+    /// Takes out the workers that ended, and their folders.
+    fn sweep(&mut self) -> Vec<(WorkerId, FunctionKey, WorkerEnd)> {
+        let mut ended = Vec::new();
+        for (id, worker) in &mut self.workers {
+            let log = self.config.data.join("workers").join(id.as_str()).join("log");
+            let end = match &mut worker.child {
+                Some(child) => match child.try_wait() {
+                    Ok(None) => continue,
+                    Ok(Some(status)) if status.success() => WorkerEnd::Left,
+                    Ok(Some(status)) => WorkerEnd::Failed { reason: last_words(&log).unwrap_or_else(|| status.to_string()) },
+                    Err(error) => WorkerEnd::Failed { reason: error.to_string() },
+                },
+                None if is_alive(&worker.note) => continue,
+                // Not our child: how it ended is not to be known.
+                None => WorkerEnd::Left,
+            };
+            ended.push((id.clone(), worker.function.clone(), end));
+        }
+        for (id, _, _) in &ended {
+            self.workers.remove(id);
+            remove(&self.folder(id));
+        }
+        ended
+    }
+
+    async fn end_all(&mut self) {
+        for worker in self.workers.values() {
+            signal(&worker.note, Signal::TERM);
+        }
+        let deadline = tokio::time::Instant::now() + LEAVE_MAX;
+        while !self.workers.is_empty() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.sweep();
+        }
+        for (id, worker) in &self.workers {
+            info!(worker.id = %id, "worker {id} is made to leave");
+            signal(&worker.note, Signal::KILL);
+        }
+    }
+
+    fn folder(&self, id: &WorkerId) -> PathBuf {
+        self.config.data.join("workers").join(id.as_str())
+    }
+}
+
+async fn tell_end(handle: &Handle, worker: WorkerId, function: FunctionKey, end: WorkerEnd) {
+    match &end {
+        WorkerEnd::Left => info!(worker.id = %worker, "worker {worker} has left"),
+        WorkerEnd::Failed { reason } => warn!(worker.id = %worker, "worker {worker} of {function} failed: {reason}"),
+    }
+    let _ = handle.tell(Message::Happened(Event::WorkerExited { worker, function, end })).await;
+}
+
+/// Comes back when one of our children has ended.
+async fn any_ended(workers: &mut BTreeMap<WorkerId, Worker>) {
+    let children = workers.values_mut().filter_map(|worker| worker.child.as_mut());
+    let waits: Vec<_> = children.map(|child| Box::pin(child.wait())).collect();
+    if waits.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    let _ = futures::future::select_all(waits).await;
+}
+
+fn found(folder: &Path) -> Option<(FunctionKey, Note)> {
+    let note: Note = serde_json::from_slice(&fs::read(folder.join("note.json")).ok()?).ok()?;
+    if !is_alive(&note) {
+        return None;
+    }
+    Some((note.function.parse().ok()?, note))
+}
+
+fn is_alive(note: &Note) -> bool {
+    let there = Pid::from_raw(note.pid).is_some_and(|pid| test_kill_process(pid).is_ok());
+    there && began(note.pid) == Some(note.began)
+}
+
+/// Field 22 of /proc/PID/stat (proc(5)); `None` for a process that is gone or a zombie.
+fn began(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    if fields.next()? == "Z" {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// The whole group: a worker that is made to leave takes its renderer along.
+fn signal(note: &Note, signal: Signal) {
+    let Some(pid) = Pid::from_raw(note.pid).filter(|_| is_alive(note)) else { return };
+    if signal == Signal::KILL {
+        let _ = kill_process_group(pid, signal);
+    }
+    let _ = kill_process(pid, signal);
+}
+
+/// The last line that a worker wrote.
+fn last_words(log: &Path) -> Option<String> {
+    let mut file = File::open(log).ok()?;
+    let size = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(LAST_WORDS_MAX))).ok()?;
+    let mut tail = Vec::new();
+    file.take(LAST_WORDS_MAX).read_to_end(&mut tail).ok()?;
+    let text = String::from_utf8_lossy(&tail);
+    text.lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = fs::remove_dir_all(folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        warn!("the folder `{}` of a worker that ended can't be removed: {error}", folder.display());
+    }
+}

@@ -1,0 +1,127 @@
+//! The streams and consumers of a farm, and their settings.
+
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::context::{CreateStreamError, GetStreamError};
+use async_nats::jetstream::stream::{Compression, Config, ConsumerError, DiscardPolicy, InfoError, PurgeError, RetentionPolicy, StorageType};
+use async_nats::jetstream::Context;
+use framewake_proto::ids::FunctionKey;
+use framewake_proto::subjects::{LOGS_AGE_MAX, LOGS_BYTES_MAX, ORDER_ACK_WAIT, ORDERS_MAX, REPORTS_BYTES_MAX, Subjects};
+use framewake_proto::wire::{LOG_BATCH_MAX, MESSAGE_SIZE_MAX};
+use std::collections::BTreeSet;
+
+/// Claims take milliseconds, so few orders are ever unacknowledged; at the bound pulls stand still without a word.
+const ORDERS_IN_CLAIM_MAX: i64 = 10_000;
+/// Workers that wait for orders at once; JetStream's own default is 512.
+const WORKERS_WAITING_MAX: i64 = 16_384;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("cannot make the stream {name}")]
+    Create { name: String, #[source] error: CreateStreamError },
+    #[error("cannot look at the stream of orders")]
+    Get(#[source] GetStreamError),
+    #[error("cannot look at the stream of orders")]
+    Info(#[source] InfoError),
+    #[error("cannot empty the stream of orders")]
+    Purge(#[source] PurgeError),
+    #[error("cannot make the consumer {name}")]
+    Consumer { name: String, #[source] error: ConsumerError },
+}
+
+/// Makes what is missing; when the stream of orders was made, which tells one stream from its successor.
+pub(super) async fn prepare(
+    context: &Context,
+    subjects: &Subjects,
+    functions: &BTreeSet<FunctionKey>,
+    first: bool,
+) -> Result<String, Error> {
+    for config in [orders(subjects), reports(subjects), logs(subjects)] {
+        let name = config.name.clone();
+        context.get_or_create_stream(config).await.map_err(|error| Error::Create { name, error })?;
+    }
+    let mut stream = context.get_stream(subjects.orders_stream()).await.map_err(Error::Get)?;
+    if first {
+        // Orders from before this scheduler began are stale: the engine offers all anew.
+        stream.purge().await.map_err(Error::Purge)?;
+    }
+    for key in functions {
+        add_consumer(context, subjects, key).await?;
+    }
+    purge_durable(context, subjects).await;
+    let info = stream.info().await.map_err(Error::Info)?;
+    Ok(info.created.to_string())
+}
+
+/// Reports that the scheduler acknowledged are in SQLite: nobody needs them any more.
+async fn purge_durable(context: &Context, subjects: &Subjects) {
+    let Ok(stream) = context.get_stream(subjects.reports_stream()).await else { return };
+    let Ok(mut consumer) = stream.get_consumer::<pull::Config>(&subjects.reports_consumer()).await else { return };
+    if let Ok(info) = consumer.info().await
+        && info.ack_floor.stream_sequence > 0
+    {
+        let _ = stream.purge().sequence(info.ack_floor.stream_sequence + 1).await;
+    }
+}
+
+/// The consumer that workers of one version of a function share.
+pub(super) async fn add_consumer(context: &Context, subjects: &Subjects, key: &FunctionKey) -> Result<(), Error> {
+    let name = subjects.orders_consumer(key);
+    let stream = context.get_stream(subjects.orders_stream()).await.map_err(Error::Get)?;
+    let config = pull::Config {
+        durable_name: Some(name.clone()),
+        filter_subject: subjects.orders_of(key),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ORDER_ACK_WAIT,
+        // Attempts are counted by the rules, not by JetStream.
+        max_deliver: -1,
+        max_ack_pending: ORDERS_IN_CLAIM_MAX,
+        max_waiting: WORKERS_WAITING_MAX,
+        ..Default::default()
+    };
+    let made = stream.get_or_create_consumer(&name, config).await;
+    made.map(drop).map_err(|error| Error::Consumer { name, error })
+}
+
+fn orders(subjects: &Subjects) -> Config {
+    Config {
+        name: subjects.orders_stream(),
+        subjects: vec![subjects.orders_all()],
+        retention: RetentionPolicy::WorkQueue,
+        discard: DiscardPolicy::New,
+        max_messages: ORDERS_MAX,
+        max_message_size: i32::try_from(MESSAGE_SIZE_MAX).unwrap_or(i32::MAX),
+        storage: StorageType::File,
+        ..Default::default()
+    }
+}
+
+fn reports(subjects: &Subjects) -> Config {
+    Config {
+        name: subjects.reports_stream(),
+        subjects: vec![subjects.reports_all()],
+        // Not `Interest` or `WorkQueue`: the one would drop what comes before the consumer is made, the other wants
+        // an acknowledgment for each message. What is durable is purged (see `purge_durable`).
+        retention: RetentionPolicy::Limits,
+        // Full, it refuses, and workers keep their reports until there is room.
+        discard: DiscardPolicy::New,
+        max_bytes: REPORTS_BYTES_MAX,
+        max_message_size: i32::try_from(2 * MESSAGE_SIZE_MAX).unwrap_or(i32::MAX),
+        storage: StorageType::File,
+        ..Default::default()
+    }
+}
+
+fn logs(subjects: &Subjects) -> Config {
+    Config {
+        name: subjects.logs_stream(),
+        subjects: vec![subjects.logs_all()],
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::Old,
+        max_bytes: LOGS_BYTES_MAX,
+        max_age: LOGS_AGE_MAX,
+        max_message_size: i32::try_from(2 * LOG_BATCH_MAX).unwrap_or(i32::MAX),
+        compression: Some(Compression::S2),
+        storage: StorageType::File,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,144 @@
+//! Puts the parts of a scheduler together, runs them, and takes them apart.
+
+use crate::config::{Config, Shared};
+use crate::engine::{Engine, Health, Message};
+use crate::functions::local::{LocalConfig, LocalProvider};
+use crate::metrics::Metrics;
+use crate::objects::{Address, Objects};
+use crate::queue::Queue;
+use crate::rest::{self, App, UploadLimits, Uploads, UrlsAllowed};
+use crate::store::Store;
+use crate::store::read::Reader;
+use anyhow::{Context, Result, bail};
+use framewake_core::event::Event;
+use framewake_core::values::Settings;
+use framewake_proto::function::FunctionSpec;
+use framewake_proto::subjects::Subjects;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// Largest function file.
+const FUNCTION_FILE_MAX: u64 = 256 * 1024;
+
+/// Runs a scheduler until `stop`. `ready` is told the address once it answers.
+pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), stop: CancellationToken) -> Result<()> {
+    let shared = &config.shared;
+    let specs = read_functions(&shared.functions)?;
+    let urls = UrlsAllowed::new(shared.urls_allowed.clone()).map_err(anyhow::Error::msg).context("--urls-allowed")?;
+    let address: Address = config.store.parse()?;
+    let store = Store::open(&shared.data).await?;
+    let listener = TcpListener::bind(shared.listen).await.with_context(|| {
+        format!("cannot listen on {}: is another program there? Choose another address with --listen", shared.listen)
+    })?;
+    let objects = Objects::open(&address)?;
+    if config.store_setup {
+        objects.set_up().await?;
+    }
+    objects.probe().await?;
+    let metrics = Arc::new(Metrics::new());
+    let (health_in, health) = watch::channel(Health { nats: "not connected yet".to_owned(), drained: false });
+    let settings = Settings { slots: slots(shared), ..Settings::default() };
+    let (engine, handle, commands) = Engine::load(store, settings, health, Arc::clone(&metrics)).await?;
+    let provider = LocalProvider::new(local_config(&config)?)?;
+    let queue = Queue::connect(&config.nats, Subjects::new(config.farm.clone())).await?;
+    let reader = Reader::open(&shared.data.join("framewake.db")).await?;
+    let uploads = Uploads::open(shared.data.join("uploads"), UploadLimits::default())?;
+
+    let engine = tokio::spawn(engine.run());
+    // Before anything else, so that nobody is started in the place of a worker that lives.
+    for (worker, function) in provider.found().collect::<Vec<_>>() {
+        info!(worker.id = %worker, "worker {worker} of {function} is still there");
+        handle.tell(Message::Happened(Event::WorkerFound { worker, function })).await;
+    }
+    for spec in specs {
+        let name = spec.name.clone();
+        let key = handle.add_function(spec).await.with_context(|| format!("function {name}"))?;
+        info!("function {key} is registered");
+    }
+    let parts = CancellationToken::new();
+    let provider = tokio::spawn(provider.run(handle.clone(), commands.provider, end_workers, parts.clone()));
+    let queue_task = tokio::spawn(queue.clone().run(
+        handle.clone(),
+        commands.queue,
+        objects.clone(),
+        health_in,
+        config.nats.clone(),
+        parts.clone(),
+    ));
+    let url = format!("http://{}", listener.local_addr()?);
+    info!("listening on {url}");
+    let app = App::new(handle.clone(), reader, objects, uploads, metrics, urls);
+    let serving = CancellationToken::new();
+    let server = tokio::spawn(rest::serve(listener, app, serving.clone()));
+    ready(&url);
+
+    // Whatever ends first ends the rest.
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        ended = engine => ended.context("the engine broke")?.map_err(anyhow::Error::from),
+        ended = queue_task => ended.context("the queue broke")?.map_err(anyhow::Error::from),
+        ended = server => ended.context("the REST interface broke")?.map_err(anyhow::Error::from),
+    };
+    serving.cancel();
+    parts.cancel();
+    let _ = provider.await;
+    outcome
+}
+
+fn slots(shared: &Shared) -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    shared.slots.unwrap_or_else(|| u32::try_from(processors).unwrap_or(1))
+}
+
+fn local_config(config: &Config) -> Result<LocalConfig> {
+    let data = config.shared.data.canonicalize().context("the data folder")?;
+    let beside = std::env::current_exe().ok().and_then(|file| Some(file.parent()?.join("framewake-worker")));
+    let worker = config.shared.worker_bin.clone().or(beside).context("--worker-bin is needed")?;
+    Ok(LocalConfig {
+        data,
+        worker,
+        nats: config.nats.clone(),
+        farm: config.farm.to_string(),
+        store: config.store.clone(),
+        urls_allowed: config.shared.urls_allowed.clone(),
+    })
+}
+
+/// The functions of files and folders, checked; all faults at once.
+fn read_functions(paths: &[PathBuf]) -> Result<Vec<FunctionSpec>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).with_context(|| format!("--functions {}", path.display()))?;
+            let yaml = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+            files.extend(entries.flatten().map(|entry| entry.path()).filter(yaml));
+        } else {
+            files.push(path.clone());
+        }
+    }
+    files.sort();
+    let mut specs = Vec::new();
+    let mut faults = Vec::new();
+    for file in files {
+        match read_function(&file) {
+            Ok(spec) => specs.push(spec),
+            Err(reason) => faults.push(format!("{}: {reason}", file.display())),
+        }
+    }
+    if faults.is_empty() { Ok(specs) } else { bail!("functions that can't be used:\n  {}", faults.join("\n  ")) }
+}
+
+fn read_function(file: &Path) -> Result<FunctionSpec, String> {
+    let size = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
+    if size > FUNCTION_FILE_MAX {
+        return Err(format!("{size} bytes, more than the {FUNCTION_FILE_MAX} of a function file"));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let spec: FunctionSpec = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
+    let faults: Vec<String> = spec.faults().into_iter().map(|fault| format!("{}: {}", fault.field, fault.reason)).collect();
+    if faults.is_empty() { Ok(spec) } else { Err(faults.join("; ")) }
+}
