@@ -30,6 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// Longest time of one request that is not a stream, body included.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
+/// The same for a piece of an input: the last one is answered when the whole is in the store.
+const PIECE_TIMEOUT: Duration = Duration::from_mins(3);
 /// Largest JSON answer: a page of 1000 failed tasks with all their evidence is about 6 MB.
 const ANSWER_SIZE_MAX: usize = 32 * 1024 * 1024;
 
@@ -38,7 +40,7 @@ const ANSWER_SIZE_MAX: usize = 32 * 1024 * 1024;
 pub struct Client {
     base: Url,
     http: reqwest::Client,
-    /// Without a limit on silence: a renderer may say nothing for minutes while its log is followed.
+    /// Without a limit on silence: a renderer may say nothing for minutes, and a store may take its time.
     patient: reqwest::Client,
 }
 
@@ -228,7 +230,7 @@ impl Client {
     pub async fn send_input(&self, digest: Digest, offset: u64, size: u64, piece: Bytes) -> Result<InputView, Error> {
         let mut url = self.at(&["v1", "inputs", &digest.to_string()]);
         url.query_pairs_mut().append_pair("offset", &offset.to_string()).append_pair("size", &size.to_string());
-        let request = self.request(Method::PATCH, url).header("content-type", "application/octet-stream");
+        let request = self.patient.patch(url).timeout(PIECE_TIMEOUT).header("content-type", "application/octet-stream");
         self.json(request.body(piece)).await
     }
 

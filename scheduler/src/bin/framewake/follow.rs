@@ -76,9 +76,17 @@ pub(crate) async fn run(context: &Context, id: JobId) -> anyhow::Result<Outcome>
     } else {
         Box::new(Plain::new(printer))
     };
-    let job = Follower { client: &context.client, view, watch, started, looked_at: started, over_since: None }
-        .follow(id)
-        .await?;
+    let job = Follower {
+        client: &context.client,
+        view,
+        watch,
+        started,
+        looked_at: started,
+        over_since: None,
+        saw_end: false,
+    }
+    .follow(id)
+    .await?;
     end(context, &job).await
 }
 
@@ -100,8 +108,10 @@ struct Follower<'a> {
     watch: Watch,
     started: Instant,
     looked_at: Instant,
-    /// When the job was first seen to be over, although its last event has not come.
+    /// When the job was first seen to be over.
     over_since: Option<Instant>,
+    /// The event that ended the job has come; others of that moment may follow it.
+    saw_end: bool,
 }
 
 impl Follower<'_> {
@@ -159,10 +169,9 @@ impl Follower<'_> {
                         if let Err(error) = self.look().await {
                             return Ok(Err(error));
                         }
-                        if is_end(&event, &self.watch.job) {
-                            return Ok(Ok(true));
-                        }
+                        self.saw_end = is_end(&event, &self.watch.job);
                     }
+                    Ok(None) if self.saw_end => return Ok(Ok(true)),
                     Ok(None) => return Ok(self.look().await.map(|()| self.is_past_waiting())),
                     Err(error) => return Ok(Err(error)),
                 },
@@ -182,7 +191,7 @@ impl Follower<'_> {
         }
     }
 
-    /// The job is over and its last event does not come.
+    /// The job is over and its last event, or the end of the stream, does not come.
     fn is_past_waiting(&self) -> bool {
         self.over_since.is_some_and(|since| since.elapsed() > LAST_EVENT_WAIT)
     }

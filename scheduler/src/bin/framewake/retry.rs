@@ -13,14 +13,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(3);
 /// Does `once` until it succeeds, fails for good, or [`PATIENCE`] is spent. A scheduler that never was there is no
 /// reason to wait, so an unreachable one at the first try fails at once.
 pub(crate) async fn while_passing<T>(printer: &Printer, once: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
-    let started = Instant::now();
+    let mut failing_since = None;
     let mut pauses = Pauses::default();
     loop {
         match once().await {
             Err(Error::Unreachable { url, error }) if pauses.taken() == 0 => {
                 return Err(Error::Unreachable { url, error });
             }
-            Err(error) if error.is_passing() && started.elapsed() < PATIENCE => {
+            Err(error) if error.is_passing() && failing_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE => {
                 // A connection that was merely reused too late is not worth a word.
                 if pauses.taken() == 1 {
                     printer.note(format_args!("{error}; trying again for {} s", PATIENCE.as_secs()));

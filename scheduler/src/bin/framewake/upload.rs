@@ -22,6 +22,9 @@ const PIECE_SIZE: usize = 4 * 1024 * 1024;
 const PARALLEL: usize = 4;
 /// Answers without progress after which sending is given up.
 const STUCK_MAX: u32 = 3;
+/// The same once all has come and the scheduler moves it into its store, which waits more than a minute each time: an
+/// hour is enough for the largest input.
+const STORING_MAX: u32 = 40;
 
 /// Hashes each file.
 pub(crate) async fn hash(
@@ -99,7 +102,7 @@ async fn send_file(context: &Context, missing: &Missing, bar: &ProgressBar) -> a
             return Ok(());
         }
         stuck = if received_bytes > at { 0 } else { stuck + 1 };
-        if stuck == STUCK_MAX || received_bytes > *size_bytes {
+        if stuck >= if received_bytes == *size_bytes { STORING_MAX } else { STUCK_MAX } {
             anyhow::bail!("the farm does not take input `{}`: it stopped at byte {received_bytes}", path.display());
         }
         at = received_bytes;
