@@ -1,6 +1,124 @@
-//! The REST interface under `/v1`.
+//! The REST interface under `/v1`: checks what comes in, asks the engine for changes and the store for views.
+//!
+//! Decides nothing about jobs: what a request means is the engine's and the core's.
 
-pub mod body;
-pub mod faults;
-pub mod problem;
-pub mod schema;
+mod attempts;
+mod body;
+mod border;
+mod events;
+mod faults;
+mod functions;
+mod guard;
+mod health;
+mod inputs;
+mod jobs;
+mod openapi;
+mod outputs;
+mod problem;
+mod projects;
+mod query;
+mod schema;
+mod server;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod workers;
+
+pub use border::UrlsAllowed;
+pub use inputs::{UploadLimits, Uploads};
+pub use openapi::{function_schema, job_schema, openapi};
+pub use server::serve;
+
+use crate::engine::handle::Handle;
+use crate::metrics::Metrics;
+use crate::objects::Objects;
+use crate::store::read::Reader;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use problem::{Code, Refusal};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::csrf::CsrfLayer;
+
+/// Requests worked on at once. One more is told to come back.
+const REQUESTS_MAX: usize = 512;
+/// Streams of events and logs open at once.
+const STREAMS_MAX: usize = 1024;
+/// Inputs and outputs on their way at once.
+const TRANSFERS_MAX: usize = 64;
+
+/// Everything a request may need.
+#[derive(Debug)]
+pub struct App {
+    pub handle: Handle,
+    pub reader: Reader,
+    pub objects: Objects,
+    pub uploads: Uploads,
+    pub metrics: Arc<Metrics>,
+    pub urls: UrlsAllowed,
+    inputs: border::KnownInputs,
+    probe: health::LastProbe,
+    requests: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    transfers: Arc<Semaphore>,
+    /// Ends streams, so that the scheduler can stop.
+    closing: CancellationToken,
+}
+
+impl App {
+    pub fn new(
+        handle: Handle,
+        reader: Reader,
+        objects: Objects,
+        uploads: Uploads,
+        metrics: Arc<Metrics>,
+        urls: UrlsAllowed,
+    ) -> Arc<App> {
+        Arc::new(App {
+            handle,
+            reader,
+            objects,
+            uploads,
+            metrics,
+            urls,
+            inputs: border::KnownInputs::default(),
+            probe: health::LastProbe::default(),
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+            closing: CancellationToken::new(),
+        })
+    }
+}
+
+/// The whole interface.
+pub fn router(app: Arc<App>) -> Router {
+    let (routes, _) = openapi::routes().split_for_parts();
+    routes
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(DefaultBodyLimit::disable()) // Each handler bounds its own body.
+        .layer(CsrfLayer::new().with_rejection_response(|_| guard::cross_origin()))
+        .layer(CatchPanicLayer::custom(guard::panicked))
+        .layer(from_fn_with_state(app.clone(), guard::observe))
+        .with_state(app)
+}
+
+async fn unknown_route(uri: axum::http::Uri) -> Refusal {
+    let path: String = uri.path().chars().take(200).collect();
+    Refusal::not_found(format!("there is nothing at `{path}`")).hint("GET /v1/openapi.json lists every address")
+}
+
+async fn unknown_method(method: axum::http::Method, uri: axum::http::Uri) -> Refusal {
+    let path: String = uri.path().chars().take(200).collect();
+    Refusal::new(Code::MethodNotAllowed, format!("`{path}` does not answer {method}"))
+        .hint("GET /v1/openapi.json lists every address")
+}
+
+/// The interface as it is served where only this machine may ask.
+fn local_router(app: Arc<App>) -> Router {
+    router(app).layer(from_fn(guard::only_local_names))
+}

@@ -17,14 +17,14 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(super) enum Format {
     Json,
     Yaml,
 }
 
 impl Format {
     /// By the content type. Without one nothing is guessed: a page of another site can send text, not JSON.
-    pub fn of(headers: &HeaderMap) -> Answer<Format> {
+    pub(super) fn of(headers: &HeaderMap) -> Answer<Format> {
         let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match media.as_str() {
@@ -40,7 +40,7 @@ impl Format {
 }
 
 /// All bytes of a body of at most `size_bytes_max`. A larger one is refused without being read.
-pub async fn read(headers: &HeaderMap, body: Body, size_bytes_max: usize) -> Answer<Bytes> {
+pub(super) async fn read(headers: &HeaderMap, body: Body, size_bytes_max: usize) -> Answer<Bytes> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|size_bytes| size_bytes > size_bytes_max as u64) {
         return Err(too_large(size_bytes_max));
@@ -71,7 +71,7 @@ fn too_large(size_bytes_max: usize) -> Refusal {
 }
 
 /// Reads a body as its type says, or names every field that is wrong.
-pub fn parse<T: DeserializeOwned>(format: Format, bytes: &[u8], schema: &BodySchema) -> Answer<T> {
+pub(super) fn parse<T: DeserializeOwned>(format: Format, bytes: &[u8], schema: &BodySchema) -> Answer<T> {
     if bytes.trim_ascii().is_empty() {
         return Err(Refusal::malformed("the body is empty"));
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 const ECHO_CHARS: usize = 64;
 
 /// Every fault of `body`, bounded; empty when the schema finds none.
-pub fn of(schema: &BodySchema, body: &Value) -> Vec<Fault> {
+pub(super) fn of(schema: &BodySchema, body: &Value) -> Vec<Fault> {
     let mut found = Explainer { document: &schema.document, faults: Vec::new() };
     for error in schema.validator.iter_errors(body).take(FAULTS_MAX) {
         found.explain(&error);

@@ -4,7 +4,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use framewake_proto::api::Problem;
@@ -13,16 +13,16 @@ use framewake_proto::job::Fault;
 use std::error::Error;
 
 /// What a handler gives back.
-pub type Answer<T> = Result<T, Refusal>;
+pub(super) type Answer<T> = Result<T, Refusal>;
 
 /// Most faults named in one answer.
-pub const FAULTS_MAX: usize = 100;
+pub(super) const FAULTS_MAX: usize = 100;
 /// What a client should wait before it tries again, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
 /// Why a request is refused: the stable part of `urn:framewake:<code>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
+pub(super) enum Code {
     /// The body can't be read, or what it asks for makes no sense.
     InvalidBody,
     InvalidQuery,
@@ -51,7 +51,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Code::InvalidBody => "invalid-body",
             Code::InvalidQuery => "invalid-query",
@@ -120,7 +120,7 @@ impl Code {
 
 /// A request that is answered with a problem.
 #[derive(Debug, Clone)]
-pub struct Refusal {
+pub(super) struct Refusal {
     code: Code,
     status: StatusCode,
     detail: String,
@@ -132,7 +132,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub fn new(code: Code, detail: impl Into<String>) -> Refusal {
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Refusal {
         let mut headers = Vec::new();
         if matches!(code, Code::Busy | Code::Unavailable) {
             headers.push((RETRY_AFTER, RETRY_AFTER_S));
@@ -149,12 +149,12 @@ impl Refusal {
     }
 
     /// A body that can't be read at all, as opposed to one that says something wrong.
-    pub fn malformed(detail: impl Into<String>) -> Refusal {
+    pub(super) fn malformed(detail: impl Into<String>) -> Refusal {
         Refusal { status: StatusCode::BAD_REQUEST, ..Refusal::new(Code::InvalidBody, detail) }
     }
 
     /// Everything that is wrong with a body, bounded.
-    pub fn faults(mut faults: Vec<Fault>) -> Refusal {
+    pub(super) fn faults(mut faults: Vec<Fault>) -> Refusal {
         let detail = match faults.as_slice() {
             [only] => format!("{}: {}", place(only), only.reason),
             [first, ..] => format!("{} faults, the first at {}: {}", faults.len(), place(first), first.reason),
@@ -164,46 +164,42 @@ impl Refusal {
         Refusal { faults, ..Refusal::new(Code::InvalidBody, detail) }
     }
 
-    pub fn not_found(detail: impl Into<String>) -> Refusal {
+    pub(super) fn not_found(detail: impl Into<String>) -> Refusal {
         Refusal::new(Code::NotFound, detail)
     }
 
     /// Something of ours broke: the caller learns that, the log learns why.
-    pub fn internal(cause: &(dyn Error + 'static)) -> Refusal {
+    pub(super) fn internal(cause: &(dyn Error + 'static)) -> Refusal {
         let detail = "the scheduler could not carry out the request; its log has the reason under the request id";
         Refusal { cause: Some(Chain(cause).to_string()), ..Refusal::new(Code::Internal, detail) }
     }
 
     /// A part of the farm is away for now: `what` is for the caller, `cause` for the log.
-    pub fn unavailable(what: impl Into<String>, cause: &(dyn Error + 'static)) -> Refusal {
+    pub(super) fn unavailable(what: impl Into<String>, cause: &(dyn Error + 'static)) -> Refusal {
         Refusal { cause: Some(Chain(cause).to_string()), ..Refusal::new(Code::Unavailable, what) }
     }
 
     #[must_use]
-    pub fn hint(self, hint: impl Into<String>) -> Refusal {
+    pub(super) fn hint(self, hint: impl Into<String>) -> Refusal {
         Refusal { hint: Some(hint.into()), ..self }
     }
 
     #[must_use]
-    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Refusal {
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Refusal {
         self.headers.push((name, value));
         self
     }
 
-    #[must_use]
-    pub fn allow(self, methods: &str) -> Refusal {
-        match HeaderValue::from_str(methods) {
-            Ok(value) => self.header(ALLOW, value),
-            Err(_) => self,
-        }
-    }
-
-    pub fn code(&self) -> Code {
+    pub(super) fn code(&self) -> Code {
         self.code
     }
 
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// What broke, for the log.
-    pub fn cause(&self) -> Option<&str> {
+    pub(super) fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
     }
 }
@@ -223,12 +219,12 @@ impl IntoResponse for Refusal {
 }
 
 /// Takes the refusal out of a response, if it is one.
-pub fn refusal_of(response: &mut Response) -> Option<Refusal> {
+pub(super) fn refusal_of(response: &mut Response) -> Option<Refusal> {
     response.extensions_mut().remove::<Box<Refusal>>().map(|refusal| *refusal)
 }
 
 /// The response to a refused request.
-pub fn finish(refusal: Refusal, request_id: &str) -> Response {
+pub(super) fn finish(refusal: Refusal, request_id: &str) -> Response {
     let problem = Problem {
         kind: format!("urn:framewake:{}", refusal.code.as_str()),
         title: refusal.code.title().to_owned(),
@@ -244,4 +240,17 @@ pub fn finish(refusal: Refusal, request_id: &str) -> Response {
         response.headers_mut().insert(name, value);
     }
     response
+}
+
+impl From<crate::store::read::Error> for Refusal {
+    fn from(error: crate::store::read::Error) -> Refusal {
+        use crate::store::read::Error as Store;
+        match &error {
+            Store::Query(sqlx::Error::PoolTimedOut) => {
+                Refusal::new(Code::Busy, "too many questions wait for the store")
+            }
+            Store::Query(_) => Refusal::unavailable("the store can't be read; nothing was changed", &error),
+            Store::Strange { .. } | Store::Word { .. } => Refusal::internal(&error),
+        }
+    }
 }

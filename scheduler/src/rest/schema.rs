@@ -14,17 +14,17 @@ use utoipa::{PartialSchema, ToSchema};
 const REFERENCE_OPENAPI: &str = "#/components/schemas/";
 const REFERENCE_OWN: &str = "#/$defs/";
 
-pub static JOB: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<JobSpec>("A Framewake job"));
-pub static FUNCTION: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<FunctionSpec>("A Framewake function"));
-pub static JOB_CHANGE: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<JobChange>("A change of a job"));
-pub static PROJECT_CHANGE: LazyLock<BodySchema> =
+pub(super) static JOB: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<JobSpec>("A Framewake job"));
+pub(super) static FUNCTION: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<FunctionSpec>("A Framewake function"));
+pub(super) static JOB_CHANGE: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<JobChange>("A change of a job"));
+pub(super) static PROJECT_CHANGE: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<ProjectChange>("A change of a project"));
 
 /// A body's schema, as published and as compiled.
 #[derive(Debug)]
-pub struct BodySchema {
-    pub document: Value,
-    pub validator: Validator,
+pub(super) struct BodySchema {
+    pub(super) document: Value,
+    pub(super) validator: Validator,
 }
 
 impl BodySchema {
@@ -35,7 +35,7 @@ impl BodySchema {
     }
 
     /// The document as it is published, one text for the file and for the answer.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = serde_json::to_string_pretty(&self.document).expect("a schema is JSON");
         text.push('\n');
         text
@@ -62,7 +62,7 @@ fn document<T: ToSchema + PartialSchema>(title: &str) -> Value {
 }
 
 /// Says what utoipa gets wrong: an untagged enum of integer and number is `anyOf`, because 5 is both.
-pub fn mend(value: &mut Value) {
+pub(super) fn mend(value: &mut Value) {
     match value {
         Value::Object(map) => {
             let overlaps = map.get("oneOf").and_then(Value::as_array).is_some_and(|variants| {

@@ -1,0 +1,248 @@
+//! Events as they happen, over one connection (server-sent events): first what the store kept, then live, without gap
+//! or repeat.
+
+use super::App;
+use super::jobs;
+use super::openapi::Problems;
+use super::problem::{Answer, Code, Refusal};
+use super::query::{Query, invalid};
+use crate::store::read::JobKey;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::http::header::ACCEPT;
+use axum::response::{IntoResponse, Response};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use framewake_proto::api::{EventView, Happening};
+use framewake_proto::ids::JobId;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tracing::warn;
+
+/// A sign of life this often: clients take a minute of silence for a lost connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Events read from the store at once, and held for a reader that is slower than they come.
+const EVENTS_AT_ONCE: u32 = 256;
+
+/// Follow the events of a job
+///
+/// Server-sent events; `id` is the event's number. Ends when the job is over and all of its events are sent.
+#[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "events",
+    params(
+        ("id" = JobId, Path),
+        ("last-event-id" = Option<u64>, Header, description = "Go on after this event; without it, from the first"),
+        ("after" = Option<u64>, Query, description = "The same, for clients that can't set the header"),
+    ),
+    responses((status = 200, description = "Events; `data` is one of these", content_type = "text/event-stream", body = EventView), Problems))]
+pub(super) async fn of_job(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    query: Query,
+) -> Answer<Response> {
+    let query = query.only(&["after"])?;
+    let job = jobs::key(&app, &id).await?;
+    let after = last_seen(&headers, &query)?;
+    check_accept(&headers)?;
+    follow(app, Some(job), after).await
+}
+
+/// Follow the events of all jobs
+///
+/// As for one job, but from now on when no event is named, and without end.
+#[utoipa::path(get, path = "/v1/events", tag = "events",
+    params(
+        ("last-event-id" = Option<u64>, Header, description = "Go on after this event; without it, from now on"),
+        ("after" = Option<u64>, Query, description = "The same, for clients that can't set the header"),
+    ),
+    responses((status = 200, description = "Events; `data` is one of these", content_type = "text/event-stream", body = EventView), Problems))]
+pub(super) async fn of_all(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    query: Query,
+) -> Answer<Response> {
+    let query = query.only(&["after"])?;
+    let after = last_seen(&headers, &query)?;
+    check_accept(&headers)?;
+    follow(app, None, after).await
+}
+
+fn last_seen(headers: &HeaderMap, query: &Query) -> Answer<Option<u64>> {
+    let Some(value) = headers.get("last-event-id") else { return query.parsed("after", "the number of an event") };
+    let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    number.map(Some).ok_or_else(|| invalid("`Last-Event-ID` must be the number of an event"))
+}
+
+fn check_accept(headers: &HeaderMap) -> Answer<()> {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
+    if ["*/*", "text/*", "text/event-stream"].iter().any(|kind| accept.contains(kind)) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::NotAcceptable, "events come as `text/event-stream` only"))
+}
+
+async fn follow(app: Arc<App>, job: Option<JobKey>, after: Option<u64>) -> Answer<Response> {
+    let permit = stream_permit(&app)?;
+    // Before the first look at the store, so that no event falls between the two.
+    let live = app.handle.events();
+    let (oldest, newest) = app.reader.event_span().await?;
+    let mut ready = VecDeque::new();
+    let after = match after {
+        // A client of a farm that was made anew: its number means nothing here.
+        Some(after) if after > newest => {
+            ready.push_back(Event::default().comment(format!("there is no event {after} yet: going on from {newest}")));
+            newest
+        }
+        Some(after) => after,
+        None if job.is_some() => 0,
+        None => newest,
+    };
+    if after > 0 && after + 1 < oldest {
+        ready.push_back(Event::default().comment(format!("events before {oldest} are not kept any more")));
+    }
+    let follower = Follower { app, job, after, live, ready, phase: Phase::Stored, _permit: permit };
+    let events = futures::stream::unfold(follower, async |mut follower| {
+        follower.next().await.map(|event| (Ok::<_, Infallible>(event), follower))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+}
+
+/// The right to one more stream, counted while it is held.
+#[derive(Debug)]
+pub(super) struct StreamPermit {
+    _permit: OwnedSemaphorePermit,
+    open: prometheus::IntGauge,
+}
+
+impl Drop for StreamPermit {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+pub(super) fn stream_permit(app: &App) -> Answer<StreamPermit> {
+    let permit = app.streams.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| Refusal::new(Code::Busy, "as many streams as may be are open"))?;
+    let open = app.metrics.event_streams.clone();
+    open.inc();
+    Ok(StreamPermit { _permit: permit, open })
+}
+
+struct Follower {
+    app: Arc<App>,
+    job: Option<JobKey>,
+    /// The last event that was sent or passed over.
+    after: u64,
+    live: broadcast::Receiver<Arc<EventView>>,
+    ready: VecDeque<Event>,
+    phase: Phase,
+    _permit: StreamPermit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Reading what the store kept.
+    Stored,
+    Live,
+    Over,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            match self.phase {
+                Phase::Stored => self.read_stored().await,
+                Phase::Live => self.hear().await,
+                Phase::Over => return None,
+            }
+        }
+    }
+
+    async fn read_stored(&mut self) {
+        // The state first: if the job was over then, its last events were in the store then.
+        let read = async {
+            let over = match &self.job {
+                Some(job) => self.app.reader.job_key(job.id).await?.is_none_or(|job| job.state.is_over()),
+                None => false,
+            };
+            let job = self.job.as_ref().map(|job| job.seq);
+            Ok::<_, crate::store::read::Error>((over, self.app.reader.events(job, self.after, EVENTS_AT_ONCE).await?))
+        };
+        match read.await {
+            Ok((true, events)) if events.is_empty() => self.end("the job is over"),
+            Ok((false, events)) if events.is_empty() => self.phase = Phase::Live,
+            Ok((_, events)) => {
+                for event in events {
+                    self.after = event.seq;
+                    self.send(&event.view);
+                }
+            }
+            Err(error) => {
+                warn!("a stream of events ends: {}", framewake_proto::chain::Chain(&error));
+                self.end("the store can't be read: connect again");
+            }
+        }
+    }
+
+    async fn hear(&mut self) {
+        let closing = self.app.closing.clone();
+        let heard = tokio::select! {
+            heard = self.live.recv() => heard,
+            () = closing.cancelled() => return self.end("the scheduler stops: connect again"),
+        };
+        match heard {
+            Ok(event) => {
+                let wanted = self.job.as_ref().is_none_or(|job| job.id == event.job);
+                let new = event.seq.is_none_or(|seq| seq > self.after);
+                if !new {
+                    return;
+                }
+                self.after = event.seq.unwrap_or(self.after);
+                if wanted {
+                    self.send(&event);
+                    let over = matches!(event.what, Happening::JobState { state } if state.is_over());
+                    if over && self.job.is_some() {
+                        // What else happened in that moment is in the store.
+                        self.phase = Phase::Stored;
+                    }
+                }
+            }
+            // A slow reader costs nobody anything: what it missed is in the store.
+            Err(RecvError::Lagged(_)) => self.phase = Phase::Stored,
+            Err(RecvError::Closed) => self.end("the scheduler stops: connect again"),
+        }
+    }
+
+    fn send(&mut self, view: &EventView) {
+        let event = Event::default().event(name_of(&view.what));
+        let event = match view.seq {
+            Some(seq) => event.id(seq.to_string()),
+            None => event,
+        };
+        let data = serde_json::to_string(view).expect("an event is JSON");
+        self.ready.push_back(event.data(data));
+    }
+
+    fn end(&mut self, why: &str) {
+        self.ready.push_back(Event::default().comment(why));
+        self.phase = Phase::Over;
+    }
+}
+
+fn name_of(what: &Happening) -> &'static str {
+    match what {
+        Happening::JobState { .. } => "job_state",
+        Happening::StepState { .. } => "step_state",
+        Happening::AttemptStarted { .. } => "attempt_started",
+        Happening::TasksDone { .. } => "tasks_done",
+        Happening::TaskFailed { .. } => "task_failed",
+        Happening::AttemptEnded { .. } => "attempt_ended",
+        Happening::Progress { .. } => "progress",
+    }
+}

@@ -1,0 +1,102 @@
+//! Functions: add versions, list them.
+
+use super::body::{self, Format};
+use super::openapi::Problems;
+use super::problem::{Answer, Refusal};
+use super::query::{Query, clip};
+use super::{App, jobs, schema};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use framewake_proto::api::{FunctionView, Page, ScalingView};
+use framewake_proto::function::FunctionSpec;
+use framewake_proto::ids::{FunctionKey, FunctionRef, nearest};
+use framewake_proto::job::JOB_SIZE_MAX;
+use framewake_proto::time::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// List functions with all their versions
+#[utoipa::path(get, path = "/v1/functions", tag = "functions",
+    params(
+        ("name" = Option<String>, Query, description = "Versions of this function only"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
+    ),
+    responses((status = 200, body = Page<FunctionView>), Problems))]
+pub(super) async fn list(State(app): State<Arc<App>>, query: Query) -> Answer<Json<Page<FunctionView>>> {
+    let query = query.only(&["name", "cursor", "limit"])?;
+    let after = query.cursor(|text| text.parse::<FunctionKey>().ok())?;
+    let after = after.as_ref().map(|key| (key.name.as_str(), key.version));
+    let page = app.reader.functions(query.one("name")?, after, query.limit()?).await?;
+    let scaling = scaling(&app).await?;
+    let items = page.items.into_iter().map(|(key, spec, at)| view(&app, &scaling, key, spec, at));
+    Ok(Json(Page { items: items.collect(), next: page.next }))
+}
+
+/// Show the newest version of a function, or the one that is named: `blender@3`
+#[utoipa::path(get, path = "/v1/functions/{name}", tag = "functions",
+    params(("name" = String, Path, description = "`blender` or `blender@3`")),
+    responses((status = 200, body = FunctionView), Problems))]
+pub(super) async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) -> Answer<Json<FunctionView>> {
+    let wanted: Option<FunctionRef> = name.parse().ok();
+    let found = match &wanted {
+        Some(wanted) => app.reader.function(wanted.name.as_str(), wanted.version).await?,
+        None => None,
+    };
+    let (key, spec, at) = found.ok_or_else(|| unknown(&app, &name))?;
+    Ok(Json(view(&app, &scaling(&app).await?, key, spec, at)))
+}
+
+fn unknown(app: &App, name: &str) -> Refusal {
+    let functions = app.handle.functions();
+    let known: Vec<&str> = functions.functions.keys().map(framewake_proto::ids::Name::as_str).collect();
+    let hint = match nearest(&clip(name), known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "there are none yet: `framewake functions add FILE` adds one".to_owned(),
+        None => format!("there are: {}", known.join(", ")),
+    };
+    Refusal::not_found(format!("there is no function `{}`", clip(name))).hint(hint)
+}
+
+/// Add a version of a function
+///
+/// The newest version's text again adds none.
+#[utoipa::path(post, path = "/v1/functions", tag = "functions",
+    request_body(description = "The function, as JSON or YAML",
+        content((FunctionSpec = "application/json"), (FunctionSpec = "application/yaml"))),
+    responses((status = 201, description = "A new version", body = FunctionView),
+        (status = 200, description = "The newest version is the same", body = FunctionView), Problems))]
+pub(super) async fn add(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<(StatusCode, Json<FunctionView>)> {
+    let format = Format::of(&headers)?;
+    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
+    let spec: FunctionSpec = body::parse(format, &bytes, &schema::FUNCTION)?;
+    let faults = spec.faults();
+    if !faults.is_empty() {
+        return Err(Refusal::faults(faults));
+    }
+    let before = app.handle.functions();
+    let key = app.handle.add_function(spec).await.map_err(|error| jobs::refused(&error, None))?;
+    let status = if before.get(&key).is_some() { StatusCode::OK } else { StatusCode::CREATED };
+    let stored = app.reader.function(key.name.as_str(), Some(key.version)).await?;
+    let (key, spec, at) = stored.ok_or_else(|| unknown(&app, &key.to_string()))?;
+    Ok((status, Json(view(&app, &scaling(&app).await?, key, spec, at))))
+}
+
+type Scaling = BTreeMap<FunctionKey, ScalingView>;
+
+async fn scaling(app: &App) -> Answer<Scaling> {
+    let scaling = app.handle.scaling().await.map_err(|error| jobs::refused(&error, None))?;
+    Ok(scaling.into_iter().collect())
+}
+
+fn view(app: &App, scaling: &Scaling, key: FunctionKey, spec: FunctionSpec, added_at: Timestamp) -> FunctionView {
+    let newest = app.handle.functions().newest(&key.name).is_none_or(|(version, _)| version <= key.version);
+    let workers = scaling.get(&key).cloned().unwrap_or_default();
+    FunctionView { name: key.name, version: key.version, newest, spec, workers, added_at }
+}

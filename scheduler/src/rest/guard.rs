@@ -1,0 +1,145 @@
+//! What every request passes: its id, its time, the bound on how many there are, and who may ask at all.
+
+use super::App;
+use super::problem::{self, Code, Refusal};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{Instrument, debug, error, info_span, warn};
+use ulid::Ulid;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID_LEN_MAX: usize = 64;
+/// Longest time until an answer begins; the longest honest one is an upload's last piece on its way to the store.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// Outermost: names the request, bounds it, and writes the body of a refusal.
+pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
+    let span = info_span!("request", request.id = id, %method, route);
+    // A probe of the process itself must not wait behind the requests it is about.
+    let permit = if route == "/healthz" { None } else { Some(app.requests.clone().try_acquire_owned()) };
+    let mut response = match permit {
+        Some(Err(_)) => Refusal::new(Code::Busy, "the scheduler works on as many requests as it may").into_response(),
+        Some(Ok(_)) | None => match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request).instrument(span)).await {
+            Ok(response) => response,
+            Err(_) => Refusal::new(Code::Unavailable, "the scheduler did not get to it in time").into_response(),
+        },
+    };
+    if let Some(refusal) = refusal_of(&mut response) {
+        let code = refusal.code().as_str();
+        app.metrics.problems.with_label_values(&[code]).inc();
+        match refusal.cause() {
+            Some(cause) => error!(request.id = id, %method, route, code, "request {id} failed: {cause}"),
+            None => debug!(request.id = id, %method, route, code, "request {id} refused: {}", refusal.detail()),
+        }
+        // Headers that a router has set, `Allow` for one, belong to the answer.
+        let headers = std::mem::take(response.headers_mut());
+        response = problem::finish(refusal, &id);
+        for (name, value) in headers.iter().filter(|(name, _)| *name == axum::http::header::ALLOW) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    let elapsed = started.elapsed().as_secs_f64();
+    let method = known_method(&method);
+    app.metrics.request_seconds.with_label_values(&[&route, method, response.status().as_str()]).observe(elapsed);
+    response
+}
+
+/// Methods are the client's words; only those we know become label values.
+fn known_method(method: &Method) -> &str {
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
+            method.as_str()
+        }
+        _ => "other",
+    }
+}
+
+/// A refusal of ours, or one made of an error that a library answered in its own words.
+fn refusal_of(response: &mut Response) -> Option<Refusal> {
+    if let Some(refusal) = problem::refusal_of(response) {
+        return Some(refusal);
+    }
+    let status = response.status();
+    let ours = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if ours || !(status.is_client_error() || status.is_server_error()) {
+        return None;
+    }
+    Some(match status {
+        StatusCode::NOT_FOUND => Refusal::not_found("there is nothing at this address"),
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(Code::TooLarge, "the body is too large"),
+        _ if status.is_client_error() => Refusal::new(Code::InvalidQuery, "the request's address can't be read"),
+        _ => Refusal::new(Code::Internal, "the scheduler could not carry out the request"),
+    })
+}
+
+/// The caller's id, if it is one that can stand in a log line, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    match given {
+        Some(id) if !id.is_empty() && id.len() <= REQUEST_ID_LEN_MAX && id.chars().all(good) => id.to_owned(),
+        Some(_) | None => Ulid::generate().to_string(),
+    }
+}
+
+/// The answer when a handler panics. The panic itself is in the log already, with its place.
+pub(super) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    warn!("a request's handler panicked");
+    Refusal::new(Code::Internal, "the scheduler could not carry out the request; its log has the reason")
+        .into_response()
+}
+
+/// A browser sends what a page of another site asks; without tokens, that page would act as the user.
+pub(super) fn cross_origin() -> Response {
+    Refusal::new(Code::CrossOrigin, "a page of another site may not change anything here").into_response()
+}
+
+/// On a loopback address a name other than `localhost` is a page that had its name point here (DNS rebinding).
+pub(super) async fn only_local_names(request: Request, next: Next) -> Response {
+    let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if is_local(host) {
+        return next.run(request).await;
+    }
+    let refusal = Refusal::new(Code::CrossOrigin, "this scheduler answers under `localhost` and IP addresses only");
+    problem::finish(refusal, &request_id(request.headers()))
+}
+
+fn is_local(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    // HTTP/1.0 and plain tools send no host at all; a browser always does.
+    host.is_empty() || bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_local() {
+        for host in ["localhost", "localhost:7700", "LOCALHOST:1", "127.0.0.1:7700", "[::1]:7700", "::1", "10.0.0.7", ""] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in ["evil.example:7700", "localhost.evil.example", "127.0.0.1.evil.example:7700", "evil:77x"] {
+            assert!(!is_local(host), "{host}");
+        }
+    }
+}

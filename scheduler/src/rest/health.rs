@@ -1,0 +1,100 @@
+//! Whether the scheduler lives, whether it is ready, and what it counts.
+
+use super::App;
+use super::openapi::Problems;
+use super::problem::Answer;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use framewake_proto::api::{Readiness, WorkerState};
+use framewake_proto::chain::Chain;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+
+/// How long the last probe of the object store is believed: a probe writes an object.
+const PROBE_BELIEVED: Duration = Duration::from_secs(20);
+/// Longest wait for an answer of the engine.
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the object store said last, and when.
+#[derive(Debug, Default)]
+pub(super) struct LastProbe(Mutex<Option<(Instant, String)>>);
+
+/// Whether the process lives
+#[utoipa::path(get, path = "/healthz", tag = "health",
+    responses((status = 200, description = "It does", body = String, content_type = "text/plain")))]
+pub(super) async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// Whether the scheduler can do its work, and each part that can't
+#[utoipa::path(get, path = "/readyz", tag = "health",
+    responses((status = 200, description = "Ready", body = Readiness),
+        (status = 503, description = "Not ready: `parts` says why", body = Readiness)))]
+pub(super) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Readiness>) {
+    let health = app.handle.health();
+    let engine = match timeout(ENGINE_TIMEOUT, app.handle.scaling()).await {
+        Ok(Ok(_)) => String::new(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("did not answer within {} s", ENGINE_TIMEOUT.as_secs()),
+    };
+    let reports = if health.drained || !health.nats.is_empty() { "" } else { "reports that waited are being counted" };
+    let database = app.reader.project_weight("default").await;
+    let parts = BTreeMap::from([
+        ("database".to_owned(), database.err().map_or(String::new(), |error| Chain(&error).to_string())),
+        ("engine".to_owned(), engine),
+        ("nats".to_owned(), health.nats),
+        ("objects".to_owned(), objects(&app).await),
+        ("reports".to_owned(), reports.to_owned()),
+    ]);
+    let ready = parts.values().all(String::is_empty);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let store = app.objects.address().to_string();
+    (status, Json(Readiness { ready, parts, version: env!("CARGO_PKG_VERSION").to_owned(), store }))
+}
+
+/// What is wrong with the object store; one probe at a time, and rarely.
+async fn objects(app: &App) -> String {
+    let mut last = app.probe.0.lock().await;
+    if let Some((at, said)) = last.as_ref()
+        && at.elapsed() < PROBE_BELIEVED
+    {
+        return said.clone();
+    }
+    let said = match app.objects.probe().await {
+        Ok(()) => String::new(),
+        Err(error) => {
+            warn!("the object store is not well: {}", Chain(&error));
+            Chain(&error).to_string()
+        }
+    };
+    *last = Some((Instant::now(), said.clone()));
+    said
+}
+
+/// What the scheduler counts, for Prometheus
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"), Problems))]
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Answer<impl IntoResponse> {
+    app.metrics.engine_inbox_events.set(i64::try_from(app.handle.backlog()).unwrap_or(i64::MAX));
+    app.metrics.nats_connected.set(i64::from(app.handle.health().nats.is_empty()));
+    // A stuck engine must not take its own metrics away.
+    if let Ok(Ok(workers)) = timeout(ENGINE_TIMEOUT, app.handle.workers()).await {
+        for (state, name) in [
+            (WorkerState::Starting, "starting"),
+            (WorkerState::Idle, "idle"),
+            (WorkerState::Busy, "busy"),
+            (WorkerState::Draining, "draining"),
+        ] {
+            let count = workers.iter().filter(|worker| worker.state == state).count();
+            app.metrics.workers.with_label_values(&[name]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.text()))
+}

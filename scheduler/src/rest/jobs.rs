@@ -1,0 +1,299 @@
+//! Jobs: submit, look, change.
+
+use super::body::{self, Format};
+use super::border::{self, Border};
+use super::openapi::Problems;
+use super::problem::{Answer, Code, Refusal};
+use super::query::{Query, invalid, job_id};
+use super::{App, schema};
+use crate::engine::handle::{JobCommand, Refused, Submission};
+use crate::store::read::{JobFilter, JobKey};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use framewake_proto::api::{
+    Explanation, IDEMPOTENCY_KEY_MAX, JobChange, JobState, JobView, Page, StepExplanation, StepView, Submitted,
+};
+use framewake_proto::ids::JobId;
+use framewake_proto::job::{Fault, JOB_SIZE_MAX, Job, JobSpec, PRIORITY_MAX};
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+use ulid::Ulid;
+
+/// Frame sets longer than this, or more steps, may take milliseconds to check, too long for the threads that answer.
+const FRAMES_TEXT_LIGHT: usize = 64;
+const STEPS_LIGHT: usize = 8;
+
+/// Submit a job
+///
+/// Answers once the job is durable. The same `Idempotency-Key` with the same body again gives the same job.
+#[utoipa::path(post, path = "/v1/jobs", tag = "jobs",
+    params(("idempotency-key" = Option<String>, Header, description = "Makes trying again harmless; at most 200 characters")),
+    request_body(description = "The job, as JSON or YAML",
+        content((JobSpec = "application/json"), (JobSpec = "application/yaml"))),
+    responses((status = 201, description = "Accepted and durable", body = Submitted),
+        (status = 200, description = "Accepted before, under this key", body = Submitted), Problems))]
+pub(super) async fn submit(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<impl IntoResponse> {
+    let format = Format::of(&headers)?;
+    let key = idempotency_key(&headers)?;
+    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
+    let spec: JobSpec = body::parse(format, &bytes, &schema::JOB)?;
+    // Of what the body says, not of its bytes: YAML and JSON of one job are one body.
+    let idempotency = key.map(|key| {
+        let text = serde_json::to_vec(&spec).expect("what was read can be written");
+        (key, <[u8; 32]>::from(Sha256::digest(text)))
+    });
+    // Before the checks: an accepted job stays accepted although a function or an input is gone since.
+    if let Some((key, digest)) = &idempotency
+        && let Some(accepted) = app.reader.accepted(key).await?
+    {
+        if accepted.body_sha256 != digest {
+            return Err(key_conflict());
+        }
+        return Ok(submitted(Submitted { id: accepted.job, tasks: accepted.tasks, repeated: true }));
+    }
+    let (spec, job) = check(&app, spec).await?;
+    border::check_inputs(&app, &spec).await?;
+    let submission = Submission { id: JobId(Ulid::generate()), spec, job, idempotency };
+    app.handle.submit(submission).await.map(submitted).map_err(|error| refused(&error, None))
+}
+
+fn submitted(submitted: Submitted) -> impl IntoResponse {
+    let status = if submitted.repeated { StatusCode::OK } else { StatusCode::CREATED };
+    (status, [(LOCATION, format!("/v1/jobs/{}", submitted.id))], Json(submitted))
+}
+
+/// The job, and its text with the versions of its functions.
+async fn check(app: &Arc<App>, spec: JobSpec) -> Answer<(JobSpec, Job)> {
+    let light = spec.steps.len() <= STEPS_LIGHT
+        && spec.steps.iter().all(|step| step.frames.as_ref().is_none_or(|frames| frames.len() <= FRAMES_TEXT_LIGHT));
+    let shared = app.clone();
+    let check = move || {
+        let functions = shared.handle.functions();
+        let job = spec.check(&Border { functions: &functions, urls: &shared.urls });
+        job.map(|job| (pinned(spec, &job), job))
+    };
+    let checked = if light {
+        Ok(check())
+    } else {
+        tokio::task::spawn_blocking(check).await
+    };
+    checked.map_err(|error| Refusal::internal(&error))?.map_err(Refusal::faults)
+}
+
+/// `blender` becomes `blender@3`: a job is rendered by what was newest when it came, also after a restart.
+fn pinned(mut spec: JobSpec, job: &Job) -> JobSpec {
+    for (text, step) in spec.steps.iter_mut().zip(&job.steps) {
+        text.function = step.function.to_string();
+    }
+    spec
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if !key.is_empty() && key.len() <= IDEMPOTENCY_KEY_MAX => Ok(Some(key.to_owned())),
+        _ => Err(invalid(format!("`Idempotency-Key` must be 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters"))),
+    }
+}
+
+fn key_conflict() -> Refusal {
+    Refusal::new(Code::Conflict, "this `Idempotency-Key` was used with another body; nothing was stored")
+        .hint("use a new key for a new job, and the same body with the same key")
+}
+
+/// List jobs, newest first
+#[utoipa::path(get, path = "/v1/jobs", tag = "jobs",
+    params(
+        ("state" = Option<String>, Query, description = "One or more of queued, running, paused, succeeded, failed, canceled, with commas between"),
+        ("project" = Option<String>, Query,),
+        ("label" = Option<Vec<String>>, Query, description = "`key=value`; given more than once, all must be there"),
+        ("name" = Option<String>, Query, description = "Part of the name"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
+    ),
+    responses((status = 200, body = Page<JobView>), Problems))]
+pub(super) async fn list(State(app): State<Arc<App>>, query: Query) -> Answer<Json<Page<JobView>>> {
+    let query = query.only(&["state", "project", "label", "name", "cursor", "limit"])?;
+    let mut filter = JobFilter {
+        project: query.one("project")?.map(str::to_owned),
+        name: query.one("name")?.map(str::to_owned),
+        ..JobFilter::default()
+    };
+    for word in query.all("state").flat_map(|words| words.split(',')) {
+        let state = job_state(word)?;
+        if !filter.states.contains(&state) {
+            filter.states.push(state);
+        }
+    }
+    for label in query.all("label") {
+        let (key, value) = label.split_once('=').ok_or_else(|| invalid("`label` must be `key=value`"))?;
+        filter.labels.push((key.to_owned(), value.to_owned()));
+    }
+    if filter.labels.len() > framewake_proto::job::LABELS_MAX {
+        return Err(invalid("more labels than a job can have"));
+    }
+    let cursor = query.cursor(|text| text.parse::<i64>().ok())?;
+    Ok(Json(app.reader.jobs(&filter, cursor, query.limit()?).await?))
+}
+
+fn job_state(word: &str) -> Answer<JobState> {
+    use JobState as S;
+    let all = [S::Queued, S::Running, S::Paused, S::Succeeded, S::Failed, S::Canceled];
+    let known = all.map(JobState::as_str);
+    all.into_iter().find(|state| state.as_str() == word).ok_or_else(|| super::query::not_one_of("state", word, &known))
+}
+
+/// Show a job
+#[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = JobId, Path)),
+    responses((status = 200, body = JobView), Problems))]
+pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer<Json<JobView>> {
+    view(&app, job_id(&id)?).await
+}
+
+/// Show the text of a job, as it was accepted
+#[utoipa::path(get, path = "/v1/jobs/{id}/spec", tag = "jobs", params(("id" = JobId, Path)),
+    responses((status = 200, body = JobSpec), Problems))]
+pub(super) async fn spec(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer<Json<JobSpec>> {
+    let id = job_id(&id)?;
+    app.reader.job_spec(id).await?.map(Json).ok_or_else(|| no_such_job(id))
+}
+
+/// List the steps of a job
+#[utoipa::path(get, path = "/v1/jobs/{id}/steps", tag = "jobs", params(("id" = JobId, Path)),
+    responses((status = 200, body = Page<StepView>), Problems))]
+pub(super) async fn steps(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer<Json<Page<StepView>>> {
+    let Json(job) = view(&app, job_id(&id)?).await?;
+    Ok(Json(Page { items: job.steps, next: None }))
+}
+
+/// Change a job's priority
+#[utoipa::path(patch, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = JobId, Path)), request_body = JobChange,
+    responses((status = 200, body = JobView), Problems))]
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Json<JobView>> {
+    let id = job_id(&id)?;
+    let format = Format::of(&headers)?;
+    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
+    let JobChange { priority } = body::parse(format, &bytes, &schema::JOB_CHANGE)?;
+    if priority > PRIORITY_MAX {
+        let reason = format!("{priority} is not between 0 and {PRIORITY_MAX}");
+        return Err(Refusal::faults(vec![Fault::new("/priority", reason)]));
+    }
+    command(&app, id, JobCommand::Priority(priority)).await
+}
+
+/// Cancel a job: what runs is stopped
+#[utoipa::path(post, path = "/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = JobId, Path)),
+    responses((status = 200, body = JobView), Problems))]
+pub(super) async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer<Json<JobView>> {
+    command(&app, job_id(&id)?, JobCommand::Cancel).await
+}
+
+/// Pause a job: what runs is finished, nothing new begins
+#[utoipa::path(post, path = "/v1/jobs/{id}/pause", tag = "jobs", params(("id" = JobId, Path)),
+    responses((status = 200, body = JobView), Problems))]
+pub(super) async fn pause(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer<Json<JobView>> {
+    command(&app, job_id(&id)?, JobCommand::Pause).await
+}
+
+/// Let a paused job go on
+#[utoipa::path(post, path = "/v1/jobs/{id}/resume", tag = "jobs", params(("id" = JobId, Path)),
+    responses((status = 200, body = JobView), Problems))]
+pub(super) async fn resume(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer<Json<JobView>> {
+    command(&app, job_id(&id)?, JobCommand::Resume).await
+}
+
+/// Try the failed tasks again, and only those
+#[utoipa::path(post, path = "/v1/jobs/{id}/retry", tag = "jobs", params(("id" = JobId, Path)),
+    responses((status = 200, body = JobView), Problems))]
+pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer<Json<JobView>> {
+    command(&app, job_id(&id)?, JobCommand::Retry).await
+}
+
+/// Say why a job's tasks wait
+#[utoipa::path(get, path = "/v1/jobs/{id}/explain", tag = "jobs", params(("id" = JobId, Path)),
+    responses((status = 200, body = Explanation), Problems))]
+pub(super) async fn explain(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer<Json<Explanation>> {
+    let id = job_id(&id)?;
+    let reasons = app.handle.explain(id).await.map_err(|error| refused(&error, Some(id)))?;
+    let Json(job) = view(&app, id).await?;
+    let mut reasons = reasons.unwrap_or_default().into_iter();
+    let steps = job.steps.into_iter().map(|step| StepExplanation {
+        step: step.name,
+        tasks: step.tasks,
+        reasons: reasons.next().unwrap_or_default(),
+    });
+    Ok(Json(Explanation { job: id, state: job.state, steps: steps.collect() }))
+}
+
+async fn command(app: &App, id: JobId, command: JobCommand) -> Answer<Json<JobView>> {
+    app.handle.change_job(id, command).await.map_err(|error| match (error, command) {
+        (Refused::WrongState { state }, command) => wrong_state(id, state, command),
+        (error, _) => refused(&error, Some(id)),
+    })?;
+    view(app, id).await
+}
+
+fn wrong_state(id: JobId, state: JobState, command: JobCommand) -> Refusal {
+    let (verb, hint) = match command {
+        JobCommand::Cancel => ("canceled", "only a job that is not over can be canceled"),
+        JobCommand::Pause => ("paused", "only a job that is queued or running can be paused"),
+        JobCommand::Resume => ("resumed", "only a paused job can be resumed"),
+        JobCommand::Retry => ("retried", "only a job with failed tasks can be retried, and not after it was canceled"),
+        JobCommand::Priority(_) => ("given another priority", "only a job that is not over has a priority that counts"),
+    };
+    Refusal::new(Code::WrongState, format!("job {id} is {state}: it can't be {verb}")).hint(hint)
+}
+
+async fn view(app: &App, id: JobId) -> Answer<Json<JobView>> {
+    app.reader.job(id).await?.map(Json).ok_or_else(|| no_such_job(id))
+}
+
+/// The job that a path names, for the lists under it.
+pub(super) async fn key(app: &App, id: &str) -> Answer<JobKey> {
+    let id = job_id(id)?;
+    app.reader.job_key(id).await?.ok_or_else(|| no_such_job(id))
+}
+
+/// The index of the step that a query names.
+pub(super) fn step(job: &JobKey, name: Option<&str>) -> Answer<Option<usize>> {
+    let Some(name) = name else { return Ok(None) };
+    let known: Vec<&str> = job.outline.steps.iter().map(|step| step.name.as_str()).collect();
+    let wrong = || {
+        let name = super::query::clip(name);
+        let hint = framewake_proto::ids::nearest(&name, known.iter().copied());
+        let hint = hint.map_or_else(|| format!("its steps: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+        Refusal::not_found(format!("job {} has no step `{name}`", job.id)).hint(hint)
+    };
+    job.outline.step(name).map(Some).ok_or_else(wrong)
+}
+
+fn no_such_job(id: JobId) -> Refusal {
+    Refusal::not_found(format!("there is no job {id}")).hint("GET /v1/jobs lists the jobs there are")
+}
+
+/// What the engine refused, for people.
+pub(super) fn refused(error: &Refused, id: Option<JobId>) -> Refusal {
+    match error {
+        Refused::NotFound => id.map_or_else(|| Refusal::not_found("there is no such job"), no_such_job),
+        Refused::WrongState { state } => Refusal::new(Code::WrongState, format!("the job is {state}")),
+        Refused::Conflict => key_conflict(),
+        Refused::TooManyVersions(max) => {
+            let detail = format!("the function has {max} versions, the most there may be; add it under another name");
+            Refusal::new(Code::WrongState, detail)
+        }
+        Refused::Closing => Refusal::unavailable("the scheduler is stopping; nothing was changed", error),
+    }
+}

@@ -1,0 +1,130 @@
+//! The interface's own description (OpenAPI 3.1), made from the handlers and the types they take and give.
+
+use super::{App, attempts, events, functions, health, inputs, jobs, outputs, projects, schema, tasks, workers};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use framewake_proto::api::Problem;
+use framewake_proto::ids::{JobId, Name};
+use framewake_proto::objects::Digest;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(
+        title = "Framewake",
+        description = "A render farm that starts from zero and goes back to zero. Every refusal is a problem (RFC 9457) \
+                       with a stable `type`, `urn:framewake:<code>`; every list comes in pages.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(Problem, JobId, Name, Digest)),
+    tags(
+        (name = "jobs", description = "Submit, look, change"),
+        (name = "tasks", description = "What each frame is doing"),
+        (name = "outputs", description = "Verified, committed results"),
+        (name = "attempts", description = "Who tried what, and the logs"),
+        (name = "events", description = "What happens, as it happens"),
+        (name = "inputs", description = "Files that jobs need"),
+        (name = "functions", description = "Renderers, packaged to run from zero"),
+        (name = "workers", description = "Running instances of functions"),
+        (name = "projects", description = "Who pays, and their share"),
+        (name = "health", description = "How the scheduler is"),
+        (name = "descriptions", description = "This page and the schemas of job and function files"),
+    )
+)]
+struct Description;
+
+/// The problem that every address may answer.
+pub(super) struct Problems;
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response = ResponseBuilder::new()
+            .description("Refused: why, and what to do")
+            .content("application/problem+json", content)
+            .build();
+        BTreeMap::from([("default".to_owned(), response.into())])
+    }
+}
+
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(jobs::submit, jobs::list))
+        .routes(routes!(jobs::show, jobs::change))
+        .routes(routes!(jobs::spec))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::pause))
+        .routes(routes!(jobs::resume))
+        .routes(routes!(jobs::retry))
+        .routes(routes!(jobs::steps))
+        .routes(routes!(jobs::explain))
+        .routes(routes!(tasks::list))
+        .routes(routes!(outputs::list))
+        .routes(routes!(outputs::bytes))
+        .routes(routes!(attempts::list))
+        .routes(routes!(attempts::log))
+        .routes(routes!(events::of_job))
+        .routes(routes!(events::of_all))
+        .routes(routes!(inputs::show, inputs::send))
+        .routes(routes!(functions::list, functions::add))
+        .routes(routes!(functions::show))
+        .routes(routes!(workers::list))
+        .routes(routes!(projects::list))
+        .routes(routes!(projects::show, projects::weigh))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .routes(routes!(show))
+        .routes(routes!(show_job_schema))
+        .routes(routes!(show_function_schema))
+}
+
+static OPENAPI: LazyLock<String> = LazyLock::new(|| {
+    let (_, description) = routes().split_for_parts();
+    let mut description = serde_json::to_value(description).expect("a description is JSON");
+    schema::mend(&mut description);
+    let mut text = serde_json::to_string_pretty(&description).expect("a description is JSON");
+    text.push('\n');
+    text
+});
+
+/// The description as it is served, and as it lies in `proto/openapi.json`.
+pub fn openapi() -> &'static str {
+    &OPENAPI
+}
+
+/// The schema of job files, as it is served, and as it lies in `docs/job.schema.json`.
+pub fn job_schema() -> String {
+    schema::JOB.text()
+}
+
+/// The schema of function files, as it is served, and as it lies in `docs/function.schema.json`.
+pub fn function_schema() -> String {
+    schema::FUNCTION.text()
+}
+
+/// This description
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "descriptions",
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json")))]
+async fn show() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], openapi())
+}
+
+/// The schema of job files, for editors
+#[utoipa::path(get, path = "/v1/job-schema.json", tag = "descriptions",
+    responses((status = 200, description = "JSON Schema 2020-12", content_type = "application/schema+json")))]
+async fn show_job_schema() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/schema+json")], job_schema())
+}
+
+/// The schema of function files, for editors
+#[utoipa::path(get, path = "/v1/function-schema.json", tag = "descriptions",
+    responses((status = 200, description = "JSON Schema 2020-12", content_type = "application/schema+json")))]
+async fn show_function_schema() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/schema+json")], function_schema())
+}

@@ -1,0 +1,30 @@
+//! Workers, as they are now.
+
+use super::openapi::Problems;
+use super::problem::Answer;
+use super::query::Query;
+use super::{App, jobs};
+use axum::Json;
+use axum::extract::State;
+use framewake_proto::api::{Page, WorkerView};
+use framewake_proto::ids::Name;
+use std::sync::Arc;
+
+/// List the workers there are, by name
+#[utoipa::path(get, path = "/v1/workers", tag = "workers",
+    params(
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
+    ),
+    responses((status = 200, body = Page<WorkerView>), Problems))]
+pub(super) async fn list(State(app): State<Arc<App>>, query: Query) -> Answer<Json<Page<WorkerView>>> {
+    let query = query.only(&["cursor", "limit"])?;
+    let after = query.cursor(|text| text.parse::<Name>().ok())?;
+    let limit = query.limit()? as usize;
+    let mut workers = app.handle.workers().await.map_err(|error| jobs::refused(&error, None))?;
+    workers.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    workers.retain(|worker| after.as_ref().is_none_or(|after| worker.id > *after));
+    let next = (workers.len() > limit).then(|| workers[limit - 1].id.to_string());
+    workers.truncate(limit);
+    Ok(Json(Page { items: workers, next }))
+}
