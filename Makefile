@@ -1,0 +1,31 @@
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help setup demo build test quick lint bench
+
+help: ## what there is to make
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+demo: ## from a bare machine to a rendered animation and its video
+	@samples/demo.sh
+
+setup: ## everything that the tests need
+	@samples/setup.sh test
+
+build:
+	cargo build --workspace --bins
+
+quick: ## the rules alone, in seconds
+	cargo test -p framewake-core -p framewake-proto
+
+test: setup ## everything that tests need, then all tests
+	@samples/test.sh
+
+lint: ## format, clippy, direction of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@samples/directions.sh
+
+bench: setup ## figures beside yardsticks of the same run (PARTS="submit chunks" for some)
+	cargo build --release --workspace --bins
+	./target/release/bench $(PARTS)
