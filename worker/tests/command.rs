@@ -37,7 +37,7 @@ fn failed(rendered: Rendered) -> Failure {
 
 #[tokio::test]
 async fn a_command_writes_its_output_where_it_is_told_and_sees_only_its_own_environment() {
-    let bench = bench(shell("echo $2 > $1; env | sort; pwd"), json!({"output": "frames/{frame:04}.txt"}));
+    let bench = bench(&shell("echo $2 > $1; env | sort; pwd"), &json!({"output": "frames/{frame:04}.txt"}));
     let output = done(render(&bench).await);
     let path = output.path.expect("a path");
     assert_eq!(path.file_name().expect("a name"), "0007.txt");
@@ -72,7 +72,7 @@ async fn parameters_fill_their_places() {
         "samples": {"type": "integer"}, "ratio": {"type": "number"}}});
     let parameters =
         json!({"scene": "a/b.xml", "flags": ["-q", "a b"], "empty": "", "yes": true, "samples": 64, "ratio": 1.5});
-    let bench = bench(function, json!({"output": "{frame}.txt", "frames": "7-16", "parameters": parameters}));
+    let bench = bench(&function, &json!({"output": "{frame}.txt", "frames": "7-16", "parameters": parameters}));
     let output = done(render(&bench).await);
     let text = std::fs::read_to_string(output.path.expect("a path")).expect("reads");
     let scene = bench.inputs.folder.join("a/b.xml").display().to_string();
@@ -84,13 +84,13 @@ async fn parameters_fill_their_places() {
 async fn a_renderer_may_choose_the_name_when_the_function_says_so() {
     let mut function = shell("echo hi > out_$2.txt");
     function["driver"]["writes"] = "out_{frame}.txt".into();
-    let bench = bench(function, json!({"output": "frames/{frame:04}.txt"}));
+    let bench = bench(&function, &json!({"output": "frames/{frame:04}.txt"}));
     assert!(done(render(&bench).await).path.expect("a path").ends_with("work/1/out_7.txt"));
 }
 
 #[tokio::test]
 async fn an_exit_code_is_a_failure_with_the_last_words_as_evidence() {
-    let bench = bench(shell("echo one; echo two >&2; exit 3"), json!({}));
+    let bench = bench(&shell("echo one; echo two >&2; exit 3"), &json!({}));
     let failure = failed(render(&bench).await);
     assert_eq!(failure.verdict, Verdict::RetrySame);
     assert_eq!(failure.message, "the renderer exited with code 3");
@@ -99,7 +99,7 @@ async fn an_exit_code_is_a_failure_with_the_last_words_as_evidence() {
 
 #[tokio::test]
 async fn words_outweigh_the_exit_code() {
-    let bench = bench(shell("echo before; echo 'std::bad_alloc'; echo after; exit 0"), json!({}));
+    let bench = bench(&shell("echo before; echo 'std::bad_alloc'; echo after; exit 0"), &json!({}));
     let failure = failed(render(&bench).await);
     assert_eq!(failure.verdict, Verdict::NeedMoreMemory);
     assert_eq!(failure.evidence, "before\nstd::bad_alloc\nafter");
@@ -107,19 +107,19 @@ async fn words_outweigh_the_exit_code() {
 
 #[tokio::test]
 async fn a_crash_names_its_signal() {
-    let bench = bench(shell("kill -SEGV $$"), json!({}));
+    let bench = bench(&shell("kill -SEGV $$"), &json!({}));
     assert_eq!(failed(render(&bench).await).message, "the renderer was ended by signal 11");
 }
 
 #[tokio::test]
 async fn a_missing_program_is_the_machines_fault_or_the_jobs() {
     let function = json!({"name": "f", "driver": {"kind": "command", "command": ["no-such-renderer"]}});
-    let bench_one = bench(function, json!({}));
+    let bench_one = bench(&function, &json!({}));
     assert!(bench_one.setup.check().is_err());
     assert_eq!(failed(render(&bench_one).await).verdict, Verdict::RetryElsewhere);
     let function = json!({"name": "f", "driver": {"kind": "command", "command": ["{command}"]},
         "parameters": {"command": {"type": "words"}}});
-    let bench_two = bench(function, json!({"parameters": {"command": ["no-such-program"]}}));
+    let bench_two = bench(&function, &json!({"parameters": {"command": ["no-such-program"]}}));
     assert!(bench_two.setup.check().is_ok());
     assert_eq!(failed(render(&bench_two).await).verdict, Verdict::SceneError);
 }
@@ -132,7 +132,7 @@ async fn a_silent_renderer_that_ignores_term_is_killed_with_all_its_children() {
         (setsid env -i sh -c 'echo $$ >> pids; exec sleep 100' &) ; \
         while :; do sleep 1; done";
     let timeouts = json!({"frame": "20s", "silent": "1s", "chunk": "20s"});
-    let bench = bench(shell(script), json!({"timeouts": timeouts}));
+    let bench = bench(&shell(script), &json!({"timeouts": timeouts}));
     let began = Instant::now();
     let failure = failed(render(&bench).await);
     assert_eq!(failure.verdict, Verdict::Hung);
@@ -145,7 +145,7 @@ async fn a_silent_renderer_that_ignores_term_is_killed_with_all_its_children() {
 
 #[tokio::test]
 async fn children_left_by_a_renderer_that_ended_well_are_ended_too() {
-    let bench = bench(shell("setsid sleep 100 & echo $! > pid; echo x > $1"), json!({"output": "{frame}.txt"}));
+    let bench = bench(&shell("setsid sleep 100 & echo $! > pid; echo x > $1"), &json!({"output": "{frame}.txt"}));
     done(render(&bench).await);
     let pid = std::fs::read_to_string(bench.work().join("pid")).expect("reads");
     until("the end of the child", || !runs(&pid)).await;
@@ -154,7 +154,7 @@ async fn children_left_by_a_renderer_that_ended_well_are_ended_too() {
 #[tokio::test]
 async fn a_talking_renderer_is_stopped_at_the_frames_limit() {
     let timeouts = json!({"frame": "1s", "silent": "20s", "chunk": "20s"});
-    let bench = bench(shell("while :; do echo tick; sleep 0.05; done"), json!({"timeouts": timeouts}));
+    let bench = bench(&shell("while :; do echo tick; sleep 0.05; done"), &json!({"timeouts": timeouts}));
     let failure = failed(render(&bench).await);
     assert_eq!(failure.verdict, Verdict::Hung);
     assert!(failure.message.contains("`timeouts.frame`"), "{}", failure.message);
@@ -163,7 +163,7 @@ async fn a_talking_renderer_is_stopped_at_the_frames_limit() {
 
 #[tokio::test]
 async fn a_cancel_stops_a_flooding_renderer_that_ignores_term_within_two_seconds() {
-    let bench = bench(shell("trap '' TERM; yes 'all work and no play' & wait"), json!({}));
+    let bench = bench(&shell("trap '' TERM; yes 'all work and no play' & wait"), &json!({}));
     let stop = bench.stop.clone();
     let log = bench.log.clone();
     let canceled = tokio::spawn(async move {
@@ -179,7 +179,7 @@ async fn a_cancel_stops_a_flooding_renderer_that_ignores_term_within_two_seconds
 #[tokio::test]
 async fn a_line_of_ten_megabytes_does_no_harm() {
     let script = "head -c 10000000 /dev/zero | tr '\\0' x; echo; echo '50%'; echo x > $1";
-    let bench = bench(shell(script), json!({"output": "{frame}.txt"}));
+    let bench = bench(&shell(script), &json!({"output": "{frame}.txt"}));
     done(render(&bench).await);
     assert_eq!(bench.progress.borrow().as_ref().expect("progress").1.permille, 500);
     let log = bench.log_text();
@@ -189,8 +189,8 @@ async fn a_line_of_ten_megabytes_does_no_harm() {
 #[tokio::test]
 async fn progress_is_seen_while_the_renderer_works_also_without_newlines() {
     let bench = bench(
-        shell("printf '25%%\\r'; while [ ! -e go ]; do sleep 0.01; done; echo x > $1"),
-        json!({"output": "{frame}.txt"}),
+        &shell("printf '25%%\\r'; while [ ! -e go ]; do sleep 0.01; done; echo x > $1"),
+        &json!({"output": "{frame}.txt"}),
     );
     let mut progress = bench.progress.clone();
     let go = bench.work().join("go");
@@ -208,7 +208,7 @@ async fn progress_is_seen_while_the_renderer_works_also_without_newlines() {
 async fn a_renderer_that_says_done_and_hangs_at_its_exit_has_done_its_work() {
     let mut function = shell("echo x > $1; echo ALL-DONE; sleep 100");
     function["extra_rules"] = json!([{"line": "ALL-DONE", "verdict": "done"}]);
-    let bench = bench(function, json!({"output": "{frame}.txt"}));
+    let bench = bench(&function, &json!({"output": "{frame}.txt"}));
     done(render(&bench).await);
 }
 
@@ -238,7 +238,7 @@ fn chunk_function(script: &str) -> serde_json::Value {
 #[tokio::test]
 async fn one_process_renders_a_chunk_and_finished_files_are_sent_on_early() {
     let script = "for f in 1 2 3; do echo $f > $1/$f.txt; done; sleep 1.5; kill -KILL $$";
-    let bench = bench(chunk_function(script), json!({"output": "o/{frame}.txt"}));
+    let bench = bench(&chunk_function(script), &json!({"output": "o/{frame}.txt"}));
     let (end, sent) = render_chunk(&bench, |_| true).await;
     let ChunkEnd::Failed(failure) = end else { panic!("{end:?}") };
     assert!(failure.message.contains("signal 9"), "{}", failure.message);
@@ -249,7 +249,7 @@ async fn one_process_renders_a_chunk_and_finished_files_are_sent_on_early() {
 #[tokio::test]
 async fn a_chunk_that_ends_well_sends_all_its_tasks() {
     let script = "for f in $(echo $2 | tr , ' '); do echo $f > $1/$f.txt; done";
-    let bench = bench(chunk_function(script), json!({"output": "o/{frame}.txt"}));
+    let bench = bench(&chunk_function(script), &json!({"output": "o/{frame}.txt"}));
     let (end, sent) = render_chunk(&bench, |_| true).await;
     assert!(matches!(end, ChunkEnd::Exited), "{end:?}");
     assert_eq!(sent, [0, 1, 2, 3]);
@@ -258,7 +258,7 @@ async fn a_chunk_that_ends_well_sends_all_its_tasks() {
 #[tokio::test]
 async fn a_chunk_whose_tail_was_given_back_ends_when_the_rest_is_done() {
     let script = "for f in 1 2 3; do echo $f > $1/$f.txt; done; sleep 100";
-    let bench = bench(chunk_function(script), json!({"output": "o/{frame}.txt"}));
+    let bench = bench(&chunk_function(script), &json!({"output": "o/{frame}.txt"}));
     let (end, sent) = render_chunk(&bench, |task| task < 2).await;
     assert!(matches!(end, ChunkEnd::Enough), "{end:?}");
     assert_eq!(sent, [0, 1]);

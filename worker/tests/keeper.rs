@@ -3,7 +3,7 @@
 mod common;
 
 use common::{runs, until};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 #[tokio::test]
@@ -30,11 +30,7 @@ async fn renderers_end_when_the_keepers_input_closes_and_others_do_not() {
 
 #[test]
 fn a_worker_without_its_settings_says_which() {
-    let worker = Command::new(env!("CARGO_BIN_EXE_framewake-worker"))
-        .env_clear()
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let said: Vec<String> = BufReader::new(worker.stderr.expect("piped")).lines().map_while(Result::ok).collect();
-    assert!(said.iter().any(|line| line.contains("--store")), "{said:?}");
+    let output = Command::new(env!("CARGO_BIN_EXE_framewake-worker")).env_clear().output().expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--store"), "{said}");
 }

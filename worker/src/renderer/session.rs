@@ -23,7 +23,9 @@ const MESSAGE_SIZE_MAX: usize = 1024 * 1024;
 /// Longest address of a Unix socket that every system takes.
 const SOCKET_PATH_MAX: usize = 100;
 
-const BLENDER: &str = include_str!("bridges/blender.py");
+/// Files of the Blender bridge; the first is the one to run.
+const BLENDER: [(&str, &str); 2] =
+    [("bridge.py", include_str!("bridges/blender.py")), ("run_times.py", include_str!("bridges/run_times.py"))];
 
 /// Worker -> bridge.
 #[derive(Debug, Serialize)]
@@ -138,11 +140,13 @@ impl Live {
             Failure::new(Verdict::RetryElsewhere, format!("cannot {what}: {error}"))
         };
         let folder = session_folder(setup).map_err(|error| here("make a folder for the session", &error))?;
-        let script = folder.join("bridge.py");
-        let text = match bridge {
+        let files = match bridge {
             Bridge::Blender => BLENDER,
         };
-        std::fs::write(&script, text).map_err(|error| here("write the bridge", &error))?;
+        for (name, text) in files {
+            std::fs::write(folder.join(name), text).map_err(|error| here("write the bridge", &error))?;
+        }
+        let script = folder.join(files[0].0);
         let socket = folder.join("s");
         let listener = UnixListener::bind(&socket).map_err(|error| here("listen for the bridge", &error))?;
         let mut words = command.iter().map(|word| fill(word, &script, &socket));

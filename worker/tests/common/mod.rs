@@ -30,9 +30,9 @@ pub(crate) struct Bench {
 }
 
 /// A bench for a function and a step; both may leave out what has defaults.
-pub(crate) fn bench(function: Value, step: Value) -> Bench {
+pub(crate) fn bench(function: &Value, step: &Value) -> Bench {
     let folder = tempfile::tempdir().expect("a folder");
-    let function: FunctionSpec = serde_json::from_value(function).expect("a function");
+    let function: FunctionSpec = serde_json::from_value(function.clone()).expect("a function");
     assert_eq!(function.faults(), [], "the test's function is good");
     let mut order = json!({
         "job": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "step": 0, "step_name": "render", "function": "f@1", "frames": "1-10",
@@ -47,11 +47,11 @@ pub(crate) fn bench(function: Value, step: Value) -> Bench {
     let inputs = Staged { folder: folder.path().join("inputs"), content: Digest::of(b"inputs") };
     std::fs::create_dir_all(&inputs.folder).expect("makes");
     let setup = Setup::new(function, folders, path).expect("good rules");
-    let (log, stop) = (AttemptLog::default(), CancellationToken::new());
+    let (log, halt) = (AttemptLog::default(), CancellationToken::new());
     let (progress, seen) = watch::channel(None);
     let chunk = tokio::time::Instant::now() + step.order.timeouts.chunk.0;
-    let watch = Watch::new(log.clone(), progress, stop.clone(), chunk);
-    Bench { folder, setup, step, inputs, stop, log, progress: seen, watch }
+    let watch = Watch::new(log.clone(), progress, halt.clone(), chunk);
+    Bench { folder, setup, step, inputs, stop: halt, log, progress: seen, watch }
 }
 
 impl Bench {

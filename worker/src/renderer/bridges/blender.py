@@ -18,6 +18,9 @@ import sys
 import threading
 import time
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from run_times import forget_run_times  # noqa: E402 (it lies beside this file)
+
 try:
     import bpy
 except ImportError as error:
@@ -291,6 +294,7 @@ def render_frame(frame, output):
         raise Refused(f"Blender did not render frame {frame}: {text}", verdict) from error
     if not os.path.isfile(output):
         raise Refused(f"Blender rendered frame {frame} and wrote no file", None)
+    forget_run_times(output)
     return device_used(scene)
 
 
