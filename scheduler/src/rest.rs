@@ -12,6 +12,7 @@ mod guard;
 mod health;
 mod inputs;
 mod jobs;
+mod logs;
 mod openapi;
 mod outputs;
 mod problem;
@@ -32,6 +33,7 @@ pub use server::serve;
 use crate::engine::handle::Handle;
 use crate::metrics::Metrics;
 use crate::objects::Objects;
+use crate::queue::Queue;
 use crate::store::read::Reader;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -59,6 +61,8 @@ pub struct App {
     pub uploads: Uploads,
     pub metrics: Arc<Metrics>,
     pub urls: UrlsAllowed,
+    /// For logs of attempts that run; without it there are only those in the store.
+    pub logs: Option<Queue>,
     inputs: border::KnownInputs,
     probe: health::LastProbe,
     requests: Arc<Semaphore>,
@@ -76,6 +80,7 @@ impl App {
         uploads: Uploads,
         metrics: Arc<Metrics>,
         urls: UrlsAllowed,
+        logs: Option<Queue>,
     ) -> Arc<App> {
         Arc::new(App {
             handle,
@@ -84,6 +89,7 @@ impl App {
             uploads,
             metrics,
             urls,
+            logs,
             inputs: border::KnownInputs::default(),
             probe: health::LastProbe::default(),
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),

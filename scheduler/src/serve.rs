@@ -71,7 +71,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     ));
     let url = format!("http://{}", listener.local_addr()?);
     info!("listening on {url}");
-    let app = App::new(handle.clone(), reader, objects, uploads, metrics, urls);
+    let app = App::new(handle.clone(), reader, objects, uploads, metrics, urls, Some(queue.clone()));
     let serving = CancellationToken::new();
     let server = tokio::spawn(rest::serve(listener, app, serving.clone()));
     ready(&url);

@@ -1,6 +1,6 @@
 //! The interface's own description (OpenAPI 3.1), made from the handlers and the types they take and give.
 
-use super::{App, attempts, events, functions, health, inputs, jobs, outputs, projects, schema, tasks, workers};
+use super::{App, attempts, events, functions, health, inputs, jobs, logs, outputs, projects, schema, tasks, workers};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use framewake_proto::api::Problem;
@@ -67,7 +67,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(outputs::list))
         .routes(routes!(outputs::bytes))
         .routes(routes!(attempts::list))
-        .routes(routes!(attempts::log))
+        .routes(routes!(logs::show))
         .routes(routes!(events::of_job))
         .routes(routes!(events::of_all))
         .routes(routes!(inputs::show, inputs::send))

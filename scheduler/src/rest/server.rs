@@ -32,6 +32,8 @@ const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 const HEAD_SIZE_MAX: usize = 64 * 1024;
 /// How long open requests may take once the scheduler stops.
 const GOODBYE: Duration = Duration::from_secs(10);
+/// How often unfinished uploads are looked through.
+const SWEEP_EVERY: Duration = Duration::from_mins(10);
 /// Pause after a socket could not be accepted: out of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -42,6 +44,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationT
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let open = TaskTracker::new();
     let goodbye = CancellationToken::new();
+    tokio::spawn(sweep(app.clone(), shutdown.clone()));
     loop {
         let accept = async {
             let permit = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -72,6 +75,15 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationT
         warn!("{} connections are cut: their requests took longer than {} s", open.len(), GOODBYE.as_secs());
     }
     Ok(())
+}
+
+/// Drops uploads that nobody goes on with.
+async fn sweep(app: Arc<App>, shutdown: CancellationToken) {
+    let mut tick = tokio::time::interval(SWEEP_EVERY);
+    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+        let app = app.clone();
+        let _ = tokio::task::spawn_blocking(move || app.uploads.expire(std::time::SystemTime::now())).await;
+    }
 }
 
 async fn connection(socket: TcpStream, router: Router, goodbye: CancellationToken) {
