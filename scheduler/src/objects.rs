@@ -42,13 +42,29 @@ pub enum Error {
     #[error("`{0}` is not the address of a store: write `file:///absolute/folder` or `s3://bucket/prefix`")]
     Address(String),
     #[error("can't make the store's folder `{}`", path.display())]
-    Folder { path: PathBuf, #[source] error: std::io::Error },
+    Folder {
+        path: PathBuf,
+        #[source]
+        error: std::io::Error,
+    },
     #[error("can't open the store {address}")]
-    Open { address: Address, #[source] error: object_store::Error },
+    Open {
+        address: Address,
+        #[source]
+        error: object_store::Error,
+    },
     #[error("the store {address} does not take objects: writing a small one failed")]
-    Write { address: Address, #[source] error: object_store::Error },
+    Write {
+        address: Address,
+        #[source]
+        error: object_store::Error,
+    },
     #[error("the store {address} does not give back what was written: reading a small object failed")]
-    Read { address: Address, #[source] error: object_store::Error },
+    Read {
+        address: Address,
+        #[source]
+        error: object_store::Error,
+    },
     #[error("the store {address} gave back other bytes than were written")]
     Garbled { address: Address },
     #[error(
@@ -57,11 +73,19 @@ pub enum Error {
     )]
     Unconditional { address: Address },
     #[error("the store {address} does not remove objects")]
-    Remove { address: Address, #[source] error: object_store::Error },
+    Remove {
+        address: Address,
+        #[source]
+        error: object_store::Error,
+    },
     #[error("the store {address} did not answer within {} s", PROBE_TIMEOUT.as_secs())]
     Silent { address: Address },
     #[error("can't set up the bucket of {address}")]
-    SetUp { address: Address, #[source] error: s3_admin::Error },
+    SetUp {
+        address: Address,
+        #[source]
+        error: s3_admin::Error,
+    },
 }
 
 /// An open store. Cheap to clone.
@@ -233,7 +257,19 @@ mod tests {
         assert_eq!(address("file:///var/frames").as_deref(), Some("file:///var/frames"));
         assert_eq!(address("s3://frames").as_deref(), Some("s3://frames"));
         assert_eq!(address("s3://frames/farm/a/").as_deref(), Some("s3://frames/farm/a"));
-        for text in ["", "frames", "/var/frames", "file://frames", "file:///", "file:///a%20b", "s3://", "s3://a", "s3://Frames", "s3://frames//a//b", "http://frames"] {
+        for text in [
+            "",
+            "frames",
+            "/var/frames",
+            "file://frames",
+            "file:///",
+            "file:///a%20b",
+            "s3://",
+            "s3://a",
+            "s3://Frames",
+            "s3://frames//a//b",
+            "http://frames",
+        ] {
             assert_eq!(address(text), None, "{text}");
         }
     }

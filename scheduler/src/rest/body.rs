@@ -31,7 +31,11 @@ impl Format {
             "application/json" => Ok(Format::Json),
             "application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml" => Ok(Format::Yaml),
             _ => {
-                let said = if media.is_empty() { "no content type is given".to_owned() } else { format!("`{media}` is not understood here") };
+                let said = if media.is_empty() {
+                    "no content type is given".to_owned()
+                } else {
+                    format!("`{media}` is not understood here")
+                };
                 let hint = "send `content-type: application/json` or `application/yaml`";
                 Err(Refusal::new(Code::UnsupportedMedia, said).hint(hint))
             }
@@ -113,7 +117,8 @@ fn yaml(bytes: &[u8]) -> Answer<Value> {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let place = error.location().map_or(String::new(), |at| format!(" at line {} column {}", at.line(), at.column()));
+        let place =
+            error.location().map_or(String::new(), |at| format!(" at line {} column {}", at.line(), at.column()));
         Refusal::malformed(format!("the body is not YAML{place}: {}", error.without_snippet()))
     })
 }

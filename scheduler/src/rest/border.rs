@@ -31,7 +31,9 @@ impl UrlsAllowed {
         for prefix in &prefixes {
             let rest = ["https://", "http://", "s3://"].iter().find_map(|scheme| prefix.strip_prefix(scheme));
             if rest.is_none_or(|rest| rest.len() < 2 || rest.starts_with('/') || !rest.ends_with('/')) {
-                return Err(format!("`{prefix}` is not the beginning of an address: write it as in `https://assets.example/` or `s3://bucket/`, with a `/` at its end"));
+                return Err(format!(
+                    "`{prefix}` is not the beginning of an address: write it as in `https://assets.example/` or `s3://bucket/`, with a `/` at its end"
+                ));
             }
         }
         Ok(UrlsAllowed(prefixes))
@@ -40,14 +42,23 @@ impl UrlsAllowed {
     fn check(&self, url: &str) -> Result<(), String> {
         let shown: String = url.chars().take(100).collect();
         // `..` would lead out of what is allowed on most servers; `@` would hide the host from the reader.
-        if url.len() > 2048 || url.contains("..") || url.to_ascii_lowercase().contains("%2e") || url.contains('@') || url.chars().any(|c| c.is_control() || c == ' ' || c == '\\') {
-            return Err(format!("`{shown}` is not an address that workers may fetch: no spaces, `@`, `\\` or `..`, at most 2048 bytes"));
+        if url.len() > 2048
+            || url.contains("..")
+            || url.to_ascii_lowercase().contains("%2e")
+            || url.contains('@')
+            || url.chars().any(|c| c.is_control() || c == ' ' || c == '\\')
+        {
+            return Err(format!(
+                "`{shown}` is not an address that workers may fetch: no spaces, `@`, `\\` or `..`, at most 2048 bytes"
+            ));
         }
         if self.0.iter().any(|prefix| url.starts_with(prefix)) {
             return Ok(());
         }
         if self.0.is_empty() {
-            return Err(format!("`{shown}` is not allowed: this farm fetches no addresses; its operator allows some with `--allow-url https://host/`, or upload the file instead"));
+            return Err(format!(
+                "`{shown}` is not allowed: this farm fetches no addresses; its operator allows some with `--allow-url https://host/`, or upload the file instead"
+            ));
         }
         Err(format!("`{shown}` is not allowed: addresses must begin with {}", self.0.join(" or ")))
     }
@@ -110,7 +121,10 @@ pub(super) async fn check_inputs(app: &App, spec: &JobSpec) -> Answer<()> {
         match found {
             Ok(true) => app.inputs.add(digest),
             Ok(false) => faults.extend(places.into_iter().map(|field| {
-                Fault::new(field, format!("input {digest} is not uploaded: `framewake submit` does it, or PATCH /v1/inputs/{digest}"))
+                Fault::new(
+                    field,
+                    format!("input {digest} is not uploaded: `framewake submit` does it, or PATCH /v1/inputs/{digest}"),
+                )
             })),
             Err(error) => return Err(store_away(&error)),
         }
@@ -136,7 +150,8 @@ mod tests {
 
     #[test]
     fn addresses_are_allowed_by_their_beginning_only() {
-        let allowed = UrlsAllowed::new(vec!["https://assets.example/pub/".into(), "s3://textures/".into()]).expect("good");
+        let allowed =
+            UrlsAllowed::new(vec!["https://assets.example/pub/".into(), "s3://textures/".into()]).expect("good");
         for url in ["https://assets.example/pub/a.hdr", "s3://textures/wood/a.png"] {
             assert_eq!(allowed.check(url), Ok(()), "{url}");
         }

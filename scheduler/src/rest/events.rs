@@ -10,8 +10,8 @@ use crate::store::read::JobKey;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
-use axum::response::{IntoResponse, Response};
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
 use framewake_proto::api::{EventView, Happening};
 use framewake_proto::ids::JobId;
 use std::collections::VecDeque;
@@ -59,11 +59,7 @@ pub(super) async fn of_job(
         ("after" = Option<u64>, Query, description = "The same, for clients that can't set the header"),
     ),
     responses((status = 200, description = "Events; `data` is one of these", content_type = "text/event-stream", body = EventView), Problems))]
-pub(super) async fn of_all(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    query: Query,
-) -> Answer<Response> {
+pub(super) async fn of_all(State(app): State<Arc<App>>, headers: HeaderMap, query: Query) -> Answer<Response> {
     let query = query.only(&["after"])?;
     let after = last_seen(&headers, &query)?;
     check_accept(&headers)?;

@@ -79,11 +79,8 @@ impl Explainer<'_> {
     fn explain_variants(&mut self, error: &ValidationError<'_>, context: &[Vec<ValidationError<'static>>]) {
         let at = error.instance_path().as_str();
         let value = error.instance();
-        let variants: &[Value] = self
-            .document
-            .pointer(error.schema_path().as_str())
-            .and_then(Value::as_array)
-            .map_or(&[], Vec::as_slice);
+        let variants: &[Value] =
+            self.document.pointer(error.schema_path().as_str()).and_then(Value::as_array).map_or(&[], Vec::as_slice);
         // What may be left out has `null` beside its real shape.
         let mut real =
             variants.iter().zip(context).filter(|(variant, _)| variant["type"] != "null").map(|(_, errors)| errors);
@@ -94,7 +91,8 @@ impl Explainer<'_> {
             let kinds: Vec<&str> = variants.iter().flat_map(|variant| kinds_of(Some(variant))).collect();
             return self.add(at.to_owned(), wrong_type(&kinds, value));
         };
-        let options: Vec<Value> = variants.iter().map(|variant| variant["properties"][&tag]["enum"][0].clone()).collect();
+        let options: Vec<Value> =
+            variants.iter().map(|variant| variant["properties"][&tag]["enum"][0].clone()).collect();
         match value.as_object().map(|object| object.get(&tag)) {
             None => self.add(at.to_owned(), wrong_type(&["object"], value)),
             Some(None) => self.add(format!("{at}/{tag}"), format!("is missing: one of {}", listed(&options))),

@@ -135,7 +135,9 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_local() {
-        for host in ["localhost", "localhost:7700", "LOCALHOST:1", "127.0.0.1:7700", "[::1]:7700", "::1", "10.0.0.7", ""] {
+        for host in
+            ["localhost", "localhost:7700", "LOCALHOST:1", "127.0.0.1:7700", "[::1]:7700", "::1", "10.0.0.7", ""]
+        {
             assert!(is_local(host), "{host}");
         }
         for host in ["evil.example:7700", "localhost.evil.example", "127.0.0.1.evil.example:7700", "evil:77x"] {

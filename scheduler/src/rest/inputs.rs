@@ -81,7 +81,10 @@ impl Uploads {
             let touched = file.metadata().and_then(|meta| meta.modified());
             let idle = touched.ok().and_then(|touched| now.duration_since(touched).ok());
             if idle.is_some_and(|idle| idle > self.limits.idle_max) && std::fs::remove_file(file.path()).is_ok() {
-                info!("an unfinished upload was dropped: nobody sent a piece for {} h", self.limits.idle_max.as_secs() / 3600);
+                info!(
+                    "an unfinished upload was dropped: nobody sent a piece for {} h",
+                    self.limits.idle_max.as_secs() / 3600
+                );
             }
         }
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,7 +113,8 @@ impl Uploads {
             .map_err(|error| Refusal::internal(&error))?
             .filter_map(|file| file.ok()?.metadata().ok().map(|meta| meta.len()))
             .collect();
-        let full = |detail: &str| Err(Refusal::new(Code::StorageFull, detail).hint("wait until other uploads are finished"));
+        let full =
+            |detail: &str| Err(Refusal::new(Code::StorageFull, detail).hint("wait until other uploads are finished"));
         if files.len() >= UPLOADS_MAX {
             return full("too many unfinished uploads");
         }
@@ -303,7 +307,8 @@ async fn store(path: PathBuf, objects: Objects, digest: Digest, size: u64) -> An
         Ok(false) => {
             let _ = tokio::fs::remove_file(&path).await;
             let detail = format!("the {size} bytes that came are not those of {digest}; they are dropped");
-            return Err(Refusal::new(Code::WrongDigest, detail).hint("the file changed while it was sent: hash and send it again"));
+            return Err(Refusal::new(Code::WrongDigest, detail)
+                .hint("the file changed while it was sent: hash and send it again"));
         }
         Err(refusal) => return Err(refusal),
     }

@@ -36,11 +36,7 @@ const STEPS_LIGHT: usize = 8;
         content((JobSpec = "application/json"), (JobSpec = "application/yaml"))),
     responses((status = 201, description = "Accepted and durable", body = Submitted),
         (status = 200, description = "Accepted before, under this key", body = Submitted), Problems))]
-pub(super) async fn submit(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer<impl IntoResponse> {
+pub(super) async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer<impl IntoResponse> {
     let format = Format::of(&headers)?;
     let key = idempotency_key(&headers)?;
     let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
@@ -80,11 +76,7 @@ async fn check(app: &Arc<App>, spec: JobSpec) -> Answer<(JobSpec, Job)> {
         let job = spec.check(&Border { functions: &functions, urls: &shared.urls });
         job.map(|job| (pinned(spec, &job), job))
     };
-    let checked = if light {
-        Ok(check())
-    } else {
-        tokio::task::spawn_blocking(check).await
-    };
+    let checked = if light { Ok(check()) } else { tokio::task::spawn_blocking(check).await };
     checked.map_err(|error| Refusal::internal(&error))?.map_err(Refusal::faults)
 }
 
@@ -274,7 +266,8 @@ pub(super) fn step(job: &JobKey, name: Option<&str>) -> Answer<Option<usize>> {
     let wrong = || {
         let name = super::query::clip(name);
         let hint = framewake_proto::ids::nearest(&name, known.iter().copied());
-        let hint = hint.map_or_else(|| format!("its steps: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+        let hint =
+            hint.map_or_else(|| format!("its steps: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
         Refusal::not_found(format!("job {} has no step `{name}`", job.id)).hint(hint)
     };
     job.outline.step(name).map(Some).ok_or_else(wrong)

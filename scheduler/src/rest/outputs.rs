@@ -63,11 +63,16 @@ pub(super) async fn bytes(
 ) -> Answer<Response> {
     let job = jobs::key(&app, &id).await?;
     let at = jobs::step(&job, Some(&step))?.unwrap_or_default();
-    let none = || Refusal::not_found(format!("task `{}` of step `{step}` has no output yet", super::query::clip(&task)));
+    let none =
+        || Refusal::not_found(format!("task `{}` of step `{step}` has no output yet", super::query::clip(&task)));
     let number: u32 = task.parse().map_err(|_| none())?;
     let output = app.reader.output(&job, at, number).await?.ok_or_else(none)?;
     let tag = format!("\"{}\"", output.sha256);
-    if headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).is_some_and(|tags| tags.contains(&tag) || tags == "*") {
+    if headers
+        .get(IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|tags| tags.contains(&tag) || tags == "*")
+    {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
     }
     let whole = 0..output.size_bytes;
@@ -84,7 +89,8 @@ pub(super) async fn bytes(
     head.insert(CONTENT_TYPE, HeaderValue::from_static(media_type(&output.file)));
     head.insert(ETAG, header(&tag));
     head.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    let name: String = output.file.chars().map(|c| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '_' }).collect();
+    let name: String =
+        output.file.chars().map(|c| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '_' }).collect();
     head.insert(CONTENT_DISPOSITION, header(&format!("inline; filename=\"{name}\"")));
     // An output is the work of a renderer: should it be read as a page, that page may do nothing.
     head.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
@@ -117,7 +123,9 @@ fn wanted_range(headers: &HeaderMap, tag: &str, size_bytes: u64) -> Answer<Optio
     if text(IF_RANGE).is_some_and(|wanted| wanted != tag) {
         return Ok(None);
     }
-    let Some((first, last)) = words.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else { return Ok(None) };
+    let Some((first, last)) = words.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+        return Ok(None);
+    };
     let (first, last) = (first.trim(), last.trim());
     let range = match (first.parse::<u64>().ok(), last.parse::<u64>().ok()) {
         (Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(size_bytes),

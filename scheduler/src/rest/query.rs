@@ -27,7 +27,10 @@ impl Query {
             if !known.contains(&name.as_str()) {
                 let name: String = name.chars().take(64).collect();
                 let hint = nearest(&name, known.iter().copied());
-                let hint = hint.map_or_else(|| format!("known here: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+                let hint = hint.map_or_else(
+                    || format!("known here: {}", known.join(", ")),
+                    |near| format!("did you mean `{near}`?"),
+                );
                 return Err(invalid(format!("unknown parameter `{name}`")).hint(hint));
             }
         }
@@ -62,7 +65,10 @@ impl Query {
     /// The cursor as `read` understands it. It is ours: whoever makes one up learns so.
     pub(super) fn cursor<T>(&self, read: impl FnOnce(&str) -> Option<T>) -> Answer<Option<T>> {
         let Some(text) = self.one("cursor")? else { return Ok(None) };
-        let wrong = || invalid(format!("`{}` is not a cursor of this list", clip(text))).hint("give back `next` of a page as it is");
+        let wrong = || {
+            invalid(format!("`{}` is not a cursor of this list", clip(text)))
+                .hint("give back `next` of a page as it is")
+        };
         read(text).map(Some).ok_or_else(wrong)
     }
 }

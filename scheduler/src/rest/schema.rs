@@ -15,8 +15,10 @@ const REFERENCE_OPENAPI: &str = "#/components/schemas/";
 const REFERENCE_OWN: &str = "#/$defs/";
 
 pub(super) static JOB: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<JobSpec>("A Framewake job"));
-pub(super) static FUNCTION: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<FunctionSpec>("A Framewake function"));
-pub(super) static JOB_CHANGE: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<JobChange>("A change of a job"));
+pub(super) static FUNCTION: LazyLock<BodySchema> =
+    LazyLock::new(|| BodySchema::new::<FunctionSpec>("A Framewake function"));
+pub(super) static JOB_CHANGE: LazyLock<BodySchema> =
+    LazyLock::new(|| BodySchema::new::<JobChange>("A change of a job"));
 pub(super) static PROJECT_CHANGE: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<ProjectChange>("A change of a project"));
 

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, HashMap};
 /// Past this many bytes of job texts a page ends early: 1000 jobs of a megabyte each are no answer.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-const COLUMNS: &str = "SELECT seq, id, name, project, priority, state, labels, spec, submitted_at, finished_at FROM jobs";
+const COLUMNS: &str =
+    "SELECT seq, id, name, project, priority, state, labels, spec, submitted_at, finished_at FROM jobs";
 
 /// Which jobs to list; all of it must hold.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +29,12 @@ pub struct JobFilter {
 
 impl Reader {
     pub async fn job(&self, id: JobId) -> Result<Option<JobView>, Error> {
-        let row = QueryBuilder::new(COLUMNS).push(" WHERE id = ").push_bind(id.to_string()).build().fetch_optional(&self.pool).await?;
+        let row = QueryBuilder::new(COLUMNS)
+            .push(" WHERE id = ")
+            .push_bind(id.to_string())
+            .build()
+            .fetch_optional(&self.pool)
+            .await?;
         let Some(row) = row else { return Ok(None) };
         let mut views = self.views(vec![row]).await?;
         Ok(views.pop())
@@ -36,8 +42,10 @@ impl Reader {
 
     /// The job as it was accepted.
     pub async fn job_spec(&self, id: JobId) -> Result<Option<JobSpec>, Error> {
-        let text: Option<String> =
-            sqlx::query_scalar("SELECT spec FROM jobs WHERE id = ?").bind(id.to_string()).fetch_optional(&self.pool).await?;
+        let text: Option<String> = sqlx::query_scalar("SELECT spec FROM jobs WHERE id = ?")
+            .bind(id.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
         let spec = text.map(|text| serde_json::from_str(&text)).transpose();
         spec.map_err(|cause| Error::Strange { what: "the text", job: id, cause: cause.into() })
     }
@@ -52,7 +60,10 @@ impl Reader {
         for state in &filter.states {
             rows.extend(self.job_rows(filter, Some(*state), before, limit).await?);
         }
-        let mut seqs = rows.into_iter().map(|row| Ok((row.try_get("seq")?, row))).collect::<Result<Vec<(i64, SqliteRow)>, Error>>()?;
+        let mut seqs = rows
+            .into_iter()
+            .map(|row| Ok((row.try_get("seq")?, row)))
+            .collect::<Result<Vec<(i64, SqliteRow)>, Error>>()?;
         seqs.sort_unstable_by_key(|(seq, _)| std::cmp::Reverse(*seq));
         let mut size_bytes = 0;
         let mut kept = 0;

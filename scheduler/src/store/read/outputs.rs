@@ -48,12 +48,14 @@ impl Reader {
     }
 
     pub async fn output(&self, job: &JobKey, step: usize, task: u32) -> Result<Option<StoredOutput>, Error> {
-        let row = sqlx::query("SELECT key, sha256, size_bytes FROM results WHERE job = ? AND step = ? AND task = ? AND key <> ''")
-            .bind(job.seq)
-            .bind(i64::try_from(step).expect("a job has at most STEPS_MAX steps"))
-            .bind(task)
-            .fetch_optional(&self.pool)
-            .await?;
+        let row = sqlx::query(
+            "SELECT key, sha256, size_bytes FROM results WHERE job = ? AND step = ? AND task = ? AND key <> ''",
+        )
+        .bind(job.seq)
+        .bind(i64::try_from(step).expect("a job has at most STEPS_MAX steps"))
+        .bind(task)
+        .fetch_optional(&self.pool)
+        .await?;
         row.map(|row| {
             let key: String = row.try_get("key")?;
             let file = key.rsplit('/').next().unwrap_or_default().to_owned();

@@ -136,8 +136,11 @@ impl Reader {
         job: &JobKey,
         found: &[(usize, u32, TaskState)],
     ) -> Result<HashMap<(usize, u32), FailureView>, Error> {
-        let failed: Vec<(usize, u32)> =
-            found.iter().filter(|(_, _, state)| *state == TaskState::Failed).map(|(at, task, _)| (*at, *task)).collect();
+        let failed: Vec<(usize, u32)> = found
+            .iter()
+            .filter(|(_, _, state)| *state == TaskState::Failed)
+            .map(|(at, task, _)| (*at, *task))
+            .collect();
         if failed.is_empty() {
             return Ok(HashMap::new());
         }
@@ -149,7 +152,9 @@ impl Reader {
         .bind(serde_json::to_string(&failed).expect("numbers are JSON"))
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(|row| Ok(((row.try_get::<u32, _>("step")? as usize, row.try_get("task")?), failure(row)?))).collect()
+        rows.iter()
+            .map(|row| Ok(((row.try_get::<u32, _>("step")? as usize, row.try_get("task")?), failure(row)?)))
+            .collect()
     }
 }
 
