@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Events kept in all; the oldest go first.
-pub const EVENTS_KEPT_MAX: u64 = 1_000_000;
+const EVENTS_KEPT_MAX: u64 = 1_000_000;
 /// How often old rows are looked for, in commits.
 const PRUNE_EVERY: u64 = 1000;
 /// Idempotency keys are remembered for this long.
@@ -176,7 +176,12 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
     insert(c, "projects", 2, "WHERE true ON CONFLICT DO UPDATE SET weight = excluded.weight", &projects).await?;
     insert(c, "jobs (seq, id, name, project, priority, state, labels, spec, submitted_at)", 9, "", &rows.jobs).await?;
     insert(c, "steps (job, step, name, state, total, open, done, failed)", 8, "", &rows.steps).await?;
-    insert(c, "idempotency", 4, "", &rows.idempotency).await?;
+    each(
+        c,
+        "INSERT INTO idempotency SELECT value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3 FROM json_each(?)",
+        &rows.idempotency,
+    )
+    .await?;
     let states: Vec<Value> = rows.job_states.values().cloned().collect();
     each(c, "UPDATE jobs SET state = r.value ->> 1, finished_at = r.value ->> 2 FROM json_each(?) r WHERE jobs.seq = r.value ->> 0", &states)
         .await?;
