@@ -31,16 +31,16 @@ for _ in $(seq 200); do
   sleep 0.1
 done
 cat .demo/ready
-echo "workers before the job: $("$bin/framewake" workers --json | python3 -c 'import json, sys; print(len(json.load(sys.stdin)["items"]))')"
+echo "workers before the job: $("$bin/framewake" workers --json | wc -l)"
 "$bin/framewake" submit samples/jobs/castle.yaml --wait
 
 say "5/5  Fetch, and back to zero"
 out=.demo/castle
 "$bin/framewake" fetch latest "$out"
-started=$("$bin/framewake" functions list --json | python3 -c 'import json, sys; print(sum(f["workers"]["started_total"] for f in json.load(sys.stdin)["items"]))')
+started=$("$bin/framewake" functions list --json | python3 -c 'import json, sys; print(sum(json.loads(line)["workers"]["started_total"] for line in sys.stdin))')
 count=1
 for _ in $(seq 300); do
-  count=$("$bin/framewake" workers --json | python3 -c 'import json, sys; print(len(json.load(sys.stdin)["items"]))')
+  count=$("$bin/framewake" workers --json | wc -l)
   [ "$count" = 0 ] && break
   sleep 0.1
 done

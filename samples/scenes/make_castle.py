@@ -124,11 +124,11 @@ def light_and_camera():
     bpy.context.object.data.color = (1.0, 0.82, 0.62)
     bpy.context.object.data.angle = math.radians(2)
 
-    bpy.ops.object.empty_add(location=(0, 0, 1.7))
+    bpy.ops.object.empty_add(location=(0, 0, 2.4))
     target = bpy.context.object
     bpy.ops.object.camera_add()
     camera = bpy.context.object
-    camera.data.lens = 38
+    camera.data.lens = 30
     look = camera.constraints.new("TRACK_TO")
     look.target = target
     for frame in range(1, FRAMES + 1):
@@ -142,11 +142,11 @@ def light_and_camera():
     scene.render.resolution_x, scene.render.resolution_y = 480, 270
     scene.render.resolution_percentage = 100
     scene.cycles.device = "CPU"
-    scene.cycles.samples = 24
+    scene.cycles.samples = 8
     scene.cycles.seed = SEED
     scene.cycles.use_denoising = False
     scene.cycles.use_adaptive_sampling = True
-    scene.cycles.max_bounces = 4
+    scene.cycles.max_bounces = 3
     scene.view_settings.view_transform = "AgX"
 
 

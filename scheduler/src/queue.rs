@@ -101,7 +101,8 @@ impl Queue {
         let mut created = None;
         let mut connected = self.connected.clone();
         let mut look = tokio::time::interval(LOOK_EVERY);
-        let mut complain = tokio::time::interval(COMPLAIN_EVERY);
+        // A server that starts beside us gets a moment.
+        let mut complain = tokio::time::interval_at(tokio::time::Instant::now() + Duration::from_secs(2), COMPLAIN_EVERY);
         let mut publishing = FuturesUnordered::new();
         loop {
             tokio::select! {

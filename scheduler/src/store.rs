@@ -7,7 +7,6 @@ mod rows;
 mod write;
 
 pub(crate) use load::{Loaded, function_rules};
-pub(crate) use rows::tasks_from;
 pub(crate) use write::{Batch, job_state_name, outcome_name};
 
 use framewake_proto::ids::JobId;

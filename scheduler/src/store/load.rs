@@ -12,7 +12,7 @@ use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Everything that was durable.
@@ -273,6 +273,7 @@ fn unreadable(table: &str, what: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn bits_become_runs() {
