@@ -68,6 +68,7 @@ impl Error {
                 Verdict::SceneError
             }
             Error::Refused { status, .. } if (400..500).contains(status) && *status != 429 => Verdict::SceneError,
+            Error::Http { error, .. } if error.is_redirect() => Verdict::SceneError,
             Error::Refused { .. } | Error::Http { .. } | Error::Store { .. } => Verdict::RetrySame,
             // The disk of this machine.
             Error::File { .. } => Verdict::RetryElsewhere,

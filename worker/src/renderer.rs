@@ -18,10 +18,12 @@ use framewake_proto::function::{Driver, FunctionSpec, ParameterKind};
 use framewake_proto::order::StepOrder;
 use framewake_proto::template::OutputTemplate;
 use framewake_proto::verdict::Verdict;
+use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -82,6 +84,9 @@ impl Step {
 /// Folders of one worker, in its scratch folder.
 #[derive(Debug, Clone)]
 pub struct Folders {
+    scratch: PathBuf,
+    /// Locked: a second worker in the same folder would take the files from under the first.
+    _lock: Arc<File>,
     /// `HOME` of the renderers: caches of compiled kernels survive from task to task.
     pub home: PathBuf,
     pub temporary: PathBuf,
@@ -95,11 +100,17 @@ impl Folders {
     pub fn make(scratch: &Path) -> std::io::Result<Folders> {
         std::fs::create_dir_all(scratch)?;
         let scratch = scratch.canonicalize()?;
+        let lock = File::open(&scratch)?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(std::io::Error::other("another worker uses it"));
+        }
         let folders = Folders {
+            _lock: Arc::new(lock),
             home: scratch.join("home"),
             temporary: scratch.join("tmp"),
             work: scratch.join("work"),
             inputs: scratch.join("inputs"),
+            scratch,
         };
         for folder in folders.all() {
             match std::fs::remove_dir_all(folder) {
@@ -115,6 +126,7 @@ impl Folders {
         for folder in self.all() {
             let _best_effort = std::fs::remove_dir_all(folder);
         }
+        let _still_holds_the_cache = std::fs::remove_dir(&self.scratch);
     }
 
     fn all(&self) -> [&PathBuf; 4] {

@@ -254,7 +254,7 @@ enum Part {
 /// Opens a bucket with the credentials and the endpoint of the environment.
 pub(crate) fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
     // Our own loop retries too; the two together stay below a minute.
-    let retry = RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(20), ..RetryConfig::default() };
+    let retry = RetryConfig { max_retries: 2, retry_timeout: Duration::from_secs(5), ..RetryConfig::default() };
     let store = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_allow_http(true)

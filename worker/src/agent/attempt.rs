@@ -179,7 +179,10 @@ impl Crew {
                 Rendered::Done(output) => {
                     attempt.tasks.end(task);
                     while commits.len() >= COMMITS_MAX {
-                        commits.join_next().await;
+                        tokio::select! {
+                            _ = commits.join_next() => {}
+                            () = watch.stop.cancelled() => break,
+                        }
                     }
                     let committing = attempt.commit(task, frame, output);
                     commits.spawn(async move {
@@ -197,6 +200,10 @@ impl Crew {
                 Rendered::Stopped => break AttemptEnd::Canceled,
             }
         };
+        if end == AttemptEnd::Canceled {
+            // Nobody waits for these any more; a half-made object is never seen.
+            commits.abort_all();
+        }
         while commits.join_next().await.is_some() {}
         end
     }

@@ -123,3 +123,34 @@ fn exr_files_are_decoded_and_their_bad_numbers_counted() {
     write_exr(&path, |_, _| (0.0, 0.0, 0.0));
     assert!(matches!(check(&path, "exr", &Verify::default()), Err(Bad::Black)));
 }
+
+const VIDEOS: [(&str, &[u8]); 3] = [
+    ("mp4", include_bytes!("fixtures/five_frames.mp4")),
+    ("mp4", include_bytes!("fixtures/five_frames_index_first.mp4")),
+    ("mov", include_bytes!("fixtures/five_frames.mov")),
+];
+
+#[test]
+fn frames_of_videos_are_counted() {
+    let folder = folder();
+    let path = folder.path().join("video");
+    for (extension, bytes) in VIDEOS {
+        std::fs::write(&path, bytes).expect("writes");
+        let verified = check(&path, extension, &Verify { frames: Some(5), ..Verify::default() }).expect("good");
+        assert_eq!((verified.width, verified.height, verified.frames), (32, 16, Some(5)));
+        let error = check(&path, extension, &Verify { frames: Some(6), ..Verify::default() }).expect_err("other");
+        assert_eq!(error.to_string(), "the video has 5 frames, and 6 were asked for");
+    }
+}
+
+#[test]
+fn a_video_that_is_cut_off_anywhere_is_bad() {
+    let folder = folder();
+    let path = folder.path().join("video");
+    for (extension, bytes) in VIDEOS {
+        for length in (0..bytes.len()).rev().step_by(7) {
+            std::fs::write(&path, &bytes[..length]).expect("writes");
+            assert!(check(&path, extension, &Verify::default()).is_err(), "{extension} cut to {length} bytes");
+        }
+    }
+}
