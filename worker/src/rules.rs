@@ -1,8 +1,8 @@
 //! What a renderer's words mean: progress, or a verdict with a sentence and a hint.
 //!
 //! The built-in rule files are in `rules/`; a function's own rules are tried before them. A regular
-//! expression may name these groups: `permille`, `percent`, `fraction`, or `done` with `total`
-//! (progress); `note` (what it is doing); `version` and `device` (what does the work).
+//! expression may name these groups: `permille`, `percent`, `fraction`, `done` with `total`, or `bar`
+//! (progress; a bar is drawn with spaces for what is missing); `note` (what it is doing); `version` and `device` (what does the work).
 
 use framewake_proto::function::Rule;
 use framewake_proto::verdict::Verdict;
@@ -131,6 +131,10 @@ fn progress(captures: &Captures<'_>) -> Option<Progress> {
         .or_else(|| {
             let total = number("total").filter(|total| *total > 0.0)?;
             Some(number("done")? / total * 1000.0)
+        })
+        .or_else(|| {
+            let bar = captures.name("bar").map(|bar| bar.as_str()).filter(|bar| !bar.is_empty())?;
+            Some(bar.trim_end().len() as f64 / bar.len() as f64 * 1000.0)
         })?;
     let note = captures.name("note").or(captures.get(0)).map_or("", |group| group.as_str().trim());
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Clamped right here.

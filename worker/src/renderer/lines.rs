@@ -79,7 +79,7 @@ impl LineCutter {
     }
 
     fn take(&mut self) -> String {
-        let mut text = String::from_utf8_lossy(&self.part).into_owned();
+        let mut text = without_colors(&String::from_utf8_lossy(&self.part));
         if self.dropped > 0 {
             let _a_string_takes_all = write!(text, " … ({} more bytes of this line dropped)", self.dropped);
         }
@@ -87,6 +87,19 @@ impl LineCutter {
         self.dropped = 0;
         text
     }
+}
+
+/// Drops terminal escapes (`ESC [ … letter`), which mean nothing in a log.
+fn without_colors(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut parts = text.split("\u{1b}[");
+    plain.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        plain.push_str(
+            part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';' || c == '?').get(1..).unwrap_or(""),
+        );
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -112,6 +125,7 @@ mod tests {
         check(&["a\n\nb"], &[("a", false), ("", false), ("b", false)]);
         check(&["1%\r"], &[("1%", true)]);
         check(&[""], &[]);
+        check(&["\u{1b}[31mred\u{1b}[0m plain\u{1b}[1;32mé\n"], &[("red plainé", false)]);
     }
 
     #[test]

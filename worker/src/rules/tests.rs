@@ -40,6 +40,7 @@ fn progress_is_read_from_each_renderer() {
     check_progress("blender", "Fra:2 Mem:10M | Time:00:01.0 | Rendering 25 / 64 samples", 390);
     check_progress("tachyon", "Rendering Progress:        47% complete            ", 470);
     check_progress("povray", "Rendered 1024 of 2304 pixels (44%)", 444);
+    check_progress("mitsuba", "Rendering [==========          ] (1.28s, ETA: 9.18s)", 500);
     check_progress("generic", "working: 12.5% done", 125);
 }
 
@@ -82,7 +83,26 @@ fn failures_are_told_apart_by_what_helps() {
         SceneError,
         "nope.png",
     );
-    check_verdict("mitsuba", "Caught a critical exception: File not found", SceneError, "not there");
+    let critical = "Caught a critical exception: ";
+    for (line, words) in [
+        ("[parser.cpp:1077] File not found: nofile.xml", "`nofile.xml` is not there"),
+        (
+            "[parser.cpp:1718] At a.xml (line 1, col 50): failed to instantiate shape plugin of type \"obj\": [OBJMesh] \
+             Error while loading OBJ file \"nope.obj\": file not found",
+            "`nope.obj`, which is not there",
+        ),
+        (
+            "[parser.cpp:1087] Parsing of XML file \"b.xml\" failed: Start-end tags mismatch (line 1, col 31)",
+            "tags mismatch",
+        ),
+        (
+            "[parser.cpp:1718] At c.xml (line 1, col 25): failed to instantiate integrator plugin of type \"nonsense\": \
+             [PluginManager] Plugin \"nonsense\" not found!",
+            "\"nonsense\" not found",
+        ),
+    ] {
+        check_verdict("mitsuba", &format!("{critical}{line}"), SceneError, words);
+    }
     check_verdict(
         "mitsuba",
         "jit_init_thread_state(): the CUDA backend hasn't been initialized",
@@ -90,6 +110,9 @@ fn failures_are_told_apart_by_what_helps() {
         "CUDA",
     );
     check_verdict("ffmpeg", "f_%03d.png: No such file or directory", SceneError, "f_%03d.png");
+    check_verdict("ffmpeg", "[libx264 @ 0x55] width not divisible by 2 (33x17)", SceneError, "(33x17)");
+    check_verdict("ffmpeg", "b.xml: Invalid data found when processing input", SceneError, "nothing to encode");
+    check_verdict("ffmpeg", "Error splitting the argument list: Option not found", SceneError, "options");
     check_verdict("ffmpeg", "Unknown encoder 'libx265'", RetryElsewhere, "libx265");
     check_verdict("tachyon", "Parser failed due to an input file syntax error.", SceneError, "syntax error");
     check_verdict(
