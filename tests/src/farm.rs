@@ -173,11 +173,12 @@ impl TestFarm {
     /// Process ids of this farm's workers that are alive.
     pub fn worker_pids(&self) -> Vec<u32> {
         let data = self.data().display().to_string();
-        processes()
-            .into_iter()
-            .filter(|(_, line)| line.contains("framewake-worker") && line.contains(&data))
-            .map(|(pid, _)| pid)
-            .collect()
+        let mine = |process: &Process| {
+            // Each has a keeper of the same program, which looks after its renderers.
+            let worker = process.line.split(' ').next().is_some_and(|program| program.ends_with("/framewake-worker"));
+            worker && !process.line.contains("keep-renderers") && process.environment.contains(&data)
+        };
+        processes().into_iter().filter(mine).map(|process| process.pid).collect()
     }
 
     pub async fn no_workers(&self) {
@@ -216,14 +217,24 @@ fn tail(text: &str, bytes: usize) -> &str {
     &text[text.ceil_char_boundary(text.len().saturating_sub(bytes))..]
 }
 
-/// Every process with its command line and, for workers, what their environment says of their farm.
-pub fn processes() -> Vec<(u32, String)> {
+/// A process of this machine.
+#[derive(Debug)]
+pub struct Process {
+    pub pid: u32,
+    /// Its command line, words parted by spaces.
+    pub line: String,
+    environment: String,
+}
+
+pub fn processes() -> Vec<Process> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.map(|pid| {
-        let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        let text = [read("cmdline"), read("environ")].concat();
-        (pid, String::from_utf8_lossy(&text).replace('\0', " "))
+        let read = |file: &str| {
+            let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).replace('\0', " ")
+        };
+        Process { pid, line: read("cmdline"), environment: read("environ") }
     })
     .collect()
 }

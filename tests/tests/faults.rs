@@ -81,7 +81,7 @@ async fn cancel_stops_a_running_renderer_within_two_seconds() {
     let marker = framewake_tests::farm::unique();
     let script = format!("trap '' TERM; sleep 1000 & sleep 1000; echo {marker}");
     let id = farm.submit(&jobs::command(&["/bin/sh", "-c", &script], "1")).await;
-    let running = || processes().iter().any(|(_, line)| line.contains(&marker) && !line.contains("framewake-worker"));
+    let running = || processes().iter().any(|process| process.line.contains(&marker));
     until(SOON, "the renderer runs", || async { running().then_some(()) }).await;
     let begin = Instant::now();
     let view = farm.client.act(id, Action::Cancel).await.expect("it can be canceled");
@@ -106,8 +106,7 @@ async fn a_silent_renderer_is_hung_and_its_whole_group_is_killed() {
     let failure = farm.failures(id).await[0].failure.clone().expect("it says why");
     assert_eq!(failure.verdict, Verdict::Hung, "{failure:?}");
     until(SOON, "nothing of it is left", || async {
-        (!processes().iter().any(|(_, line)| line.contains(&marker) && !line.contains("framewake-worker")))
-            .then_some(())
+        (!processes().iter().any(|process| process.line.contains(&marker))).then_some(())
     })
     .await;
 }
@@ -200,10 +199,8 @@ async fn a_renderer_killed_in_the_middle_of_a_frame_leaves_the_same_frames() {
     let id = farm.submit(&job).await;
     for count in [1, 4, 7] {
         some_done(&farm, id, count).await;
-        for (pid, line) in processes() {
-            if line.contains(&marker) && !line.contains("framewake-worker") {
-                kill(pid);
-            }
+        for process in processes().iter().filter(|process| process.line.contains(&marker)) {
+            kill(process.pid);
         }
     }
     assert_eq!(farm.over(id).await.state, JobState::Succeeded);

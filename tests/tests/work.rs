@@ -50,8 +50,13 @@ async fn a_later_step_waits_for_the_earlier_one_and_gets_its_outputs() {
     expected.insert("video.mp4".to_owned());
     audit_folder(&farm, view.id, &expected).await;
     let attempts = farm.client.attempts(view.id, &PartQuery::default()).await.expect("listed").items;
-    let rendered = attempts.iter().filter(|attempt| attempt.step.as_str() == "render").filter_map(|attempt| attempt.ended_at).max();
-    let encoding = attempts.iter().filter(|attempt| attempt.step.as_str() == "encode").map(|attempt| attempt.started_at).min();
+    let rendered = attempts
+        .iter()
+        .filter(|attempt| attempt.step.as_str() == "render")
+        .filter_map(|attempt| attempt.ended_at)
+        .max();
+    let encoding =
+        attempts.iter().filter(|attempt| attempt.step.as_str() == "encode").map(|attempt| attempt.started_at).min();
     assert!(encoding >= rendered, "{attempts:?}");
 }
 

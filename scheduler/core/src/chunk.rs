@@ -82,7 +82,12 @@ impl Chunk {
             ChunkState::Ready { avoid } | ChunkState::Offered { avoid, .. } => {
                 StoredChunkState::Waiting { until: now, avoid: avoid.clone() }
             }
-            ChunkState::Leased(lease) => StoredChunkState::Leased { worker: lease.worker.clone(), since: lease.since },
+            ChunkState::Leased(lease) => StoredChunkState::Leased {
+                worker: lease.worker.clone(),
+                since: lease.since,
+                done: lease.done,
+                failed: lease.failed,
+            },
         };
         StoredChunk {
             id: self.id,

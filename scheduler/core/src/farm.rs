@@ -220,9 +220,9 @@ impl Farm {
             }
             let state = match stored.state {
                 StoredChunkState::Waiting { until, avoid } => ChunkState::Waiting { until, avoid },
-                StoredChunkState::Leased { worker, since } => {
+                StoredChunkState::Leased { worker, since, done, failed } => {
                     let until = now.after(farm.settings.lease);
-                    ChunkState::Leased(Lease { worker, since, until, keep: None, done: 0, failed: 0 })
+                    ChunkState::Leased(Lease { worker, since, until, keep: None, done, failed })
                 }
             };
             let id = stored.id;

@@ -161,7 +161,7 @@ impl Store {
     async fn load_chunks(&mut self) -> Result<Vec<StoredChunk>, Error> {
         let rows = self
             .rows(
-                "SELECT chunks.id, jobs.id, step, tasks, attempt, spent, losses, worker, avoid, since
+                "SELECT chunks.id, jobs.id, step, tasks, attempt, spent, losses, worker, avoid, since, done, failed
                  FROM chunks JOIN jobs ON jobs.seq = chunks.job",
             )
             .await?;
@@ -222,7 +222,7 @@ fn chunk_row(row: &SqliteRow) -> Result<StoredChunk, Error> {
     let since = Timestamp(get(row, 9)?);
     let name = |text: String| text.parse::<WorkerId>().map_err(|_| broken());
     let state = match worker {
-        Some(worker) => StoredChunkState::Leased { worker: name(worker)?, since },
+        Some(worker) => StoredChunkState::Leased { worker: name(worker)?, since, done: get(row, 10)?, failed: get(row, 11)? },
         None => StoredChunkState::Waiting { until: since, avoid: avoid.map(name).transpose()? },
     };
     let step: i64 = get(row, 2)?;

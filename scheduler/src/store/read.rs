@@ -83,13 +83,12 @@ impl Reader {
         let Some(row) = row else { return Ok(None) };
         let seq = row.try_get("seq")?;
         let state = job_state(row.try_get("state")?)?;
-        let outline = match self.outlines.get(seq) {
-            Some(outline) => outline,
-            None => {
-                let spec: String =
-                    sqlx::query_scalar("SELECT spec FROM jobs WHERE seq = ?").bind(seq).fetch_one(&self.pool).await?;
-                self.outlines.make(seq, id, &spec)?
-            }
+        let outline = if let Some(outline) = self.outlines.get(seq) {
+            outline
+        } else {
+            let spec: String =
+                sqlx::query_scalar("SELECT spec FROM jobs WHERE seq = ?").bind(seq).fetch_one(&self.pool).await?;
+            self.outlines.make(seq, id, &spec)?
         };
         Ok(Some(JobKey { seq, id, state, outline }))
     }

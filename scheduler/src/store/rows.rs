@@ -105,13 +105,13 @@ impl Rows {
     }
 
     pub(crate) fn store_chunk(&mut self, job: i64, chunk: &StoredChunk) {
-        let (worker, avoid, since) = match &chunk.state {
-            StoredChunkState::Waiting { until, avoid } => (None, avoid.as_ref(), until),
-            StoredChunkState::Leased { worker, since } => (Some(worker), None, since),
+        let (worker, avoid, since, done, failed) = match &chunk.state {
+            StoredChunkState::Waiting { until, avoid } => (None, avoid.as_ref(), until, 0, 0),
+            StoredChunkState::Leased { worker, since, done, failed } => (Some(worker), None, since, *done, *failed),
         };
         let tasks = tasks_text(&chunk.tasks);
         let (id, step) = (chunk.id.0, chunk.step);
-        let row = json!([id, job, step, tasks, chunk.attempt, chunk.spent, chunk.losses, worker, avoid, since.0]);
+        let row = json!([id, job, step, tasks, chunk.attempt, chunk.spent, chunk.losses, worker, avoid, since.0, done, failed]);
         self.chunks.insert(id, Some(row));
     }
 

@@ -248,9 +248,9 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
     insert(
         c,
         "chunks",
-        10,
+        12,
         "WHERE true ON CONFLICT DO UPDATE SET tasks = excluded.tasks, attempt = excluded.attempt, spent = excluded.spent,
-         losses = excluded.losses, worker = excluded.worker, avoid = excluded.avoid, since = excluded.since",
+         losses = excluded.losses, worker = excluded.worker, avoid = excluded.avoid, since = excluded.since, done = excluded.done, failed = excluded.failed",
         &stored,
     )
     .await?;

@@ -95,7 +95,9 @@ CREATE TABLE chunks (
     losses  INTEGER NOT NULL,
     worker  TEXT,                          -- the holder; NULL while it waits
     avoid   TEXT,
-    since   INTEGER NOT NULL               -- held since, or not to be offered before
+    since   INTEGER NOT NULL,              -- held since, or not to be offered before
+    done    INTEGER NOT NULL,              -- tasks of the attempt that holds it, so far
+    failed  INTEGER NOT NULL
 );
 
 CREATE TABLE attempts (
