@@ -125,9 +125,12 @@ pub enum StoredChunkState {
         until: Timestamp,
         avoid: Option<WorkerId>,
     },
+    /// `done` and `failed`: tasks of this attempt so far.
     Leased {
         worker: WorkerId,
         since: Timestamp,
+        done: u32,
+        failed: u32,
     },
 }
 
