@@ -70,13 +70,12 @@ async fn parameters_fill_their_places() {
     let function = json!({"name": "f", "driver": {"kind": "command", "command": words}, "parameters": {
         "scene": {"type": "input"}, "flags": {"type": "words"}, "empty": {"type": "text"}, "yes": {"type": "boolean"},
         "samples": {"type": "integer"}, "ratio": {"type": "number"}}});
-    let parameters =
-        json!({"scene": "a/b.xml", "flags": ["-q", "a b"], "empty": "", "yes": true, "samples": 64, "ratio": 1.5});
+    let parameters = json!({"scene": "a/b.xml", "flags": ["-q", "a b", "{print} {frame:03}{{"], "empty": "", "yes": true, "samples": 64, "ratio": 1.5});
     let bench = bench(&function, &json!({"output": "{frame}.txt", "frames": "7-16", "parameters": parameters}));
     let output = done(render(&bench).await);
     let text = std::fs::read_to_string(output.path.expect("a path")).expect("reads");
     let scene = bench.inputs.folder.join("a/b.xml").display().to_string();
-    let expected = ["013", "13-13/1", &scene, "-q", "a b", "x", "true", "00064", "1.5", "{64}", "13"];
+    let expected = ["013", "13-13/1", &scene, "-q", "a b", "{print} 013{{", "x", "true", "00064", "1.5", "{64}", "13"];
     assert_eq!(text.lines().collect::<Vec<_>>(), expected);
 }
 

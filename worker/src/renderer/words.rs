@@ -2,7 +2,7 @@
 
 use super::{Setup, Step};
 use crate::inputs::Staged;
-use framewake_proto::function::{Piece, pieces};
+use framewake_proto::function::{BUILT_IN_PLACEHOLDERS, Piece, pieces};
 use framewake_proto::job::ParameterValue;
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,9 @@ pub fn fill(
         if let (Some(Piece::Placeholder(name)), None) = (parts.next(), parts.next()) {
             match step.order.parameters.get(name) {
                 Some(ParameterValue::Words(words)) => {
-                    filled.extend(words.iter().cloned());
+                    for word in words {
+                        filled.push(scope.fill_word_of_job(word)?);
+                    }
                     continue;
                 }
                 Some(ParameterValue::Text(text)) if text.is_empty() => continue,
@@ -76,6 +78,31 @@ struct Scope<'a> {
 }
 
 impl Scope<'_> {
+    /// A word that the job gave: the built-in placeholders mean the same there, and every other brace
+    /// is the job's own, as in `awk {print}`.
+    fn fill_word_of_job(&self, word: &str) -> Result<String, Error> {
+        let mut text = String::new();
+        let mut rest = word;
+        while let Some(at) = rest.find('{') {
+            text.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let placeholder = rest[1..].split_once('}').map(|(inside, _)| inside);
+            let name = placeholder.and_then(|inside| inside.split(':').next());
+            match (placeholder, name.is_some_and(|name| BUILT_IN_PLACEHOLDERS.contains(&name))) {
+                (Some(inside), true) => {
+                    text.push_str(&self.value(inside)?);
+                    rest = &rest[inside.len() + 2..];
+                }
+                _ => {
+                    text.push('{');
+                    rest = &rest[1..];
+                }
+            }
+        }
+        text.push_str(rest);
+        Ok(text)
+    }
+
     fn value(&self, placeholder: &str) -> Result<String, Error> {
         let unknown = || Error::Unknown(placeholder.to_owned());
         let (name, padding) = match placeholder.split_once(':') {
