@@ -104,7 +104,6 @@ fn local_config(config: &Config) -> Result<LocalConfig> {
         nats: config.nats.clone(),
         farm: config.farm.to_string(),
         store: config.store.clone(),
-        urls_allowed: config.shared.urls_allowed.clone(),
     })
 }
 

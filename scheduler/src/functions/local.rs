@@ -33,8 +33,6 @@ pub struct LocalConfig {
     pub nats: String,
     pub farm: String,
     pub store: String,
-    /// Prefixes of URLs that workers may fetch.
-    pub urls_allowed: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +147,6 @@ impl LocalProvider {
             .env("FRAMEWAKE_SCRATCH", &scratch)
             .env("FRAMEWAKE_CACHE", self.config.data.join("cache"))
             .env("FRAMEWAKE_LINGER_MS", linger.as_millis().to_string())
-            .env("FRAMEWAKE_URLS_ALLOWED", self.config.urls_allowed.join(","))
             .current_dir(&scratch)
             // Its own group: what ends the scheduler's terminal doesn't end a render.
             .process_group(0)
