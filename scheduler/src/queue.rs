@@ -5,6 +5,8 @@ mod calls;
 mod logs;
 mod reports;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 pub use logs::{Live, LogsError};
 
@@ -24,6 +26,7 @@ use std::collections::BTreeSet;
 use std::future::IntoFuture;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -91,12 +94,14 @@ impl Queue {
         url: String,
         stop: CancellationToken,
     ) -> Result<(), Error> {
-        calls::answer(&self, &handle).await?;
+        // They end with this function.
+        let mut listeners = JoinSet::new();
+        calls::answer(&self, &handle, &mut listeners).await?;
         let (acks_in, acks) = watch::channel(0);
         let (prepared_in, prepared) = watch::channel(false);
         let (logs_in, logs) = mpsc::unbounded_channel();
-        tokio::spawn(reports::receive(self.clone(), handle.clone(), acks, prepared, health.clone()));
-        tokio::spawn(logs::archive_all(self.clone(), objects, logs));
+        listeners.spawn(reports::receive(self.clone(), handle.clone(), acks, prepared, health.clone()));
+        listeners.spawn(logs::archive_all(self.clone(), objects, logs));
         let mut functions = BTreeSet::new();
         let mut created = None;
         let mut connected = self.connected.clone();

@@ -6,6 +6,7 @@ use framewake_proto::ids::FunctionKey;
 use framewake_proto::wire;
 use futures::StreamExt;
 use prost::Message as _;
+use tokio::task::JoinSet;
 use tracing::warn;
 
 /// Time between two heartbeats of a worker; three fit a lease with room for a slow network.
@@ -13,13 +14,13 @@ const HEARTBEAT_MS: u32 = 2000;
 const GROUP: &str = "scheduler";
 
 /// Listens from now on, for as long as the connection lives.
-pub(super) async fn answer(queue: &Queue, handle: &Handle) -> Result<(), Error> {
+pub(super) async fn answer(queue: &Queue, handle: &Handle, listeners: &mut JoinSet<()>) -> Result<(), Error> {
     let subscribe = async |subject: String| queue.client.queue_subscribe(subject, GROUP.to_owned()).await;
     let mut hellos = subscribe(queue.subjects.hello()).await?;
     let mut claims = subscribe(queue.subjects.claim()).await?;
     let mut beats = subscribe(queue.subjects.heartbeat()).await?;
     let (client, engine) = (queue.client.clone(), handle.clone());
-    tokio::spawn(async move {
+    listeners.spawn(async move {
         while let Some(message) = hellos.next().await {
             if let (Some(reply), Some(answer)) = (message.reply, hello(&engine, &message.payload)) {
                 let _ = client.publish(reply, answer.encode_to_vec().into()).await;
@@ -27,7 +28,7 @@ pub(super) async fn answer(queue: &Queue, handle: &Handle) -> Result<(), Error> 
         }
     });
     let engine = handle.clone();
-    tokio::spawn(async move {
+    listeners.spawn(async move {
         while let Some(message) = claims.next().await {
             let Some((reply, claim)) = request::<wire::Claim>(message) else { continue };
             if !engine.tell(Message::Claimed { claim, reply }).await {
@@ -36,7 +37,7 @@ pub(super) async fn answer(queue: &Queue, handle: &Handle) -> Result<(), Error> 
         }
     });
     let engine = handle.clone();
-    tokio::spawn(async move {
+    listeners.spawn(async move {
         while let Some(message) = beats.next().await {
             let Some((reply, heartbeat)) = request::<wire::Heartbeat>(message) else { continue };
             if !engine.tell(Message::Beat { heartbeat, reply }).await {

@@ -62,10 +62,11 @@ async fn follow(
         ..Default::default()
     };
     let stream = queue.context.get_stream(queue.subjects.reports_stream()).await.map_err(|error| Chain(&error).to_string())?;
-    let mut consumer =
-        stream.get_or_create_consumer(&name, config).await.map_err(|error| Chain(&error).to_string())?;
-    let info = consumer.info().await.map_err(|error| Chain(&error).to_string())?;
-    let mut waiting = info.num_pending + info.num_ack_pending as u64;
+    let consumer = stream.get_or_create_consumer(&name, config).await.map_err(|error| Chain(&error).to_string())?;
+    // What was handed to a scheduler that died before it was durable comes first. Without the reset it would come
+    // after `ACK_WAIT`, behind newer reports, and the acknowledgment of those would stand for it, unread.
+    let reset = stream.reset_consumer(&name, None).await.map_err(|error| Chain(&error).to_string())?;
+    let mut waiting = reset.info.num_pending;
     let messages = consumer.stream().max_messages_per_batch(500).heartbeat(Duration::from_secs(5)).messages().await;
     let mut messages = messages.map_err(|error| Chain(&error).to_string())?;
     let mut in_hand: VecDeque<(u64, Acker)> = VecDeque::new();

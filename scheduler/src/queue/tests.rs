@@ -1,0 +1,258 @@
+//! The queue against a real nats-server, with a stand-in for the engine.
+
+use super::Queue;
+use crate::engine::{Handle, Health, Message, QueueCommand};
+use crate::function_table::FunctionTable;
+use crate::objects::Objects;
+use async_nats::jetstream;
+use framewake_core::event::Event;
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
+use framewake_proto::objects::log_key;
+use framewake_proto::subjects::Subjects;
+use framewake_proto::wire;
+use futures::StreamExt;
+use prost::Message as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Longest wait for anything.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A nats-server that ends with the test.
+struct Nats {
+    child: Option<Child>,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Nats {
+    fn absent() -> Nats {
+        let port = TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("bound").port();
+        Nats { child: None, port, folder: tempfile::tempdir().expect("room for a folder") }
+    }
+
+    fn start() -> Nats {
+        let mut nats = Nats::absent();
+        nats.rise();
+        nats
+    }
+
+    fn rise(&mut self) {
+        let mut command = Command::new(program());
+        command.args(["-js", "-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"]).arg(self.folder.path());
+        self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nats-server starts"));
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("it is ours");
+            child.wait().expect("it is ours");
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// As a worker would be connected.
+    async fn client(&self) -> async_nats::Client {
+        let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
+        let client = options.connect(self.url()).await.expect("a good address");
+        let flushed = async { while client.flush().await.is_err() {} };
+        tokio::time::timeout(SOON, flushed).await.expect("nats-server answers");
+        client
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn program() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("scheduler/ lies in the root");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = vec![root.join(".venv/bin")];
+    folders.extend(std::env::split_paths(&path));
+    let found = folders.into_iter().map(|folder| folder.join("nats-server")).find(|file| file.is_file());
+    found.expect("nats-server is missing: run `make setup`")
+}
+
+/// A running queue, seen from where the engine is.
+struct Running {
+    inbox: mpsc::Receiver<Message>,
+    commands: mpsc::UnboundedSender<QueueCommand>,
+    health: watch::Receiver<Health>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    queue: Queue,
+    objects: Objects,
+    _store: TempDir,
+}
+
+impl Running {
+    async fn start(nats: &Nats) -> Running {
+        let store = tempfile::tempdir().expect("room for a folder");
+        let address = format!("file://{}", store.path().display()).parse().expect("a good address");
+        let objects = Objects::open(&address).expect("a folder is a store");
+        let queue = Queue::connect(&nats.url(), subjects()).await.expect("a good address");
+        let (inbox_in, inbox) = mpsc::channel(1000);
+        let (commands, commands_out) = mpsc::unbounded_channel();
+        let (health_in, health) = watch::channel(Health { nats: "not yet".to_owned(), drained: false });
+        let (_, functions) = watch::channel(Arc::new(FunctionTable::default()));
+        let (events, _) = broadcast::channel(16);
+        let handle = Handle { inbox: inbox_in, functions, events, health: health.clone() };
+        let stop = CancellationToken::new();
+        let run = queue.clone().run(handle, commands_out, objects.clone(), health_in, nats.url(), stop.clone());
+        let task = tokio::spawn(async move { run.await.expect("the queue runs until it is stopped") });
+        Running { inbox, commands, health, stop, task, queue, objects, _store: store }
+    }
+
+    async fn next(&mut self) -> Message {
+        tokio::time::timeout(SOON, self.inbox.recv()).await.expect("something arrives").expect("the queue runs")
+    }
+
+    /// The next report or drain; other news is passed over.
+    async fn news(&mut self) -> News {
+        loop {
+            match self.next().await {
+                Message::Reported(Event::AttemptReported { attempt, .. }, token) => {
+                    return News::Report(attempt.chunk.0, token);
+                }
+                Message::Happened(Event::ReportsDrained) => return News::Drained,
+                _ => {}
+            }
+        }
+    }
+
+    async fn healthy(&mut self) {
+        let healthy = self.health.wait_for(|health| health.nats.is_empty() && health.drained);
+        tokio::time::timeout(SOON, healthy).await.expect("it gets well").expect("the queue runs");
+    }
+
+    fn ask(&self, command: QueueCommand) {
+        self.commands.send(command).expect("the queue runs");
+    }
+
+    /// As `kill -9` would: nothing is acknowledged, nothing is said.
+    async fn kill(self) {
+        self.stop.cancel();
+        self.task.await.expect("it ends");
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    Report(u64, u64),
+    Drained,
+}
+
+fn subjects() -> Subjects {
+    Subjects::new("test".parse().expect("a good name"))
+}
+
+fn worker() -> WorkerId {
+    "w1".parse().expect("a good id")
+}
+
+fn function() -> FunctionKey {
+    "noop@1".parse().expect("a good key")
+}
+
+fn job() -> JobId {
+    "01M7YBE5W3BJA9VTCNGZ3R5X34".parse().expect("a good id")
+}
+
+async fn report(context: &jetstream::Context, chunk: u64) {
+    let report = wire::Report { worker: "w1".to_owned(), chunk, attempt: 1, ..wire::Report::default() };
+    publish(context, report.encode_to_vec()).await;
+}
+
+async fn publish(context: &jetstream::Context, body: Vec<u8>) {
+    let stored = context.publish(subjects().report(&worker()), body.into()).await.expect("sent");
+    stored.await.expect("stored");
+}
+
+/// Looks until `condition` holds.
+async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let looked = async {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        while !condition().await {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(SOON, looked).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+#[tokio::test]
+async fn reports_come_in_order_and_are_acknowledged_once_they_are_durable() {
+    let nats = Nats::start();
+    let mut running = Running::start(&nats).await;
+    running.healthy().await;
+    let context = jetstream::new(nats.client().await);
+    for chunk in 1..=3 {
+        report(&context, chunk).await;
+    }
+    assert_eq!(running.news().await, News::Drained);
+    let mut tokens = Vec::new();
+    for chunk in 1..=3 {
+        let News::Report(found, token) = running.news().await else { panic!("drained once") };
+        assert_eq!(found, chunk);
+        tokens.push(token);
+    }
+    let stream = context.get_stream(subjects().reports_stream()).await.expect("there");
+    let mut consumer: jetstream::consumer::PullConsumer =
+        stream.get_consumer(&subjects().reports_consumer()).await.expect("there");
+    let info = consumer.info().await.expect("there");
+    assert_eq!(info.ack_floor.stream_sequence, 0, "nothing is durable yet");
+    running.ask(QueueCommand::AckReports(tokens[1]));
+    until("two are acknowledged", async || {
+        let consumer = stream.consumer_info(subjects().reports_consumer()).await.expect("there");
+        consumer.ack_floor.stream_sequence == 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_scheduler_gets_at_once_and_in_order_what_the_last_one_did_not_make_durable() {
+    let nats = Nats::start();
+    let mut first = Running::start(&nats).await;
+    first.healthy().await;
+    let context = jetstream::new(nats.client().await);
+    for chunk in 1..=4 {
+        report(&context, chunk).await;
+    }
+    assert_eq!(first.news().await, News::Drained);
+    for _ in 1..=4 {
+        let News::Report(chunk, token) = first.news().await else { panic!("drained once") };
+        if chunk == 1 {
+            first.ask(QueueCommand::AckReports(token));
+        }
+    }
+    let stream = context.get_stream(subjects().reports_stream()).await.expect("there");
+    until("the first is acknowledged", async || {
+        let consumer = stream.consumer_info(subjects().reports_consumer()).await.expect("there");
+        consumer.ack_floor.stream_sequence == 1
+    })
+    .await;
+    first.kill().await;
+    for chunk in 5..=6 {
+        report(&context, chunk).await;
+    }
+    let begin = std::time::Instant::now();
+    let mut second = Running::start(&nats).await;
+    for expected in 2..=6 {
+        let News::Report(chunk, _) = second.news().await else { panic!("drained before report {expected}") };
+        assert_eq!(chunk, expected);
+    }
+    assert_eq!(second.news().await, News::Drained);
+    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
+}
