@@ -2,6 +2,7 @@
 
 mod attempt;
 mod tasks;
+mod together;
 
 use crate::config::Config;
 use crate::inputs::{Cache, Inputs};

@@ -6,20 +6,16 @@ use crate::commit::{Committer, milliseconds};
 use crate::inputs::Staged;
 use crate::logs::AttemptLog;
 use crate::queue::{Item, Reports};
-use crate::renderer::command::{self, Chunk, ChunkEnd, Command};
+use crate::renderer::command::{self, Command};
 use crate::renderer::{Failure, Output, Rendered, Step, Task, Watch};
-use framewake_proto::function::{Driver, Per, placeholders};
+use framewake_proto::function::{Driver, Per};
 use framewake_proto::ids::AttemptId;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::verdict::Verdict;
 use framewake_proto::wire::{AttemptEnd, EVIDENCE_MAX, FAILURE_MESSAGE_MAX, TaskFailed, clip, clip_front};
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,13 +26,13 @@ const COMMITS_MAX: usize = 2;
 const LOG_WAIT: Duration = Duration::from_millis(250);
 
 /// What the parts of an attempt share.
-struct Attempt {
-    id: AttemptId,
-    step: Arc<Step>,
-    tasks: Tasks,
-    reports: Reports,
+pub(super) struct Attempt {
+    pub(super) id: AttemptId,
+    pub(super) step: Arc<Step>,
+    pub(super) tasks: Tasks,
+    pub(super) reports: Reports,
     log: AttemptLog,
-    committer: Committer,
+    pub(super) committer: Committer,
 }
 
 impl Crew {
@@ -220,139 +216,11 @@ impl Crew {
         }
     }
 
-    /// One process for all tasks; a new one for the rest after a task that failed.
-    async fn render_together(
-        &mut self,
-        attempt: &Attempt,
-        watch: &Watch,
-        staged: &Staged,
-        claimed: Instant,
-    ) -> AttemptEnd {
-        for task in attempt.tasks.unbegun() {
-            match self.work_folder() {
-                Ok(work) if attempt.id.number > 1 => {
-                    attempt.count_existing(task, attempt.frame(task), &work.path).await;
-                }
-                _ => break,
-            }
-        }
-        let mut loaded = false;
-        loop {
-            if watch.stop.is_cancelled() {
-                return AttemptEnd::Canceled;
-            }
-            if self.is_leaving() {
-                return AttemptEnd::HandedBack;
-            }
-            let Driver::Command { command, writes, .. } = &self.setup.function.driver else {
-                unreachable!("only a command has one process for a chunk")
-            };
-            let (words, writes) = (command.clone(), writes.clone());
-            let tasks = attempt.next_together(&words);
-            let Some((first, _)) = tasks.first().copied() else { return AttemptEnd::Finished };
-            if Instant::now() >= watch.chunk_deadline {
-                attempt.release(attempt.tasks.keep(0)).await;
-                return AttemptEnd::Finished;
-            }
-            if !attempt.tasks.begin(first) {
-                continue;
-            }
-            let work = match self.work_folder() {
-                Ok(work) => work,
-                Err(error) => {
-                    let message = format!("cannot make a scratch folder: {error}");
-                    attempt.fail_all(&Failure::new(Verdict::RetryElsewhere, message)).await;
-                    return AttemptEnd::Finished;
-                }
-            };
-            let chunk = Chunk { step: &attempt.step, inputs: staged, tasks: &tasks, work: &work.path };
-            let command = Command { words: &words, writes: writes.as_deref() };
-            let began = Instant::now();
-            let end = self.render_chunk(attempt, command, &chunk, watch).await;
-            if let (false, Some(ready)) = (loaded, watch.began()) {
-                loaded = true;
-                let load_ms = milliseconds(ready.saturating_duration_since(claimed));
-                attempt.reports.tell(attempt.id, Item::Loaded { load_ms }).await;
-            }
-            match end {
-                ChunkEnd::Exited | ChunkEnd::Enough => {}
-                ChunkEnd::Failed(failure) => {
-                    // The first that has no file is the one it failed at; the rest gets a new process.
-                    let failed = tasks.iter().find(|(task, _)| attempt.tasks.holds(*task));
-                    let waits = failure.verdict == Verdict::LicenseWait;
-                    if let Some((task, _)) = failed {
-                        attempt.fail(*task, failure, began.elapsed()).await;
-                    }
-                    if waits {
-                        return AttemptEnd::LicenseWait;
-                    }
-                }
-                ChunkEnd::Stopped => return AttemptEnd::Canceled,
-            }
-        }
-    }
-
-    /// Runs the chunk's process and commits its files as they are finished.
-    async fn render_chunk(
-        &self,
-        attempt: &Attempt,
-        command: Command<'_>,
-        chunk: &Chunk<'_>,
-        watch: &Watch,
-    ) -> ChunkEnd {
-        let (finished, mut ready) = mpsc::unbounded_channel();
-        let rendering =
-            command::render_chunk(&self.setup, command, chunk, watch, &finished, |task| attempt.tasks.holds(task));
-        tokio::pin!(rendering);
-        let mut commits = FuturesUnordered::new();
-        // Files that did not verify while the process went on: it may not have been through with them.
-        let mut doubtful = BTreeMap::new();
-        let end = loop {
-            tokio::select! {
-                end = &mut rendering => break end,
-                Some((task, output)) = ready.recv() => {
-                    let frame = attempt.frame(task);
-                    // From here on it can't be given back.
-                    attempt.tasks.begin(task);
-                    commits.push(async move {
-                        let result = attempt.committer.commit(attempt.id, task, frame, output.clone()).await;
-                        (task, output, result)
-                    });
-                }
-                Some((task, output, result)) = commits.next() => match result {
-                    Ok(done) => attempt.done(done).await,
-                    Err(_) => {
-                        doubtful.insert(task, output);
-                    }
-                }
-            }
-        };
-        while let Some((task, output, result)) = commits.next().await {
-            match result {
-                Ok(done) => attempt.done(done).await,
-                Err(_) => {
-                    doubtful.insert(task, output);
-                }
-            }
-        }
-        ready.close();
-        while let Some((task, output)) = ready.recv().await {
-            doubtful.insert(task, output);
-        }
-        for (task, output) in doubtful {
-            if attempt.tasks.holds(task) {
-                attempt.commit(task, attempt.frame(task), output).await;
-                attempt.tasks.end(task);
-            }
-        }
-        end
-    }
-
-    fn is_leaving(&self) -> bool {
+    pub(super) fn is_leaving(&self) -> bool {
         self.leave.drain.is_cancelled() || self.heartbeats.wanted.borrow().drain
     }
 
-    fn work_folder(&mut self) -> std::io::Result<WorkFolder> {
+    pub(super) fn work_folder(&mut self) -> std::io::Result<WorkFolder> {
         self.works += 1;
         let path = self.setup.folders.work.join(self.works.to_string());
         std::fs::create_dir_all(&path)?;
@@ -361,8 +229,8 @@ impl Crew {
 }
 
 /// Removed with everything in it when nobody needs it any more.
-struct WorkFolder {
-    path: PathBuf,
+pub(super) struct WorkFolder {
+    pub(super) path: PathBuf,
 }
 
 impl Drop for WorkFolder {
@@ -372,24 +240,12 @@ impl Drop for WorkFolder {
 }
 
 impl Attempt {
-    fn frame(&self, task: u32) -> i64 {
+    pub(super) fn frame(&self, task: u32) -> i64 {
         self.step.frames.get(task).unwrap_or_default()
     }
 
-    /// The tasks for the next process. A command that knows only first and last frame gets frames
-    /// that follow each other.
-    fn next_together(&self, words: &[String]) -> Vec<(u32, i64)> {
-        let bare = |name: &str| name.split(':').next().unwrap_or_default().to_owned();
-        let names: Vec<String> = words.iter().flat_map(|word| placeholders(word)).map(bare).collect();
-        let by_ends = names.iter().any(|name| name == "last") && !names.iter().any(|name| name == "frames");
-        let tasks: Vec<(u32, i64)> = self.tasks.unbegun().into_iter().map(|task| (task, self.frame(task))).collect();
-        let run = tasks.windows(2).position(|pair| by_ends && pair[1].1 != pair[0].1 + 1);
-        let count = run.map_or(tasks.len(), |at| at + 1);
-        tasks[..count].to_vec()
-    }
-
     /// Counts a task that an earlier attempt committed before it was lost.
-    async fn count_existing(&self, task: u32, frame: i64, work: &Path) -> bool {
+    pub(super) async fn count_existing(&self, task: u32, frame: i64, work: &Path) -> bool {
         if self.id.number <= 1 {
             return false;
         }
@@ -403,7 +259,7 @@ impl Attempt {
     }
 
     /// Commits an output and reports what came of it.
-    fn commit(&self, task: u32, frame: i64, output: Output) -> impl Future<Output = ()> + Send + 'static {
+    pub(super) fn commit(&self, task: u32, frame: i64, output: Output) -> impl Future<Output = ()> + Send + 'static {
         let (committer, reports, log, id) = (self.committer.clone(), self.reports.clone(), self.log.clone(), self.id);
         let elapsed = output.elapsed;
         async move {
@@ -414,24 +270,24 @@ impl Attempt {
         }
     }
 
-    async fn done(&self, done: framewake_proto::wire::TaskDone) {
+    pub(super) async fn done(&self, done: framewake_proto::wire::TaskDone) {
         self.tasks.end(done.task);
         self.reports.tell(self.id, Item::Done(done)).await;
     }
 
-    async fn fail(&self, task: u32, failure: Failure, elapsed: Duration) {
+    pub(super) async fn fail(&self, task: u32, failure: Failure, elapsed: Duration) {
         self.tasks.end(task);
         report_failure(&self.reports, &self.log, self.id, task, failure, elapsed).await;
     }
 
     /// Fails every task that is left, for a reason that they share.
-    async fn fail_all(&self, failure: &Failure) {
+    pub(super) async fn fail_all(&self, failure: &Failure) {
         while let Some(task) = self.tasks.begin_next() {
             self.fail(task, failure.clone(), Duration::ZERO).await;
         }
     }
 
-    async fn release(&self, tasks: TaskSet) {
+    pub(super) async fn release(&self, tasks: TaskSet) {
         if !tasks.is_empty() {
             self.log.worker_says(&format!("gave back {} tasks", tasks.len()));
             self.reports.tell(self.id, Item::Released(tasks)).await;

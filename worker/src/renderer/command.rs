@@ -100,7 +100,7 @@ pub async fn render_chunk(
             let output = Output {
                 path: Some(files.paths[&task].clone()),
                 device: monitor.device.clone().unwrap_or_default(),
-                renderer: renderer.clone(),
+                renderer: with_version(&renderer, monitor),
                 memory_peak_bytes: 0,
                 elapsed: monitor.elapsed(),
             };
@@ -205,6 +205,11 @@ fn file_size(path: &Path) -> Option<u64> {
     std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_file).map(|meta| meta.len())
 }
 
+/// The renderer with its version, where a rule has read it.
+fn with_version(renderer: &str, monitor: &Monitor<'_>) -> String {
+    monitor.version.as_deref().map_or_else(|| renderer.to_owned(), |version| format!("{renderer} {version}"))
+}
+
 struct Run {
     process: Process,
     renderer: String,
@@ -283,11 +288,10 @@ impl Run {
 
     /// What is known of any output of this process.
     fn output(&self, monitor: &Monitor<'_>) -> Output {
-        let version = monitor.version.as_deref();
         Output {
             path: None,
             device: monitor.device.clone().unwrap_or_default(),
-            renderer: version.map_or_else(|| self.renderer.clone(), |version| format!("{} {version}", self.renderer)),
+            renderer: with_version(&self.renderer, monitor),
             memory_peak_bytes: self.memory_peak_bytes,
             elapsed: monitor.elapsed(),
         }

@@ -88,15 +88,13 @@ impl Scope<'_> {
             rest = &rest[at..];
             let placeholder = rest[1..].split_once('}').map(|(inside, _)| inside);
             let name = placeholder.and_then(|inside| inside.split(':').next());
-            match (placeholder, name.is_some_and(|name| BUILT_IN_PLACEHOLDERS.contains(&name))) {
-                (Some(inside), true) => {
-                    text.push_str(&self.value(inside)?);
-                    rest = &rest[inside.len() + 2..];
-                }
-                _ => {
-                    text.push('{');
-                    rest = &rest[1..];
-                }
+            let known = name.is_some_and(|name| BUILT_IN_PLACEHOLDERS.contains(&name));
+            if let Some(inside) = placeholder.filter(|_| known) {
+                text.push_str(&self.value(inside)?);
+                rest = &rest[inside.len() + 2..];
+            } else {
+                text.push('{');
+                rest = &rest[1..];
             }
         }
         text.push_str(rest);
