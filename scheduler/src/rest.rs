@@ -36,7 +36,6 @@ use crate::objects::Objects;
 use crate::queue::Queue;
 use crate::store::read::Reader;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use problem::{Code, Refusal};
 use std::sync::Arc;
@@ -102,12 +101,25 @@ impl App {
 
 /// The whole interface.
 pub fn router(app: Arc<App>) -> Router {
+    guarded(answering(), app)
+}
+
+/// The whole interface, where only this machine may ask.
+fn local_router(app: Arc<App>) -> Router {
+    guarded(answering().layer(from_fn(guard::only_local_names)), app)
+}
+
+fn answering() -> Router<Arc<App>> {
     let (routes, _) = openapi::routes().split_for_parts();
     routes
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
-        .layer(DefaultBodyLimit::disable()) // Each handler bounds its own body.
         .layer(CsrfLayer::new().with_rejection_response(|_| guard::cross_origin()))
+}
+
+/// What every answer has: an id, a body of our shape when it is a refusal, and a place in the metrics.
+fn guarded(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+    routes
         .layer(CatchPanicLayer::custom(guard::panicked))
         .layer(from_fn_with_state(app.clone(), guard::observe))
         .with_state(app)
@@ -122,9 +134,4 @@ async fn unknown_method(method: axum::http::Method, uri: axum::http::Uri) -> Ref
     let path: String = uri.path().chars().take(200).collect();
     Refusal::new(Code::MethodNotAllowed, format!("`{path}` does not answer {method}"))
         .hint("GET /v1/openapi.json lists every address")
-}
-
-/// The interface as it is served where only this machine may ask.
-fn local_router(app: Arc<App>) -> Router {
-    router(app).layer(from_fn(guard::only_local_names))
 }

@@ -1,4 +1,4 @@
-//! What an S3 bucket needs and object_store can't do: making it, and rules that clean up behind crashed workers.
+//! What an S3 bucket needs and `object_store` can't do: making it, and rules that clean up behind crashed workers.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// Longest time a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -57,7 +57,7 @@ impl UrlsAllowed {
         }
         if self.0.is_empty() {
             return Err(format!(
-                "`{shown}` is not allowed: this farm fetches no addresses; its operator allows some with `--allow-url https://host/`, or upload the file instead"
+                "`{shown}` is not allowed: this farm fetches no addresses; its operator allows some with `--urls-allowed https://host/`, or upload the file instead"
             ));
         }
         Err(format!("`{shown}` is not allowed: addresses must begin with {}", self.0.join(" or ")))
@@ -167,7 +167,7 @@ mod tests {
             assert!(allowed.check(url).is_err(), "{url}");
         }
         let reason = UrlsAllowed::default().check("https://a.example/x").expect_err("nothing is allowed");
-        assert!(reason.contains("--allow-url"), "{reason}");
+        assert!(reason.contains("--urls-allowed"), "{reason}");
     }
 
     #[test]

@@ -38,9 +38,10 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     if let Some(refusal) = refusal_of(&mut response) {
         let code = refusal.code().as_str();
         app.metrics.problems.with_label_values(&[code]).inc();
-        match refusal.cause() {
-            Some(cause) => error!(request.id = id, %method, route, code, "request {id} failed: {cause}"),
-            None => debug!(request.id = id, %method, route, code, "request {id} refused: {}", refusal.detail()),
+        if let Some(cause) = refusal.cause() {
+            error!(request.id = id, %method, route, code, "request {id} failed: {cause}");
+        } else {
+            debug!(request.id = id, %method, route, code, "request {id} refused: {}", refusal.detail());
         }
         // Headers that a router has set, `Allow` for one, belong to the answer.
         let headers = std::mem::take(response.headers_mut());
@@ -115,8 +116,7 @@ pub(super) async fn only_local_names(request: Request, next: Next) -> Response {
     if is_local(host) {
         return next.run(request).await;
     }
-    let refusal = Refusal::new(Code::CrossOrigin, "this scheduler answers under `localhost` and IP addresses only");
-    problem::finish(refusal, &request_id(request.headers()))
+    Refusal::new(Code::CrossOrigin, "this scheduler answers under `localhost` and IP addresses only").into_response()
 }
 
 fn is_local(host: &str) -> bool {
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn only_names_of_this_machine_are_local() {
         for host in
-            ["localhost", "localhost:7700", "LOCALHOST:1", "127.0.0.1:7700", "[::1]:7700", "::1", "10.0.0.7", ""]
+            ["localhost", "localhost:7700", "LOCALHOST:1", "127.0.0.1:7700", "[::1]:7700", "[::1]", "10.0.0.7", ""]
         {
             assert!(is_local(host), "{host}");
         }

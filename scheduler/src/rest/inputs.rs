@@ -179,15 +179,18 @@ pub(super) async fn send(
     let mut slot = tokio::time::timeout(STORE_WAIT, slot.lock_owned()).await.map_err(|_| busy())?;
     let stored = view(&app, digest).await?;
     if stored.complete {
+        discard(body).await;
         return Ok(Json(stored));
     }
     let received = stored.received_bytes;
     if received > size {
+        discard(body).await;
         drop_file(&app, &digest).await;
         let detail = format!("{received} bytes had come of an input of {size}; they are dropped");
         return Err(wrong_offset(detail, 0));
     }
     if offset != received {
+        discard(body).await;
         let detail = format!("the next piece must begin at byte {received}, not {offset}");
         return Err(wrong_offset(detail, received));
     }
@@ -244,6 +247,18 @@ async fn view(app: &App, digest: Digest) -> Answer<InputView> {
     Ok(InputView { digest, complete: false, received_bytes })
 }
 
+/// Reads a piece to nowhere: an answer to a client that still sends would get lost with its connection.
+async fn discard(body: Body) {
+    let mut pieces = body.into_data_stream();
+    let mut left = UPLOAD_PIECE_MAX;
+    while let Ok(Some(Ok(piece))) = tokio::time::timeout(SILENCE_MAX, pieces.next()).await {
+        left = left.saturating_sub(piece.len());
+        if left == 0 {
+            return;
+        }
+    }
+}
+
 /// Appends a piece as it arrives. What came before the connection broke stays: the client asks and goes on from there.
 async fn append(app: &App, digest: Digest, received: u64, size: u64, body: Body) -> Answer<u64> {
     app.uploads.check_room(size - received)?;
@@ -297,20 +312,16 @@ async fn drop_file(app: &App, digest: &Digest) {
 
 /// Hashes a whole upload on its way into the store; it appears there only if the digest is right.
 async fn store(path: PathBuf, objects: Objects, digest: Digest, size: u64) -> Answer<()> {
-    let stored = if size <= PART_SIZE as u64 {
-        store_small(&path, &objects, digest).await
+    let is_right = if size <= PART_SIZE as u64 {
+        store_small(&path, &objects, digest).await?
     } else {
-        store_large(&path, &objects, digest).await
+        store_large(&path, &objects, digest).await?
     };
-    match stored {
-        Ok(true) => {}
-        Ok(false) => {
-            let _ = tokio::fs::remove_file(&path).await;
-            let detail = format!("the {size} bytes that came are not those of {digest}; they are dropped");
-            return Err(Refusal::new(Code::WrongDigest, detail)
-                .hint("the file changed while it was sent: hash and send it again"));
-        }
-        Err(refusal) => return Err(refusal),
+    if !is_right {
+        let _ = tokio::fs::remove_file(&path).await;
+        let detail = format!("the {size} bytes that came are not those of {digest}; they are dropped");
+        let hint = "the file changed while it was sent: hash and send it again";
+        return Err(Refusal::new(Code::WrongDigest, detail).hint(hint));
     }
     info!(size_bytes = size, "input {digest} stored");
     // Left behind, it would only take room until it expires.
@@ -355,8 +366,8 @@ async fn send_parts(file: &mut File, upload: &mut dyn MultipartUpload) -> Answer
     let mut sending: Option<object_store::UploadPart> = None;
     loop {
         let mut part = Vec::with_capacity(PART_SIZE);
-        let read = (&mut *file).take(PART_SIZE as u64).read_to_end(&mut part).await;
-        read.map_err(|error| disk(&error))?;
+        let filled = (&mut *file).take(PART_SIZE as u64).read_to_end(&mut part).await;
+        filled.map_err(|error| disk(&error))?;
         // One part is sent while the next is read: two in memory.
         if let Some(sent) = sending.take() {
             sent.await.map_err(|error| store_away(&error))?;
@@ -364,13 +375,13 @@ async fn send_parts(file: &mut File, upload: &mut dyn MultipartUpload) -> Answer
         if part.is_empty() {
             return Ok(Digest(hasher.finalize().into()));
         }
-        let (hashed, bytes) = tokio::task::spawn_blocking(move || {
+        let (fed, bytes) = tokio::task::spawn_blocking(move || {
             hasher.update(&part);
             (hasher, part)
         })
         .await
         .map_err(|error| Refusal::internal(&error))?;
-        hasher = hashed;
+        hasher = fed;
         sending = Some(upload.put_part(bytes.into()));
     }
 }

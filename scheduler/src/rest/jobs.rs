@@ -241,8 +241,8 @@ async fn command(app: &App, id: JobId, command: JobCommand) -> Answer<Json<JobVi
 fn wrong_state(id: JobId, state: JobState, command: JobCommand) -> Refusal {
     let (verb, hint) = match command {
         JobCommand::Cancel => ("canceled", "only a job that is not over can be canceled"),
-        JobCommand::Pause => ("paused", "only a job that is queued or running can be paused"),
-        JobCommand::Resume => ("resumed", "only a paused job can be resumed"),
+        JobCommand::Pause => ("paused", "only a job that is not over can be paused"),
+        JobCommand::Resume => ("resumed", "only a job that is not over can be resumed"),
         JobCommand::Retry => ("retried", "only a job with failed tasks can be retried, and not after it was canceled"),
         JobCommand::Priority(_) => ("given another priority", "only a job that is not over has a priority that counts"),
     };

@@ -1,4 +1,4 @@
-//! The interface's own description (OpenAPI 3.1), made from the handlers and the types they take and give.
+//! The interface's own description (`OpenAPI` 3.1), made from the handlers and the types they take and give.
 
 use super::{App, attempts, events, functions, health, inputs, jobs, logs, outputs, projects, schema, tasks, workers};
 use axum::http::header::CONTENT_TYPE;

@@ -159,7 +159,6 @@ fn media_type(file: &str) -> &'static str {
         "mov" => "video/quicktime",
         "mkv" => "video/x-matroska",
         "txt" | "log" | "csv" => "text/plain; charset=utf-8",
-        "json" => "application/octet-stream", // Ours are JSON too; a renderer's must not pass for one.
         _ => "application/octet-stream",
     }
 }

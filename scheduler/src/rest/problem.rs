@@ -76,13 +76,12 @@ impl Code {
 
     fn status(self) -> StatusCode {
         match self {
-            Code::InvalidBody => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::InvalidBody | Code::WrongDigest => StatusCode::UNPROCESSABLE_ENTITY,
             Code::InvalidQuery => StatusCode::BAD_REQUEST,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::WrongState | Code::Conflict | Code::WrongOffset => StatusCode::CONFLICT,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Code::WrongDigest => StatusCode::UNPROCESSABLE_ENTITY,
             Code::WrongRange => StatusCode::RANGE_NOT_SATISFIABLE,
             Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Code::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -120,7 +119,10 @@ impl Code {
 
 /// A request that is answered with a problem.
 #[derive(Debug, Clone)]
-pub(super) struct Refusal {
+pub(super) struct Refusal(Box<Parts>); // In a box, because every answer of a handler has room for one.
+
+#[derive(Debug, Clone)]
+struct Parts {
     code: Code,
     status: StatusCode,
     detail: String,
@@ -137,20 +139,15 @@ impl Refusal {
         if matches!(code, Code::Busy | Code::Unavailable) {
             headers.push((RETRY_AFTER, RETRY_AFTER_S));
         }
-        Refusal {
-            code,
-            status: code.status(),
-            detail: detail.into(),
-            hint: None,
-            faults: Vec::new(),
-            headers,
-            cause: None,
-        }
+        let (status, detail) = (code.status(), detail.into());
+        Refusal(Box::new(Parts { code, status, detail, hint: None, faults: Vec::new(), headers, cause: None }))
     }
 
     /// A body that can't be read at all, as opposed to one that says something wrong.
     pub(super) fn malformed(detail: impl Into<String>) -> Refusal {
-        Refusal { status: StatusCode::BAD_REQUEST, ..Refusal::new(Code::InvalidBody, detail) }
+        let mut refusal = Refusal::new(Code::InvalidBody, detail);
+        refusal.0.status = StatusCode::BAD_REQUEST;
+        refusal
     }
 
     /// Everything that is wrong with a body, bounded.
@@ -161,7 +158,9 @@ impl Refusal {
             [] => "the body is not valid".to_owned(),
         };
         faults.truncate(FAULTS_MAX);
-        Refusal { faults, ..Refusal::new(Code::InvalidBody, detail) }
+        let mut refusal = Refusal::new(Code::InvalidBody, detail);
+        refusal.0.faults = faults;
+        refusal
     }
 
     pub(super) fn not_found(detail: impl Into<String>) -> Refusal {
@@ -171,36 +170,42 @@ impl Refusal {
     /// Something of ours broke: the caller learns that, the log learns why.
     pub(super) fn internal(cause: &(dyn Error + 'static)) -> Refusal {
         let detail = "the scheduler could not carry out the request; its log has the reason under the request id";
-        Refusal { cause: Some(Chain(cause).to_string()), ..Refusal::new(Code::Internal, detail) }
+        Refusal::new(Code::Internal, detail).because(cause)
     }
 
     /// A part of the farm is away for now: `what` is for the caller, `cause` for the log.
     pub(super) fn unavailable(what: impl Into<String>, cause: &(dyn Error + 'static)) -> Refusal {
-        Refusal { cause: Some(Chain(cause).to_string()), ..Refusal::new(Code::Unavailable, what) }
+        Refusal::new(Code::Unavailable, what).because(cause)
+    }
+
+    fn because(mut self, cause: &(dyn Error + 'static)) -> Refusal {
+        self.0.cause = Some(Chain(cause).to_string());
+        self
     }
 
     #[must_use]
-    pub(super) fn hint(self, hint: impl Into<String>) -> Refusal {
-        Refusal { hint: Some(hint.into()), ..self }
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Refusal {
+        self.0.hint = Some(hint.into());
+        self
     }
 
     #[must_use]
     pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Refusal {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
     pub(super) fn code(&self) -> Code {
-        self.code
+        self.0.code
     }
 
     pub(super) fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// What broke, for the log.
     pub(super) fn cause(&self) -> Option<&str> {
-        self.cause.as_deref()
+        self.0.cause.as_deref()
     }
 }
 
@@ -212,31 +217,32 @@ impl IntoResponse for Refusal {
     /// Without a body yet: [`finish`] writes it, with the request id.
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
-        *response.status_mut() = self.status;
-        response.extensions_mut().insert(Box::new(self));
+        *response.status_mut() = self.0.status;
+        response.extensions_mut().insert(self);
         response
     }
 }
 
 /// Takes the refusal out of a response, if it is one.
 pub(super) fn refusal_of(response: &mut Response) -> Option<Refusal> {
-    response.extensions_mut().remove::<Box<Refusal>>().map(|refusal| *refusal)
+    response.extensions_mut().remove::<Refusal>()
 }
 
 /// The response to a refused request.
 pub(super) fn finish(refusal: Refusal, request_id: &str) -> Response {
+    let Parts { code, status, detail, hint, faults, headers, cause: _ } = *refusal.0;
     let problem = Problem {
-        kind: format!("urn:framewake:{}", refusal.code.as_str()),
-        title: refusal.code.title().to_owned(),
-        status: refusal.status.as_u16(),
-        detail: refusal.detail,
-        hint: refusal.hint,
-        faults: refusal.faults,
+        kind: format!("urn:framewake:{}", code.as_str()),
+        title: code.title().to_owned(),
+        status: status.as_u16(),
+        detail,
+        hint,
+        faults,
         request_id: request_id.to_owned(),
     };
-    let mut response = (refusal.status, Json(problem)).into_response();
+    let mut response = (status, Json(problem)).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    for (name, value) in refusal.headers {
+    for (name, value) in headers {
         response.headers_mut().insert(name, value);
     }
     response

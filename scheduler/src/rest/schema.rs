@@ -58,7 +58,7 @@ fn document<T: ToSchema + PartialSchema>(title: &str) -> Value {
     top.insert("title".to_owned(), json!(title));
     top.insert("$defs".to_owned(), Value::Object(definitions));
     mend(&mut document);
-    close_objects(&mut document);
+    tighten(&mut document);
     point_to_definitions(&mut document);
     document
 }
@@ -81,16 +81,20 @@ pub(super) fn mend(value: &mut Value) {
     }
 }
 
-/// Every body written by hand refuses unknown fields; utoipa says so of structs, but not of the variants of enums.
-fn close_objects(value: &mut Value) {
+/// Says what utoipa leaves out: every body written by hand refuses unknown fields, also in the variants of enums, and
+/// our whole numbers of 32 bits have no sign.
+fn tighten(value: &mut Value) {
     match value {
         Value::Object(map) => {
             if map.get("type") == Some(&json!("object")) && map.contains_key("properties") {
                 map.entry("additionalProperties").or_insert(json!(false));
             }
-            map.values_mut().for_each(close_objects);
+            if map.get("format") == Some(&json!("int32")) {
+                map.entry("maximum").or_insert(json!(u32::MAX));
+            }
+            map.values_mut().for_each(tighten);
         }
-        Value::Array(items) => items.iter_mut().for_each(close_objects),
+        Value::Array(items) => items.iter_mut().for_each(tighten),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

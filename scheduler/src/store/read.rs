@@ -7,8 +7,6 @@ mod jobs;
 mod outline;
 mod outputs;
 mod tasks;
-#[cfg(test)]
-mod tests;
 
 pub use events::StoredEvent;
 pub use farm::Accepted;
