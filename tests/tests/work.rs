@@ -26,7 +26,7 @@ async fn a_job_renders_from_zero_workers_and_leaves_none() {
     audit_folder(&farm, view.id, &frame_names(1..=40)).await;
     for output in farm.outputs(view.id).await {
         assert_eq!((output.width, output.height), (64, 36), "{output:?}");
-        assert!(output.size_bytes > 0 && !output.device.is_empty() && !output.attempt.is_empty(), "{output:?}");
+        assert!(output.size_bytes > 0 && !output.renderer.is_empty() && !output.attempt.is_empty(), "{output:?}");
     }
     farm.no_workers().await;
 }
@@ -130,6 +130,50 @@ async fn blender_frames_are_the_ones_that_blender_alone_renders() {
     let step = &again.steps[0];
     assert!(step.load_s.expect("measured") < 1.0, "the session was not reused: {step:?}");
 }
+
+/// The bridge runs under the program too, here Debian's, which is years older than the module.
+#[tokio::test]
+async fn the_blender_program_renders_as_the_module_does() {
+    let farm = TestFarm::start(1).await;
+    let scene = farm.folder().join("scene.blend");
+    let made = std::process::Command::new("blender")
+        .args([
+            "-b",
+            "--factory-startup",
+            "-noaudio",
+            "--python-exit-code",
+            "1",
+            "--python-expr",
+            SCENE_IN_PROGRAM,
+            "--",
+        ])
+        .arg(&scene)
+        .output()
+        .expect("blender is installed by `make setup`");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let digest = upload(&farm.client, &std::fs::read(&scene).expect("made above")).await;
+    let job = json!({ "name": "cube", "steps": [{
+        "name": "render",
+        "function": "blender-app",
+        "frames": "1-2",
+        "inputs": [{ "digest": digest, "as": "scene.blend" }],
+        "parameters": { "scene": "scene.blend" },
+        "output": "{frame:04}.png",
+        "verify": { "width": 64, "height": 36 },
+    }] });
+    let view = farm.succeed(&job).await;
+    assert_eq!(farm.outputs(view.id).await.len(), 2);
+}
+
+const SCENE_IN_PROGRAM: &str = "
+import bpy, sys
+scene = bpy.context.scene
+scene.render.engine = 'CYCLES'
+scene.cycles.samples = 2
+scene.cycles.use_denoising = False
+scene.render.resolution_x, scene.render.resolution_y = 64, 36
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1])
+";
 
 const SCENE: &str = "
 import bpy, sys

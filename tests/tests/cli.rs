@@ -1,0 +1,162 @@
+//! The command line against a real farm.
+
+use framewake_tests::farm::{TestFarm, unique};
+use framewake_tests::parts::{built, path, root};
+use serde_json::Value;
+use std::process::Command;
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn framewake(farm: &TestFarm, arguments: &[&str]) -> Said {
+    let output = Command::new(built("framewake"))
+        .args(arguments)
+        .env("FRAMEWAKE_URL", farm.url())
+        .env("NO_COLOR", "1")
+        .env("PATH", path())
+        .current_dir(root())
+        .output()
+        .expect("the program runs");
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs it and demands success; standard output.
+fn good(farm: &TestFarm, arguments: &[&str]) -> String {
+    let said = framewake(farm, arguments);
+    assert_eq!(said.code, 0, "{arguments:?}\n{}\n{}", said.out, said.err);
+    said.out
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sample_jobs_are_submitted_waited_for_and_fetched() {
+    let farm = TestFarm::start(2).await;
+    for (sample, outputs) in [("mitsuba", 6), ("povray", 13), ("command", 0)] {
+        good(&farm, &["submit", &format!("samples/jobs/{sample}.yaml"), "--wait"]);
+        let folder = farm.folder().join(sample);
+        good(&farm, &["fetch", "latest", &folder.display().to_string()]);
+        let fetched = framewake_tests::audit::files(&folder);
+        assert_eq!(fetched.len(), outputs, "{sample}: {fetched:?}");
+        // A second time everything is there already.
+        good(&farm, &["fetch", "latest", &folder.display().to_string()]);
+        assert_eq!(framewake_tests::audit::files(&folder), fetched);
+    }
+    let jobs = json_lines(&good(&farm, &["jobs", "--json"]));
+    assert_eq!(jobs.len(), 3, "{jobs:?}");
+    assert!(jobs.iter().all(|job| job["state"] == "succeeded"), "{jobs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_job_shows_frames_reasons_and_logs_and_its_exit_code() {
+    let farm = TestFarm::start(1).await;
+    let file = farm.folder().join("job.yaml");
+    let marker = unique();
+    let text = format!(
+        "name: fails\nsteps:\n- name: run\n  function: command\n  frames: 1-2\n  retries: {{ attempts: 1 }}\n  \
+         parameters:\n    program: /bin/sh\n    words: [-c, 'echo {marker}; exit 3']\n"
+    );
+    std::fs::write(&file, text).expect("writable");
+    let said = framewake(&farm, &["submit", &file.display().to_string(), "--wait"]);
+    assert_eq!(said.code, 1, "{}\n{}", said.out, said.err);
+    let frames = good(&farm, &["frames", "latest", "--failed"]);
+    assert!(frames.contains(&marker), "the lines that show it: {frames}");
+    let log = good(&farm, &["logs", "latest"]);
+    assert!(log.contains(&marker), "{log}");
+    let job = good(&farm, &["job", "latest"]);
+    assert!(job.contains("failed"), "{job}");
+    let tail = framewake(&farm, &["tail", "latest"]);
+    assert_eq!(tail.code, 1, "tail ends as the job ended: {}\n{}", tail.out, tail.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_paused_resumed_prioritized_and_canceled() {
+    let farm = TestFarm::start(1).await;
+    let file = farm.folder().join("job.yaml");
+    let text = "name: long\nsteps:\n- name: run\n  function: command\n  frames: 1-500\n  chunking: { mode: fixed, size: 1 }\n  \
+                parameters: { program: /bin/sleep, words: ['0.2'] }\n";
+    std::fs::write(&file, text).expect("writable");
+    good(&farm, &["submit", &file.display().to_string()]);
+    good(&farm, &["pause", "latest"]);
+    let explained = good(&farm, &["explain", "latest"]);
+    assert!(explained.contains("paused"), "{explained}");
+    good(&farm, &["priority", "latest", "90"]);
+    good(&farm, &["resume", "latest"]);
+    let job = json_lines(&good(&farm, &["job", "latest", "--json"]));
+    assert_eq!(job[0]["priority"], 90, "{job:?}");
+    good(&farm, &["cancel", "latest"]);
+    let said = framewake(&farm, &["tail", "latest"]);
+    assert_eq!(said.code, 3, "{}\n{}", said.out, said.err);
+    let again = framewake(&farm, &["cancel", "latest"]);
+    assert_ne!(again.code, 0, "a canceled job can't be canceled");
+    farm.no_workers().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_are_added_in_versions_and_the_doctor_looks_at_each_part() {
+    let farm = TestFarm::start(1).await;
+    let file = farm.folder().join("function.yaml");
+    for version in 1..=2 {
+        let text =
+            format!("name: mine\ndescription: version {version}\ndriver: {{ kind: command, command: [/bin/true] }}\n");
+        std::fs::write(&file, text).expect("writable");
+        // The same again is the same version.
+        good(&farm, &["functions", "add", &file.display().to_string()]);
+        good(&farm, &["functions", "add", &file.display().to_string()]);
+    }
+    let mine: Vec<Value> = json_lines(&good(&farm, &["functions", "list", "--json"]))
+        .into_iter()
+        .filter(|function| function["name"] == "mine" && function["newest"] == true)
+        .collect();
+    assert_eq!(mine.len(), 1, "{mine:?}");
+    assert_eq!(mine[0]["version"], 2, "{mine:?}");
+    let doctor = framewake(&farm, &["doctor"]);
+    let text = format!("{}{}", doctor.out, doctor.err);
+    for part in ["NATS", "store", "disk"] {
+        assert!(text.to_lowercase().contains(&part.to_lowercase()), "{part}: {text}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(good(&farm, &["completions", shell]).contains("framewake"));
+    }
+}
+
+/// `dev` as a user runs it: it brings NATS and a store, and leaves nothing behind.
+#[test]
+fn dev_runs_a_job_and_leaves_nothing_behind() {
+    use framewake_tests::parts::{Running, free_port};
+    use framewake_tests::wait::until_sync;
+    use rustix::process::Signal;
+    use std::time::Duration;
+    let folder = tempfile::tempdir().expect("there is room");
+    let port = free_port();
+    let url = format!("http://127.0.0.1:{port}");
+    let data = folder.path().join("data");
+    let mut command = Command::new(built("framewake"));
+    command.args(["dev", "--listen", &format!("127.0.0.1:{port}"), "--functions", "samples/functions"]);
+    command.arg("--data").arg(&data).current_dir(root()).env("PATH", path());
+    let mut dev = Running::start("framewake dev", &mut command, &folder.path().join("dev.log"));
+    until_sync(Duration::from_secs(30), "dev is ready", || {
+        dev.assert_alive();
+        dev.log().contains("is ready on").then_some(())
+    });
+    let submit = Command::new(built("framewake"))
+        .args(["submit", "samples/jobs/command.yaml", "--wait", "--url", &url])
+        .current_dir(root())
+        .output()
+        .expect("the program runs");
+    assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
+    dev.signal(Signal::INT);
+    assert_eq!(dev.wait(Duration::from_secs(30)), 0, "{}", dev.log());
+    let data = data.display().to_string();
+    let left = framewake_tests::farm::processes().into_iter().filter(|process| process.line.contains(&data));
+    assert_eq!(left.count(), 0, "nats-server and workers are gone");
+}
