@@ -84,9 +84,14 @@ impl TestFarm {
 
     /// The scheduler's command line on this farm's folder.
     pub fn scheduler_command(&self) -> Command {
+        self.scheduler_command_in(&self.data(), &format!("127.0.0.1:{}", self.port))
+    }
+
+    /// Another scheduler on this farm's NATS and store, with a data folder and an address of its own.
+    pub fn scheduler_command_in(&self, data: &Path, listen: &str) -> Command {
         let mut command = Command::new(built("framewake-scheduler"));
-        command.arg("--data").arg(self.data());
-        command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--nats", &self.nats.url()]);
+        command.arg("--data").arg(data);
+        command.args(["--listen", listen, "--nats", &self.nats.url()]);
         command.args(["--store", &self.store_url(), "--slots", &self.slots.to_string()]);
         command.arg("--worker-bin").arg(built("framewake-worker"));
         command.arg("--functions").arg(&self.functions);

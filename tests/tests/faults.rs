@@ -226,3 +226,64 @@ async fn a_renderer_that_is_not_installed_is_named_and_does_not_spin() {
     assert_eq!(view.tasks.failed, 0, "no frame is blamed: {explained:?}");
     farm.client.act(id, Action::Cancel).await.expect("canceled");
 }
+
+/// A folder with little room, by a small tmpfs.
+struct Tight(std::path::PathBuf);
+
+impl Tight {
+    fn mount(folder: &std::path::Path) -> Option<Tight> {
+        std::fs::create_dir_all(folder).ok()?;
+        let mounted =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(folder).status();
+        mounted.ok()?.success().then(|| Tight(folder.to_owned()))
+    }
+}
+
+impl Drop for Tight {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_jobs_and_loses_none_that_was_accepted() {
+    let mut farm = TestFarm::start(0).await;
+    let data = farm.folder().join("tight");
+    let Some(_tight) = Tight::mount(&data) else {
+        eprintln!("LEFT OUT: this machine allows no mount, so the disk can't be filled");
+        return;
+    };
+    let listen = format!("127.0.0.1:{}", framewake_tests::parts::free_port());
+    let start = |farm: &mut TestFarm| {
+        let mut command = farm.scheduler_command_in(&data, &listen);
+        framewake_tests::parts::Running::start("scheduler", &mut command, &farm.folder().join("tight.log"))
+    };
+    let mut scheduler = start(&mut farm);
+    let client = framewake_proto::client::Client::new(&format!("http://{listen}")).expect("a good address");
+    let ready = async || {
+        until(SOON, "it is ready", || async { client.readiness().await.ok().filter(|readiness| readiness.ready) })
+            .await;
+    };
+    ready().await;
+    let mut accepted = Vec::new();
+    let refused = loop {
+        let mut job = jobs::command(&["/bin/true"], "1");
+        job["labels"] = json!({ "filler": "x".repeat(200) });
+        match client.submit(&job, &framewake_tests::farm::unique()).await {
+            Ok(submitted) => accepted.push(submitted.id),
+            Err(error) => break error,
+        }
+        assert!(accepted.len() < 10_000, "the disk never filled");
+    };
+    assert_ne!(scheduler.wait(SOON), 0, "it must not go on with what is not durable: {refused:?}");
+    assert!(scheduler.log().contains("is the disk full?"), "{}", scheduler.log());
+    // Room again.
+    let remount =
+        std::process::Command::new("mount").args(["-o", "remount,size=16m"]).arg(&data).status().expect("mount runs");
+    assert!(remount.success());
+    let _scheduler = start(&mut farm);
+    ready().await;
+    for id in accepted {
+        client.job(id).await.unwrap_or_else(|error| panic!("job {id} was accepted and is lost: {error:?}"));
+    }
+}

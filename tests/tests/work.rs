@@ -227,6 +227,28 @@ async fn the_same_job_renders_into_an_s3_server() {
 }
 
 #[tokio::test]
+async fn a_large_output_gets_its_name_in_an_s3_server_once_and_whole() {
+    let farm = TestFarm::start_on_s3(1).await;
+    // More than one part of a multipart upload.
+    let script = "head -c 80000000 /dev/zero > \"$1\"";
+    let function = json!({
+        "name": "large",
+        "driver": { "kind": "command", "command": ["/bin/sh", "-c", script, "sh", "{output}"] },
+    });
+    farm.client.add_function(&function).await.expect("a good function");
+    let job = json!({ "name": "large", "steps": [{ "name": "write", "function": "large", "output": "large.bin" }] });
+    let view = farm.succeed(&job).await;
+    let output = farm.outputs(view.id).await.remove(0);
+    assert_eq!(output.size_bytes, 80_000_000);
+    let mut download = farm.client.output(view.id, &output.step, 0, 0).await.expect("readable");
+    let mut size = 0;
+    while let Some(piece) = download.next().await.expect("it comes whole") {
+        size += piece.len();
+    }
+    assert_eq!(size, 80_000_000);
+}
+
+#[tokio::test]
 async fn idle_workers_take_over_the_tail_of_a_busy_one() {
     let farm = TestFarm::start(3).await;
     let mut job = jobs::command(&["/bin/sh", "-c", "sleep 0.4"], "1-18");
