@@ -78,7 +78,11 @@ pub enum Event {
     },
     /// The stream of orders is gone or new: what was offered must be offered again.
     OrdersLost,
-    /// After a start: every report that waited has been applied, so deadlines may be honored from now on.
+    /// Nothing is heard of the workers for now, through no fault of theirs: silence does not count until
+    /// [`Event::ReportsDrained`].
+    ReportsHeldUp,
+    /// After a start, or after [`Event::ReportsHeldUp`]: every report that waited has been applied, so
+    /// deadlines may be honored from now on.
     ReportsDrained,
     /// A deadline may have passed (see [`crate::farm::Farm::next_deadline`]).
     TimePassed,

@@ -52,7 +52,8 @@ pub struct Farm {
     /// Makes the ids of workers differ from those of earlier runs of the scheduler.
     epoch: Timestamp,
     worker_next: u64,
-    /// After a start, until the reports that waited have been applied: nobody is declared lost.
+    /// After a start, and while nothing is heard, until the reports that waited have been applied: nobody is
+    /// declared lost.
     deadlines_held: bool,
     /// Functions that want workers and found no free slots: looked at again with every event.
     starved: BTreeSet<usize>,
@@ -269,6 +270,7 @@ impl Farm {
             Event::WorkerFound { worker, function } => self.find_worker(now, &worker, &function),
             Event::WorkerExited { worker, function, end } => self.end_worker(now, &worker, &function, end, out),
             Event::OrdersLost => self.offer_all_again(now, out),
+            Event::ReportsHeldUp => self.deadlines_held = true,
             Event::ReportsDrained => self.honor_deadlines(now),
             Event::TimePassed => {}
         }
