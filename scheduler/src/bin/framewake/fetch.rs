@@ -190,21 +190,19 @@ async fn download(
     part: &Path,
     progress: &impl Fn(u64),
 ) -> Result<io::Result<()>, client::Error> {
-    let (mut file, mut at) = match open_part(part, output.size_bytes).await {
-        Ok(opened) => opened,
-        Err(error) => return Ok(Err(error)),
-    };
+    let received = tokio::fs::metadata(part).await.map_or(0, |metadata| metadata.len());
+    // A part that is longer than the whole belongs to something else.
+    let mut at = if received <= output.size_bytes { received } else { 0 };
     progress(at);
     if at == output.size_bytes && at > 0 {
         return Ok(Ok(()));
     }
     let mut download = context.client.output(id, &output.step, output.task, at).await?;
-    if download.starts_at() != at {
-        at = download.starts_at();
-        if let Err(error) = restart(&mut file).await {
-            return Ok(Err(error));
-        }
-    }
+    at = download.starts_at();
+    let mut file = match open_part(part, at).await {
+        Ok(file) => file,
+        Err(error) => return Ok(Err(error)),
+    };
     while let Some(piece) = download.next().await? {
         at += piece.len() as u64;
         // More than was committed can't be right; the hash will say so.
@@ -219,21 +217,12 @@ async fn download(
     Ok(file.flush().await)
 }
 
-/// Opens the partial file at its end.
-async fn open_part(part: &Path, size_bytes: u64) -> io::Result<(File, u64)> {
+/// Opens the partial file to go on at `at`.
+async fn open_part(part: &Path, at: u64) -> io::Result<File> {
     let mut file = File::options().create(true).write(true).truncate(false).open(part).await?;
-    let at = file.seek(SeekFrom::End(0)).await?;
-    if at <= size_bytes {
-        return Ok((file, at));
-    }
-    restart(&mut file).await?;
-    Ok((file, 0))
-}
-
-async fn restart(file: &mut File) -> io::Result<()> {
-    file.set_len(0).await?;
-    file.seek(SeekFrom::Start(0)).await?;
-    Ok(())
+    file.set_len(at).await?;
+    file.seek(SeekFrom::Start(at)).await?;
+    Ok(file)
 }
 
 /// Where an output goes; names that would leave the folder are refused, whoever sends them.

@@ -245,7 +245,7 @@ async fn say_end(context: &Context, job: &JobView) -> anyhow::Result<()> {
         for task in context.client.tasks(job.id, &query).await?.items {
             let why = task
                 .failure
-                .map_or(String::new(), |failure| format!(": {}: {}", failure.verdict, text::clean(&failure.message)));
+                .map_or(String::new(), |failure| format!(": {} ({})", text::clean(&failure.message), failure.verdict));
             printer.line(format_args!(
                 "  {} frame {}{why}",
                 printer.paint(Style::Bad, task.step.as_str()),

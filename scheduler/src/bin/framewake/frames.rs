@@ -87,7 +87,7 @@ fn say(context: &Context, task: &TaskView, with_evidence: bool) -> anyhow::Resul
         return Ok(());
     };
     let attempt = text::clean(&failure.attempt);
-    printer.line(format_args!("{head} {}, attempt {attempt}: {}", failure.verdict, text::clean(&failure.message)))?;
+    printer.line(format_args!("{head}: {} ({}, attempt {attempt})", text::clean(&failure.message), failure.verdict))?;
     if with_evidence {
         for line in failure.evidence.lines() {
             printer.line(format_args!("    {} {}", printer.paint(Style::Weak, "|"), text::clean(line)))?;

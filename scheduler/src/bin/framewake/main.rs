@@ -1,5 +1,5 @@
 //! The `framewake` command line: reads the arguments, runs one command, turns its outcome into an exit code.
-//! Speaks only REST; what it knows of the farm comes from there.
+//! Speaks only REST, and what it knows of the farm comes from there; only `dev` runs a farm itself.
 
 mod bars;
 mod change;
@@ -31,6 +31,7 @@ mod workers;
 use clap::{Parser, Subcommand};
 use failure::Outcome;
 use framewake_proto::client::{Action, Client, URL_DEFAULT};
+use framewake_scheduler::config::DevConfig;
 use printer::Printer;
 use std::process::ExitCode;
 
@@ -52,6 +53,15 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a whole farm on this machine: scheduler, nats-server, store, workers from zero
+    Dev(Box<DevConfig>),
+    #[command(flatten)]
+    Ask(Ask),
+}
+
+/// What is asked of a scheduler.
+#[derive(Debug, Subcommand)]
+enum Ask {
     /// Send a job to the farm
     Submit(submit::Args),
     /// Watch a job until it is over
@@ -101,24 +111,30 @@ fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("nothing has installed another before main");
     let cli = Cli::parse();
     let printer = Printer::new(cli.json);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure::report(&printer, &anyhow::Error::new(error).context("can't start threads")),
     };
-    let code = runtime.block_on(run(cli, printer));
+    let code = match cli.command {
+        Command::Dev(config) => match runtime.block_on(framewake_scheduler::dev::run(*config)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failure::report(&printer, &error),
+        },
+        Command::Ask(command) => runtime.block_on(run(&cli.url, printer, command)),
+    };
     // A thread that hashes a large file must not hold up Ctrl-C.
     runtime.shutdown_background();
     code
 }
 
-async fn run(cli: Cli, printer: Printer) -> ExitCode {
-    let client = match Client::new(&cli.url) {
+async fn run(url: &str, printer: Printer, command: Ask) -> ExitCode {
+    let client = match Client::new(url) {
         Ok(client) => client,
         Err(error) => return failure::report(&printer, &error.into()),
     };
     let context = Context { client, printer };
     let outcome = tokio::select! {
-        outcome = run_command(&context, cli.command) => outcome,
+        outcome = ask(&context, command) => outcome,
         _ = tokio::signal::ctrl_c() => Ok(Outcome::Interrupted),
     };
     match outcome {
@@ -132,25 +148,25 @@ async fn run(cli: Cli, printer: Printer) -> ExitCode {
     }
 }
 
-async fn run_command(context: &Context, command: Command) -> anyhow::Result<Outcome> {
+async fn ask(context: &Context, command: Ask) -> anyhow::Result<Outcome> {
     match command {
-        Command::Submit(args) => submit::run(context, args).await,
-        Command::Tail(args) => tail::run(context, &args).await,
-        Command::Jobs(args) => jobs::run(context, args).await,
-        Command::Job(args) => job::run(context, args).await,
-        Command::Explain(args) => job::explain(context, &args.job).await,
-        Command::Cancel(args) => change::run(context, &args, Action::Cancel).await,
-        Command::Pause(args) => change::run(context, &args, Action::Pause).await,
-        Command::Resume(args) => change::run(context, &args, Action::Resume).await,
-        Command::Retry(args) => change::run(context, &args, Action::Retry).await,
-        Command::Priority(args) => change::set_priority(context, &args).await,
-        Command::Frames(args) => frames::run(context, args).await,
-        Command::Logs(args) => logs::run(context, &args).await,
-        Command::Fetch(args) => fetch::run(context, args).await,
-        Command::Functions(args) => functions::run(context, args).await,
-        Command::Workers => workers::run(context).await,
-        Command::Projects(args) => projects::run(context, args).await,
-        Command::Doctor => doctor::run(context).await,
-        Command::Completions(args) => completions::run(context, &args),
+        Ask::Submit(args) => submit::run(context, args).await,
+        Ask::Tail(args) => tail::run(context, &args).await,
+        Ask::Jobs(args) => jobs::run(context, args).await,
+        Ask::Job(args) => job::run(context, args).await,
+        Ask::Explain(args) => job::explain(context, &args.job).await,
+        Ask::Cancel(args) => change::run(context, &args, Action::Cancel).await,
+        Ask::Pause(args) => change::run(context, &args, Action::Pause).await,
+        Ask::Resume(args) => change::run(context, &args, Action::Resume).await,
+        Ask::Retry(args) => change::run(context, &args, Action::Retry).await,
+        Ask::Priority(args) => change::set_priority(context, &args).await,
+        Ask::Frames(args) => frames::run(context, args).await,
+        Ask::Logs(args) => logs::run(context, &args).await,
+        Ask::Fetch(args) => fetch::run(context, args).await,
+        Ask::Functions(args) => functions::run(context, args).await,
+        Ask::Workers => workers::run(context).await,
+        Ask::Projects(args) => projects::run(context, args).await,
+        Ask::Doctor => doctor::run(context).await,
+        Ask::Completions(args) => completions::run(context, &args),
     }
 }

@@ -91,10 +91,11 @@ pub(crate) fn field_path(pointer: &str) -> String {
     if path.is_empty() { "the whole".to_owned() } else { path }
 }
 
-/// A duration as short as it may be: `0.4s`, `12s`, `3m 07s`, `2h 05m`, `3d 04h`.
+/// A duration as short as it may be: `4ms`, `0.4s`, `12s`, `3m 07s`, `2h 05m`, `3d 04h`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
+        0 if duration.as_millis() < 100 => format!("{}ms", duration.as_millis()),
         0..10 => format!("{:.1}s", duration.as_secs_f64()),
         10..60 => format!("{seconds}s"),
         60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
@@ -173,8 +174,8 @@ mod tests {
     fn durations_and_rates_are_short() {
         let of = |seconds| duration(Duration::from_secs_f64(seconds));
         assert_eq!(
-            [of(0.44), of(12.9), of(187.0), of(7500.0), of(273_700.0)],
-            ["0.4s", "12s", "3m 07s", "2h 05m", "3d 04h"]
+            [of(0.0049), of(0.44), of(12.9), of(187.0), of(7500.0), of(273_700.0)],
+            ["4ms", "0.4s", "12s", "3m 07s", "2h 05m", "3d 04h"]
         );
         assert_eq!([rate(3.21), rate(0.05), rate(0.0)], ["3.2 frames/s", "20s/frame", "0.0 frames/s"]);
         assert_eq!([count(1u32, "frame"), count(2u32, "frame")], ["1 frame", "2 frames"]);

@@ -22,6 +22,8 @@ pub(crate) struct Watch {
 pub(crate) struct Running {
     pub(crate) step: Option<Name>,
     pub(crate) worker: Name,
+    /// First and last frame given; empty where only the worker told of the attempt.
+    pub(crate) frames: String,
     pub(crate) frame: Option<i64>,
     pub(crate) permille: u32,
     pub(crate) note: String,
@@ -52,7 +54,8 @@ impl Watch {
             let known = before.remove(&attempt);
             let running = Running {
                 step: known.as_ref().and_then(|known| known.step.clone()),
-                frame: known.and_then(|known| known.frame),
+                frame: known.as_ref().and_then(|known| known.frame),
+                frames: known.map_or(String::new(), |known| known.frames),
                 worker: worker.id,
                 permille: worker.permille,
                 note: worker.note,
@@ -77,10 +80,11 @@ impl Watch {
                 }
                 self.is_stale = true;
             }
-            Happening::AttemptStarted { step, attempt, worker, .. } => {
+            Happening::AttemptStarted { step, attempt, worker, frames } => {
                 let running = Running {
                     step: Some(step.clone()),
                     worker: worker.clone(),
+                    frames: frames.clone(),
                     frame: None,
                     permille: 0,
                     note: String::new(),
@@ -147,9 +151,9 @@ impl Watch {
 /// A failed try in one line.
 pub(crate) fn failure_line(event: &EventView) -> Option<String> {
     let Happening::TaskFailed { step, frame, attempt, verdict, message, again } = &event.what else { return None };
-    let then = if *again { "will be tried again" } else { "failed for good" };
-    let message = text::clean(message);
-    Some(format!("{step} frame {frame}: {verdict}, {then}: {message} (attempt {})", text::clean(attempt)))
+    let what = if *again { "failed and will be tried again" } else { "failed for good" };
+    let (message, attempt) = (text::clean(message), text::clean(attempt));
+    Some(format!("{step} frame {frame} {what}: {message} ({verdict}, attempt {attempt})"))
 }
 
 #[cfg(test)]
@@ -243,7 +247,7 @@ mod tests {
         let failed = event(&json!({"event": "task_failed", "step": "render", "frame": 41, "attempt": "17.2",
             "verdict": "scene_error", "message": "no camera\n\u{1b}[2J", "again": false}));
         let line = failure_line(&failed).expect("a failure");
-        assert_eq!(line, "render frame 41: scene_error, failed for good: no camera\\n\\u{1b}[2J (attempt 17.2)");
+        assert_eq!(line, "render frame 41 failed for good: no camera\\n\\u{1b}[2J (scene_error, attempt 17.2)");
         assert_eq!(failure_line(&done(1)), None);
     }
 }
