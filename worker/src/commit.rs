@@ -20,8 +20,10 @@ pub struct Committer {
     pub store: Store,
     pub worker: WorkerId,
     pub step: std::sync::Arc<Step>,
-    /// An output made on the CPU does not count.
-    pub gpu_needed: bool,
+    /// The function asks for a GPU.
+    pub gpu_asked: bool,
+    /// The job accepts outputs made on the CPU all the same.
+    pub allow_cpu: bool,
 }
 
 impl Committer {
@@ -30,18 +32,27 @@ impl Committer {
         Some(format!("{}{}", self.step.order.prefix, self.step.output.as_ref()?.name(frame)))
     }
 
-    /// Verifies and stores what the renderer made of a task.
-    pub async fn commit(&self, attempt: AttemptId, task: u32, frame: i64, output: Output) -> Result<TaskDone, Failure> {
-        if self.gpu_needed && is_cpu(&output.device) {
+    /// What did the work. A GPU that was asked for must be named by the renderer; where none was asked for,
+    /// none can be seen, so it was the CPU.
+    fn device(&self, output: &Output) -> Result<String, Failure> {
+        let named = !output.device.is_empty();
+        if self.gpu_asked && !self.allow_cpu && (!named || is_cpu(&output.device)) {
+            let made_on = if named { output.device.as_str() } else { "a device that the renderer did not name" };
             let message = format!(
-                "a GPU was asked for and the output was made on {}; hint: `allow_cpu: true` accepts that",
-                output.device
+                "a GPU was asked for and the output was made on {made_on}; \
+                 hint: `allow_cpu: true` accepts that, and a rule with a group `device` reads the name from the output"
             );
             return Err(Failure::new(Verdict::RetryElsewhere, message));
         }
+        Ok(if named || self.gpu_asked { output.device.clone() } else { "CPU".to_owned() })
+    }
+
+    /// Verifies and stores what the renderer made of a task.
+    pub async fn commit(&self, attempt: AttemptId, task: u32, frame: i64, output: Output) -> Result<TaskDone, Failure> {
+        let device = self.device(&output)?;
         let mut done = TaskDone {
             task,
-            device: output.device,
+            device,
             renderer: output.renderer,
             elapsed_ms: milliseconds(output.elapsed),
             memory_peak_bytes: output.memory_peak_bytes,

@@ -233,6 +233,12 @@ impl Setup {
             ("HOME".to_owned(), self.folders.home.clone().into()),
             ("TMPDIR".to_owned(), self.folders.temporary.clone().into()),
         ]);
+        if self.function.resources.gpus == 0 {
+            // Who did not ask for a GPU gets none, so that "CPU" is known and not guessed.
+            for name in ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"] {
+                environment.insert(name.to_owned(), OsString::new());
+            }
+        }
         for (name, value) in &self.function.environment {
             environment.insert(name.clone(), value.into());
         }

@@ -44,7 +44,10 @@ async fn a_command_writes_its_output_where_it_is_told_and_sees_only_its_own_envi
     assert_eq!(std::fs::read_to_string(path).expect("reads"), "7\n");
     let log = bench.log_text();
     let names: Vec<&str> = log.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
-    assert_eq!(names, ["FRAMEWAKE_RUN", "HOME", "LANG", "PATH", "PWD", "TMPDIR"]);
+    assert_eq!(
+        names,
+        ["CUDA_VISIBLE_DEVICES", "FRAMEWAKE_RUN", "HIP_VISIBLE_DEVICES", "HOME", "LANG", "PATH", "PWD", "TMPDIR"]
+    );
     assert!(log.trim_end().ends_with("scratch/work/1"), "{log}");
 }
 

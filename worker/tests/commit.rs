@@ -33,7 +33,7 @@ fn desk() -> Desk {
     let store = Store::open(&url, &worker).expect("opens");
     let order = bench.step.order.clone();
     let step = std::mem::replace(&mut bench.step, framewake_worker::renderer::Step::new(order).expect("good"));
-    let committer = Committer { store, worker, step: Arc::new(step), gpu_needed: false };
+    let committer = Committer { store, worker, step: Arc::new(step), gpu_asked: false, allow_cpu: false };
     Desk { bench, committer, object: root.join(KEY) }
 }
 
@@ -103,8 +103,11 @@ async fn an_output_that_does_not_verify_is_never_stored() {
 #[tokio::test]
 async fn a_gpu_that_was_asked_for_must_have_been_used() {
     let mut desk = desk();
-    desk.committer.gpu_needed = true;
+    desk.committer.gpu_asked = true;
     let failure = desk.committer.commit(FIRST, 6, 7, desk.output(9)).await.expect_err("refused");
+    assert_eq!(failure.verdict, Verdict::RetryElsewhere);
+    let unnamed = Output { device: String::new(), ..desk.output(9) };
+    let failure = desk.committer.commit(FIRST, 6, 7, unnamed).await.expect_err("not proved");
     assert_eq!(failure.verdict, Verdict::RetryElsewhere);
     let on_gpu = Output { device: "OPTIX: NVIDIA L40S".into(), ..desk.output(9) };
     desk.committer.commit(FIRST, 6, 7, on_gpu).await.expect("commits");

@@ -46,7 +46,8 @@ impl Crew {
             store: self.store.clone(),
             worker: self.worker.clone(),
             step: step.clone(),
-            gpu_needed: self.setup.function.resources.gpus > 0 && !step.order.allow_cpu,
+            gpu_asked: self.setup.function.resources.gpus > 0,
+            allow_cpu: step.order.allow_cpu,
         };
         let reports = self.reports.clone();
         let (logs, job) = (self.logs.clone(), step.order.job);
