@@ -119,7 +119,7 @@ impl View for Bars<'_> {
 fn worker_words(attempt: &str, running: &Running) -> String {
     let frames = text::clean(&running.frames);
     let place = match running.frame {
-        Some(frame) if frames.is_empty() => format!("frame {frame}"),
+        Some(frame) if frames.is_empty() || frames == frame.to_string() => format!("frame {frame}"),
         Some(frame) => format!("frame {frame} of {frames}"),
         None if frames.is_empty() => String::new(),
         None => format!("frames {frames}"),

@@ -1,11 +1,10 @@
 //! `framewake doctor`: what is well, what is not, and what to do about it.
 
-use crate::failure::Outcome;
+use crate::failure::{self, Outcome};
 use crate::functions::{list, program};
 use crate::printer::Style;
 use crate::{Context, text};
 use framewake_proto::api::FunctionView;
-use framewake_proto::chain::Chain;
 use framewake_proto::client::Error;
 use indicatif::BinaryBytes;
 use serde::Serialize;
@@ -103,7 +102,7 @@ async fn scheduler(context: &Context) -> Vec<Finding> {
                 }
                 _ => "check that --url or FRAMEWAKE_URL is the address of a Framewake scheduler",
             };
-            return vec![Finding::new("scheduler", Health::Fail, Chain(&error).to_string()).hint(hint)];
+            return vec![Finding::new("scheduler", Health::Fail, failure::message(&error.into())).hint(hint)];
         }
     };
     let own = env!("CARGO_PKG_VERSION");

@@ -80,7 +80,7 @@ pub(crate) fn report(printer: &Printer, error: &anyhow::Error) -> ExitCode {
 }
 
 /// The error with its causes, each said once, as far as they say something to the user.
-fn message(error: &anyhow::Error) -> String {
+pub(crate) fn message(error: &anyhow::Error) -> String {
     let mut words: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = match cause.downcast_ref() {
