@@ -125,7 +125,15 @@ impl Process {
         let mut lines = Vec::new();
         let mut total = 0;
         while !self.output_ended && total < READ_MAX {
-            match self.output.try_read(&mut self.buffer) {
+            let read = match self.output.try_read(&mut self.buffer) {
+                // tokio answers from what its reactor has noticed so far, which may be nothing yet: the pipe itself
+                // knows. (tokio comes first, because its "nothing there" is what makes `readable` wait again.)
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    rustix::io::read(&self.output, &mut self.buffer[..]).map_err(std::io::Error::from)
+                }
+                read => read,
+            };
+            match read {
                 Ok(0) => {
                     self.output_ended = true;
                     self.cutter.finish(&mut lines);
