@@ -121,17 +121,9 @@ pub struct StoredChunk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoredChunkState {
     /// To be offered, not before `until`; not to `avoid`, if another can be had.
-    Waiting {
-        until: Timestamp,
-        avoid: Option<WorkerId>,
-    },
+    Waiting { until: Timestamp, avoid: Option<WorkerId> },
     /// `done` and `failed`: tasks of this attempt so far.
-    Leased {
-        worker: WorkerId,
-        since: Timestamp,
-        done: u32,
-        failed: u32,
-    },
+    Leased { worker: WorkerId, since: Timestamp, done: u32, failed: u32 },
 }
 
 /// What was measured of a step: seconds to load, and seconds a task. Exponentially weighted means.

@@ -58,9 +58,7 @@ fn rendering() -> World {
     });
     let attempt = attempt.expect("work is offered");
     let claimed = world.apply(Event::AttemptClaimed { request: RequestId(1), worker, attempt });
-    let granted = |effect: &Effect| {
-        matches!(effect, Effect::AnswerClaim { answer: ClaimAnswer::Granted { .. }, .. })
-    };
+    let granted = |effect: &Effect| matches!(effect, Effect::AnswerClaim { answer: ClaimAnswer::Granted { .. }, .. });
     assert!(claimed.effects.iter().any(granted), "{claimed:?}");
     world
 }

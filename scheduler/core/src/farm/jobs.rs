@@ -174,12 +174,18 @@ impl Farm {
     /// Ends a chunk whatever its state; its tasks go nowhere.
     fn stop_chunk(&mut self, now: Timestamp, id: ChunkId, reason: &'static str, out: &mut Applied) {
         let Some(chunk) = self.chunks.get(&id) else { return };
+        let open = matches!(chunk.state, ChunkState::Leased(_) | ChunkState::Offered { .. });
         if let ChunkState::Leased(lease) = &chunk.state {
             let attempt = chunk.attempt_id();
             let control = Control { attempt: Some(attempt), stop: Some(reason), ..Control::default() };
             out.effects.push(Effect::PushControl { worker: lease.worker.clone(), control });
             // The rest of its log comes within seconds; it stays readable live until it expires.
             self.end_attempt(now, id, Outcome::Canceled, 0, out);
+        }
+        let chunk = &self.chunks[&id];
+        let (job, at, tasks) = (chunk.job, chunk.step, chunk.tasks.len());
+        if open && let Some(step) = self.step_mut(job, at) {
+            step.open -= tasks;
         }
         self.close_chunk(id, out);
     }

@@ -25,6 +25,8 @@ pub(crate) struct Auditor {
     /// Attempts spent and workers lost, by task.
     spent: BTreeMap<(JobId, usize, u32), u32>,
     losses: u32,
+    /// Open tasks of each step, as last written.
+    open: BTreeMap<(JobId, usize), u32>,
     stale: bool,
     planted_stale: bool,
     broken: Option<String>,
@@ -116,6 +118,12 @@ impl Auditor {
                 self.losses += u32::from(*outcome == Outcome::Lost);
             }
             Change::JobState { id, state, .. } => {
+                if state.is_over()
+                    && let Some(open) = self.open.iter().find(|((job, _), open)| job == id && **open > 0)
+                {
+                    let text = format!("job {id} is over and its counts say that tasks are open: {open:?}");
+                    self.fail(text);
+                }
                 if let Some(before) = self.states.insert(*id, *state)
                     && before.is_over()
                 {
@@ -123,6 +131,7 @@ impl Auditor {
                 }
             }
             Change::StepCounts { job, step, counts } => {
+                self.open.insert((*job, *step), counts.open);
                 let of_step = |seen: &Seen| seen.range((*job, *step, 0)..=(*job, *step, u32::MAX)).count();
                 let (done, failed) = (of_step(&self.done), of_step(&self.failed));
                 if counts.done as usize != done || counts.failed as usize != failed {
