@@ -28,7 +28,7 @@ pub struct Shared {
     #[arg(long, env = "FRAMEWAKE_URLS_ALLOWED", value_delimiter = ',')]
     pub urls_allowed: Vec<String>,
     /// Log lines to keep, as in RUST_LOG
-    #[arg(long, env = "RUST_LOG", default_value = "info,sqlx=warn,async_nats=warn")]
+    #[arg(long, env = "RUST_LOG", default_value = "info,sqlx=warn,async_nats=warn,object_store=warn")]
     pub log: String,
     #[arg(long, env = "FRAMEWAKE_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,

@@ -1,6 +1,7 @@
 //! The scheduler as a program of its own.
 
 use clap::Parser;
+use framewake_proto::chain::Chain;
 use framewake_scheduler::config::Config;
 use framewake_scheduler::{serve, shutdown, telemetry};
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ async fn main() -> ExitCode {
     match serve::run(config, false, |_| {}, shutdown::on_signal()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", Chain(&*error));
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,7 @@
 //! The object store: a local folder or an S3 bucket, opened by its address and tried out before it is trusted.
 
 use crate::s3_admin;
+use framewake_proto::chain::Chain;
 use framewake_proto::objects::Digest;
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
@@ -25,6 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait for the whole probe: it answers "is the store well", not "will it be".
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Longest answer of a store that is said on.
+const SAID_LEN_MAX: usize = 500;
 
 /// Where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,13 +61,23 @@ pub enum Error {
     Write {
         address: Address,
         #[source]
-        error: object_store::Error,
+        error: Said,
+    },
+    #[error("there is no bucket for {address}: make it, or start once with --store-setup")]
+    NoBucket { address: Address },
+    #[error(
+        "the store {address} refuses us: look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and at what they may do"
+    )]
+    Forbidden {
+        address: Address,
+        #[source]
+        error: Said,
     },
     #[error("the store {address} does not give back what was written: reading a small object failed")]
     Read {
         address: Address,
         #[source]
-        error: object_store::Error,
+        error: Said,
     },
     #[error("the store {address} gave back other bytes than were written")]
     Garbled { address: Address },
@@ -76,7 +90,7 @@ pub enum Error {
     Remove {
         address: Address,
         #[source]
-        error: object_store::Error,
+        error: Said,
     },
     #[error("the store {address} did not answer within {} s", PROBE_TIMEOUT.as_secs())]
     Silent { address: Address },
@@ -86,6 +100,20 @@ pub enum Error {
         #[source]
         error: s3_admin::Error,
     },
+}
+
+/// What a store answered, on one line and bounded: servers of S3 answer pages of XML.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Said(String);
+
+impl From<object_store::Error> for Said {
+    fn from(error: object_store::Error) -> Said {
+        let text = Chain(&error).to_string();
+        let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        line.truncate(line.floor_char_boundary(SAID_LEN_MAX));
+        Said(line)
+    }
 }
 
 /// An open store. Cheap to clone.
@@ -130,35 +158,34 @@ impl fmt::Display for Address {
 impl Objects {
     /// Opens the store; a folder is made when it is missing. Credentials of S3 come from the `AWS_*` environment.
     pub fn open(address: &Address) -> Result<Objects, Error> {
-        let store: Arc<dyn ObjectStore> = match address {
+        match address {
             Address::Folder(path) => {
                 std::fs::create_dir_all(path).map_err(|error| Error::Folder { path: path.clone(), error })?;
                 let folder = LocalFileSystem::new_with_prefix(path)
                     .map_err(|error| Error::Open { address: address.clone(), error })?;
                 // What was answered as stored survives a power cut.
-                Arc::new(folder.with_fsync(true))
+                Ok(Objects { address: address.clone(), store: Arc::new(folder.with_fsync(true)) })
             }
             Address::S3 { bucket, prefix } => {
-                let s3 = AmazonS3Builder::from_env()
-                    .with_bucket_name(bucket)
-                    .with_client_options(
-                        ClientOptions::new()
-                            .with_timeout_disabled()
-                            .with_connect_timeout(CONNECT_TIMEOUT)
-                            .with_read_timeout(READ_TIMEOUT)
-                            .with_allow_http(s3_admin::endpoint().is_some_and(|url| url.starts_with("http://"))),
-                    )
-                    .with_retry(RetryConfig {
-                        max_retries: RETRIES_MAX,
-                        retry_timeout: RETRY_TIMEOUT,
-                        ..RetryConfig::default()
-                    })
-                    .build()
-                    .map_err(|error| Error::Open { address: address.clone(), error })?;
-                if prefix.is_empty() { Arc::new(s3) } else { Arc::new(PrefixStore::new(s3, prefix.as_str())) }
+                let plain = s3_admin::endpoint().is_some_and(|url| url.starts_with("http://"));
+                Objects::open_s3(AmazonS3Builder::from_env(), bucket, prefix, plain)
             }
-        };
-        Ok(Objects { address: address.clone(), store })
+        }
+    }
+
+    fn open_s3(builder: AmazonS3Builder, bucket: &str, prefix: &str, plain_http: bool) -> Result<Objects, Error> {
+        let address = Address::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() };
+        let options = ClientOptions::new()
+            .with_timeout_disabled()
+            .with_connect_timeout(CONNECT_TIMEOUT)
+            .with_read_timeout(READ_TIMEOUT)
+            .with_allow_http(plain_http);
+        let retry = RetryConfig { max_retries: RETRIES_MAX, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
+        let built = builder.with_bucket_name(bucket).with_client_options(options).with_retry(retry).build();
+        let s3 = built.map_err(|error| Error::Open { address: address.clone(), error })?;
+        let store: Arc<dyn ObjectStore> =
+            if prefix.is_empty() { Arc::new(s3) } else { Arc::new(PrefixStore::new(s3, prefix)) };
+        Ok(Objects { address, store })
     }
 
     /// Makes the bucket and its rules. A folder needs none.
@@ -183,21 +210,31 @@ impl Objects {
         let key = Path::from(format!("probe/{written}"));
         let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let payload = |text: &str| PutPayload::from(text.as_bytes().to_vec());
-        self.store
-            .put_opts(&key, payload(&written), create())
-            .await
-            .map_err(|error| Error::Write { address: address(), error })?;
+        let first = self.store.put_opts(&key, payload(&written), create()).await;
+        first.map_err(|error| self.unwritable(error))?;
         let again = self.store.put_opts(&key, payload("overwritten"), create()).await;
         let read = async { self.store.get(&key).await?.bytes().await }.await;
         let removed = self.store.delete(&key).await;
         if again.is_ok() {
             return Err(Error::Unconditional { address: address() });
         }
-        let read = read.map_err(|error| Error::Read { address: address(), error })?;
+        let read = read.map_err(|error| Error::Read { address: address(), error: error.into() })?;
         if read != written.as_bytes() {
             return Err(Error::Garbled { address: address() });
         }
-        removed.map_err(|error| Error::Remove { address: address(), error })
+        removed.map_err(|error| Error::Remove { address: address(), error: error.into() })
+    }
+
+    fn unwritable(&self, error: object_store::Error) -> Error {
+        use object_store::Error as Store;
+        let address = self.address.clone();
+        match (&self.address, error) {
+            (Address::S3 { .. }, Store::NotFound { .. }) => Error::NoBucket { address },
+            (Address::S3 { .. }, error @ (Store::PermissionDenied { .. } | Store::Unauthenticated { .. })) => {
+                Error::Forbidden { address, error: error.into() }
+            }
+            (Address::S3 { .. } | Address::Folder(_), error) => Error::Write { address, error: error.into() },
+        }
     }
 
     pub fn address(&self) -> &Address {
@@ -293,7 +330,59 @@ mod tests {
         std::fs::write(folder.path().join("probe"), "in the way").expect("written");
         let error = objects(folder.path()).probe().await.expect_err("refused");
         assert!(matches!(error, Error::Write { .. }), "{error:?}");
-        let text = framewake_proto::chain::Chain(&error).to_string();
+        let text = Chain(&error).to_string();
         assert!(text.starts_with("the store file:///") && text.contains("does not take objects"), "{text}");
+    }
+
+    /// An S3 server that answers each put as told, and is otherwise a server of one object.
+    async fn s3(put: fn(&axum::http::HeaderMap) -> (axum::http::StatusCode, &'static str)) -> Objects {
+        use axum::http::{HeaderMap, Method, StatusCode};
+        let kept = Arc::new(std::sync::Mutex::new(bytes::Bytes::new()));
+        let answer = async move |method: Method, headers: HeaderMap, body: bytes::Bytes| {
+            let mut kept = kept.lock().expect("no test panics while it holds it");
+            match method {
+                Method::PUT => {
+                    let (status, text) = put(&headers);
+                    if status.is_success() {
+                        *kept = body;
+                    }
+                    (status, [("etag", "\"1\"")], bytes::Bytes::from(text))
+                }
+                Method::GET => {
+                    let modified = [("etag", "\"1\"")];
+                    (StatusCode::OK, modified, kept.clone())
+                }
+                _ => (StatusCode::NO_CONTENT, [("etag", "\"1\"")], bytes::Bytes::new()),
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(axum::serve(listener, axum::Router::new().fallback(answer)).into_future());
+        let builder = AmazonS3Builder::new()
+            .with_endpoint(endpoint)
+            .with_region("us-east-1")
+            .with_access_key_id("key")
+            .with_secret_access_key("secret");
+        Objects::open_s3(builder, "frames", "farm", true).expect("an open store")
+    }
+
+    #[tokio::test]
+    async fn a_server_that_overwrites_although_told_not_to_is_refused() {
+        use axum::http::StatusCode;
+        let error = s3(|_| (StatusCode::OK, "")).await.probe().await.expect_err("refused");
+        assert!(matches!(error, Error::Unconditional { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_refuses_is_refused_with_what_to_do() {
+        use axum::http::StatusCode;
+        let forbidden = s3(|_| (StatusCode::FORBIDDEN, "<Error>\n<Code>SignatureDoesNotMatch</Code>\n</Error>")).await;
+        let error = forbidden.probe().await.expect_err("refused");
+        let text = Chain(&error).to_string();
+        assert!(text.contains("AWS_SECRET_ACCESS_KEY") && text.contains("SignatureDoesNotMatch"), "{text}");
+        assert!(!text.contains('\n') && text.len() < 1000, "{text}");
+        let none = s3(|_| (StatusCode::NOT_FOUND, "<Error><Code>NoSuchBucket</Code></Error>")).await;
+        let error = none.probe().await.expect_err("refused");
+        assert!(error.to_string().contains("--store-setup"), "{error}");
     }
 }

@@ -4,11 +4,12 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Region};
-use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, BucketLocationConstraint, CreateBucketConfiguration,
     ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
 };
+use framewake_proto::chain::Chain;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -74,7 +75,7 @@ async fn exists(client: &Client, bucket: &str) -> Result<bool, Error> {
         Err(SdkError::ServiceError(error)) if error.err().is_not_found() || error.raw().status().as_u16() == 404 => {
             Ok(false)
         }
-        Err(error) => Err(Error::Look { bucket: bucket.to_owned(), reason: DisplayErrorContext(error).to_string() }),
+        Err(error) => Err(Error::Look { bucket: bucket.to_owned(), reason: said(&error) }),
     }
 }
 
@@ -88,7 +89,7 @@ async fn make(client: &Client, bucket: &str) -> Result<(), Error> {
         Ok(_) => Ok(()),
         // Another scheduler was faster.
         Err(SdkError::ServiceError(error)) if error.err().is_bucket_already_owned_by_you() => Ok(()),
-        Err(error) => Err(Error::Make { bucket: bucket.to_owned(), reason: DisplayErrorContext(error).to_string() }),
+        Err(error) => Err(Error::Make { bucket: bucket.to_owned(), reason: said(&error) }),
     }
 }
 
@@ -98,7 +99,7 @@ async fn put_rules(client: &Client, bucket: &str, prefix: &str) -> Result<Result
     let mut rules = match client.get_bucket_lifecycle_configuration().bucket(bucket).send().await {
         Ok(found) => found.rules.unwrap_or_default(),
         Err(SdkError::ServiceError(error)) if error.raw().status().as_u16() == 404 => Vec::new(),
-        Err(error) => return Ok(Err(DisplayErrorContext(error).to_string())),
+        Err(error) => return Ok(Err(said(&error))),
     };
     let (staging, unfinished) = (own_id(RULE_STAGING, prefix), own_id(RULE_UNFINISHED, prefix));
     rules.retain(|rule| rule.id() != Some(&staging) && rule.id() != Some(&unfinished));
@@ -122,10 +123,23 @@ async fn put_rules(client: &Client, bucket: &str, prefix: &str) -> Result<Result
     );
     let rules = BucketLifecycleConfiguration::builder().set_rules(Some(rules)).build()?;
     let put = client.put_bucket_lifecycle_configuration().bucket(bucket).lifecycle_configuration(rules);
-    Ok(put.send().await.map(|_| ()).map_err(|error| DisplayErrorContext(error).to_string()))
+    Ok(put.send().await.map(|_| ()).map_err(|error| said(&error)))
 }
 
 /// Several farms may share one bucket under different prefixes.
 fn own_id(rule: &str, prefix: &str) -> String {
     if prefix.is_empty() { rule.to_owned() } else { format!("{rule}-{}", prefix.replace('/', "-")) }
+}
+
+/// What went wrong, on one line.
+fn said<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> String {
+    let SdkError::ServiceError(refusal) = error else { return Chain(error).to_string() };
+    let status = refusal.raw().status().as_u16();
+    let code = refusal.err().code().unwrap_or_default();
+    let message = refusal.err().message().unwrap_or_default();
+    let hint = match status {
+        401 | 403 => "; look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and at what they may do",
+        _ => "",
+    };
+    format!("the server answered {status} {code} {message}").trim_end().to_owned() + hint
 }

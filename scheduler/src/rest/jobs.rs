@@ -7,7 +7,7 @@ use super::problem::{Answer, Code, Refusal};
 use super::query::{Query, invalid, job_id};
 use super::{App, schema};
 use crate::engine::handle::{JobCommand, Refused, Submission};
-use crate::store::read::{JobFilter, JobKey};
+use crate::store::read::{Accepted, JobFilter, JobKey};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -46,17 +46,20 @@ pub(super) async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, body
         let text = serde_json::to_vec(&spec).expect("what was read can be written");
         (key, <[u8; 32]>::from(Sha256::digest(text)))
     });
-    // Before the checks: an accepted job stays accepted although a function or an input is gone since.
-    if let Some((key, digest)) = &idempotency
-        && let Some(accepted) = app.reader.accepted(key).await?
-    {
-        if accepted.body_sha256 != digest {
-            return Err(key_conflict());
-        }
-        return Ok(submitted(Submitted { id: accepted.job, tasks: accepted.tasks, repeated: true }));
-    }
-    let (spec, job) = check(&app, spec).await?;
-    border::check_inputs(&app, &spec).await?;
+    let checked = match check(&app, spec).await {
+        Ok((spec, job)) => border::check_inputs(&app, &spec).await.map(|()| (spec, job)),
+        Err(refusal) => Err(refusal),
+    };
+    let (spec, job) = match (checked, &idempotency) {
+        (Ok(checked), _) => checked,
+        (Err(refusal), None) => return Err(refusal),
+        // An accepted job stays accepted, although its function or an input is gone since.
+        (Err(refusal), Some((key, digest))) => match app.reader.accepted(key).await? {
+            None => return Err(refusal),
+            Some(accepted) if accepted.body_sha256 != digest => return Err(key_conflict()),
+            Some(Accepted { job: id, tasks, .. }) => return Ok(submitted(Submitted { id, tasks, repeated: true })),
+        },
+    };
     let submission = Submission { id: JobId(Ulid::generate()), spec, job, idempotency };
     app.handle.submit(submission).await.map(submitted).map_err(|error| refused(&error, None))
 }

@@ -6,6 +6,7 @@ mod events;
 mod guards;
 mod jobs;
 mod outputs;
+mod sockets;
 mod uploads;
 
 use super::{App, UploadLimits, Uploads, UrlsAllowed};
@@ -94,6 +95,15 @@ impl Farm {
         });
         assert_eq!(farm.post("/v1/functions", &function).await.status, StatusCode::CREATED);
         farm
+    }
+
+    /// The same farm with an interface that remembers nothing.
+    fn restarted(self) -> Farm {
+        let uploads = Uploads::open(self.folder.path().join("uploads"), UploadLimits::default()).expect("a folder");
+        let App { handle, reader, objects, metrics, urls, .. } = &*self.app;
+        let (handle, reader, objects) = (handle.clone(), reader.clone(), objects.clone());
+        let app = App::new(handle, reader, objects, uploads, metrics.clone(), urls.clone(), None);
+        Farm { router: super::router(app.clone()), app, ..self }
     }
 
     async fn send(&self, request: Request<Body>) -> Reply {

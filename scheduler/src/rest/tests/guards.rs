@@ -97,21 +97,13 @@ async fn readiness_names_the_part_that_is_not_well() {
     let objects = farm.folder.path().join("objects");
     std::fs::remove_dir_all(&objects).expect("removed");
     std::fs::write(&objects, "in the way").expect("written");
-    let broken = Farm { router: super::super::router(again(&farm)), ..farm };
-    let reply = broken.get("/readyz").await;
+    let reply = farm.restarted().get("/readyz").await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(
         reply.json::<Value>()["parts"]["objects"].as_str().is_some_and(|said| said.contains("does not take objects")),
         "{}",
         reply.text()
     );
-}
-
-/// The same parts, without the memory of the last probe.
-fn again(farm: &Farm) -> Arc<App> {
-    let uploads = Uploads::open(farm.folder.path().join("uploads"), UploadLimits::default()).expect("a folder");
-    let App { handle, reader, objects, metrics, .. } = &*farm.app;
-    App::new(handle.clone(), reader.clone(), objects.clone(), uploads, metrics.clone(), UrlsAllowed::default(), None)
 }
 
 #[tokio::test]

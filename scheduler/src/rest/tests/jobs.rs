@@ -2,6 +2,7 @@
 
 use super::*;
 use framewake_proto::api::{AttemptView, JobState, Page, TaskState, TaskView};
+use framewake_proto::objects::{Digest, input_key};
 
 #[tokio::test]
 async fn the_same_key_and_job_is_one_job_and_another_job_under_it_is_refused() {
@@ -22,12 +23,35 @@ async fn the_same_key_and_job_is_one_job_and_another_job_under_it_is_refused() {
     let third = submit("application/yaml", yaml.to_owned()).await;
     assert_eq!(third.json::<Submitted>().id, first.id, "{}", third.text());
     submit("application/json", job("shot", 11).to_string()).await.problem(409, "conflict");
+    let mut bad = job("shot", 10);
+    bad["steps"][0]["function"] = json!("gone");
+    submit("application/json", bad.to_string()).await.problem(409, "conflict");
     assert_eq!(farm.jobs().await, 1);
     let keyless =
         Request::post("/v1/jobs").header("content-type", "application/json").header("idempotency-key", "x".repeat(201));
     farm.send(keyless.body(Body::from(job("x", 1).to_string())).expect("a request"))
         .await
         .problem(400, "invalid-query");
+}
+
+#[tokio::test]
+async fn a_job_that_was_accepted_stays_so_when_its_input_is_gone() {
+    let farm = Farm::start().await;
+    let input = Digest::of(b"scene");
+    let key = input_key(&input);
+    farm.app.objects.put(&key, "scene".into()).await.expect("put");
+    let mut body = job("shot", 10);
+    body["steps"][0]["inputs"] = json!([{"digest": input, "as": "scene.blend"}]);
+    let submit = async |farm: &Farm, key: &str| {
+        let request = Request::post("/v1/jobs").header("content-type", "application/json");
+        farm.send(request.header("idempotency-key", key).body(Body::from(body.to_string())).expect("a request")).await
+    };
+    let first: Submitted = submit(&farm, "a").await.json();
+    std::fs::remove_file(farm.folder.path().join("objects").join(&key)).expect("removed");
+    let farm = farm.restarted();
+    let second = submit(&farm, "a").await;
+    assert_eq!((second.status, second.json::<Submitted>().id), (StatusCode::OK, first.id));
+    submit(&farm, "b").await.problem(422, "invalid-body");
 }
 
 #[tokio::test]

@@ -31,20 +31,7 @@ async fn an_input_arrives_in_pieces_and_goes_on_where_it_stopped() {
     assert_eq!(reply.headers["upload-offset"], "10");
     send(&farm, &digest, 20, bytes.len(), &bytes[20..]).await.problem(409, "wrong-offset");
     // The scheduler restarts: what it had received is still there.
-    let app = {
-        let uploads = Uploads::open(farm.folder.path().join("uploads"), UploadLimits::default()).expect("a folder");
-        let App { handle, reader, objects, metrics, .. } = &*farm.app;
-        App::new(
-            handle.clone(),
-            reader.clone(),
-            objects.clone(),
-            uploads,
-            metrics.clone(),
-            UrlsAllowed::default(),
-            None,
-        )
-    };
-    let farm = Farm { router: super::super::router(app), ..farm };
+    let farm = farm.restarted();
     assert_eq!(view(&farm, &digest).await.received_bytes, 10);
     let reply: InputView = send(&farm, &digest, 10, bytes.len(), &bytes[10..]).await.json();
     assert_eq!((reply.complete, reply.received_bytes), (true, bytes.len() as u64));
