@@ -88,6 +88,13 @@ impl Subjects {
         format!("{}.logs.{job}.{}.{}", self.farm, attempt.chunk, attempt.number)
     }
 
+    /// The other way round: whose log a subject carries.
+    pub fn log_of(&self, subject: &str) -> Option<(JobId, AttemptId)> {
+        let rest = subject.strip_prefix(self.farm.as_str())?.strip_prefix(".logs.")?;
+        let (job, attempt) = rest.split_once('.')?;
+        Some((job.parse().ok()?, attempt.parse().ok()?))
+    }
+
     /// Requests to the scheduler (core NATS).
     pub fn hello(&self) -> String {
         format!("{}.hello", self.farm)

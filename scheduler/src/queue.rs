@@ -19,19 +19,23 @@ use framewake_proto::chain::Chain;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId};
 use framewake_proto::subjects::Subjects;
 use framewake_proto::wire;
-use futures::StreamExt;
+use futures::future::{BoxFuture, Fuse, FusedFuture};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use prost::Message as _;
 use std::collections::BTreeSet;
 use std::future::IntoFuture;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// How often the streams are looked at, besides after each connection.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How soon they are looked at again when something was wrong.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Longest wait between two tries to connect.
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
 /// How often a missing NATS is said in the log.
@@ -99,13 +103,15 @@ impl Queue {
         calls::answer(&self, &handle, &mut listeners).await?;
         let (acks_in, acks) = watch::channel(0);
         let (prepared_in, prepared) = watch::channel(false);
-        let (logs_in, logs) = mpsc::unbounded_channel();
-        listeners.spawn(reports::receive(self.clone(), handle.clone(), acks, prepared, health.clone()));
-        listeners.spawn(logs::archive_all(self.clone(), objects, logs));
-        let mut functions = BTreeSet::new();
-        let mut created = None;
+        let (logs_in, logs) = mpsc::channel(logs::WAITING_MAX);
+        listeners.spawn(reports::receive(self.clone(), handle.clone(), acks, prepared.clone(), health.clone()));
+        listeners.spawn(logs::archive_all(self.clone(), handle.clone(), objects, logs, prepared));
+        let mut streams = Streams::default();
         let mut connected = self.connected.clone();
         let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // In flight beside everything else: an answer that JetStream owes must not hold up a claim.
+        let mut looking: Fuse<BoxFuture<'static, Result<String, streams::Error>>> = Fuse::terminated();
         // A server that starts beside us gets a moment.
         let mut complain = tokio::time::interval_at(tokio::time::Instant::now() + Duration::from_secs(2), COMPLAIN_EVERY);
         let mut publishing = FuturesUnordered::new();
@@ -115,89 +121,86 @@ impl Queue {
                 command = commands.recv(), if publishing.len() < PUBLISHING_MAX => match command {
                     None => return Ok(()),
                     Some(QueueCommand::AddFunction(key)) => {
-                        if functions.insert(key.clone()) && *prepared_in.borrow() {
-                            self.add_consumer(&key).await;
+                        // Before the first look that is the look's part.
+                        if streams.functions.insert(key.clone()) && streams.created.is_some() {
+                            tokio::spawn(self.clone().add_consumer(key));
                         }
                     }
                     Some(QueueCommand::PublishOrder { function, job, step, attempt }) => {
-                        publishing.push(self.publish_order(function, job, step, attempt));
+                        if *connected.borrow() {
+                            publishing.push(self.publish_order(function, job, step, attempt));
+                        } else {
+                            streams.unsent = Some("there is no connection to NATS".to_owned());
+                        }
                     }
                     Some(QueueCommand::AckReports(token)) => drop(acks_in.send_replace(token)),
                     Some(QueueCommand::Answer { subject, body }) => self.send(subject, body).await,
                     Some(QueueCommand::PushControl { worker, body }) => self.send(self.subjects.control(&worker), body).await,
-                    Some(QueueCommand::ArchiveLog { job, attempt }) => drop(logs_in.send((job, attempt))),
-                    Some(QueueCommand::PurgeOrders(job)) => {
-                        let queue = self.clone();
-                        tokio::spawn(async move { queue.purge_orders(job).await });
+                    Some(QueueCommand::ArchiveLog { job, attempt }) => {
+                        // Full, it is left to the next look for forgotten logs.
+                        let _ = logs_in.try_send((job, attempt));
                     }
+                    Some(QueueCommand::PurgeOrders(job)) => drop(tokio::spawn(self.clone().purge_orders(job))),
                 },
-                Some(()) = publishing.next(), if !publishing.is_empty() => {}
+                Some(sent) = publishing.next(), if !publishing.is_empty() => {
+                    if let Err(reason) = sent {
+                        streams.unsent = Some(reason);
+                        look.reset_after(LOOK_AGAIN);
+                    }
+                }
                 _ = complain.tick(), if !*connected.borrow() => {
                     let text = format!("no connection to NATS at {}: start it, or name another with --nats", redacted(&url));
                     warn!("{text}");
-                    health.send_if_modified(|health| std::mem::replace(&mut health.nats, text.clone()) != text);
+                    set_nats(&health, text);
                 }
-                _ = look.tick(), if *connected.borrow() => {
-                    self.prepare(&functions, &mut created, &handle, &prepared_in, &health).await;
+                _ = look.tick(), if *connected.borrow() && looking.is_terminated() => {
+                    let (queue, functions, stale) = (self.clone(), streams.functions.clone(), streams.are_stale());
+                    let result = async move { streams::prepare(&queue.context, &queue.subjects, &functions, stale).await };
+                    looking = result.boxed().fuse();
                 }
+                result = &mut looking => match result {
+                    Ok(created) => {
+                        if streams.were_made(created) {
+                            let _ = handle.tell(Message::Happened(Event::OrdersLost)).await;
+                        }
+                        prepared_in.send_if_modified(|prepared| !std::mem::replace(prepared, true));
+                        set_nats(&health, String::new());
+                    }
+                    Err(error) => {
+                        let text = format!("NATS is there, but its JetStream is not ready: {}", Chain(&error));
+                        warn!("{text}");
+                        set_nats(&health, text);
+                        look.reset_after(LOOK_AGAIN);
+                    }
+                },
                 Ok(()) = connected.changed() => {
                     let there = *connected.borrow_and_update();
                     info!(connected = there, "NATS is {}", if there { "connected" } else { "gone" });
-                    if there {
-                        self.prepare(&functions, &mut created, &handle, &prepared_in, &health).await;
-                    } else {
-                        let text = format!("the connection to NATS at {} is lost", redacted(&url));
-                        health.send_modify(|health| health.nats = text);
+                    looking = Fuse::terminated();
+                    look.reset_immediately();
+                    if !there {
+                        set_nats(&health, format!("the connection to NATS at {} is lost", redacted(&url)));
                     }
                 }
             }
         }
     }
 
-    /// Makes streams and consumers that are missing. Tells the engine when the orders are gone.
-    async fn prepare(
-        &self,
-        functions: &BTreeSet<FunctionKey>,
-        created: &mut Option<String>,
-        handle: &Handle,
-        prepared: &watch::Sender<bool>,
-        health: &watch::Sender<Health>,
-    ) {
-        let first = created.is_none();
-        let result = streams::prepare(&self.context, &self.subjects, functions, first).await;
-        let text = match result {
-            Ok(now) => {
-                let known = created.replace(now.clone());
-                // Before the first look the engine has offered to a stream that may not have been there.
-                if known.as_ref() != Some(&now) {
-                    let _ = handle.tell(Message::Happened(Event::OrdersLost)).await;
-                }
-                prepared.send_if_modified(|prepared| !std::mem::replace(prepared, true));
-                String::new()
-            }
-            Err(error) => format!("NATS is there, but its JetStream is not ready: {}", Chain(&error)),
-        };
-        if !text.is_empty() {
-            warn!("{text}");
-        }
-        health.send_if_modified(|health| std::mem::replace(&mut health.nats, text.clone()) != text);
-    }
-
-    async fn add_consumer(&self, key: &FunctionKey) {
-        if let Err(error) = streams::add_consumer(&self.context, &self.subjects, key).await {
+    async fn add_consumer(self, key: FunctionKey) {
+        if let Err(error) = streams::add_consumer(&self.context, &self.subjects, &key).await {
             // The next look makes it.
             warn!(function = %key, "cannot make the consumer of {key}: {}", Chain(&error));
         }
     }
 
-    /// An order that does not arrive is offered again by the rules, when its time is up.
+    /// An order that does not arrive is offered again once the streams have been looked at. Gives the reason.
     fn publish_order(
         &self,
         function: FunctionKey,
         job: JobId,
         step: u32,
         attempt: AttemptId,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    ) -> impl Future<Output = Result<(), String>> + Send + 'static {
         let context = self.context.clone();
         let subject = self.subjects.order(&function, job);
         let order = wire::Order { chunk: attempt.chunk.0, attempt: attempt.number, job: job.to_string(), step };
@@ -206,18 +209,20 @@ impl Queue {
                 Ok(stored) => stored.into_future().await.map(drop),
                 Err(error) => Err(error),
             };
-            if let Err(error) = sent {
-                warn!(attempt = %attempt, "the order of attempt {attempt} was not stored: {}", Chain(&error));
-            }
+            sent.map_err(|error| Chain(&error).to_string())
         }
     }
 
-    async fn purge_orders(&self, job: JobId) {
+    async fn purge_orders(self, job: JobId) {
         let Ok(stream) = self.context.get_stream(self.subjects.orders_stream()).await else { return };
         let _ = stream.purge().filter(self.subjects.orders_of_job(job)).await;
     }
 
     async fn send(&self, subject: String, body: Vec<u8>) {
+        // Who asked was cut off too, and asks again; some only tell, and ask nothing.
+        if !self.is_connected() || subject.is_empty() {
+            return;
+        }
         if let Err(error) = self.client.publish(subject, body.into()).await {
             // A worker that gets no answer asks again.
             warn!("an answer to a worker was not sent: {}", Chain(&error));
@@ -227,6 +232,41 @@ impl Queue {
     pub fn is_connected(&self) -> bool {
         *self.connected.borrow()
     }
+}
+
+/// What is known of the streams.
+#[derive(Debug, Default)]
+struct Streams {
+    functions: BTreeSet<FunctionKey>,
+    /// When the stream of orders was made; `None` before the first look.
+    created: Option<String>,
+    /// Why orders were not stored, if some were not.
+    unsent: Option<String>,
+}
+
+impl Streams {
+    /// Orders from before this scheduler began are stale, and so are all when they are offered anew.
+    fn are_stale(&self) -> bool {
+        self.created.is_none() || self.unsent.is_some()
+    }
+
+    /// Takes note of a look; whether orders must be offered anew.
+    fn were_made(&mut self, created: String) -> bool {
+        let unsent = self.unsent.take();
+        if let Some(reason) = &unsent {
+            warn!("orders did not reach NATS and are offered again: {reason}");
+        }
+        // Before the first look the engine has offered to a stream that may not have been there.
+        unsent.is_some() | (self.created.replace(created.clone()) != Some(created))
+    }
+}
+
+fn set_nats(health: &watch::Sender<Health>, text: String) {
+    health.send_if_modified(|health| {
+        let changed = health.nats != text;
+        health.nats = text;
+        changed
+    });
 }
 
 /// An address without the password that may be in it.

@@ -1,6 +1,6 @@
 //! One turn of the loop: messages become events, events become changes, callers wait for the commit.
 
-use super::{Engine, Error, JobCommand, Message, Refused, Submission};
+use super::{Engine, Error, JobCommand, Message, QueueCommand, Refused, Submission};
 use crate::store;
 use framewake_core::change::{Change, JobState};
 use framewake_core::event::{Event, RequestId};
@@ -116,6 +116,7 @@ impl Engine {
                 self.apply(event, batch);
                 batch.report_token = Some(token);
             }
+            Message::FoundLogs(found) => self.archive_forgotten(found),
             Message::Claimed { claim, reply } => self.claimed(&claim, reply, batch),
             Message::Beat { heartbeat, reply } => self.beat(heartbeat, reply, batch),
         }
@@ -229,6 +230,8 @@ impl Engine {
         if !heartbeat.leaving.is_empty() {
             self.beats.forget(&worker);
             self.apply(Event::WorkerLeft { worker }, batch);
+            // It waits for a moment to be heard; the answer promises nothing.
+            self.ask_queue(QueueCommand::Answer { subject: reply, body: Vec::new() });
             return;
         }
         let holds = (heartbeat.chunk > 0)
@@ -239,6 +242,16 @@ impl Engine {
             batch,
         );
         self.note_beat(worker, heartbeat, batch.now);
+    }
+
+    /// Logs of attempts that are over and were not moved to the store: the scheduler died in between, or the
+    /// store was away.
+    fn archive_forgotten(&mut self, found: Vec<(JobId, AttemptId)>) {
+        for (job, attempt) in found {
+            if self.farm.attempt_place(attempt).is_none() {
+                self.ask_queue(QueueCommand::ArchiveLog { job, attempt });
+            }
+        }
     }
 
     fn wait_for_answer(&mut self, subject: String, want_step: bool) -> RequestId {

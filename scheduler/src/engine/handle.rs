@@ -4,7 +4,7 @@ use crate::function_table::FunctionTable;
 use framewake_core::event::Event;
 use framewake_proto::api::{EventView, JobState, ScalingView, Submitted, WorkerView};
 use framewake_proto::function::FunctionSpec;
-use framewake_proto::ids::{FunctionKey, JobId, Name};
+use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name};
 use framewake_proto::job::{Job, JobSpec};
 use framewake_proto::wire;
 use std::sync::Arc;
@@ -73,6 +73,8 @@ pub(crate) enum Message {
     Happened(Event),
     /// A report from the stream; the token is handed to the queue once it is applied and durable.
     Reported(Event, u64),
+    /// Logs that lie on their stream.
+    FoundLogs(Vec<(JobId, AttemptId)>),
     Claimed { claim: wire::Claim, reply: String },
     Beat { heartbeat: wire::Heartbeat, reply: String },
 }

@@ -94,7 +94,7 @@ impl Engine {
         self.functions.get(function).map_or(Duration::ZERO, |spec| spec.scaling.linger.0)
     }
 
-    fn ask_queue(&self, command: QueueCommand) {
+    pub(super) fn ask_queue(&self, command: QueueCommand) {
         // Gone only when the whole scheduler stops.
         let _ = self.outbox.queue.send(command);
     }

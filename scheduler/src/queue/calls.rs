@@ -22,9 +22,8 @@ pub(super) async fn answer(queue: &Queue, handle: &Handle, listeners: &mut JoinS
     let (client, engine) = (queue.client.clone(), handle.clone());
     listeners.spawn(async move {
         while let Some(message) = hellos.next().await {
-            if let (Some(reply), Some(answer)) = (message.reply, hello(&engine, &message.payload)) {
-                let _ = client.publish(reply, answer.encode_to_vec().into()).await;
-            }
+            let Some((reply, asked)) = request::<wire::Hello>(message) else { continue };
+            let _ = client.publish(reply, hello(&engine, &asked).encode_to_vec().into()).await;
         }
     });
     let engine = handle.clone();
@@ -48,7 +47,7 @@ pub(super) async fn answer(queue: &Queue, handle: &Handle, listeners: &mut JoinS
     Ok(())
 }
 
-/// The message and where its answer goes; what can't be understood is said and dropped.
+/// The message and where its answer goes, empty for nowhere; what can't be understood is said and dropped.
 fn request<T: prost::Message + Default>(message: async_nats::Message) -> Option<(String, T)> {
     if message.payload.len() > wire::MESSAGE_SIZE_MAX {
         warn!(subject = %message.subject, bytes = message.payload.len(), "a request was dropped: it is too large");
@@ -64,9 +63,8 @@ fn request<T: prost::Message + Default>(message: async_nats::Message) -> Option<
     }
 }
 
-fn hello(handle: &Handle, payload: &[u8]) -> Option<wire::HelloAnswer> {
-    let hello = wire::Hello::decode(payload).ok()?;
-    let refused = |refused: String| Some(wire::HelloAnswer { refused, ..Default::default() });
+fn hello(handle: &Handle, hello: &wire::Hello) -> wire::HelloAnswer {
+    let refused = |refused: String| wire::HelloAnswer { refused, ..Default::default() };
     let Ok(name) = hello.function.parse() else {
         return refused(format!("`{}` is not the name of a function", wire::clip(&hello.function, 64)));
     };
@@ -76,5 +74,5 @@ fn hello(handle: &Handle, payload: &[u8]) -> Option<wire::HelloAnswer> {
         return refused(format!("{key} is not a function of this farm"));
     };
     let function = serde_json::to_vec(spec.as_ref()).expect("a function can be written as JSON");
-    Some(wire::HelloAnswer { refused: String::new(), function, heartbeat_ms: HEARTBEAT_MS })
+    wire::HelloAnswer { refused: String::new(), function, heartbeat_ms: HEARTBEAT_MS }
 }

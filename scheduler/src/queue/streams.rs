@@ -1,11 +1,15 @@
 //! The streams and consumers of a farm, and their settings.
 
+use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::context::{CreateStreamError, GetStreamError};
-use async_nats::jetstream::stream::{Compression, Config, ConsumerError, DiscardPolicy, InfoError, PurgeError, RetentionPolicy, StorageType};
-use async_nats::jetstream::Context;
+use async_nats::jetstream::stream::{
+    Compression, Config, ConsumerError, DiscardPolicy, InfoError, PurgeError, RetentionPolicy, StorageType,
+};
 use framewake_proto::ids::FunctionKey;
-use framewake_proto::subjects::{LOGS_AGE_MAX, LOGS_BYTES_MAX, ORDER_ACK_WAIT, ORDERS_MAX, REPORTS_BYTES_MAX, Subjects};
+use framewake_proto::subjects::{
+    LOGS_AGE_MAX, LOGS_BYTES_MAX, ORDER_ACK_WAIT, ORDERS_MAX, REPORTS_BYTES_MAX, Subjects,
+};
 use framewake_proto::wire::{LOG_BATCH_MAX, MESSAGE_SIZE_MAX};
 use std::collections::BTreeSet;
 
@@ -17,7 +21,11 @@ const WORKERS_WAITING_MAX: i64 = 16_384;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("cannot make the stream {name}")]
-    Create { name: String, #[source] error: CreateStreamError },
+    Create {
+        name: String,
+        #[source]
+        error: CreateStreamError,
+    },
     #[error("cannot look at the stream of orders")]
     Get(#[source] GetStreamError),
     #[error("cannot look at the stream of orders")]
@@ -25,7 +33,11 @@ pub(super) enum Error {
     #[error("cannot empty the stream of orders")]
     Purge(#[source] PurgeError),
     #[error("cannot make the consumer {name}")]
-    Consumer { name: String, #[source] error: ConsumerError },
+    Consumer {
+        name: String,
+        #[source]
+        error: ConsumerError,
+    },
 }
 
 /// Makes what is missing; when the stream of orders was made, which tells one stream from its successor.
@@ -33,15 +45,14 @@ pub(super) async fn prepare(
     context: &Context,
     subjects: &Subjects,
     functions: &BTreeSet<FunctionKey>,
-    first: bool,
+    orders_stale: bool,
 ) -> Result<String, Error> {
     for config in [orders(subjects), reports(subjects), logs(subjects)] {
         let name = config.name.clone();
         context.get_or_create_stream(config).await.map_err(|error| Error::Create { name, error })?;
     }
     let mut stream = context.get_stream(subjects.orders_stream()).await.map_err(Error::Get)?;
-    if first {
-        // Orders from before this scheduler began are stale: the engine offers all anew.
+    if orders_stale {
         stream.purge().await.map_err(Error::Purge)?;
     }
     for key in functions {

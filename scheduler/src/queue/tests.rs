@@ -256,3 +256,196 @@ async fn a_new_scheduler_gets_at_once_and_in_order_what_the_last_one_did_not_mak
     assert_eq!(second.news().await, News::Drained);
     assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
 }
+
+#[tokio::test]
+async fn a_report_that_cannot_be_read_is_dropped_and_stops_no_other() {
+    let nats = Nats::start();
+    let mut running = Running::start(&nats).await;
+    running.healthy().await;
+    let context = jetstream::new(nats.client().await);
+    publish(&context, vec![0xff; 40]).await;
+    let nameless = wire::Report { worker: "no worker/has this id".to_owned(), ..wire::Report::default() };
+    publish(&context, nameless.encode_to_vec()).await;
+    report(&context, 7).await;
+    assert_eq!(running.news().await, News::Drained);
+    assert!(matches!(running.news().await, News::Report(7, _)));
+}
+
+#[tokio::test]
+async fn without_nats_it_says_so_and_goes_on_once_nats_is_there() {
+    let mut nats = Nats::absent();
+    let mut running = Running::start(&nats).await;
+    let said = running.health.wait_for(|health| health.nats.contains("no connection to NATS at nats://127.0.0.1:"));
+    let said = tokio::time::timeout(SOON, said).await.expect("it is said").expect("the queue runs").clone();
+    assert!(!said.drained);
+    nats.rise();
+    running.healthy().await;
+    assert_eq!(running.news().await, News::Drained);
+}
+
+#[tokio::test]
+async fn orders_that_found_no_nats_are_offered_again_when_it_is_back() {
+    let mut nats = Nats::start();
+    let mut running = Running::start(&nats).await;
+    running.healthy().await;
+    offered_again(&mut running).await;
+    nats.kill();
+    let gone = running.health.wait_for(|health| !health.nats.is_empty());
+    tokio::time::timeout(SOON, gone).await.expect("it is noticed").expect("the queue runs");
+    let attempt = AttemptId { chunk: ChunkId(1), number: 1 };
+    running.ask(QueueCommand::PublishOrder { function: function(), job: job(), step: 0, attempt });
+    nats.rise();
+    offered_again(&mut running).await;
+}
+
+#[tokio::test]
+async fn while_nats_is_away_silence_is_excused_and_afterwards_it_counts_again() {
+    let mut nats = Nats::start();
+    let mut running = Running::start(&nats).await;
+    running.healthy().await;
+    assert_eq!(running.news().await, News::Drained);
+    nats.kill();
+    loop {
+        if let Message::Happened(Event::ReportsHeldUp) = running.next().await {
+            break;
+        }
+    }
+    assert!(!running.health.borrow().drained);
+    nats.rise();
+    assert_eq!(running.news().await, News::Drained);
+    running.healthy().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_vanished_is_made_again_and_its_orders_are_offered_again() {
+    let nats = Nats::start();
+    let mut running = Running::start(&nats).await;
+    running.ask(QueueCommand::AddFunction(function()));
+    running.healthy().await;
+    offered_again(&mut running).await;
+    let context = jetstream::new(nats.client().await);
+    context.delete_stream(subjects().orders_stream()).await.expect("there");
+    offered_again(&mut running).await;
+    let stream = context.get_stream(subjects().orders_stream()).await.expect("made again");
+    stream.consumer_info(subjects().orders_consumer(&function())).await.expect("made again");
+}
+
+async fn offered_again(running: &mut Running) {
+    loop {
+        if let Message::Happened(Event::OrdersLost) = running.next().await {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_order_reaches_a_worker_of_its_function() {
+    let nats = Nats::start();
+    let mut running = Running::start(&nats).await;
+    running.healthy().await;
+    running.ask(QueueCommand::AddFunction(function()));
+    let attempt = AttemptId { chunk: ChunkId(9), number: 3 };
+    running.ask(QueueCommand::PublishOrder { function: function(), job: job(), step: 1, attempt });
+    let context = jetstream::new(nats.client().await);
+    let stream = context.get_stream(subjects().orders_stream()).await.expect("there");
+    let name = subjects().orders_consumer(&function());
+    until("the consumer is made", async || stream.consumer_info(&name).await.is_ok()).await;
+    let consumer: jetstream::consumer::PullConsumer = stream.get_consumer(&name).await.expect("there");
+    let mut orders = consumer.stream().messages().await.expect("there");
+    let order = tokio::time::timeout(SOON, orders.next()).await.expect("it arrives").expect("one").expect("good");
+    let order = wire::Order::decode(&*order.payload).expect("an order");
+    assert_eq!(order, wire::Order { chunk: 9, attempt: 3, job: job().to_string(), step: 1 });
+}
+
+#[tokio::test]
+async fn a_claim_is_passed_on_and_its_answer_comes_back() {
+    let nats = Nats::start();
+    let mut running = Running::start(&nats).await;
+    running.healthy().await;
+    let client = nats.client().await;
+    let claim = wire::Claim { worker: "w1".to_owned(), chunk: 5, attempt: 2, want_step: true };
+    // What is no claim does not stop the next.
+    client.publish(subjects().claim(), vec![0xff; 9].into()).await.expect("sent");
+    let body = claim.encode_to_vec();
+    let asked = tokio::spawn(async move { client.request(subjects().claim(), body.into()).await });
+    let reply = loop {
+        if let Message::Claimed { claim: heard, reply } = running.next().await {
+            assert_eq!(heard, claim);
+            break reply;
+        }
+    };
+    running.ask(QueueCommand::Answer { subject: reply, body: b"yes".to_vec() });
+    let answer = tokio::time::timeout(SOON, asked).await.expect("soon").expect("no panic").expect("answered");
+    assert_eq!(&*answer.payload, b"yes");
+}
+
+#[tokio::test]
+async fn a_hello_for_an_unknown_function_is_refused_with_the_reason() {
+    let nats = Nats::start();
+    let mut running = Running::start(&nats).await;
+    running.healthy().await;
+    let hello = wire::Hello { worker: "w1".to_owned(), function: "ghost".to_owned(), function_version: 3 };
+    let client = nats.client().await;
+    let asked = client.request(subjects().hello(), hello.encode_to_vec().into());
+    let answer = tokio::time::timeout(SOON, asked).await.expect("soon").expect("answered");
+    let answer = wire::HelloAnswer::decode(&*answer.payload).expect("an answer");
+    assert_eq!(answer.refused, "ghost@3 is not a function of this farm");
+}
+
+async fn write_log(context: &jetstream::Context, attempt: AttemptId, offset: u64, text: &str) {
+    let batch = wire::LogBatch { offset, text: text.as_bytes().to_vec() };
+    let sent = context.publish(subjects().log(job(), attempt), batch.encode_to_vec().into()).await.expect("sent");
+    sent.await.expect("stored");
+}
+
+async fn stored_log(objects: &Objects, attempt: AttemptId) -> Option<String> {
+    let found = objects.get(&log_key(job(), attempt), None).await.expect("the store answers")?;
+    Some(String::from_utf8(found.bytes().await.expect("readable").to_vec()).expect("text"))
+}
+
+#[tokio::test]
+async fn a_log_is_read_live_then_moved_to_the_store_and_late_words_are_added() {
+    let nats = Nats::start();
+    let mut running = Running::start(&nats).await;
+    running.healthy().await;
+    let context = jetstream::new(nats.client().await);
+    let attempt = AttemptId { chunk: ChunkId(4), number: 2 };
+    write_log(&context, attempt, 0, "loading\n").await;
+    write_log(&context, attempt, 8, "saved\n").await;
+    let live = running.queue.live_log(job(), attempt, false).await.expect("readable");
+    let pieces: Vec<bytes::Bytes> = tokio::time::timeout(SOON, live.collect()).await.expect("it has an end");
+    assert_eq!(pieces.concat(), b"loading\nsaved\n");
+
+    running.ask(QueueCommand::ArchiveLog { job: job(), attempt });
+    let objects = running.objects.clone();
+    until("it is stored", async || stored_log(&objects, attempt).await.is_some_and(|text| text.ends_with("saved\n")))
+        .await;
+    let stream = context.get_stream(subjects().logs_stream()).await.expect("there");
+    until("the stream is empty", async || stream.get_info().await.is_ok_and(|info| info.state.messages == 0)).await;
+
+    write_log(&context, attempt, 14, "still here\n").await;
+    running.ask(QueueCommand::ArchiveLog { job: job(), attempt });
+    let whole = "loading\nsaved\nstill here\n";
+    until("it is whole", async || stored_log(&objects, attempt).await.is_some_and(|text| text == whole)).await;
+}
+
+#[tokio::test]
+async fn logs_that_were_not_moved_before_a_restart_are_found() {
+    let nats = Nats::start();
+    let first = {
+        let mut running = Running::start(&nats).await;
+        running.healthy().await;
+        running
+    };
+    let context = jetstream::new(nats.client().await);
+    let attempt = AttemptId { chunk: ChunkId(4), number: 2 };
+    write_log(&context, attempt, 0, "the end\n").await;
+    first.kill().await;
+    let mut second = Running::start(&nats).await;
+    let found = loop {
+        if let Message::FoundLogs(found) = second.next().await {
+            break found;
+        }
+    };
+    assert_eq!(found, [(job(), attempt)]);
+}
