@@ -27,7 +27,7 @@ pub struct Shared {
     /// Beginnings of addresses that jobs may use as inputs, as `https://assets.example/` or `s3://bucket/`
     #[arg(long, env = "FRAMEWAKE_URLS_ALLOWED", value_delimiter = ',')]
     pub urls_allowed: Vec<String>,
-    /// Log lines to keep, as in RUST_LOG
+    /// Log lines to keep, as in `RUST_LOG`
     #[arg(long, env = "RUST_LOG", default_value = "info,sqlx=warn,async_nats=warn,object_store=warn")]
     pub log: String,
     #[arg(long, env = "FRAMEWAKE_LOG_FORMAT", default_value = "text")]

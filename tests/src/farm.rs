@@ -14,7 +14,7 @@ use tempfile::TempDir;
 /// Longest wait for anything that takes a moment.
 pub const SOON: Duration = Duration::from_secs(30);
 /// Longest wait for a job.
-pub const LONG: Duration = Duration::from_secs(180);
+pub const LONG: Duration = Duration::from_mins(3);
 
 /// Where the farm keeps its outputs.
 #[derive(Debug)]

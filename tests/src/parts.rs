@@ -16,7 +16,7 @@ pub fn root() -> PathBuf {
 pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let folder = test.ancestors().find(|folder| folder.join(name).is_file());
-    folder.map(|folder| folder.join(name)).unwrap_or_else(|| panic!("{name} is not built: run `make build` first"))
+    folder.map_or_else(|| panic!("{name} is not built: run `make build` first"), |folder| folder.join(name))
 }
 
 /// A program from `.venv`, or from PATH.
@@ -106,7 +106,7 @@ impl Drop for Running {
     }
 }
 
-/// A nats-server with JetStream.
+/// A nats-server with `JetStream`.
 #[derive(Debug)]
 pub struct Nats {
     running: Option<Running>,
@@ -129,7 +129,7 @@ impl Nats {
         self.running = None;
     }
 
-    /// Deletes everything that JetStream holds. The server must be down.
+    /// Deletes everything that `JetStream` holds. The server must be down.
     pub fn wipe(&self) {
         assert!(self.running.is_none(), "a running server would not notice");
         std::fs::remove_dir_all(&self.folder).expect("its folder is there");
@@ -179,7 +179,7 @@ impl S3 {
         }
         command.env("AWS_ACCESS_KEY_ID", S3_KEY).env("AWS_SECRET_ACCESS_KEY", S3_SECRET);
         let mut running = Running::start("weed", &mut command, &folder.join("s3.log"));
-        until_sync(Duration::from_secs(60), "the S3 server answers", || {
+        until_sync(Duration::from_mins(1), "the S3 server answers", || {
             running.assert_alive();
             let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
             stream.write_all(b"GET /frames HTTP/1.0\r\n\r\n").ok()?;

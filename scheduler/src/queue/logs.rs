@@ -26,7 +26,7 @@ const FOUND_MAX: usize = WAITING_MAX;
 /// Longest wait for the next piece of a log that is known to be there.
 const PIECE_WAIT: Duration = Duration::from_secs(5);
 /// A reader of live logs that is gone is forgotten after this.
-const READER_IDLE: Duration = Duration::from_secs(60);
+const READER_IDLE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, thiserror::Error)]
 #[error("the live log can't be read: {0}")]

@@ -71,8 +71,6 @@ pub(crate) enum Plant {
     RetryNeverPublished,
     /// A retry keeps its attempt's number.
     AttemptNumberKept,
-    /// A task is left out of what a claim is granted.
-    GrantLosesTask,
     /// The store forgets one done task over a restart.
     RestartForgetsTask,
     /// Chunk numbers start again after a restart.
@@ -181,7 +179,7 @@ impl World {
     pub(crate) fn play(&mut self, step: Move) {
         match step {
             Move::Submit { project, tasks, steps, fixed, priority } => {
-                self.submit(project, tasks, steps, fixed, priority)
+                self.submit(project, tasks, steps, fixed, priority);
             }
             Move::Cancel(which) => self.with_job(which, |id| Event::JobCanceled { id }),
             Move::Pause(which) => self.with_job(which, |id| Event::JobPaused { id }),
@@ -325,7 +323,7 @@ impl World {
             match verdict {
                 Verdict::Done => report.done.push(result(task)),
                 verdict => {
-                    report.failed.push(TaskFailure { task, verdict, message: String::new(), evidence: String::new() })
+                    report.failed.push(TaskFailure { task, verdict, message: String::new(), evidence: String::new() });
                 }
             }
         }
@@ -464,16 +462,6 @@ impl World {
                 for change in &mut applied.changes {
                     if let Change::AttemptStarted { attempt, .. } = change {
                         attempt.number = 1;
-                    }
-                }
-            }
-            Plant::GrantLosesTask => {
-                for effect in &mut applied.effects {
-                    if let Effect::AnswerClaim { answer: ClaimAnswer::Granted { tasks, .. }, .. } = effect
-                        && tasks.len() > 1
-                    {
-                        // The worker reports the attempt finished, and the rules believe that too.
-                        let _ = tasks.take_first(1);
                     }
                 }
             }

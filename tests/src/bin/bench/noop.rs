@@ -1,5 +1,5 @@
 //! Workers that render nothing: they pull, claim, and report every task done at once. What is left is
-//! the scheduler, NATS and SQLite.
+//! the scheduler, NATS and `SQLite`.
 
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use framewake_proto::ids::{FunctionKey, WorkerId};
