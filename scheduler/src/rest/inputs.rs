@@ -29,6 +29,8 @@ use tracing::{info, warn};
 
 /// A piece that stops arriving for this long is given up; what came of it stays.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long a piece waits for another of the same input.
+const SLOT_WAIT: Duration = Duration::from_secs(30);
 /// How long the request with the last piece waits for the store; the next one waits on.
 const STORE_WAIT: Duration = Duration::from_secs(90);
 /// Bytes sent to the store at once: large enough that [`INPUT_SIZE_MAX`] needs fewer than S3's 10,000 parts.
@@ -88,7 +90,10 @@ impl Uploads {
             }
         }
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|slot| slot.storing.is_some()));
+        busy.retain(|_, slot| {
+            Arc::strong_count(slot) > 1
+                || slot.try_lock().is_ok_and(|slot| slot.storing.as_ref().is_some_and(|task| !task.is_finished()))
+        });
     }
 
     fn file(&self, digest: &Digest) -> PathBuf {
@@ -176,7 +181,7 @@ pub(super) async fn send(
     let _permit = app.transfers.clone().try_acquire_owned().map_err(|_| busy())?;
     let slot = app.uploads.slot(digest);
     // Another client sends the same bytes: its pieces serve both.
-    let mut slot = tokio::time::timeout(STORE_WAIT, slot.lock_owned()).await.map_err(|_| busy())?;
+    let mut slot = tokio::time::timeout(SLOT_WAIT, slot.lock_owned()).await.map_err(|_| busy())?;
     let stored = view(&app, digest).await?;
     if stored.complete {
         discard(body).await;
@@ -200,19 +205,14 @@ pub(super) async fn send(
     }
     let (uploads, objects) = (app.uploads.file(&digest), app.objects.clone());
     // In a task of its own: whether this client waits makes no difference to the next one.
-    let mut storing = slot.storing.take().unwrap_or_else(|| tokio::spawn(store(uploads, objects, digest, size)));
-    match tokio::time::timeout(STORE_WAIT, &mut storing).await {
-        Err(_) => {
-            slot.storing = Some(storing);
-            Ok(Json(InputView { digest, complete: false, received_bytes: received }))
-        }
-        Ok(Err(panic)) => Err(Refusal::internal(&panic)),
-        Ok(Ok(stored)) => {
-            stored?;
-            app.inputs.add(digest);
-            Ok(Json(InputView { digest, complete: true, received_bytes: size }))
-        }
-    }
+    let storing = slot.storing.get_or_insert_with(|| tokio::spawn(store(uploads, objects, digest, size)));
+    let Ok(ended) = tokio::time::timeout(STORE_WAIT, storing).await else {
+        return Ok(Json(InputView { digest, complete: false, received_bytes: received }));
+    };
+    slot.storing = None;
+    ended.map_err(|panic| Refusal::internal(&panic))??;
+    app.inputs.add(digest);
+    Ok(Json(InputView { digest, complete: true, received_bytes: size }))
 }
 
 fn read_digest(text: &str) -> Answer<Digest> {

@@ -78,6 +78,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationT
 }
 
 /// Drops uploads that nobody goes on with.
+#[allow(clippy::disallowed_methods)] // It is compared with the times of files.
 async fn sweep(app: Arc<App>, shutdown: CancellationToken) {
     let mut tick = tokio::time::interval(SWEEP_EVERY);
     while shutdown.run_until_cancelled(tick.tick()).await.is_some() {

@@ -45,9 +45,12 @@ impl Lines {
 
     async fn all(mut self) -> Vec<EventView> {
         let mut events = Vec::new();
-        while let Some(event) = self.event().await {
-            events.push(event);
-        }
+        let reading = async {
+            while let Some(event) = self.event().await {
+                events.push(event);
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.expect("the stream ends in time");
         events
     }
 }
@@ -118,6 +121,35 @@ async fn readers_that_come_and_go_at_any_moment_miss_and_repeat_nothing() {
     assert!(stored.len() > 300, "{}", stored.len());
     assert_eq!(brief, stored);
     assert_eq!(patient, stored);
+}
+
+#[tokio::test]
+async fn a_reader_that_fell_behind_reads_the_rest_from_the_store() {
+    let farm = Farm::start().await;
+    let id = farm.submit(&job("shot", 10)).await;
+    let path = format!("/v1/jobs/{id}/events");
+    let mut slow = open(&farm, &path, None).await;
+    let progress = |permille| {
+        let (step, attempt) = ("render".parse().expect("a name"), "1.1".to_owned());
+        let what = Happening::Progress { step, attempt, frame: 1, permille, note: String::new() };
+        let view = EventView { seq: None, job: id, at: framewake_proto::time::Timestamp(0), what };
+        farm.handle.events.send(Arc::new(view)).expect("the reader listens");
+    };
+    // It is past what is stored once it hears what never is.
+    progress(1);
+    let mut seen = Vec::new();
+    loop {
+        match slow.event().await.expect("an event") {
+            EventView { seq: None, .. } => break,
+            event => seen.push(event),
+        }
+    }
+    // It is asleep during this, and the channel it listens to is overrun.
+    act(&farm, id, "pause").await;
+    act(&farm, id, "cancel").await;
+    (0..2 * crate::engine::handle::EVENTS_BEHIND_MAX).for_each(|_| progress(2));
+    seen.extend(slow.all().await.into_iter().filter(|event| event.seq.is_some()));
+    assert_eq!(seen, open(&farm, &path, None).await.all().await);
 }
 
 #[tokio::test]

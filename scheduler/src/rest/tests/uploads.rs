@@ -93,6 +93,7 @@ async fn uploads_stay_within_their_room_and_do_not_stay_for_ever() {
     let (first, second) = (Digest::of(b"1"), Digest::of(b"2"));
     assert_eq!(send(&farm, &first, 0, 100, &[0; 60]).await.status, StatusCode::OK);
     send(&farm, &second, 0, 50, &[0; 20]).await.problem(507, "storage-full");
+    #[allow(clippy::disallowed_methods)] // It is compared with the times of files.
     let now = std::time::SystemTime::now();
     farm.app.uploads.expire(now + Duration::from_mins(59));
     assert_eq!(view(&farm, &first).await.received_bytes, 60);
