@@ -67,6 +67,7 @@ async fn run(config: &Config) -> ExitCode {
             return ExitCode::from(EXIT_FAILED);
         }
     }
+    #[allow(clippy::disallowed_methods)] // Not a setting of ours.
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
     match Box::pin(agent::run(config, path, leave)).await {
         Ok(Left::Idle | Left::Drained) => ExitCode::SUCCESS,

@@ -124,6 +124,7 @@ fn is_whole(object: &Path) -> bool {
 }
 
 /// Makes a fetched file an object: durable, read-only, marked whole.
+#[allow(clippy::disallowed_methods)] // The time of a use is for files of other processes too: the machine's.
 fn finish(incoming: &Path, object: &Path) -> std::io::Result<()> {
     let file = File::options().write(true).open(incoming)?;
     file.set_permissions(Permissions::from_mode(0o444))?;
@@ -137,6 +138,7 @@ fn finish(incoming: &Path, object: &Path) -> std::io::Result<()> {
 }
 
 /// Notes a use.
+#[allow(clippy::disallowed_methods)] // As in `finish`.
 fn touch(object: &Path) -> std::io::Result<()> {
     let times = FileTimes::new().set_accessed(SystemTime::now()).set_modified(whole_mark());
     File::open(object)?.set_times(times)

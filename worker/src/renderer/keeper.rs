@@ -53,6 +53,7 @@ pub fn keep(worker_mark: &str) {
     let mut passes_without = 0;
     while passes_without < 2 && Instant::now() < deadline {
         passes_without = if leftovers::kill_marked(worker_mark) == 0 { passes_without + 1 } else { 0 };
+        #[allow(clippy::disallowed_methods)] // A process without a runtime, whose children nobody can wait for.
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -42,6 +42,7 @@ pub(crate) fn bench(function: &Value, step: &Value) -> Bench {
     order.as_object_mut().expect("an object").extend(step.as_object().expect("an object").clone());
     let order: StepOrder = serde_json::from_value(order).expect("an order");
     let step = Step::new(order).expect("a good step");
+    #[allow(clippy::disallowed_methods)] // The tests' own PATH, for the renderers they start.
     let path = std::env::var("PATH").expect("PATH is set");
     let folders = Folders::make(&folder.path().join("scratch")).expect("makes folders");
     let inputs = Staged { folder: folder.path().join("inputs"), content: Digest::of(b"inputs") };
