@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 /// How long a renderer may take to end itself after TERM.
 pub const GRACE: Duration = Duration::from_secs(2);
 /// The same when the job was canceled: a stop shall be done within 2 s in all.
-pub const GRACE_CANCEL: Duration = Duration::from_secs(1);
+pub const GRACE_CANCEL: Duration = Duration::from_millis(500);
 
 /// Why a task failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
