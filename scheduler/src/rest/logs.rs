@@ -40,7 +40,7 @@ const PIECE_MAX: Duration = Duration::from_secs(5);
         ("follow" = Option<bool>, Query, description = "Go on until the attempt ends"),
     ),
     responses((status = 200, description = "The log", body = String, content_type = "text/plain"), Problems))]
-pub(super) async fn show(
+pub(super) async fn log(
     State(app): State<Arc<App>>,
     Path((id, attempt)): Path<(String, String)>,
     query: Query,

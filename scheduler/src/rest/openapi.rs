@@ -6,6 +6,7 @@ use axum::response::IntoResponse;
 use framewake_proto::api::Problem;
 use framewake_proto::ids::{JobId, Name};
 use framewake_proto::objects::Digest;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
@@ -67,7 +68,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(outputs::list))
         .routes(routes!(outputs::bytes))
         .routes(routes!(attempts::list))
-        .routes(routes!(logs::show))
+        .routes(routes!(logs::log))
         .routes(routes!(events::of_job))
         .routes(routes!(events::of_all))
         .routes(routes!(inputs::show, inputs::send))
@@ -88,10 +89,24 @@ static OPENAPI: LazyLock<String> = LazyLock::new(|| {
     let (_, description) = routes().split_for_parts();
     let mut description = serde_json::to_value(description).expect("a description is JSON");
     schema::mend(&mut description);
+    complete(&mut description);
     let mut text = serde_json::to_string_pretty(&description).expect("a description is JSON");
     text.push('\n');
     text
 });
+
+/// Adds what OpenAPI asks for and the handlers' names don't give: ids that are unique, and a word for each answer.
+fn complete(description: &mut Value) {
+    let items = description["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
+    for operation in items.filter_map(Value::as_object_mut).flat_map(|methods| methods.values_mut()) {
+        let (tag, name) = (operation["tags"][0].as_str(), operation["operationId"].as_str());
+        operation["operationId"] = json!(format!("{}_{}", tag.unwrap_or_default(), name.unwrap_or_default()));
+        let answers = operation["responses"].as_object_mut().into_iter().flat_map(|answers| answers.values_mut());
+        for answer in answers.filter_map(Value::as_object_mut) {
+            answer.entry("description").or_insert(json!("What was asked for"));
+        }
+    }
+}
 
 /// The description as it is served, and as it lies in `proto/openapi.json`.
 pub fn openapi() -> &'static str {

@@ -52,19 +52,21 @@ fn collect(value: &Value, references: &mut Vec<String>) {
 #[test]
 fn every_address_says_what_a_refusal_looks_like() {
     let description: Value = serde_json::from_str(openapi()).expect("JSON");
-    let mut operations = 0;
+    let mut operations = std::collections::BTreeSet::new();
     for (path, item) in
         description["paths"].as_object().expect("paths").iter().filter(|(path, _)| path.starts_with("/v1/"))
     {
         for (method, operation) in item.as_object().expect("methods") {
-            operations += 1;
+            assert!(operations.insert(operation["operationId"].to_string()), "{method} {path}");
+            let described = |answer: &Value| answer["description"].is_string();
+            assert!(operation["responses"].as_object().expect("answers").values().all(described), "{method} {path}");
             let told = operation["tags"][0] == "descriptions"
                 || operation["responses"]["default"]["content"]["application/problem+json"].is_object();
             assert!(told, "{method} {path}");
             assert!(operation["summary"].is_string(), "{method} {path}");
         }
     }
-    assert!(operations >= 30, "{operations}");
+    assert!(operations.len() >= 30, "{operations:?}");
 }
 
 /// The schema only explains what the type decides, so it must not call wrong what the type takes.
