@@ -26,7 +26,9 @@ pub async fn run(config: DevConfig) -> Result<()> {
     telemetry::start(&config.shared.log, config.shared.log_format);
     let listen = config.shared.listen;
     if !listen.ip().is_loopback() {
-        bail!("`framewake dev` has no access control and listens on this machine only: use 127.0.0.1 instead of {listen}");
+        bail!(
+            "`framewake dev` has no access control and listens on this machine only: use 127.0.0.1 instead of {listen}"
+        );
     }
     let data = &config.shared.data;
     fs::create_dir_all(data).with_context(|| format!("the data folder `{}`", data.display()))?;
@@ -102,7 +104,11 @@ impl NatsServer {
                 bail!("nats-server ended at once, {status}: see `{}`", data.join("nats.log").display());
             }
             if began.elapsed() > NATS_START_MAX {
-                bail!("nats-server does not answer after {} s: see `{}`", NATS_START_MAX.as_secs(), data.join("nats.log").display());
+                bail!(
+                    "nats-server does not answer after {} s: see `{}`",
+                    NATS_START_MAX.as_secs(),
+                    data.join("nats.log").display()
+                );
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -46,13 +46,27 @@ pub(crate) struct Outbox {
 pub(crate) enum QueueCommand {
     /// The consumer that workers of this function pull from.
     AddFunction(FunctionKey),
-    PublishOrder { function: FunctionKey, job: JobId, step: u32, attempt: AttemptId },
+    PublishOrder {
+        function: FunctionKey,
+        job: JobId,
+        step: u32,
+        attempt: AttemptId,
+    },
     PurgeOrders(JobId),
     /// Reports up to this token are applied and durable.
     AckReports(u64),
-    Answer { subject: String, body: Vec<u8> },
-    PushControl { worker: WorkerId, body: Vec<u8> },
-    ArchiveLog { job: JobId, attempt: AttemptId },
+    Answer {
+        subject: String,
+        body: Vec<u8>,
+    },
+    PushControl {
+        worker: WorkerId,
+        body: Vec<u8>,
+    },
+    ArchiveLog {
+        job: JobId,
+        attempt: AttemptId,
+    },
 }
 
 #[derive(Debug)]
@@ -89,6 +103,7 @@ pub(crate) struct Engine {
     request_next: u64,
     beats: Beats,
     clock: Clock,
+    lease: Duration,
     metrics: Arc<Metrics>,
 }
 
@@ -132,6 +147,7 @@ impl Engine {
             request_next: 0,
             beats: Beats::default(),
             clock,
+            lease: settings.lease,
             metrics,
         };
         Ok((engine, handle, Commands { queue: queue_commands, provider: provider_commands }))

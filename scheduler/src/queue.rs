@@ -46,7 +46,11 @@ const PUBLISHING_MAX: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("`{url}` is not the address of a NATS server")]
-    Address { url: String, #[source] error: async_nats::ConnectError },
+    Address {
+        url: String,
+        #[source]
+        error: async_nats::ConnectError,
+    },
     #[error("cannot listen to the workers")]
     Subscribe(#[from] async_nats::SubscribeError),
 }
@@ -74,9 +78,15 @@ impl Queue {
                 let connected = connected_in.clone();
                 async move {
                     match event {
-                        async_nats::Event::Connected => drop(connected.send_replace(true)),
-                        async_nats::Event::Disconnected | async_nats::Event::Closed => drop(connected.send_replace(false)),
-                        async_nats::Event::SlowConsumer(_) => warn!("NATS drops messages: the scheduler reads too slowly"),
+                        async_nats::Event::Connected => {
+                            connected.send_replace(true);
+                        }
+                        async_nats::Event::Disconnected | async_nats::Event::Closed => {
+                            connected.send_replace(false);
+                        }
+                        async_nats::Event::SlowConsumer(_) => {
+                            warn!("NATS drops messages: the scheduler reads too slowly")
+                        }
                         _ => {} // Said elsewhere, by who suffers from it.
                     }
                 }
@@ -113,7 +123,8 @@ impl Queue {
         // In flight beside everything else: an answer that JetStream owes must not hold up a claim.
         let mut looking: Fuse<BoxFuture<'static, Result<String, streams::Error>>> = Fuse::terminated();
         // A server that starts beside us gets a moment.
-        let mut complain = tokio::time::interval_at(tokio::time::Instant::now() + Duration::from_secs(2), COMPLAIN_EVERY);
+        let mut complain =
+            tokio::time::interval_at(tokio::time::Instant::now() + Duration::from_secs(2), COMPLAIN_EVERY);
         let mut publishing = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -253,7 +264,8 @@ impl Streams {
     /// Takes note of a look; whether orders must be offered anew.
     fn were_made(&mut self, created: String) -> bool {
         let unsent = self.unsent.take();
-        if let Some(reason) = &unsent {
+        // At a start the engine plans before NATS is connected: nothing to tell anyone.
+        if let (Some(reason), Some(_)) = (&unsent, &self.created) {
             warn!("orders did not reach NATS and are offered again: {reason}");
         }
         // Before the first look the engine has offered to a stream that may not have been there.

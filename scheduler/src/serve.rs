@@ -113,7 +113,8 @@ fn read_functions(paths: &[PathBuf]) -> Result<Vec<FunctionSpec>> {
     for path in paths {
         if path.is_dir() {
             let entries = std::fs::read_dir(path).with_context(|| format!("--functions {}", path.display()))?;
-            let yaml = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+            let yaml =
+                |file: &PathBuf| file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
             files.extend(entries.flatten().map(|entry| entry.path()).filter(yaml));
         } else {
             files.push(path.clone());
@@ -138,6 +139,7 @@ fn read_function(file: &Path) -> Result<FunctionSpec, String> {
     }
     let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
     let spec: FunctionSpec = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
-    let faults: Vec<String> = spec.faults().into_iter().map(|fault| format!("{}: {}", fault.field, fault.reason)).collect();
+    let faults: Vec<String> =
+        spec.faults().into_iter().map(|fault| format!("{}: {}", fault.field, fault.reason)).collect();
     if faults.is_empty() { Ok(spec) } else { Err(faults.join("; ")) }
 }

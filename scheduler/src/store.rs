@@ -4,6 +4,8 @@ pub(crate) mod happenings;
 mod load;
 pub mod read;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub(crate) use load::{Loaded, function_rules};
@@ -27,19 +29,33 @@ const MIGRATIONS: [&str; 1] = [include_str!("store/migrations/0001_start.sql")];
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot use the data folder `{}`", path.display())]
-    Folder { path: PathBuf, #[source] error: std::io::Error },
+    Folder {
+        path: PathBuf,
+        #[source]
+        error: std::io::Error,
+    },
     #[error("the data folder `{}` is used by another scheduler (process {pid}): stop it, or choose another folder with --data", path.display())]
     InUse { path: PathBuf, pid: String },
     #[error("cannot open the database `{}`", path.display())]
-    Open { path: PathBuf, #[source] error: sqlx::Error },
+    Open {
+        path: PathBuf,
+        #[source]
+        error: sqlx::Error,
+    },
     #[error("the database `{}` is damaged ({found}): put a backup in its place", path.display())]
     Damaged { path: PathBuf, found: String },
     #[error("the database `{}` is of schema {found}, newer than the {} this program knows: use the program that wrote it, or a newer one", path.display(), MIGRATIONS.len())]
     TooNew { path: PathBuf, found: usize },
     #[error("cannot read the database")]
-    Read { #[source] error: sqlx::Error },
+    Read {
+        #[source]
+        error: sqlx::Error,
+    },
     #[error("cannot write to the database (is the disk full?)")]
-    Write { #[source] error: sqlx::Error },
+    Write {
+        #[source]
+        error: sqlx::Error,
+    },
     #[error("row {row} of the database can't be understood: {reason}")]
     Row { row: String, reason: String },
 }
@@ -53,6 +69,10 @@ pub struct Store {
     job_next: i64,
     event_next: u64,
     commits: u64,
+    /// `event_next` when events were last pruned.
+    pruned_at: u64,
+    /// Failures with evidence, of jobs that are not over.
+    evidence_kept: HashMap<i64, u32>,
     /// Done tasks of jobs that are not over.
     segments: BTreeMap<(i64, usize, u32), Box<[u8; SEGMENT_BYTES]>>,
     /// Held while the folder is ours.
@@ -85,7 +105,6 @@ impl Store {
         std::fs::create_dir_all(folder).map_err(|error| Error::Folder { path: folder.to_owned(), error })?;
         let lock = lock(folder)?;
         let path = folder.join("framewake.db");
-        let open = |error| Error::Open { path: path.clone(), error };
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
@@ -94,7 +113,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10))
             .statement_cache_capacity(64);
-        let mut writer = options.connect().await.map_err(open)?;
+        let mut writer = options.connect().await.map_err(|error| cannot_open(&path, error))?;
         check(&mut writer, &path).await?;
         migrate(&mut writer, &path).await?;
         Ok(Store {
@@ -103,6 +122,8 @@ impl Store {
             job_next: 0,
             event_next: 0,
             commits: 0,
+            pruned_at: 0,
+            evidence_kept: HashMap::new(),
             segments: BTreeMap::new(),
             _lock: lock,
         })
@@ -128,16 +149,23 @@ pub(crate) fn lock(folder: &Path) -> Result<File, Error> {
 }
 
 async fn check(writer: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
-    let found: (String,) = sqlx::query_as("PRAGMA quick_check(1)")
-        .fetch_one(writer)
-        .await
-        .map_err(|error| Error::Damaged { path: path.to_owned(), found: error.to_string() })?;
-    if found.0 == "ok" { Ok(()) } else { Err(Error::Damaged { path: path.to_owned(), found: found.0 }) }
+    let found = sqlx::query_as("PRAGMA quick_check(1)").fetch_one(writer).await;
+    let (found,): (String,) = found.map_err(|error| cannot_open(path, error))?;
+    if found == "ok" { Ok(()) } else { Err(Error::Damaged { path: path.to_owned(), found }) }
+}
+
+fn cannot_open(path: &Path, error: sqlx::Error) -> Error {
+    // SQLITE_CORRUPT and SQLITE_NOTADB.
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    if code.is_some_and(|code| code == "11" || code == "26") {
+        return Error::Damaged { path: path.to_owned(), found: error.to_string() };
+    }
+    Error::Open { path: path.to_owned(), error }
 }
 
 /// Brings the schema up to this program's version; `PRAGMA user_version` counts the files applied.
 async fn migrate(writer: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
-    let open = |error| Error::Open { path: path.to_owned(), error };
+    let open = |error| cannot_open(path, error);
     let (version,): (i64,) = sqlx::query_as("PRAGMA user_version").fetch_one(&mut *writer).await.map_err(open)?;
     let version = usize::try_from(version).unwrap_or(usize::MAX);
     if version > MIGRATIONS.len() {

@@ -164,7 +164,12 @@ impl Engine {
         Ok(key)
     }
 
-    async fn change_job(&mut self, id: JobId, command: JobCommand, batch: &mut Batch) -> Result<Result<(), Refused>, Error> {
+    async fn change_job(
+        &mut self,
+        id: JobId,
+        command: JobCommand,
+        batch: &mut Batch,
+    ) -> Result<Result<(), Refused>, Error> {
         if self.farm.job_state(id).is_none() {
             return self.change_over_job(id, command, batch).await;
         }
@@ -234,8 +239,8 @@ impl Engine {
             self.ask_queue(QueueCommand::Answer { subject: reply, body: Vec::new() });
             return;
         }
-        let holds = (heartbeat.chunk > 0)
-            .then_some(AttemptId { chunk: ChunkId(heartbeat.chunk), number: heartbeat.attempt });
+        let holds =
+            (heartbeat.chunk > 0).then_some(AttemptId { chunk: ChunkId(heartbeat.chunk), number: heartbeat.attempt });
         let request = self.wait_for_answer(reply, false);
         self.apply(
             Event::WorkerSeen { request, worker: worker.clone(), function, holds, draining: heartbeat.draining },

@@ -75,8 +75,14 @@ pub(crate) enum Message {
     Reported(Event, u64),
     /// Logs that lie on their stream.
     FoundLogs(Vec<(JobId, AttemptId)>),
-    Claimed { claim: wire::Claim, reply: String },
-    Beat { heartbeat: wire::Heartbeat, reply: String },
+    Claimed {
+        claim: wire::Claim,
+        reply: String,
+    },
+    Beat {
+        heartbeat: wire::Heartbeat,
+        reply: String,
+    },
 }
 
 /// Cheap to clone.

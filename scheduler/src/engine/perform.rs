@@ -86,7 +86,7 @@ impl Engine {
             }
             _ => Vec::new(),
         };
-        let lease_ms = u32::try_from(framewake_core::values::Settings::default().lease.as_millis()).unwrap_or(u32::MAX);
+        let lease_ms = u32::try_from(self.lease.as_millis()).unwrap_or(u32::MAX);
         wire::ClaimAnswer { refused: String::new(), lease_ms, tasks: tasks.into(), step: order }
     }
 
@@ -152,4 +152,3 @@ fn control_message(control: &Control) -> wire::Control {
         drain: control.drain,
     }
 }
-

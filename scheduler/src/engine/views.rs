@@ -6,7 +6,7 @@ use framewake_proto::api::{EventView, Happening, ScalingView, WorkerState, Worke
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
 use framewake_proto::time::Timestamp;
 use framewake_proto::wire;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +16,43 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// The last heartbeat of each worker.
 #[derive(Debug, Default)]
 pub(crate) struct Beats {
-    last: HashMap<WorkerId, (wire::Heartbeat, Timestamp)>,
+    last: HashMap<WorkerId, Beat>,
+    /// Workers that died without a good-bye are swept when there are more than this.
+    sweep_above: usize,
+}
+
+#[derive(Debug)]
+struct Beat {
+    heartbeat: wire::Heartbeat,
+    /// When its progress was last told.
+    told_at: Option<Timestamp>,
 }
 
 impl Beats {
+    /// Keeps the heartbeat. Whether its progress is due to be told.
+    fn note(&mut self, worker: WorkerId, heartbeat: wire::Heartbeat, now: Timestamp) -> bool {
+        let told_at = self.last.get(&worker).and_then(|beat| beat.told_at);
+        let due = heartbeat.progress.is_some() && told_at.is_none_or(|at| now.since(at) >= PROGRESS_EVERY);
+        let told_at = if due { Some(now) } else { told_at };
+        self.last.insert(worker, Beat { heartbeat, told_at });
+        due
+    }
+
+    fn get(&self, worker: &WorkerId) -> Option<&wire::Heartbeat> {
+        self.last.get(worker).map(|beat| &beat.heartbeat)
+    }
+
     pub(crate) fn forget(&mut self, worker: &WorkerId) {
         self.last.remove(worker);
+    }
+
+    /// Rarely does anything, so that a heartbeat costs the same on a farm of any size.
+    fn sweep<'a>(&mut self, living: impl Iterator<Item = &'a WorkerId>) {
+        if self.last.len() > self.sweep_above {
+            let living: HashSet<&WorkerId> = living.collect();
+            self.last.retain(|worker, _| living.contains(worker));
+            self.sweep_above = 2 * self.last.len() + 64;
+        }
     }
 }
 
@@ -33,17 +64,12 @@ pub(crate) fn who(heartbeat: &wire::Heartbeat) -> Option<(WorkerId, FunctionKey)
 
 impl Engine {
     pub(super) fn note_beat(&mut self, worker: WorkerId, heartbeat: wire::Heartbeat, now: Timestamp) {
-        let told = self.beats.last.get(&worker).map(|(_, at)| *at);
-        let due = told.is_none_or(|at| now.since(at) >= PROGRESS_EVERY);
-        if due {
-            self.tell_progress(&heartbeat, now);
+        if self.beats.note(worker.clone(), heartbeat, now)
+            && let Some(heartbeat) = self.beats.get(&worker)
+        {
+            self.tell_progress(heartbeat, now);
         }
-        self.beats.last.insert(worker, (heartbeat, now));
-        // Workers that died without a goodbye are swept when they are more than the living.
-        if self.beats.last.len() > 2 * self.farm.workers().count() + 64 {
-            let living: std::collections::HashSet<WorkerId> = self.farm.workers().map(|worker| worker.id.clone()).collect();
-            self.beats.last.retain(|worker, _| living.contains(worker));
-        }
+        self.beats.sweep(self.farm.workers().map(|worker| worker.id));
     }
 
     /// Progress is for who looks now: it is neither numbered nor kept.
@@ -61,7 +87,7 @@ impl Engine {
 
     pub(super) fn worker_views(&self) -> Vec<WorkerView> {
         let views = self.farm.workers().map(|worker| {
-            let beat = self.beats.last.get(worker.id).map(|(beat, _)| beat);
+            let beat = self.beats.get(worker.id);
             let (state, attempt, job): (WorkerState, Option<AttemptId>, Option<JobId>) = match worker.state {
                 WorkerActivity::Starting => (WorkerState::Starting, None, None),
                 WorkerActivity::Idle => (WorkerState::Idle, None, None),
@@ -98,5 +124,38 @@ impl Engine {
             (key.clone(), view)
         });
         views.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(permille: u32) -> wire::Heartbeat {
+        let progress = wire::TaskProgress { task: 0, permille, note: String::new() };
+        wire::Heartbeat { progress: Some(progress), ..wire::Heartbeat::default() }
+    }
+
+    fn id(text: &str) -> WorkerId {
+        text.parse().expect("a good id")
+    }
+
+    #[test]
+    fn progress_is_told_now_and_then_however_often_a_worker_speaks() {
+        let mut beats = Beats::default();
+        // Every 20 ms for a second.
+        let told = (0..50).filter(|at| beats.note(id("w1"), beat(0), Timestamp(at * 20))).count();
+        assert_eq!(told, 10);
+    }
+
+    #[test]
+    fn the_dead_are_swept_and_the_living_are_kept() {
+        let mut beats = Beats::default();
+        for worker in 0..1000 {
+            beats.note(id(&format!("w{worker}")), beat(0), Timestamp(0));
+            beats.sweep([id("w7")].iter());
+        }
+        assert!(beats.last.len() < 100, "{} are kept", beats.last.len());
+        assert!(beats.get(&id("w7")).is_some());
     }
 }

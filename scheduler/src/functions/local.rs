@@ -38,7 +38,11 @@ pub struct LocalConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot use the folder of workers `{}`", path.display())]
-    Folder { path: PathBuf, #[source] error: std::io::Error },
+    Folder {
+        path: PathBuf,
+        #[source]
+        error: std::io::Error,
+    },
     #[error("the worker program `{}` is missing: build it, or name it with --worker-bin", .0.display())]
     NoProgram(PathBuf),
 }
@@ -153,7 +157,8 @@ impl LocalProvider {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors);
-        let child = command.spawn().map_err(|error| format!("`{}` does not start: {error}", self.config.worker.display()))?;
+        let child =
+            command.spawn().map_err(|error| format!("`{}` does not start: {error}", self.config.worker.display()))?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
         let note = Note { pid, began: began(pid).unwrap_or(0), function: function.to_string() };
         let text = serde_json::to_string(&note).expect("a note is plain");
@@ -173,7 +178,9 @@ impl LocalProvider {
                 Some(child) => match child.try_wait() {
                     Ok(None) => continue,
                     Ok(Some(status)) if status.success() => WorkerEnd::Left,
-                    Ok(Some(status)) => WorkerEnd::Failed { reason: last_words(&log).unwrap_or_else(|| status.to_string()) },
+                    Ok(Some(status)) => {
+                        WorkerEnd::Failed { reason: last_words(&log).unwrap_or_else(|| status.to_string()) }
+                    }
                     Err(error) => WorkerEnd::Failed { reason: error.to_string() },
                 },
                 None if is_alive(&worker.note) => continue,

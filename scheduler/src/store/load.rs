@@ -3,7 +3,9 @@
 use super::rows::{SEGMENT_BYTES, SEGMENT_TASKS, tasks_from};
 use super::{Error, JobCache, Store};
 use crate::function_table::{Accepted, FunctionTable};
-use framewake_core::values::{FunctionRules, NewJob, Snapshot, StoredChunk, StoredChunkState, StoredJob, StoredStep, Timing};
+use framewake_core::values::{
+    FunctionRules, NewJob, Snapshot, StoredChunk, StoredChunkState, StoredJob, StoredStep, Timing,
+};
 use framewake_proto::api::JobState;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{ChunkId, FunctionKey, JobId, WorkerId};
@@ -38,7 +40,10 @@ impl Store {
         self.job_next = self.scalar("SELECT coalesce(max(seq), 0) FROM jobs").await?;
         let events = self.scalar("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'").await?;
         self.event_next = u64::try_from(events).unwrap_or(0);
-        let rows = self.rows("SELECT seq, id, state, spec, priority FROM jobs WHERE state IN ('queued', 'running', 'paused')").await?;
+        self.pruned_at = self.event_next;
+        let rows = self
+            .rows("SELECT seq, id, state, spec, priority FROM jobs WHERE state IN ('queued', 'running', 'paused')")
+            .await?;
         let mut jobs = JobCache::default();
         let mut stored = Vec::with_capacity(rows.len());
         let mut steps = self.load_steps(None).await?;
@@ -60,7 +65,11 @@ impl Store {
     }
 
     /// A job that is over, made ready to go on: its number and done tasks are known again.
-    pub(crate) async fn revive(&mut self, id: JobId, functions: &FunctionTable) -> Result<Option<(StoredJob, Arc<Job>)>, Error> {
+    pub(crate) async fn revive(
+        &mut self,
+        id: JobId,
+        functions: &FunctionTable,
+    ) -> Result<Option<(StoredJob, Arc<Job>)>, Error> {
         let found = sqlx::query("SELECT seq, id, state, spec, priority FROM jobs WHERE id = ?")
             .bind(id.to_string())
             .fetch_optional(&mut self.writer)
@@ -82,7 +91,9 @@ impl Store {
             .fetch_optional(&mut self.writer)
             .await
             .map_err(|error| Error::Read { error })?;
-        found.map(|(text,)| serde_json::from_value(text.clone().into()).map_err(|_| unreadable("jobs", &text))).transpose()
+        found
+            .map(|(text,)| serde_json::from_value(text.clone().into()).map_err(|_| unreadable("jobs", &text)))
+            .transpose()
     }
 
     /// Jobs that were submitted under these keys, each with the digest of its body.
@@ -146,14 +157,18 @@ impl Store {
         for row in self.rows_of(format!("SELECT job, step, segment, bits FROM done_tasks WHERE {filter}")).await? {
             let (job, at) = step_key(&row)?;
             let (segment, bits): (u32, Vec<u8>) = (get(&row, 2)?, get(&row, 3)?);
-            let bits: Box<[u8; SEGMENT_BYTES]> =
-                bits.into_boxed_slice().try_into().map_err(|_| unreadable("done_tasks", &format!("{job}/{at}/{segment}")))?;
+            let bits: Box<[u8; SEGMENT_BYTES]> = bits
+                .into_boxed_slice()
+                .try_into()
+                .map_err(|_| unreadable("done_tasks", &format!("{job}/{at}/{segment}")))?;
             let step = steps.entry((job, at)).or_default();
             insert_bits(&mut step.done, segment * SEGMENT_TASKS, bits.as_slice());
             self.segments.insert((job, at, segment), bits);
         }
-        for row in self.rows_of(format!("SELECT job, step, task FROM failures WHERE {filter}")).await? {
-            steps.entry(step_key(&row)?).or_default().failed.insert(get(&row, 2)?);
+        for row in self.rows_of(format!("SELECT job, step, task, evidence <> '' FROM failures WHERE {filter}")).await? {
+            let (job, at) = step_key(&row)?;
+            steps.entry((job, at)).or_default().failed.insert(get(&row, 2)?);
+            *self.evidence_kept.entry(job).or_default() += u32::from(get::<bool>(&row, 3)?);
         }
         Ok(steps)
     }
@@ -169,7 +184,8 @@ impl Store {
     }
 
     async fn scalar(&mut self, text: &'static str) -> Result<i64, Error> {
-        let (value,): (i64,) = sqlx::query_as(text).fetch_one(&mut self.writer).await.map_err(|error| Error::Read { error })?;
+        let (value,): (i64,) =
+            sqlx::query_as(text).fetch_one(&mut self.writer).await.map_err(|error| Error::Read { error })?;
         Ok(value)
     }
 
@@ -222,7 +238,9 @@ fn chunk_row(row: &SqliteRow) -> Result<StoredChunk, Error> {
     let since = Timestamp(get(row, 9)?);
     let name = |text: String| text.parse::<WorkerId>().map_err(|_| broken());
     let state = match worker {
-        Some(worker) => StoredChunkState::Leased { worker: name(worker)?, since, done: get(row, 10)?, failed: get(row, 11)? },
+        Some(worker) => {
+            StoredChunkState::Leased { worker: name(worker)?, since, done: get(row, 10)?, failed: get(row, 11)? }
+        }
         None => StoredChunkState::Waiting { until: since, avoid: avoid.map(name).transpose()? },
     };
     let step: i64 = get(row, 2)?;
@@ -262,7 +280,10 @@ fn step_key(row: &SqliteRow) -> Result<(i64, usize), Error> {
     Ok((get(row, 0)?, usize::try_from(step).map_err(|_| unreadable("steps", &step.to_string()))?))
 }
 
-fn get<'r, T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>>(row: &'r SqliteRow, at: usize) -> Result<T, Error> {
+fn get<'r, T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>>(
+    row: &'r SqliteRow,
+    at: usize,
+) -> Result<T, Error> {
     row.try_get(at).map_err(|error| Error::Read { error })
 }
 

@@ -1,6 +1,5 @@
 //! Changes gathered into rows, the last word on each: a batch touches every row at most once.
 
-use super::write::EVIDENCE_KEPT_MAX;
 use crate::engine::Submission;
 use framewake_core::change::Counts;
 use framewake_core::event::{TaskFailure, TaskResult};
@@ -33,7 +32,9 @@ pub(crate) struct Rows {
     pub(crate) step_states: BTreeMap<StepKey, &'static str>,
     pub(crate) counts: BTreeMap<StepKey, Counts>,
     pub(crate) timings: BTreeMap<StepKey, Timing>,
-    pub(crate) segments: BTreeMap<(i64, usize, u32), Box<[u8; SEGMENT_BYTES]>>,
+    /// Segments with tasks that are newly done, and their rows.
+    pub(crate) segments: BTreeSet<(i64, usize, u32)>,
+    pub(crate) done: Vec<Value>,
     pub(crate) results: Vec<Value>,
     pub(crate) resets: BTreeSet<StepKey>,
     pub(crate) failures: BTreeMap<(i64, usize, u32), Value>,
@@ -79,8 +80,15 @@ impl Rows {
         ]));
     }
 
-    pub(crate) fn add_failure(&mut self, job: i64, step: usize, attempt: AttemptId, failure: &TaskFailure, at: Timestamp) {
-        let evidence = if failure.task < EVIDENCE_KEPT_MAX { failure.evidence.as_str() } else { "" };
+    pub(crate) fn add_failure(
+        &mut self,
+        job: i64,
+        step: usize,
+        attempt: AttemptId,
+        failure: &TaskFailure,
+        evidence: &str,
+        at: Timestamp,
+    ) {
         let (verdict, message) = (failure.verdict.as_str(), &failure.message);
         let row = json!([job, step, failure.task, verdict, message, evidence, attempt.chunk.0, attempt.number, at.0]);
         self.failures.insert((job, step, failure.task), row);
@@ -111,7 +119,20 @@ impl Rows {
         };
         let tasks = tasks_text(&chunk.tasks);
         let (id, step) = (chunk.id.0, chunk.step);
-        let row = json!([id, job, step, tasks, chunk.attempt, chunk.spent, chunk.losses, worker, avoid, since.0, done, failed]);
+        let row = json!([
+            id,
+            job,
+            step,
+            tasks,
+            chunk.attempt,
+            chunk.spent,
+            chunk.losses,
+            worker,
+            avoid,
+            since.0,
+            done,
+            failed
+        ]);
         self.chunks.insert(id, Some(row));
     }
 

@@ -1,8 +1,8 @@
 //! Makes changes durable: one transaction for a batch, one statement for each kind of row.
 
+use super::rows::{Rows, SEGMENT_BYTES, SEGMENT_TASKS, hex};
 use super::{Error, JobCache, Store};
 use crate::engine::Submission;
-use super::rows::{Rows, SEGMENT_BYTES, SEGMENT_TASKS};
 use framewake_core::change::{Change, Counts, JobState, Outcome, StepState};
 use framewake_proto::api::EventView;
 use framewake_proto::function::FunctionSpec;
@@ -14,13 +14,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Events kept in all; the oldest go first.
-const EVENTS_KEPT_MAX: u64 = 1_000_000;
+pub(super) const EVENTS_KEPT_MAX: u64 = 1_000_000;
 /// How often old rows are looked for, in commits.
-const PRUNE_EVERY: u64 = 1000;
+pub(super) const PRUNE_EVERY: u64 = 64;
+/// Most idempotency keys removed at a time: a batch submits at most 1024 jobs.
+const KEYS_PRUNED_MAX: i64 = 2 * 1024 * 64;
 /// Idempotency keys are remembered for this long.
 const IDEMPOTENCY_KEPT_MS: i64 = 7 * 24 * 3600 * 1000;
 /// Evidence is kept for this many failed tasks of a job; of the others, verdict and message.
-pub(crate) const EVIDENCE_KEPT_MAX: u32 = 1000;
+pub(super) const EVIDENCE_KEPT_MAX: u32 = 1000;
 
 /// What one transaction writes.
 #[derive(Debug, Default)]
@@ -50,17 +52,28 @@ impl Store {
             self.add_change(change, &mut rows);
         }
         let events = self.number_events(super::happenings::happenings(batch.changes, jobs), &mut rows);
+        rows.done = rows.segments.iter().map(|key| done_row(*key, &self.segments[key])).collect();
         self.write(&rows).await.map_err(|error| Error::Write { error })?;
         for change in batch.changes {
             if let Change::JobState { id, state, .. } = change
                 && state.is_over()
                 && let Some(seq) = self.seqs.remove(id)
             {
-                self.segments.retain(|(job, _, _), _| *job != seq);
+                self.forget(seq);
             }
         }
         self.prune(batch.now).await.map_err(|error| Error::Write { error })?;
         Ok(events)
+    }
+
+    /// What is kept in memory of a job that is not over.
+    fn forget(&mut self, seq: i64) {
+        self.evidence_kept.remove(&seq);
+        // Its segments alone, not a walk over those of all jobs.
+        let keys: Vec<_> = self.segments.range((seq, 0, 0)..(seq + 1, 0, 0)).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.segments.remove(&key);
+        }
     }
 
     fn number_events(&mut self, events: Vec<EventView>, rows: &mut Rows) -> Vec<Arc<EventView>> {
@@ -110,14 +123,22 @@ impl Store {
                 let bits = self.segments.entry(segment).or_insert_with(|| Box::new([0; SEGMENT_BYTES]));
                 let bit = result.task % SEGMENT_TASKS;
                 bits[(bit / 8) as usize] |= 1 << (bit % 8);
-                rows.segments.insert(segment, bits.clone());
+                rows.segments.insert(segment);
                 rows.add_result(seq, *step, *attempt, result, *at);
             }
             Change::TaskFailed { job, step, attempt, failure, for_good: true, at } => {
-                rows.add_failure(self.seq(*job), *step, *attempt, failure, *at);
+                let seq = self.seq(*job);
+                let kept = self.evidence_kept.entry(seq).or_default();
+                let evidence = if *kept < EVIDENCE_KEPT_MAX { failure.evidence.as_str() } else { "" };
+                *kept += u32::from(!evidence.is_empty());
+                rows.add_failure(seq, *step, *attempt, failure, evidence, *at);
             }
             Change::TaskFailed { for_good: false, .. } => {}
-            Change::TasksReset { job, step, .. } => rows.reset_failures(self.seq(*job), *step),
+            Change::TasksReset { job, step, .. } => {
+                let seq = self.seq(*job);
+                self.evidence_kept.remove(&seq);
+                rows.reset_failures(seq, *step);
+            }
             Change::AttemptStarted { job, step, attempt, worker, tasks, at } => {
                 rows.add_attempt(self.seq(*job), *step, *attempt, worker, tasks, *at);
             }
@@ -148,15 +169,27 @@ impl Store {
         Ok(())
     }
 
+    /// Removes what is too old, a bounded piece at a time so that no commit waits long for it. A piece is more
+    /// than can have come since the last.
     async fn prune(&mut self, now: Timestamp) -> Result<(), sqlx::Error> {
         self.commits += 1;
         if !self.commits.is_multiple_of(PRUNE_EVERY) {
             return Ok(());
         }
         let oldest = i64::try_from(self.event_next.saturating_sub(EVENTS_KEPT_MAX)).unwrap_or(i64::MAX);
-        sqlx::query("DELETE FROM events WHERE seq <= ?").bind(oldest).execute(&mut self.writer).await?;
-        let oldest = now.0 - IDEMPOTENCY_KEPT_MS;
-        sqlx::query("DELETE FROM idempotency WHERE at < ?").bind(oldest).execute(&mut self.writer).await?;
+        sqlx::query("DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE seq <= ? ORDER BY seq LIMIT ?)")
+            .bind(oldest)
+            .bind(self.event_next.saturating_sub(self.pruned_at).saturating_mul(2).cast_signed())
+            .execute(&mut self.writer)
+            .await?;
+        self.pruned_at = self.event_next;
+        sqlx::query(
+            "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE at < ? ORDER BY at LIMIT ?)",
+        )
+        .bind(now.0 - IDEMPOTENCY_KEPT_MS)
+        .bind(KEYS_PRUNED_MAX)
+        .execute(&mut self.writer)
+        .await?;
         Ok(())
     }
 }
@@ -186,7 +219,8 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
     each(c, "UPDATE jobs SET state = r.value ->> 1, finished_at = r.value ->> 2 FROM json_each(?) r WHERE jobs.seq = r.value ->> 0", &states)
         .await?;
     let priorities: Vec<Value> = rows.priorities.iter().map(|(seq, priority)| json!([seq, priority])).collect();
-    each(c, "UPDATE jobs SET priority = r.value ->> 1 FROM json_each(?) r WHERE jobs.seq = r.value ->> 0", &priorities).await?;
+    each(c, "UPDATE jobs SET priority = r.value ->> 1 FROM json_each(?) r WHERE jobs.seq = r.value ->> 0", &priorities)
+        .await?;
     let states: Vec<Value> = rows.step_states.iter().map(|((job, step), state)| json!([job, step, state])).collect();
     each(
         c,
@@ -212,16 +246,11 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
         &timings,
     )
     .await?;
-    let segments: Vec<Value> = rows
-        .segments
-        .iter()
-        .map(|((job, step, segment), bits)| json!([job, step, segment, super::rows::hex(bits.as_slice())]))
-        .collect();
     each(
         c,
         "INSERT INTO done_tasks SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3) FROM json_each(?)
          WHERE true ON CONFLICT DO UPDATE SET bits = excluded.bits",
-        &segments,
+        &rows.done,
     )
     .await?;
     // A task that is recorded twice breaks the primary key, and with it the batch: invariant 1 is the store's too.
@@ -234,12 +263,8 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
     )
     .await?;
     let resets: Vec<Value> = rows.resets.iter().map(|(job, step)| json!([job, step])).collect();
-    each(
-        c,
-        "DELETE FROM failures WHERE (job, step) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
-        &resets,
-    )
-    .await?;
+    each(c, "DELETE FROM failures WHERE (job, step) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))", &resets)
+        .await?;
     let failures: Vec<Value> = rows.failures.values().cloned().collect();
     insert(c, "failures", 9, "", &failures).await?;
     let closed: Vec<Value> = rows.chunks.iter().filter(|(_, row)| row.is_none()).map(|(id, _)| json!(id)).collect();
@@ -264,6 +289,10 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
     )
     .await?;
     insert(c, "events", 4, "", &rows.events).await
+}
+
+fn done_row((job, step, segment): (i64, usize, u32), bits: &[u8; SEGMENT_BYTES]) -> Value {
+    json!([job, step, segment, hex(bits)])
 }
 
 /// Inserts rows given as JSON arrays of `columns` values, in the order of the table's columns.

@@ -132,3 +132,4 @@ CREATE TABLE idempotency (
     job         INTEGER NOT NULL,
     at          INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX idempotency_by_age ON idempotency (at);
