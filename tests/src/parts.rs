@@ -1,10 +1,12 @@
 //! nats-server, the S3 server, and where the tests find programs.
 
 use crate::wait::until_sync;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// The root of the repository.
@@ -37,10 +39,29 @@ pub fn path() -> std::ffi::OsString {
     std::env::join_paths(folders).expect("PATH has no odd names")
 }
 
-/// A port that was free a moment ago.
+/// Ports for tests: below the range from which the system takes ports for connections, so that no
+/// connection takes one away; each has a companion 10000 above, which SeaweedFS uses for gRPC.
+const PORTS: std::ops::Range<u16> = 11_000..22_000;
+const COMPANION: u16 = 10_000;
+
+/// A port that no other test has, in this process or another, until this process ends.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
-    listener.local_addr().expect("bound").port()
+    static MINE: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let folder = std::env::temp_dir().join("framewake-test-ports");
+    std::fs::create_dir_all(&folder).expect("the folder for temporary files is writable");
+    // Processes begin at places of their own, so that they seldom meet.
+    let count = u32::from(PORTS.end - PORTS.start);
+    let begin = std::process::id().wrapping_mul(97) % count;
+    for offset in 0..count {
+        let port = PORTS.start + u16::try_from((begin + offset) % count).expect("below the count of ports");
+        let Ok(file) = File::create(folder.join(port.to_string())) else { continue };
+        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if file.try_lock().is_ok() && free(port) && free(port + COMPANION) {
+            MINE.lock().expect("nobody panics with it").push(file);
+            return port;
+        }
+    }
+    panic!("no port is free between {} and {}", PORTS.start, PORTS.end);
 }
 
 /// A child process that ends with its owner.
@@ -153,7 +174,7 @@ impl Nats {
     }
 }
 
-/// A `SeaweedFS` S3 server with one bucket, `frames`.
+/// A `SeaweedFS` S3 server, without buckets.
 #[derive(Debug)]
 pub struct S3 {
     running: Running,
@@ -167,22 +188,22 @@ impl S3 {
     pub fn start(folder: &Path) -> S3 {
         let data = folder.join("s3");
         std::fs::create_dir_all(&data).expect("the test's folder is writable");
-        // Its gRPC ports are these plus 10000.
-        let low = || std::iter::repeat_with(free_port).find(|port| *port < 50_000).expect("there is one");
-        let port = low();
+        let port = free_port();
         let mut command = Command::new(tool("weed"));
         command.arg("mini").arg(format!("-dir={}", data.display()));
-        command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-bucket=frames"]);
-        command.args(["-webdav=false", "-admin.ui=false"]).arg(format!("-s3.port={port}"));
-        for part in ["master", "volume", "filer"] {
-            command.arg(format!("-{part}.port={}", low()));
+        command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]);
+        // Its other doors have fixed numbers, on which two servers would meet.
+        command.args(["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
+        command.arg(format!("-s3.port={port}"));
+        for part in ["master", "volume", "filer", "admin"] {
+            command.arg(format!("-{part}.port={}", free_port()));
         }
         command.env("AWS_ACCESS_KEY_ID", S3_KEY).env("AWS_SECRET_ACCESS_KEY", S3_SECRET);
         let mut running = Running::start("weed", &mut command, &folder.join("s3.log"));
         until_sync(Duration::from_mins(1), "the S3 server answers", || {
             running.assert_alive();
             let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-            stream.write_all(b"GET /frames HTTP/1.0\r\n\r\n").ok()?;
+            stream.write_all(b"GET /any HTTP/1.0\r\n\r\n").ok()?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).ok()?;
             // Without a signature it must refuse, and that is an answer.
