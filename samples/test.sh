@@ -3,6 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 step() { printf '\n== %s\n' "$*"; }
+# Said again at the end, where it is seen.
+missing=.venv/framewake/missing
+trap '[ ! -e $missing ] || { echo; cat $missing; } >&2' EXIT
 
 step "format"
 cargo fmt --all --check
@@ -16,6 +19,6 @@ step "tests"
 if cargo nextest --version >/dev/null 2>&1; then
   cargo nextest run --workspace --locked
 else
-  echo "cargo-nextest is not installed; cargo test runs the same tests, more slowly"
+  echo "cargo-nextest is not installed (cargo install cargo-nextest --locked); cargo test runs the same tests"
   cargo test --workspace --locked -- --test-threads 2
 fi

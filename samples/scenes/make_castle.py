@@ -124,11 +124,11 @@ def light_and_camera():
     bpy.context.object.data.color = (1.0, 0.82, 0.62)
     bpy.context.object.data.angle = math.radians(2)
 
-    bpy.ops.object.empty_add(location=(0, 0, 2.4))
+    bpy.ops.object.empty_add(location=(0, 0, 2.6))
     target = bpy.context.object
     bpy.ops.object.camera_add()
     camera = bpy.context.object
-    camera.data.lens = 30
+    camera.data.lens = 28
     look = camera.constraints.new("TRACK_TO")
     look.target = target
     for frame in range(1, FRAMES + 1):
