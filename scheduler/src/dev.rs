@@ -3,19 +3,23 @@
 use crate::config::{Config, DevConfig};
 use crate::{serve, shutdown, telemetry};
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
+use std::convert::Infallible;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tracing::info;
+use tracing::{info, warn};
 
 /// Longest wait for nats-server.
 const NATS_START_MAX: Duration = Duration::from_secs(20);
+/// Pause between two tries to start it again.
+const NATS_AGAIN: Duration = Duration::from_secs(1);
 const NATS_STOP_MAX: Duration = Duration::from_secs(5);
 
 /// Runs until Ctrl-C, then lets the workers leave and ends what it started.
@@ -47,9 +51,13 @@ pub async fn run(config: DevConfig) -> Result<()> {
         farm: "framewake".parse().expect("a good name"),
     };
     let ready = |url: &str| announce(url, &store);
-    let outcome = serve::run(scheduler, true, ready, shutdown::on_signal()).await;
-    info!("stopping");
+    let stop = shutdown::on_signal();
+    let outcome = tokio::select! {
+        outcome = serve::run(scheduler, true, ready, stop.clone()) => outcome,
+        never = nats.keep() => match never {},
+    };
     nats.stop().await;
+    info!("stopped");
     outcome
 }
 
@@ -60,95 +68,127 @@ fn announce(url: &str, store: &str) {
 
 /// A nats-server of our own, or the one that an earlier run left behind.
 struct NatsServer {
+    data: PathBuf,
+    program: PathBuf,
+    port: u16,
     url: String,
     pid: i32,
     child: Option<Child>,
-    note: PathBuf,
 }
 
 impl NatsServer {
     async fn start(data: &Path, program: Option<&Path>) -> Result<NatsServer> {
-        let note = data.join("nats.pid");
-        if let Some((pid, port)) = left_behind(&note)
-            && answers(port).await
-        {
-            info!("nats-server of an earlier run is still there (process {pid})");
-            return Ok(NatsServer { url: url(port), pid, child: None, note });
+        let left = left_behind(data);
+        let port = left.map_or_else(free_port, |(_, port)| Ok(port)).context("no free port on this machine")?;
+        let (data, program) = (data.to_owned(), find(program)?);
+        let mut server =
+            NatsServer { data, program, port, url: format!("nats://127.0.0.1:{port}"), pid: 0, child: None };
+        match left {
+            Some((pid, _)) if answers(port).await => {
+                info!("nats-server of an earlier run is still there (process {pid})");
+                server.pid = pid;
+            }
+            _ => server.spawn().await?,
         }
-        let program = find(program)?;
-        let port = free_port().context("no free port on this machine")?;
-        let folder = data.join("nats");
-        let config = data.join("nats.conf");
+        Ok(server)
+    }
+
+    async fn spawn(&mut self) -> Result<()> {
+        let (port, folder, log) = (self.port, self.data.join("nats"), self.data.join("nats.log"));
         // An acknowledged report may be lost with the power for this long; what is lost costs a check, not a render.
         let text = format!(
             "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\", sync_interval: \"1s\" }}\n",
             folder.display()
         );
+        let config = config_file(&self.data);
         fs::write(&config, text).with_context(|| format!("cannot write `{}`", config.display()))?;
-        let log = fs::File::create(data.join("nats.log")).context("cannot write the log of nats-server")?;
-        let mut child = Command::new(&program)
+        let said = fs::File::create(&log).context("cannot write the log of nats-server")?;
+        let mut child = Command::new(&self.program)
             .arg("-c")
             .arg(&config)
             .stdin(Stdio::null())
-            .stdout(log.try_clone().context("cannot share a log")?)
-            .stderr(log)
+            .stdout(said.try_clone().context("cannot share a log")?)
+            .stderr(said)
             // Ctrl-C is for us; it must outlive the workers that leave.
             .process_group(0)
             .spawn()
-            .with_context(|| format!("`{}` does not start", program.display()))?;
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).context("nats-server ended at once")?;
-        fs::write(&note, format!("{pid} {port}")).context("cannot write the note of nats-server")?;
+            .with_context(|| format!("`{}` does not start", self.program.display()))?;
+        self.pid = child.id().and_then(|pid| i32::try_from(pid).ok()).context("nats-server ended at once")?;
+        let note = note(&self.data);
+        fs::write(&note, format!("{} {port}", self.pid))
+            .with_context(|| format!("cannot write `{}`", note.display()))?;
         let began = tokio::time::Instant::now();
+        let mut look = tokio::time::interval(Duration::from_millis(10));
         while !answers(port).await {
             if let Some(status) = child.try_wait()? {
-                bail!("nats-server ended at once, {status}: see `{}`", data.join("nats.log").display());
+                bail!("nats-server ended at once, {status}: see `{}`", log.display());
             }
             if began.elapsed() > NATS_START_MAX {
-                bail!(
-                    "nats-server does not answer after {} s: see `{}`",
-                    NATS_START_MAX.as_secs(),
-                    data.join("nats.log").display()
-                );
+                bail!("nats-server does not answer after {} s: see `{}`", NATS_START_MAX.as_secs(), log.display());
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            look.tick().await;
         }
-        Ok(NatsServer { url: url(port), pid, child: Some(child), note })
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Starts it again whenever it ends, on the same port: scheduler and workers connect again by themselves.
+    async fn keep(&mut self) -> Infallible {
+        loop {
+            self.ended().await;
+            warn!("nats-server has ended and is started again");
+            while let Err(error) = self.spawn().await {
+                warn!("{error:#}");
+                tokio::time::sleep(NATS_AGAIN).await;
+            }
+        }
+    }
+
+    async fn ended(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.wait().await;
+            return;
+        }
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        while is_ours(self.pid, &self.data) {
+            look.tick().await;
+        }
     }
 
     async fn stop(&mut self) {
-        if let Some(pid) = Pid::from_raw(self.pid) {
+        // Not to be hit: another process that has its number by now.
+        if let Some(pid) = Pid::from_raw(self.pid).filter(|_| is_ours(self.pid, &self.data)) {
             let _ = kill_process(pid, Signal::TERM);
         }
-        let ended = async {
-            match &mut self.child {
-                Some(child) => drop(child.wait().await),
-                None => {
-                    while is_nats(self.pid) {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                }
-            }
-        };
-        let _ = tokio::time::timeout(NATS_STOP_MAX, ended).await;
-        let _ = fs::remove_file(&self.note);
+        if tokio::time::timeout(NATS_STOP_MAX, self.ended()).await.is_err() {
+            warn!("nats-server (process {}) does not end", self.pid);
+            return;
+        }
+        let _ = fs::remove_file(note(&self.data));
     }
 }
 
-fn url(port: u16) -> String {
-    format!("nats://127.0.0.1:{port}")
+fn note(data: &Path) -> PathBuf {
+    data.join("nats.pid")
 }
 
-fn left_behind(note: &Path) -> Option<(i32, u16)> {
-    let text = fs::read_to_string(note).ok()?;
+fn config_file(data: &Path) -> PathBuf {
+    data.join("nats.conf")
+}
+
+/// Process and port of a nats-server that an earlier run left behind.
+fn left_behind(data: &Path) -> Option<(i32, u16)> {
+    let text = fs::read_to_string(note(data)).ok()?;
     let (pid, port) = text.trim().split_once(' ')?;
     let (pid, port) = (pid.parse().ok()?, port.parse().ok()?);
-    is_nats(pid).then_some((pid, port))
+    is_ours(pid, data).then_some((pid, port))
 }
 
-/// Whether the process is there and is a nats-server: pids come again.
-fn is_nats(pid: i32) -> bool {
-    let there = Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid).is_ok());
-    there && fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("nats-server"))
+/// Whether the process is there and runs on our configuration: numbers of processes come again.
+fn is_ours(pid: i32, data: &Path) -> bool {
+    let config = config_file(data);
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.split(|byte| *byte == 0).any(|word| word == config.as_os_str().as_bytes())
 }
 
 /// A NATS server greets with `INFO`.

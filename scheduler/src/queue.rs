@@ -85,7 +85,7 @@ impl Queue {
                             connected.send_replace(false);
                         }
                         async_nats::Event::SlowConsumer(_) => {
-                            warn!("NATS drops messages: the scheduler reads too slowly")
+                            warn!("NATS drops messages: the scheduler reads too slowly");
                         }
                         _ => {} // Said elsewhere, by who suffers from it.
                     }

@@ -16,11 +16,15 @@ use framewake_proto::function::FunctionSpec;
 use framewake_proto::subjects::Subjects;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
+/// Longest wait for a part to end.
+const PART_END_MAX: Duration = Duration::from_secs(15);
 /// Largest function file.
 const FUNCTION_FILE_MAX: u64 = 256 * 1024;
 
@@ -48,7 +52,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let reader = Reader::open(&shared.data.join("framewake.db")).await?;
     let uploads = Uploads::open(shared.data.join("uploads"), UploadLimits::default())?;
 
-    let engine = tokio::spawn(engine.run());
+    let mut engine = tokio::spawn(engine.run());
     // Before anything else, so that nobody is started in the place of a worker that lives.
     for (worker, function) in provider.found().collect::<Vec<_>>() {
         info!(worker.id = %worker, "worker {worker} of {function} is still there");
@@ -59,34 +63,48 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
         let key = handle.add_function(spec).await.with_context(|| format!("function {name}"))?;
         info!("function {key} is registered");
     }
-    let parts = CancellationToken::new();
-    let provider = tokio::spawn(provider.run(handle.clone(), commands.provider, end_workers, parts.clone()));
-    let queue_task = tokio::spawn(queue.clone().run(
+    let (serving, providing, queueing) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let provider = tokio::spawn(provider.run(handle.clone(), commands.provider, end_workers, providing.clone()));
+    let mut queue_task = tokio::spawn(queue.clone().run(
         handle.clone(),
         commands.queue,
         objects.clone(),
         health_in,
         config.nats.clone(),
-        parts.clone(),
+        queueing.clone(),
     ));
     let url = format!("http://{}", listener.local_addr()?);
     info!("listening on {url}");
-    let app = App::new(handle.clone(), reader, objects, uploads, metrics, urls, Some(queue.clone()));
-    let serving = CancellationToken::new();
-    let server = tokio::spawn(rest::serve(listener, app, serving.clone()));
+    let app = App::new(handle, reader, objects, uploads, metrics, urls, Some(queue.clone()));
+    let mut server = tokio::spawn(rest::serve(listener, app, serving.clone()));
     ready(&url);
 
     // Whatever ends first ends the rest.
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        ended = engine => ended.context("the engine broke")?.map_err(anyhow::Error::from),
-        ended = queue_task => ended.context("the queue broke")?.map_err(anyhow::Error::from),
-        ended = server => ended.context("the REST interface broke")?.map_err(anyhow::Error::from),
+        ended = &mut engine => ended.context("the engine broke").and_then(|ended| ended.map_err(anyhow::Error::from)),
+        ended = &mut queue_task => ended.context("the queue broke").and_then(|ended| ended.map_err(anyhow::Error::from)),
+        ended = &mut server => ended.context("the REST interface broke").and_then(|ended| ended.map_err(anyhow::Error::from)),
     };
+    info!("stopping");
+    // From the outside in: open requests get their answers, workers that are told to leave are heard to the end, and
+    // the engine ends when nobody can speak to it any more.
     serving.cancel();
-    parts.cancel();
-    let _ = provider.await;
+    ended("the REST interface", server).await;
+    providing.cancel();
+    ended("the provider", provider).await;
+    queueing.cancel();
+    ended("the queue", queue_task).await;
+    ended("the engine", engine).await;
     outcome
+}
+
+/// Waits for a part that was told to end, or that is what all the others end for.
+async fn ended<T>(what: &str, mut part: JoinHandle<T>) {
+    if !part.is_finished() && tokio::time::timeout(PART_END_MAX, &mut part).await.is_err() {
+        warn!("{what} did not end within {} s and is cut off", PART_END_MAX.as_secs());
+        part.abort();
+    }
 }
 
 fn slots(shared: &Shared) -> u32 {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -21,8 +21,12 @@ use tracing::{info, warn};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Most of a worker's last words that are passed on.
 const LAST_WORDS_MAX: u64 = 2048;
-/// Time for workers to leave by themselves when `dev` ends.
-const LEAVE_MAX: Duration = Duration::from_secs(5);
+/// Time for workers to finish the frame at hand when `dev` ends.
+const FINISH_MAX: Duration = Duration::from_secs(3);
+/// Time to give back what is not finished then.
+const GIVE_BACK_MAX: Duration = Duration::from_secs(3);
+/// Time for the kernel to end what is killed.
+const KILL_MAX: Duration = Duration::from_secs(2);
 
 /// What a worker is told, and where it runs.
 #[derive(Debug, Clone)]
@@ -127,7 +131,7 @@ impl LocalProvider {
             }
         }
         if end_workers {
-            self.end_all().await;
+            self.end_all(&handle).await;
         }
     }
 
@@ -178,9 +182,7 @@ impl LocalProvider {
                 Some(child) => match child.try_wait() {
                     Ok(None) => continue,
                     Ok(Some(status)) if status.success() => WorkerEnd::Left,
-                    Ok(Some(status)) => {
-                        WorkerEnd::Failed { reason: last_words(&log).unwrap_or_else(|| status.to_string()) }
-                    }
+                    Ok(Some(status)) => WorkerEnd::Failed { reason: why(status, &log) },
                     Err(error) => WorkerEnd::Failed { reason: error.to_string() },
                 },
                 None if is_alive(&worker.note) => continue,
@@ -191,23 +193,32 @@ impl LocalProvider {
         }
         for (id, _, _) in &ended {
             self.workers.remove(id);
-            remove(&self.folder(id));
+            // Scratch may be large, and other workers wait to be started.
+            let folder = self.folder(id);
+            tokio::task::spawn_blocking(move || remove(&folder));
         }
         ended
     }
 
-    async fn end_all(&mut self) {
-        for worker in self.workers.values() {
-            signal(&worker.note, Signal::TERM);
-        }
-        let deadline = tokio::time::Instant::now() + LEAVE_MAX;
-        while !self.workers.is_empty() && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            self.sweep();
-        }
-        for (id, worker) in &self.workers {
-            info!(worker.id = %id, "worker {id} is made to leave");
-            signal(&worker.note, Signal::KILL);
+    /// Asks all workers to leave, twice: first they may finish the frame at hand, then they give it back.
+    async fn end_all(&mut self, handle: &Handle) {
+        for (signal_sent, patience) in
+            [(Signal::TERM, FINISH_MAX), (Signal::TERM, GIVE_BACK_MAX), (Signal::KILL, KILL_MAX)]
+        {
+            for (id, worker) in &self.workers {
+                if signal_sent == Signal::KILL {
+                    info!(worker.id = %id, "worker {id} is made to leave");
+                }
+                signal(&worker.note, signal_sent);
+            }
+            let deadline = tokio::time::Instant::now() + patience;
+            let mut look = tokio::time::interval(Duration::from_millis(20));
+            while !self.workers.is_empty() && tokio::time::Instant::now() < deadline {
+                look.tick().await;
+                for (id, function, end) in self.sweep() {
+                    tell_end(handle, id, function, end).await;
+                }
+            }
         }
     }
 
@@ -266,6 +277,11 @@ fn signal(note: &Note, signal: Signal) {
     let _ = kill_process(pid, signal);
 }
 
+/// Its last line, where it has one: it says more than a number.
+fn why(status: ExitStatus, log: &Path) -> String {
+    last_words(log).map_or_else(|| status.to_string(), |words| format!("{words} ({status})"))
+}
+
 /// The last line that a worker wrote.
 fn last_words(log: &Path) -> Option<String> {
     let mut file = File::open(log).ok()?;
@@ -284,3 +300,6 @@ fn remove(folder: &Path) {
         warn!("the folder `{}` of a worker that ended can't be removed: {error}", folder.display());
     }
 }
+
+#[cfg(test)]
+mod tests;

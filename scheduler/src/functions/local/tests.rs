@@ -1,0 +1,220 @@
+//! The provider with real processes, which only pretend to be workers.
+
+use super::*;
+use crate::engine::Health;
+use crate::function_table::FunctionTable;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use tempfile::TempDir;
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+
+/// Longest wait for anything.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A data folder and a shell script as the worker program.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new(script: &str) -> Place {
+        let folder = tempfile::tempdir().expect("room for a folder");
+        let program = folder.path().join("worker");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("writable");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("ours");
+        Place { folder }
+    }
+
+    fn config(&self) -> LocalConfig {
+        LocalConfig {
+            data: self.folder.path().to_owned(),
+            worker: self.folder.path().join("worker"),
+            nats: "nats://127.0.0.1:1".to_owned(),
+            farm: "test".to_owned(),
+            store: "file:///nowhere".to_owned(),
+        }
+    }
+
+    fn worker_folder(&self) -> PathBuf {
+        self.folder.path().join("workers").join("w1")
+    }
+
+    fn note(&self) -> Option<Note> {
+        serde_json::from_slice(&fs::read(self.worker_folder().join("note.json")).ok()?).ok()
+    }
+
+    /// Runs a provider as a scheduler would.
+    fn run(&self, end_workers: bool) -> Running {
+        let provider = LocalProvider::new(self.config()).expect("the folder is good");
+        let found = provider.found().collect();
+        let (inbox_in, inbox) = mpsc::channel(100);
+        let (commands, commands_out) = mpsc::unbounded_channel();
+        let (_, functions) = watch::channel(Arc::new(FunctionTable::default()));
+        let (_, health) = watch::channel(Health::default());
+        let (events, _) = broadcast::channel(1);
+        let handle = Handle { inbox: inbox_in, functions, events, health };
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(provider.run(handle, commands_out, end_workers, stop.clone()));
+        Running { inbox, commands, stop, task, found }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(note) = self.note() {
+            signal(&note, Signal::KILL);
+        }
+    }
+}
+
+struct Running {
+    inbox: mpsc::Receiver<Message>,
+    commands: mpsc::UnboundedSender<ProviderCommand>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    found: Vec<(WorkerId, FunctionKey)>,
+}
+
+impl Running {
+    fn start(&self) {
+        let command = ProviderCommand::Start { worker: w1(), function: any(), linger: Duration::from_millis(1500) };
+        self.commands.send(command).expect("the provider runs");
+    }
+
+    async fn end(&mut self) -> WorkerEnd {
+        let message = tokio::time::timeout(SOON, self.inbox.recv()).await.expect("an end").expect("the provider runs");
+        match message {
+            Message::Happened(Event::WorkerExited { worker, function, end }) => {
+                assert_eq!((worker, function), (w1(), any()));
+                end
+            }
+            other => panic!("not the end of a worker: {other:?}"),
+        }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(SOON, self.task).await.expect("it ends").expect("without a panic");
+    }
+}
+
+fn w1() -> WorkerId {
+    "w1".parse().expect("a good id")
+}
+
+fn any() -> FunctionKey {
+    "any@3".parse().expect("a good key")
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let looked = async {
+        let mut look = tokio::time::interval(Duration::from_millis(10));
+        while !condition() {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(SOON, looked).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+#[tokio::test]
+async fn a_worker_is_told_what_it_needs_and_its_folder_goes_with_it() {
+    let place = Place::new("env | grep ^FRAMEWAKE_ | sort > ../../../told; pwd >> ../../../told");
+    let mut running = place.run(false);
+    running.start();
+    assert_eq!(running.end().await, WorkerEnd::Left);
+    let data = place.folder.path().display();
+    let told = fs::read_to_string(place.folder.path().join("told")).expect("it wrote it");
+    let expected = format!(
+        "FRAMEWAKE_CACHE={data}/cache\nFRAMEWAKE_FARM=test\nFRAMEWAKE_FUNCTION=any@3\nFRAMEWAKE_LINGER_MS=1500\n\
+         FRAMEWAKE_NATS_URL=nats://127.0.0.1:1\nFRAMEWAKE_SCRATCH={data}/workers/w1/scratch\nFRAMEWAKE_STORE=file:///nowhere\n\
+         FRAMEWAKE_WORKER=w1\n{data}/workers/w1/scratch\n"
+    );
+    assert_eq!(told, expected);
+    until("its folder is gone", || !place.worker_folder().exists()).await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_worker_is_told_with_its_last_words_and_its_status() {
+    let place = Place::new("echo starting; echo 'framewake-worker: blender is not installed' >&2; echo; exit 78");
+    let mut running = place.run(false);
+    running.start();
+    let reason = "framewake-worker: blender is not installed (exit status: 78)".to_owned();
+    assert_eq!(running.end().await, WorkerEnd::Failed { reason });
+    let place = Place::new("kill -KILL $$");
+    let mut running = place.run(false);
+    running.start();
+    assert_eq!(running.end().await, WorkerEnd::Failed { reason: "signal: 9 (SIGKILL)".to_owned() });
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_be_started_is_told_like_any_end() {
+    let place = Place::new("");
+    fs::set_permissions(place.folder.path().join("worker"), fs::Permissions::from_mode(0o644)).expect("ours");
+    let mut running = place.run(false);
+    running.start();
+    let WorkerEnd::Failed { reason } = running.end().await else { panic!("it did not start") };
+    assert!(reason.contains("does not start: Permission denied"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_worker_asked_for_twice_is_started_once() {
+    let place = Place::new("echo x >> ../../../started; exec sleep 100");
+    let running = place.run(false);
+    running.start();
+    running.start();
+    until("it runs", || place.note().is_some()).await;
+    until("it has begun", || place.folder.path().join("started").exists()).await;
+    let only = place.note().expect("there").pid;
+    running.start();
+    // The provider works in order: this one is known to be ended, so the three before it are dealt with.
+    running.commands.send(ProviderCommand::Stop { worker: w1() }).expect("the provider runs");
+    let mut running = running;
+    assert!(matches!(running.end().await, WorkerEnd::Failed { .. }));
+    assert!(began(only).is_none());
+    assert_eq!(fs::read_to_string(place.folder.path().join("started")).expect("there"), "x\n");
+}
+
+#[tokio::test]
+async fn a_new_scheduler_finds_the_worker_of_the_last_one_and_hears_of_its_end() {
+    let place = Place::new("exec sleep 100");
+    let first = place.run(false);
+    assert!(first.found.is_empty());
+    first.start();
+    until("it runs", || place.note().is_some()).await;
+    first.stop().await;
+    let note = place.note().expect("its note stays");
+    assert!(is_alive(&note), "a scheduler that stops leaves its workers alone");
+    let mut second = place.run(false);
+    assert_eq!(second.found, [(w1(), any())]);
+    second.start();
+    signal(&note, Signal::KILL);
+    assert_eq!(second.end().await, WorkerEnd::Left);
+    until("its folder is gone", || !place.worker_folder().exists()).await;
+}
+
+#[tokio::test]
+async fn a_process_that_only_has_the_number_of_a_dead_worker_is_not_taken_for_it() {
+    let place = Place::new("exec sleep 100");
+    fs::create_dir_all(place.worker_folder().join("scratch")).expect("writable");
+    let pid = i32::try_from(std::process::id()).expect("small");
+    let note = Note { pid, began: 12345, function: any().to_string() };
+    fs::write(place.worker_folder().join("note.json"), serde_json::to_string(&note).expect("plain")).expect("writable");
+    let running = place.run(true);
+    assert!(running.found.is_empty());
+    assert!(!place.worker_folder().exists(), "what the dead left is swept");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn workers_that_do_not_leave_are_made_to_when_dev_ends() {
+    let place =
+        Place::new("trap 'echo asked >> ../../../asked' TERM; echo > ../../../ready; while :; do sleep 0.1; done");
+    let running = place.run(true);
+    running.start();
+    until("it listens", || place.folder.path().join("ready").exists()).await;
+    let note = place.note().expect("its note is there");
+    running.stop().await;
+    assert!(!is_alive(&note));
+    assert_eq!(fs::read_to_string(place.folder.path().join("asked")).expect("it was asked"), "asked\nasked\n");
+}
