@@ -135,7 +135,7 @@ fn ordinary_words_have_no_verdict() {
     }
     check_silent(
         "povray",
-        "povray: cannot open the user configuration file /root/.povray/3.7/povray.conf: No such file or directory",
+        "povray: cannot open the user configuration file /var/lib/render/.povray/3.7/povray.conf: No such file or directory",
     );
     check_silent("povray", "Possible Parse Warning: something");
     check_silent(

@@ -35,9 +35,9 @@ async fn each_wrong_value_is_named_with_its_place_and_what_would_be_right() {
         (top("project", json!("My Film")), "/project", "`My Film` does not fit: lower-case letters"),
         (top("priorty", json!(5)), "/priorty", "unknown field `priorty`; did you mean `priority`?"),
         (
-            top("colour", json!(5)),
-            "/colour",
-            "unknown field `colour`; known here: labels, name, priority, project, steps",
+            top("shutter", json!(5)),
+            "/shutter",
+            "unknown field `shutter`; known here: labels, name, priority, project, steps",
         ),
         (top("labels", json!({"a": 1})), "/labels/a", "must be text, not a number"),
         (top("labels", json!(["a"])), "/labels", "must be an object, not a list"),
