@@ -28,7 +28,7 @@ use std::future::IntoFuture;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -36,8 +36,12 @@ use tracing::{info, warn};
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How soon they are looked at again when something was wrong.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// A connection over which nothing comes is given up after two of these.
+const PING_EVERY: Duration = Duration::from_secs(3);
 /// Longest wait between two tries to connect.
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
+/// A server that starts beside us, or again, gets a moment.
+const COMPLAIN_AFTER: Duration = Duration::from_secs(2);
 /// How often a missing NATS is said in the log.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 /// Orders that wait for their acknowledgment.
@@ -71,6 +75,7 @@ impl Queue {
         let options = ConnectOptions::new()
             .name("framewake-scheduler")
             .retry_on_initial_connect()
+            .ping_interval(PING_EVERY)
             .reconnect_delay_callback(|tries| {
                 Duration::from_millis(50).saturating_mul(1 << tries.min(6)).min(RECONNECT_MAX)
             })
@@ -122,9 +127,8 @@ impl Queue {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // In flight beside everything else: an answer that JetStream owes must not hold up a claim.
         let mut looking: Fuse<BoxFuture<'static, Result<String, streams::Error>>> = Fuse::terminated();
-        // A server that starts beside us gets a moment.
-        let mut complain =
-            tokio::time::interval_at(tokio::time::Instant::now() + Duration::from_secs(2), COMPLAIN_EVERY);
+        let mut complain = tokio::time::interval_at(Instant::now() + COMPLAIN_AFTER, COMPLAIN_EVERY);
+        complain.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut publishing = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -190,6 +194,7 @@ impl Queue {
                     looking = Fuse::terminated();
                     look.reset_immediately();
                     if !there {
+                        complain.reset_after(COMPLAIN_AFTER);
                         set_nats(&health, format!("the connection to NATS at {} is lost", redacted(&url)));
                     }
                 }

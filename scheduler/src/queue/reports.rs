@@ -20,6 +20,9 @@ use tracing::{info, warn};
 const IN_HAND_MAX: i64 = 8192;
 /// A report that was taken and not acknowledged comes again after this: the engine is never this slow.
 const ACK_WAIT: Duration = Duration::from_secs(30);
+/// JetStream says this often that it is there; twice missed, reading begins anew. Well before a lease ends: a NATS that
+/// hangs must be told from workers that are silent.
+const IDLE_HEARTBEAT: Duration = Duration::from_secs(3);
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 pub(super) async fn receive(
@@ -39,9 +42,8 @@ pub(super) async fn receive(
         if handle.inbox.is_closed() {
             return;
         }
-        if reading.drained && reading.connected.has_changed().unwrap_or(true) {
+        if std::mem::take(&mut reading.drained) {
             // Whoever renders goes on, and can't say so.
-            reading.drained = false;
             health.send_modify(|health| health.drained = false);
             let _ = handle.tell(Message::Happened(Event::ReportsHeldUp)).await;
         }
@@ -81,7 +83,7 @@ impl Reading {
         // come after `ACK_WAIT`, behind newer reports, and the acknowledgment of those would stand for it, unread.
         let reset = stream.reset_consumer(&name, None).await.map_err(|error| said(&error))?;
         let mut waiting = reset.info.num_pending;
-        let messages = consumer.stream().max_messages_per_batch(500).heartbeat(Duration::from_secs(5)).messages().await;
+        let messages = consumer.stream().max_messages_per_batch(500).heartbeat(IDLE_HEARTBEAT).messages().await;
         let mut messages = messages.map_err(|error| said(&error))?;
         let mut in_hand: VecDeque<(u64, Acker)> = VecDeque::new();
         if waiting > 0 && !self.drained {
@@ -121,7 +123,6 @@ impl Reading {
                         acker.ack().await.map_err(|error| error.to_string())?;
                     }
                 }
-                // Left unread, for the caller to see.
                 () = changed(&self.connected) => return Err("the connection to NATS was lost".to_owned()),
             }
         }
