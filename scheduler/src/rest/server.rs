@@ -37,7 +37,7 @@ const SWEEP_EVERY: Duration = Duration::from_mins(10);
 /// Pause after a socket could not be accepted: out of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` is cancelled, then lets open requests finish.
+/// Serves until `shutdown` is canceled, then lets open requests finish.
 pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationToken) -> io::Result<()> {
     let local = listener.local_addr()?.ip().is_loopback();
     let router = if local { local_router(app.clone()) } else { router(app.clone()) };
