@@ -7,8 +7,8 @@ use crate::metrics::Metrics;
 use crate::objects::{Address, Objects};
 use crate::queue::Queue;
 use crate::rest::{self, App, UploadLimits, Uploads, UrlsAllowed};
-use crate::store::Store;
 use crate::store::read::Reader;
+use crate::store::{self, Store};
 use anyhow::{Context, Result, bail};
 use framewake_core::event::Event;
 use framewake_core::values::Settings;
@@ -52,6 +52,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let reader = Reader::open(&shared.data.join("framewake.db")).await?;
     let uploads = Uploads::open(shared.data.join("uploads"), UploadLimits::default())?;
 
+    let mut checked = tokio::spawn(store::check_large(shared.data.clone()));
     let mut engine = tokio::spawn(engine.run());
     // Before anything else, so that nobody is started in the place of a worker that lives.
     for (worker, function) in provider.found().collect::<Vec<_>>() {
@@ -82,11 +83,13 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     // Whatever ends first ends the rest.
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
+        Ok(Err(error)) = &mut checked => Err(error.into()),
         ended = &mut engine => ended.context("the engine broke").and_then(|ended| ended.map_err(anyhow::Error::from)),
         ended = &mut queue_task => ended.context("the queue broke").and_then(|ended| ended.map_err(anyhow::Error::from)),
         ended = &mut server => ended.context("the REST interface broke").and_then(|ended| ended.map_err(anyhow::Error::from)),
     };
     info!("stopping");
+    checked.abort();
     // From the outside in: open requests get their answers, workers that are told to leave are heard to the end, and
     // the engine ends when nobody can speak to it any more.
     serving.cancel();

@@ -538,6 +538,8 @@ async fn a_damaged_database_is_refused() {
     // All but the head and the first page.
     bytes[4096..].fill(0x5a);
     std::fs::write(&path, bytes).expect("writable");
+    let error = check_beside(&path).await.expect_err("it is damaged");
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
     let error = Store::open(folder.path()).await.expect_err("it is damaged");
     assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
     let said = error.to_string();
