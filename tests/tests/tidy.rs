@@ -19,7 +19,15 @@ impl Text {
     }
 
     fn is_rust(&self) -> bool {
-        self.path.ends_with(".rs")
+        self.has_extension("rs")
+    }
+
+    fn is_page(&self) -> bool {
+        self.has_extension("md")
+    }
+
+    fn has_extension(&self, extension: &str) -> bool {
+        Path::new(&self.path).extension().is_some_and(|found| found == extension)
     }
 
     /// Written by others or by programs, or full of what these rules forbid: this file.
@@ -238,7 +246,7 @@ fn the_command_line_speaks_rest_except_for_dev() {
 fn links_of_the_documents_lead_somewhere() {
     let mut found = Vec::new();
     let files = tracked();
-    for page in files.iter().filter(|file| file.path.ends_with(".md")) {
+    for page in files.iter().filter(|file| file.is_page()) {
         for (number, target) in page.lines().flat_map(|(number, line)| links(line).map(move |link| (number, link))) {
             if let Err(why) = follow(&files, page, target) {
                 found.push(format!("{}:{number}: `{target}` {why}", page.path));
@@ -293,7 +301,7 @@ fn options_in_the_documents_exist() {
         known.extend(named.map(str::to_owned));
     }
     let mut found = Vec::new();
-    for page in files.iter().filter(|file| file.path.ends_with(".md")) {
+    for page in files.iter().filter(|file| file.is_page()) {
         for (number, line) in page.lines().filter(|(_, line)| line.contains("framewake") || line.contains("| `--")) {
             for option in options(line).filter(|option| !known.iter().any(|name| name == option)) {
                 found.push(format!("{}:{number}: --{option}", page.path));
