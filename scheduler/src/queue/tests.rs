@@ -12,6 +12,7 @@ use framewake_proto::subjects::Subjects;
 use framewake_proto::wire;
 use futures::StreamExt;
 use prost::Message as _;
+use rustix::process::{Pid, Signal, kill_process};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Longest wait for anything.
 const SOON: Duration = Duration::from_secs(20);
+
+/// Longest since a worker that renders was last heard.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// A nats-server that ends with the test.
 struct Nats {
@@ -55,6 +59,11 @@ impl Nats {
             child.kill().expect("it is ours");
             child.wait().expect("it is ours");
         }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.child.as_ref().map(Pid::from_child).expect("it runs");
+        kill_process(pid, signal).expect("it is ours");
     }
 
     fn url(&self) -> String {
@@ -314,6 +323,26 @@ async fn while_nats_is_away_silence_is_excused_and_afterwards_it_counts_again() 
     nats.rise();
     assert_eq!(running.news().await, News::Drained);
     running.healthy().await;
+}
+
+#[tokio::test]
+async fn a_nats_that_hangs_is_told_from_silent_workers_within_a_lease() {
+    let nats = Nats::start();
+    let mut running = Running::start(&nats).await;
+    running.healthy().await;
+    assert_eq!(running.news().await, News::Drained);
+    // Its connections stay open, and nothing comes.
+    nats.signal(Signal::STOP);
+    let begin = std::time::Instant::now();
+    loop {
+        if let Message::Happened(Event::ReportsHeldUp) = running.next().await {
+            break;
+        }
+    }
+    let lease = framewake_core::values::Settings::default().lease;
+    assert!(begin.elapsed() < lease - HEARTBEAT, "a lease ended first: {:?}", begin.elapsed());
+    nats.signal(Signal::CONT);
+    assert_eq!(running.news().await, News::Drained);
 }
 
 #[tokio::test]
