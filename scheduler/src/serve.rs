@@ -1,7 +1,7 @@
 //! Puts the parts of a scheduler together, runs them, and takes them apart.
 
 use crate::config::{Config, Shared};
-use crate::engine::{Engine, Health, Message};
+use crate::engine::{self, Engine, Health, Message};
 use crate::functions::local::{LocalConfig, LocalProvider};
 use crate::metrics::Metrics;
 use crate::objects::{Address, Objects};
@@ -84,9 +84,16 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let outcome = tokio::select! {
         () = stop.cancelled() => Ok(()),
         Ok(Err(error)) = &mut checked => Err(error.into()),
-        ended = &mut engine => ended.context("the engine broke").and_then(|ended| ended.map_err(anyhow::Error::from)),
-        ended = &mut queue_task => ended.context("the queue broke").and_then(|ended| ended.map_err(anyhow::Error::from)),
-        ended = &mut server => ended.context("the REST interface broke").and_then(|ended| ended.map_err(anyhow::Error::from)),
+        ended = &mut engine => engine_outcome(ended),
+        // These end by themselves only because the engine did, and it knows why.
+        ended = &mut queue_task => match ended.context("the queue broke").and_then(|ended| Ok(ended?)) {
+            Ok(()) => engine_outcome((&mut engine).await),
+            failed => failed,
+        },
+        ended = &mut server => match ended.context("the REST interface broke").and_then(|ended| Ok(ended?)) {
+            Ok(()) => engine_outcome((&mut engine).await),
+            failed => failed,
+        },
     };
     info!("stopping");
     checked.abort();
@@ -100,6 +107,10 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     ended("the queue", queue_task).await;
     ended("the engine", engine).await;
     outcome
+}
+
+fn engine_outcome(ended: Result<Result<(), engine::Error>, tokio::task::JoinError>) -> Result<()> {
+    Ok(ended.context("the engine broke")??)
 }
 
 /// Waits for a part that was told to end, or that is what all the others end for.

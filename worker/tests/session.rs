@@ -180,7 +180,7 @@ async fn a_machine_without_blender_says_so() {
     let mut bench = blender(&json!({}), &patient());
     bench.setup.function.environment.remove("PYTHONPATH");
     let python = json!({"kind": "session", "bridge": "blender",
-        "command": ["python3", "-I", "{bridge}", "--socket", "{socket}"]});
+        "command": ["python3", "-I", "-S", "{bridge}", "--socket", "{socket}"]});
     bench.setup.function.driver = serde_json::from_value(python).expect("a driver");
     let failure = failed(render(&bench, &mut Session::default(), 0).await);
     assert_eq!(failure.verdict, Verdict::RetryElsewhere);

@@ -166,7 +166,9 @@ fn renderers(functions: &[FunctionView]) -> Vec<Finding> {
         return vec![finding.hint("add one with `framewake functions add FILE`")];
     }
     let mut programs: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for function in functions.iter().filter(|function| function.newest) {
+    // A program that each job names is not to be looked for here.
+    let named = |function: &&FunctionView| function.newest && !program(&function.spec).contains('{');
+    for function in functions.iter().filter(named) {
         programs.entry(program(&function.spec)).or_default().push(function.name.as_str());
     }
     let check = |(program, functions): (&str, Vec<&str>)| {
