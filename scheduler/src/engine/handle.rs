@@ -6,7 +6,8 @@ use framewake_proto::api::{EventView, JobState, ScalingView, Submitted, WorkerVi
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name};
 use framewake_proto::job::{Job, JobSpec};
-use framewake_proto::wire;
+use framewake_proto::order::StepOrder;
+use framewake_proto::wire::{self, STEP_SIZE_MAX};
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -44,6 +45,11 @@ pub enum Refused {
     WrongState { state: JobState },
     #[error("the idempotency key was used with another body")]
     Conflict,
+    #[error(
+        "the description of step {step} takes {size_bytes} bytes, more than the {STEP_SIZE_MAX} that a worker can be \
+         sent: give it fewer inputs or shorter names, or pack small files into one"
+    )]
+    StepTooLarge { step: usize, size_bytes: usize },
     #[error("the function has {0} versions, the most there may be")]
     TooManyVersions(u32),
     #[error("the scheduler is stopping")]
@@ -97,6 +103,8 @@ pub struct Handle {
 impl Handle {
     /// Answers once the job is durable.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted, Refused> {
+        // Here, not in the loop: a job may be large, and others wait.
+        check_sizes(&submission)?;
         self.ask(|reply| Message::Submit(Box::new(submission), reply)).await?
     }
 
@@ -153,5 +161,32 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(message(reply)).await.map_err(|_| Refused::Closing)?;
         answer.await.map_err(|_| Refused::Closing)
+    }
+}
+
+/// What can't be sent to a worker must not be accepted: nobody could ever work on it.
+fn check_sizes(submission: &Submission) -> Result<(), Refused> {
+    for step in 0..submission.job.steps.len() {
+        let mut size = Size(0);
+        let order = StepOrder::new(submission.id, &submission.job, step);
+        serde_json::to_writer(&mut size, &order).expect("an order can be written as JSON");
+        if size.0 > STEP_SIZE_MAX {
+            return Err(Refused::StepTooLarge { step, size_bytes: size.0 });
+        }
+    }
+    Ok(())
+}
+
+/// Counts what is written to it.
+struct Size(usize);
+
+impl std::io::Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -290,6 +290,9 @@ pub(super) fn refused(error: &Refused, id: Option<JobId>) -> Refusal {
             let detail = format!("the function has {max} versions, the most there may be; add it under another name");
             Refusal::new(Code::WrongState, detail)
         }
+        Refused::StepTooLarge { step, .. } => {
+            Refusal::faults(vec![Fault::new(format!("/steps/{step}"), error.to_string())])
+        }
         Refused::Closing => Refusal::unavailable("the scheduler is stopping; nothing was changed", error),
     }
 }

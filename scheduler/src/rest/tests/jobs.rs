@@ -212,3 +212,22 @@ async fn addresses_that_are_allowed_pass_the_border() {
     body["steps"][0]["inputs"] = json!([{"url": "https://other.example/a.hdr"}]);
     farm.post("/v1/jobs", &body).await.problem(422, "invalid-body");
 }
+
+#[tokio::test]
+async fn a_step_that_no_worker_could_be_told_about_is_refused() {
+    let farm = Farm::start().await;
+    let digest = Digest::of(b"scene");
+    farm.app.objects.put(&input_key(&digest), "scene".into()).await.expect("stored");
+    let with_inputs = |count: usize| {
+        let mut body = job("shot", 10);
+        let input = |at| json!({ "digest": digest, "as": format!("{}{at}", "textures/".repeat(12)) });
+        body["steps"][0]["inputs"] = (0..count).map(input).collect();
+        body
+    };
+    let refused = farm.post("/v1/jobs", &with_inputs(4096)).await.problem(422, "invalid-body");
+    let fault = &refused.faults[0];
+    assert_eq!(fault.field, "/steps/0");
+    assert!(fault.reason.contains("more than the 786432 that a worker can be sent"), "{}", fault.reason);
+    assert_eq!(farm.jobs().await, 0);
+    assert_eq!(farm.post("/v1/jobs", &with_inputs(2000)).await.status, StatusCode::CREATED);
+}
