@@ -227,6 +227,33 @@ async fn the_same_job_renders_into_an_s3_server() {
 }
 
 #[tokio::test]
+async fn the_same_blender_job_gives_the_same_objects_in_a_folder_and_in_an_s3_server() {
+    let made = tempfile::tempdir().expect("there is room");
+    let scene = made.path().join("scene.blend");
+    let python =
+        std::process::Command::new(tool("python3")).args(["-c", SCENE]).arg(&scene).output().expect("Python runs");
+    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
+    let scene = std::fs::read(&scene).expect("made above");
+    let mut digests = Vec::new();
+    for farm in [TestFarm::start(1).await, TestFarm::start_on_s3(1).await] {
+        let digest = upload(&farm.client, &scene).await;
+        let job = json!({ "name": "cube", "steps": [{
+            "name": "render",
+            "function": "blender",
+            "frames": "1-2",
+            "inputs": [{ "digest": digest, "as": "scene.blend" }],
+            "parameters": { "scene": "scene.blend" },
+            "output": "{frame:04}.png",
+        }] });
+        let view = farm.succeed(&job).await;
+        let outputs = farm.outputs(view.id).await;
+        digests.push(outputs.iter().map(|output| (output.name.clone(), output.sha256)).collect::<Vec<_>>());
+    }
+    assert_eq!(digests[0].len(), 2);
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[tokio::test]
 async fn a_large_output_gets_its_name_in_an_s3_server_once_and_whole() {
     let farm = TestFarm::start_on_s3(1).await;
     // More than one part of a multipart upload.

@@ -2,7 +2,7 @@
 
 use super::{Engine, Error, JobCommand, Message, QueueCommand, Refused, Submission};
 use crate::store;
-use framewake_core::change::{Change, JobState};
+use framewake_core::change::Change;
 use framewake_core::event::{Event, RequestId};
 use framewake_core::farm::Applied;
 use framewake_core::values::{NewJob, StoredJob};
@@ -196,7 +196,9 @@ impl Engine {
     ) -> Result<Result<(), Refused>, Error> {
         // A job that ended in this very batch is not in the store as over yet.
         let ended = batch.applied.changes.iter().rev().find_map(|change| match change {
-            Change::JobState { id: ended, state, .. } if *ended == id => Some(api_state(*state)),
+            Change::JobState { id: ended, state, .. } if *ended == id => {
+                Some(crate::store::happenings::job_state(*state))
+            }
             _ => None,
         });
         let state = match ended {
@@ -280,15 +282,4 @@ impl Engine {
 
 fn total_tasks(submission: &Submission) -> u32 {
     submission.job.steps.iter().fold(0u32, |sum, step| sum.saturating_add(step.frames.len()))
-}
-
-fn api_state(state: JobState) -> api::JobState {
-    match state {
-        JobState::Queued => api::JobState::Queued,
-        JobState::Running => api::JobState::Running,
-        JobState::Paused => api::JobState::Paused,
-        JobState::Succeeded => api::JobState::Succeeded,
-        JobState::Failed => api::JobState::Failed,
-        JobState::Canceled => api::JobState::Canceled,
-    }
 }

@@ -107,7 +107,7 @@ pub(crate) fn task_counts(counts: Counts) -> TaskCounts {
     TaskCounts { total, waiting: total.saturating_sub(open + done + failed), open, done, failed }
 }
 
-fn job_state(state: JobState) -> api::JobState {
+pub(crate) fn job_state(state: JobState) -> api::JobState {
     match state {
         JobState::Queued => api::JobState::Queued,
         JobState::Running => api::JobState::Running,

@@ -395,7 +395,7 @@ impl Farm {
     /// The task failed on the worker that asks: offered again in a moment, so that another can take it.
     fn retry_later(&mut self, now: Timestamp, id: ChunkId) {
         const A_MOMENT: Duration = Duration::from_millis(200);
-        // Twice at most: after that the same worker is better than none.
+        // Once: after that the same worker is better than none.
         self.unoffer(id);
         let Some(chunk) = self.chunks.get_mut(&id) else { return };
         let (job, at, tasks) = (chunk.job, chunk.step, chunk.tasks.len());
