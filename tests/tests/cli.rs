@@ -1,7 +1,8 @@
 //! The command line against a real farm.
 
-use framewake_tests::farm::{TestFarm, unique};
-use framewake_tests::parts::{built, path, root};
+use framewake_tests::farm::{SOON, TestFarm, unique};
+use framewake_tests::parts::{Running, built, path, root};
+use framewake_tests::wait::until;
 use serde_json::Value;
 use std::process::Command;
 
@@ -129,10 +130,42 @@ async fn functions_are_added_in_versions_and_the_doctor_looks_at_each_part() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_followed_log_goes_on_after_a_restart_of_the_scheduler() {
+    let mut farm = TestFarm::start(1).await;
+    let file = farm.folder().join("job.yaml");
+    let go = farm.folder().join("go");
+    // It speaks, waits for the test, and speaks again.
+    let script = format!("echo first; while [ ! -e {} ]; do sleep 0.05; done; echo second", go.display());
+    let text = format!(
+        "name: talks\nsteps:\n- name: run\n  function: command\n  parameters:\n    program: /bin/sh\n    \
+         words: [-c, '{script}']\n"
+    );
+    std::fs::write(&file, text).expect("writable");
+    good(&farm, &["submit", &file.display().to_string()]);
+    let attempt = until(SOON, "an attempt", async || {
+        let list = framewake(&farm, &["logs", "latest", "--list", "--json"]);
+        json_lines(&list.out).first().map(|attempt| attempt["attempt"].as_str().expect("text").to_owned())
+    })
+    .await;
+    let log = farm.folder().join("followed.log");
+    let mut command = Command::new(built("framewake"));
+    command.args(["logs", "latest", &attempt, "--follow"]).env("FRAMEWAKE_URL", farm.url()).env("NO_COLOR", "1");
+    let mut logs = Running::start("framewake logs", &mut command, &log);
+    let lines = |log: &str, word: &str| log.lines().filter(|line| *line == word).count();
+    until(SOON, "the first line", async || (lines(&logs.log(), "first") == 1).then_some(())).await;
+    farm.kill_scheduler();
+    farm.restart_scheduler().await;
+    std::fs::write(&go, "").expect("writable");
+    until(SOON, "the second line", async || (lines(&logs.log(), "second") == 1).then_some(())).await;
+    assert_eq!(logs.wait(SOON), 0, "{}", logs.log());
+    assert_eq!(lines(&logs.log(), "first"), 1, "nothing is printed twice: {}", logs.log());
+}
+
 /// `dev` as a user runs it: it brings NATS and a store, and leaves nothing behind.
 #[test]
 fn dev_runs_a_job_and_leaves_nothing_behind() {
-    use framewake_tests::parts::{Running, free_port};
+    use framewake_tests::parts::free_port;
     use framewake_tests::wait::until_sync;
     use rustix::process::Signal;
     use std::time::Duration;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// A night's maintenance of the scheduler should not end a watch; a scheduler that is gone should.
-const LOST_MAX: Duration = Duration::from_mins(15);
+pub(crate) const LOST_MAX: Duration = Duration::from_mins(15);
 /// Between two looks at the job itself, in case events were missed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A job that is over has a last event, unless it was lost.

@@ -3,10 +3,15 @@
 use crate::Context;
 use crate::failure::{BadInput, Outcome};
 use crate::find;
+use crate::follow::LOST_MAX;
+use crate::printer::Printer;
+use crate::retry::Pauses;
 use crate::text::{self, LogCleaner};
+use bytes::Buf;
 use framewake_proto::api::{AttemptOutcome, AttemptView, PAGE_SIZE_MAX};
-use framewake_proto::client::{Client, PartQuery};
+use framewake_proto::client::{Client, Download, Error, PartQuery};
 use framewake_proto::ids::{AttemptId, JobId};
+use tokio::time::Instant;
 
 /// Most pages of attempts that are searched for the newest.
 const PAGES_MAX: u32 = 100;
@@ -35,19 +40,89 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<Outcom
         Some(attempt) => attempt,
         None => newest(context, id).await?,
     };
-    let mut log = context.client.log(id, attempt, args.follow).await?;
-    let mut cleaner = LogCleaner::default();
-    while let Some(piece) = log.next().await? {
-        if printer.is_json() {
-            let text = cleaner.clean(&piece);
-            printer.json(&serde_json::json!({ "attempt": attempt.to_string(), "text": text }))?;
-        } else if printer.is_terminal() {
-            printer.raw(cleaner.clean(&piece).as_bytes())?;
-        } else {
-            printer.raw(&piece)?;
-        }
+    let mut shown = Shown { printer, attempt, cleaner: LogCleaner::default(), bytes: 0 };
+    if args.follow {
+        follow(context, id, &mut shown).await?;
+    } else {
+        shown.all_of(context.client.log(id, attempt, false).await?).await?;
     }
     Ok(Outcome::Done)
+}
+
+/// What was printed of a log.
+struct Shown<'a> {
+    printer: &'a Printer,
+    attempt: AttemptId,
+    cleaner: LogCleaner,
+    bytes: u64,
+}
+
+impl Shown<'_> {
+    /// Prints what comes after what was printed already; the download begins at the log's first byte.
+    async fn all_of(&mut self, mut log: Download) -> anyhow::Result<()> {
+        let mut known = self.bytes;
+        while let Some(mut piece) = log.next().await? {
+            let skipped = known.min(piece.len() as u64);
+            known -= skipped;
+            piece.advance(usize::try_from(skipped).expect("no more than the piece is long"));
+            if !piece.is_empty() {
+                self.print(&piece)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, piece: &[u8]) -> anyhow::Result<()> {
+        self.bytes += piece.len() as u64;
+        if self.printer.is_json() {
+            let text = self.cleaner.clean(piece);
+            self.printer.json(&serde_json::json!({ "attempt": self.attempt.to_string(), "text": text }))?;
+        } else if self.printer.is_terminal() {
+            self.printer.raw(self.cleaner.clean(piece).as_bytes())?;
+        } else {
+            self.printer.raw(piece)?;
+        }
+        Ok(())
+    }
+}
+
+/// Goes on until the attempt ends, through restarts of the scheduler.
+async fn follow(context: &Context, id: JobId, shown: &mut Shown<'_>) -> anyhow::Result<()> {
+    let mut pauses = Pauses::default();
+    let mut lost_since = None;
+    loop {
+        let bytes = shown.bytes;
+        let error = match follow_once(context, id, shown).await {
+            Ok(true) => return Ok(()),
+            // It stopped in good order, and the attempt goes on without it.
+            Ok(false) => None,
+            Err(error) if error.downcast_ref::<Error>().is_some_and(Error::is_passing) => Some(error),
+            Err(error) => return Err(error),
+        };
+        if shown.bytes > bytes {
+            (pauses, lost_since) = (Pauses::default(), None);
+        }
+        if lost_since.get_or_insert_with(Instant::now).elapsed() > LOST_MAX {
+            return Err(error.unwrap_or_else(|| anyhow::anyhow!("the scheduler ends the log again and again")));
+        }
+        // A connection that comes back at once is not worth a word.
+        if let (Some(error), 1) = (&error, pauses.taken()) {
+            context.printer.note(format_args!("{error}; trying again"));
+        }
+        tokio::time::sleep(pauses.next()).await;
+    }
+}
+
+/// One connection; whether the attempt is over.
+async fn follow_once(context: &Context, id: JobId, shown: &mut Shown<'_>) -> anyhow::Result<bool> {
+    shown.all_of(context.client.log(id, shown.attempt, true).await?).await?;
+    let mut over = true;
+    each_attempt(&context.client, id, |attempt| {
+        over &= attempt.attempt != shown.attempt.to_string() || attempt.outcome != AttemptOutcome::Running;
+        Ok(())
+    })
+    .await?;
+    Ok(over)
 }
 
 async fn newest(context: &Context, id: JobId) -> anyhow::Result<AttemptId> {
