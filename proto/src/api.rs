@@ -260,6 +260,9 @@ pub struct AttemptView {
     pub started_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// How the worker was lost, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
     pub has_log: bool,
 }
 
@@ -388,6 +391,9 @@ pub enum Happening {
         step: Name,
         attempt: String,
         outcome: AttemptOutcome,
+        /// How the worker was lost, in words.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
     },
     /// Not kept: where a worker is within a task.
     Progress {

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub attempts_ended: IntCounterVec,
     pub orders_published: IntCounter,
     pub workers_started: IntCounter,
+    /// Times a place was set aside.
+    pub places_set_aside: IntCounter,
     /// By `state`.
     pub workers: IntGaugeVec,
     /// Events the engine took at once.
@@ -63,6 +65,10 @@ impl Metrics {
             attempts_ended: make.counters("framewake_attempts_ended_total", "Attempts that ended.", &["outcome"]),
             orders_published: make.counter("framewake_orders_published_total", "Orders published to JetStream."),
             workers_started: make.counter("framewake_workers_started_total", "Workers asked of the provider."),
+            places_set_aside: make.counter(
+                "framewake_places_set_aside_total",
+                "Times a machine or GPU was set aside because it fails what others render.",
+            ),
             workers: make.gauges("framewake_workers", "Workers there are.", &["state"]),
             engine_batch_events: make.histogram(
                 "framewake_engine_batch_events",

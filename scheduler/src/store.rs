@@ -24,7 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 1] = [include_str!("store/migrations/0001_start.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("store/migrations/0001_start.sql"), include_str!("store/migrations/0002_places.sql")];
 
 /// Largest database that is looked through before a start: 430 MiB take a second, and ten million results 2 GiB.
 const CHECKED_FIRST_MAX: u64 = 256 * 1024 * 1024;

@@ -2,7 +2,7 @@
 //! that people follow are made from it too.
 
 use crate::event::{TaskFailure, TaskResult};
-use crate::values::{NewJob, StoredChunk, Timing};
+use crate::values::{NewJob, Place, StoredChunk, StoredPlace, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, Name, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
@@ -91,6 +91,12 @@ pub enum Change {
     ChunkClosed {
         id: ChunkId,
     },
+    /// Write this place's row, or overwrite it.
+    PlaceStored(StoredPlace),
+    /// Remove this place's row, if there is one.
+    PlaceForgotten {
+        place: Place,
+    },
     /// Chunk numbers below this may have been used.
     ChunkNumbers {
         next: u64,
@@ -126,13 +132,16 @@ pub enum StepState {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Finished,
     HandedBack,
     Canceled,
     LicenseWait,
-    Lost,
+    /// Its worker is gone or silent; how, in words.
+    Lost {
+        how: String,
+    },
 }
 
 /// Tasks of a step; `waiting` is the rest.

@@ -1,6 +1,6 @@
 //! A chunk: tasks of one step leased together to one worker.
 
-use crate::values::{StoredChunk, StoredChunkState};
+use crate::values::{Loss, Place, StoredChunk, StoredChunkState};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
@@ -18,6 +18,10 @@ pub(crate) struct Chunk {
     pub(crate) spent: u32,
     /// Workers lost while they held it.
     pub(crate) losses: u32,
+    /// The last of these losses: the evidence of a quarantine.
+    pub(crate) lost: Vec<Loss>,
+    /// Where attempts were spent that a machine may be to blame for. Not stored: after a restart they stay spent.
+    pub(crate) blamed: Vec<Vec<Place>>,
     /// The store has a row of it.
     pub(crate) has_row: bool,
     pub(crate) state: ChunkState,
@@ -53,9 +57,29 @@ pub(crate) struct Lease {
     pub(crate) failed: u32,
 }
 
+/// What a chunk hands on to one that is made of its tasks.
+#[derive(Debug, Clone)]
+pub(crate) struct History {
+    pub(crate) spent: u32,
+    pub(crate) losses: u32,
+    pub(crate) lost: Vec<Loss>,
+    pub(crate) blamed: Vec<Vec<Place>>,
+}
+
 impl Chunk {
+    /// One without a history.
+    pub(crate) fn new(id: ChunkId, job: JobId, step: usize, tasks: TaskSet, state: ChunkState) -> Chunk {
+        let (lost, blamed) = (Vec::new(), Vec::new());
+        Chunk { id, job, step, tasks, attempt: 0, spent: 0, losses: 0, lost, blamed, has_row: false, state }
+    }
+
     pub(crate) fn attempt_id(&self) -> AttemptId {
         AttemptId { chunk: self.id, number: self.attempt }
+    }
+
+    pub(crate) fn history(&self) -> History {
+        let Chunk { spent, losses, lost, blamed, .. } = self;
+        History { spent: *spent, losses: *losses, lost: lost.clone(), blamed: blamed.clone() }
     }
 
     /// Whether something is known of it that its tasks alone don't tell.
@@ -97,6 +121,7 @@ impl Chunk {
             attempt: self.attempt,
             spent: self.spent,
             losses: self.losses,
+            lost: self.lost.clone(),
             state,
         }
     }

@@ -1,6 +1,6 @@
 //! What happened, as the rules hear of it.
 
-use crate::values::{FunctionRules, NewJob, StoredJob};
+use crate::values::{FunctionRules, NewJob, Place, StoredJob};
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::verdict::Verdict;
@@ -60,6 +60,10 @@ pub enum Event {
         function: FunctionKey,
         holds: Option<AttemptId>,
         draining: bool,
+        /// Where it runs: its GPUs, or its machine if it names none.
+        places: Vec<Place>,
+        /// Where it is within its task.
+        progress: Option<Progress>,
     },
     /// A worker said goodbye.
     WorkerLeft {
@@ -76,6 +80,10 @@ pub enum Event {
         function: FunctionKey,
         end: WorkerEnd,
     },
+    /// Somebody says that a place that was set aside is mended.
+    PlaceRestored {
+        place: Place,
+    },
     /// The stream of orders is gone or new: what was offered must be offered again.
     OrdersLost,
     /// Nothing is heard of the workers for now, through no fault of theirs: silence does not count until
@@ -86,6 +94,13 @@ pub enum Event {
     ReportsDrained,
     /// A deadline may have passed (see [`crate::farm::Farm::next_deadline`]).
     TimePassed,
+}
+
+/// Where a worker is within its task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    pub permille: u32,
+    pub note: String,
 }
 
 /// How a worker ended.

@@ -6,16 +6,21 @@
 mod attempts;
 mod explain;
 mod jobs;
+mod places;
 mod settle;
 mod workers;
+
+pub use places::{PlaceStanding, PlaceStatus};
+use workers::{Gone, Told};
 
 use crate::change::{Change, Counts, JobState, StepState};
 use crate::chunk::{Chunk, ChunkState, Lease};
 use crate::effect::Effect;
-use crate::event::Event;
+use crate::event::{Event, Progress};
+use crate::health::Health;
 use crate::rank::{Project, Queue, Rank};
 use crate::timers::{Timer, Timers};
-use crate::values::{FunctionRules, Settings, Snapshot, StoredChunkState, Timing};
+use crate::values::{FunctionRules, Place, Settings, Snapshot, StoredChunkState, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
 use framewake_proto::tasks::TaskSet;
@@ -46,6 +51,7 @@ pub struct Farm {
     chunks: BTreeMap<ChunkId, Chunk>,
     workers: BTreeMap<WorkerId, Worker>,
     timers: Timers,
+    health: Health,
     chunk_next: u64,
     /// Numbers below this are reserved on disk.
     chunk_reserved: u64,
@@ -136,6 +142,9 @@ struct Worker {
     state: WorkerState,
     since: Timestamp,
     seen_at: Timestamp,
+    /// Where it runs; empty until it has said so.
+    places: Vec<Place>,
+    progress: Option<Progress>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +200,7 @@ impl Farm {
             chunks: BTreeMap::new(),
             workers: BTreeMap::new(),
             timers: Timers::default(),
+            health: Health::new(settings.aside, snapshot.places.clone()),
             chunk_next: snapshot.chunk_next.max(1),
             chunk_reserved: snapshot.chunk_next.max(1),
             epoch: now,
@@ -200,6 +210,9 @@ impl Farm {
             touched: BTreeSet::new(),
             touched_steps: BTreeSet::new(),
         };
+        for place in snapshot.places {
+            farm.set_place_timer(&place.place);
+        }
         for (key, rules) in snapshot.functions {
             farm.add_function(key, rules);
         }
@@ -237,6 +250,8 @@ impl Farm {
                     attempt: stored.attempt,
                     spent: stored.spent,
                     losses: stored.losses,
+                    lost: stored.lost,
+                    blamed: Vec::new(),
                     has_row: true,
                     state,
                 },
@@ -263,12 +278,14 @@ impl Farm {
             Event::JobPrioritized { id, priority } => self.prioritize_job(now, id, priority, out),
             Event::AttemptClaimed { request, worker, attempt } => self.claim(now, request, &worker, attempt, out),
             Event::AttemptReported { worker, attempt, report } => self.report(now, &worker, attempt, report, out),
-            Event::WorkerSeen { request, worker, function, holds, draining } => {
-                self.see_worker(now, request, &worker, &function, holds, draining, out);
+            Event::WorkerSeen { request, worker, function, holds, draining, places, progress } => {
+                let told = Told { places, progress, draining };
+                self.see_worker(now, request, &worker, &function, holds, told, out);
             }
-            Event::WorkerLeft { worker } => self.remove_worker(now, &worker, out),
+            Event::WorkerLeft { worker } => self.remove_worker(now, &worker, Gone::Left, out),
             Event::WorkerFound { worker, function } => self.find_worker(now, &worker, &function),
             Event::WorkerExited { worker, function, end } => self.end_worker(now, &worker, &function, end, out),
+            Event::PlaceRestored { place } => self.restore_place(now, &place, out),
             Event::OrdersLost => self.offer_all_again(now, out),
             Event::ReportsHeldUp => self.deadlines_held = true,
             Event::ReportsDrained => self.honor_deadlines(now),

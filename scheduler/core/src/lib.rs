@@ -13,6 +13,8 @@ pub mod farm;
 pub mod values;
 
 mod chunk;
+mod health;
+mod loss;
 mod rank;
 mod retry;
 mod scale;

@@ -1,5 +1,6 @@
 //! What is to be looked at again, and when.
 
+use crate::values::Place;
 use framewake_proto::ids::{ChunkId, JobId, WorkerId};
 use framewake_proto::time::Timestamp;
 use std::collections::BTreeSet;
@@ -14,6 +15,8 @@ pub(crate) enum Timer {
     Start(usize),
     /// The hold of a step may be over.
     Step(JobId, usize),
+    /// A place's time aside may be over.
+    Place(Place),
 }
 
 /// Timers are never moved: one that comes too early looks at the thing itself and is set anew.

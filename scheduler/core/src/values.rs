@@ -4,6 +4,8 @@ use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerI
 use framewake_proto::job::{Chunking, Job, Retries};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the rules need to know of a function.
@@ -59,6 +61,8 @@ pub struct Settings {
     pub start: Duration,
     /// Slots of the provider.
     pub slots: u32,
+    /// How long a place that fails what others render is set aside the first time; zero: never.
+    pub aside: Duration,
 }
 
 impl Default for Settings {
@@ -68,6 +72,7 @@ impl Default for Settings {
             offer: Duration::from_secs(30),
             start: Duration::from_mins(1),
             slots: 4,
+            aside: Duration::from_mins(10),
         }
     }
 }
@@ -85,6 +90,42 @@ pub struct Snapshot {
     pub chunks: Vec<StoredChunk>,
     /// No chunk at or above this number was ever made.
     pub chunk_next: u64,
+    /// Places that are set aside, or were lately.
+    pub places: Vec<StoredPlace>,
+}
+
+/// Where workers run, as they name it: a machine (`node7`), or a GPU of it (`node7/GPU-5c9a…`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(Arc<str>);
+
+impl Place {
+    pub fn new(name: &str) -> Place {
+        Place(name.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A place that is or was set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPlace {
+    pub place: Place,
+    pub since: Timestamp,
+    /// From then on it may be tried again.
+    pub until: Timestamp,
+    /// Times in a row; each lasts twice as long.
+    pub times: u32,
+    pub reason: String,
+    /// It was tried again and worked.
+    pub proven_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -115,7 +156,21 @@ pub struct StoredChunk {
     pub attempt: u32,
     pub spent: u32,
     pub losses: u32,
+    /// The last of these losses, oldest first.
+    pub lost: Vec<Loss>,
     pub state: StoredChunkState,
+}
+
+/// A worker that was lost while it held the chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    pub attempt: AttemptId,
+    pub worker: WorkerId,
+    /// Where it ran, as far as it had said.
+    pub places: Vec<Place>,
+    pub at: Timestamp,
+    /// How it was lost, in words.
+    pub how: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

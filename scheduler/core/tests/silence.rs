@@ -64,7 +64,7 @@ fn rendering() -> World {
 }
 
 fn lost(applied: &Applied) -> bool {
-    let lost = |change: &Change| matches!(change, Change::AttemptEnded { outcome: Outcome::Lost, .. });
+    let lost = |change: &Change| matches!(change, Change::AttemptEnded { outcome: Outcome::Lost { .. }, .. });
     applied.changes.iter().any(lost)
 }
 

@@ -244,10 +244,9 @@ impl Engine {
         let holds =
             (heartbeat.chunk > 0).then_some(AttemptId { chunk: ChunkId(heartbeat.chunk), number: heartbeat.attempt });
         let request = self.wait_for_answer(reply, false);
-        self.apply(
-            Event::WorkerSeen { request, worker: worker.clone(), function, holds, draining: heartbeat.draining },
-            batch,
-        );
+        let (places, progress) = (super::views::places(&heartbeat), super::views::progress(&heartbeat));
+        let (seen, draining) = (worker.clone(), heartbeat.draining);
+        self.apply(Event::WorkerSeen { request, worker: seen, function, holds, draining, places, progress }, batch);
         self.note_beat(worker, heartbeat, batch.now);
     }
 

@@ -4,6 +4,7 @@ use super::batch::{Batch, Reply};
 use super::{Engine, ProviderCommand, QueueCommand};
 use framewake_core::change::Change;
 use framewake_core::effect::{ClaimAnswer, Control, Effect};
+use framewake_core::values::StoredPlace;
 use framewake_proto::ids::{FunctionKey, JobId};
 use framewake_proto::order::StepOrder;
 use framewake_proto::tasks::TaskSet;
@@ -11,7 +12,7 @@ use framewake_proto::verdict::Verdict;
 use framewake_proto::wire;
 use prost::Message as _;
 use std::time::Duration;
-use tracing::info;
+use tracing::{info, warn};
 
 /// A request on NATS that waits for its answer.
 #[derive(Debug)]
@@ -125,7 +126,7 @@ impl Engine {
                 }
                 Change::AttemptStarted { .. } => self.metrics.attempts_started.inc(),
                 Change::AttemptEnded { outcome, .. } => {
-                    self.metrics.attempts_ended.with_label_values(&[crate::store::outcome_name(*outcome)]).inc();
+                    self.metrics.attempts_ended.with_label_values(&[crate::store::outcome_name(outcome)]).inc();
                 }
                 Change::JobState { .. }
                 | Change::JobPriority { .. }
@@ -136,8 +137,24 @@ impl Engine {
                 | Change::TasksReset { .. }
                 | Change::ChunkStored(_)
                 | Change::ChunkClosed { .. }
+                | Change::PlaceForgotten { .. }
                 | Change::ChunkNumbers { .. } => {}
+                Change::PlaceStored(stored) => self.count_place(stored),
             }
+        }
+    }
+}
+
+impl Engine {
+    fn count_place(&self, stored: &StoredPlace) {
+        let StoredPlace { place, since, until, times, reason, proven_at } = stored;
+        if proven_at.is_some() {
+            info!(place = %place, "{place} works again");
+        } else if since == until {
+            info!(place = %place, "{place} is tried again");
+        } else {
+            self.metrics.places_set_aside.inc();
+            warn!(place = %place, times, "{place} is set aside until {until}: {reason}");
         }
     }
 }

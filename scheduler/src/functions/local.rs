@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -277,9 +278,14 @@ fn signal(note: &Note, signal: Signal) {
     let _ = kill_process(pid, signal);
 }
 
-/// Its last line, where it has one: it says more than a number.
+/// Its last line, where it has one: it says more than a number. Who is killed outright could not speak of it.
 fn why(status: ExitStatus, log: &Path) -> String {
-    last_words(log).map_or_else(|| status.to_string(), |words| format!("{words} ({status})"))
+    let end = match (status.signal(), status.code()) {
+        (Some(9), _) => return "killed by signal 9 (by hand, or because memory ran out)".to_owned(),
+        (Some(signal), _) => format!("killed by signal {signal}"),
+        (None, code) => format!("exit code {}", code.unwrap_or(-1)),
+    };
+    last_words(log).map_or_else(|| end.clone(), |words| format!("{words} ({end})"))
 }
 
 /// The last line that a worker wrote.

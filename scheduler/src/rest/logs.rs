@@ -55,7 +55,9 @@ pub(super) async fn log(
     if let Some(stored) = stored(&app, &job, number, &view).await? {
         return Ok(text(Body::from_stream(stored.into_stream().map(move |piece| held(&permit, piece)))));
     }
-    if view.outcome != AttemptOutcome::Running && !view.has_log {
+    // Nobody counted what a lost worker had said.
+    let may_be_live = matches!(view.outcome, AttemptOutcome::Running | AttemptOutcome::Lost);
+    if !may_be_live && !view.has_log {
         return Ok(text(Body::empty()));
     }
     let away = "the log is not in the store yet, and NATS, which has it, does not answer";

@@ -151,6 +151,8 @@ impl Farm {
             function: "paint@1".parse().expect("a key"),
             holds: None,
             draining: false,
+            places: Vec::new(),
+            progress: None,
         };
         assert!(self.handle.tell(Message::Happened(seen)).await);
         let claimed = Event::AttemptClaimed { request: RequestId(0), worker, attempt: attempt(chunk) };

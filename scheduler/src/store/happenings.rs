@@ -1,6 +1,7 @@
 //! The events that people follow, made from changes.
 
 use super::JobCache;
+use super::write::how_lost;
 use framewake_core::change::{Change, Counts, JobState, Outcome, StepState};
 use framewake_proto::api::{self, EventView, Happening, TaskCounts};
 use framewake_proto::frames::FrameSet;
@@ -72,8 +73,8 @@ fn happening(
             (*job, *at, Happening::AttemptStarted { step, attempt, worker, frames })
         }
         Change::AttemptEnded { job, step, attempt, outcome, at, .. } => {
-            let (step, attempt, outcome) = (name(*job, *step)?, attempt.to_string(), outcome_of(*outcome));
-            (*job, *at, Happening::AttemptEnded { step, attempt, outcome })
+            let (step, attempt, reason) = (name(*job, *step)?, attempt.to_string(), how_lost(outcome).to_owned());
+            (*job, *at, Happening::AttemptEnded { step, attempt, outcome: outcome_of(outcome), reason })
         }
         Change::JobPriority { .. }
         | Change::ProjectWeight { .. }
@@ -82,6 +83,8 @@ fn happening(
         | Change::TasksReset { .. }
         | Change::ChunkStored(_)
         | Change::ChunkClosed { .. }
+        | Change::PlaceStored(_)
+        | Change::PlaceForgotten { .. }
         | Change::ChunkNumbers { .. } => return None,
     })
 }
@@ -129,13 +132,13 @@ fn step_state(state: StepState) -> api::StepState {
     }
 }
 
-fn outcome_of(outcome: Outcome) -> api::AttemptOutcome {
+fn outcome_of(outcome: &Outcome) -> api::AttemptOutcome {
     match outcome {
         Outcome::Finished => api::AttemptOutcome::Finished,
         Outcome::HandedBack => api::AttemptOutcome::HandedBack,
         Outcome::Canceled => api::AttemptOutcome::Canceled,
         Outcome::LicenseWait => api::AttemptOutcome::LicenseWait,
-        Outcome::Lost => api::AttemptOutcome::Lost,
+        Outcome::Lost { .. } => api::AttemptOutcome::Lost,
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a restart finds.
 
-use super::rows::{SEGMENT_BYTES, SEGMENT_TASKS, tasks_from};
+use super::rows::{SEGMENT_BYTES, SEGMENT_TASKS, lost_from, tasks_from};
 use super::{Error, JobCache, Store};
 use crate::function_table::{Accepted, FunctionTable};
 use framewake_core::values::{
-    FunctionRules, NewJob, Snapshot, StoredChunk, StoredChunkState, StoredJob, StoredStep, Timing,
+    FunctionRules, NewJob, Place, Snapshot, StoredChunk, StoredChunkState, StoredJob, StoredPlace, StoredStep, Timing,
 };
 use framewake_proto::api::JobState;
 use framewake_proto::function::FunctionSpec;
@@ -59,6 +59,7 @@ impl Store {
             projects: self.load_projects().await?,
             chunks: self.load_chunks().await?,
             chunk_next: self.load_chunk_next().await?,
+            places: self.load_places().await?,
             jobs: stored,
         };
         Ok(Loaded { snapshot, functions, jobs })
@@ -137,6 +138,21 @@ impl Store {
             .collect()
     }
 
+    async fn load_places(&mut self) -> Result<Vec<StoredPlace>, Error> {
+        let rows = self.rows("SELECT name, since, until, times, reason, proven_at FROM places").await?;
+        let places = rows.iter().map(|row| {
+            Ok(StoredPlace {
+                place: Place::new(&get::<String>(row, 0)?),
+                since: Timestamp(get(row, 1)?),
+                until: Timestamp(get(row, 2)?),
+                times: get(row, 3)?,
+                reason: get(row, 4)?,
+                proven_at: get::<Option<i64>>(row, 5)?.map(Timestamp),
+            })
+        });
+        places.collect()
+    }
+
     async fn load_chunk_next(&mut self) -> Result<u64, Error> {
         let text: Option<(String,)> = sqlx::query_as("SELECT value FROM meta WHERE key = 'chunk_next'")
             .fetch_optional(&mut self.writer)
@@ -176,7 +192,7 @@ impl Store {
     async fn load_chunks(&mut self) -> Result<Vec<StoredChunk>, Error> {
         let rows = self
             .rows(
-                "SELECT chunks.id, jobs.id, step, tasks, attempt, spent, losses, worker, avoid, since, done, failed
+                "SELECT chunks.id, jobs.id, step, tasks, attempt, spent, losses, worker, avoid, since, done, failed, lost
                  FROM chunks JOIN jobs ON jobs.seq = chunks.job",
             )
             .await?;
@@ -252,6 +268,7 @@ fn chunk_row(row: &SqliteRow) -> Result<StoredChunk, Error> {
         attempt: get(row, 4)?,
         spent: get(row, 5)?,
         losses: get(row, 6)?,
+        lost: lost_from(&get::<String>(row, 12)?).ok_or_else(broken)?,
         state,
     })
 }

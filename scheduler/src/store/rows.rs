@@ -3,10 +3,11 @@
 use crate::engine::Submission;
 use framewake_core::change::Counts;
 use framewake_core::event::{TaskFailure, TaskResult};
-use framewake_core::values::{StoredChunk, StoredChunkState, Timing};
-use framewake_proto::ids::{AttemptId, WorkerId};
+use framewake_core::values::{Loss, Place, StoredChunk, StoredChunkState, StoredPlace, Timing};
+use framewake_proto::ids::{AttemptId, ChunkId, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -43,6 +44,8 @@ pub(crate) struct Rows {
     pub(crate) attempts: Vec<Value>,
     pub(crate) ends: Vec<Value>,
     pub(crate) events: Vec<Value>,
+    /// `None`: the row goes.
+    pub(crate) places: BTreeMap<Place, Option<Value>>,
 }
 
 impl Rows {
@@ -109,7 +112,7 @@ impl Rows {
         at: Timestamp,
     ) {
         let (chunk, number, tasks) = (attempt.chunk.0, attempt.number, tasks_text(tasks));
-        self.attempts.push(json!([chunk, number, job, step, worker, tasks, "running", 0, 0, 0, at.0, null]));
+        self.attempts.push(json!([chunk, number, job, step, worker, tasks, "running", 0, 0, 0, at.0, null, ""]));
     }
 
     pub(crate) fn store_chunk(&mut self, job: i64, chunk: &StoredChunk) {
@@ -131,14 +134,55 @@ impl Rows {
             avoid,
             since.0,
             done,
-            failed
+            failed,
+            lost_text(&chunk.lost)
         ]);
         self.chunks.insert(id, Some(row));
+    }
+
+    pub(crate) fn store_place(&mut self, stored: &StoredPlace) {
+        let StoredPlace { place, since, until, times, reason, proven_at } = stored;
+        let row = json!([place.as_str(), since.0, until.0, times, reason, proven_at.map(|at| at.0)]);
+        self.places.insert(place.clone(), Some(row));
     }
 
     pub(crate) fn close_chunk(&mut self, id: u64) {
         self.chunks.insert(id, None);
     }
+}
+
+/// A worker that was lost, as a chunk's row has it.
+#[derive(Debug, Serialize, Deserialize)]
+struct LossRow {
+    attempt: (u64, u32),
+    worker: WorkerId,
+    places: Vec<String>,
+    at: i64,
+    how: String,
+}
+
+fn lost_text(lost: &[Loss]) -> String {
+    let rows = lost.iter().map(|loss| LossRow {
+        attempt: (loss.attempt.chunk.0, loss.attempt.number),
+        worker: loss.worker.clone(),
+        places: loss.places.iter().map(Place::to_string).collect(),
+        at: loss.at.0,
+        how: loss.how.clone(),
+    });
+    serde_json::to_string(&rows.collect::<Vec<_>>()).expect("numbers and text")
+}
+
+/// The other way round.
+pub(crate) fn lost_from(text: &str) -> Option<Vec<Loss>> {
+    let rows: Vec<LossRow> = serde_json::from_str(text).ok()?;
+    let losses = rows.into_iter().map(|row| Loss {
+        attempt: AttemptId { chunk: ChunkId(row.attempt.0), number: row.attempt.1 },
+        worker: row.worker,
+        places: row.places.iter().map(|place| Place::new(place)).collect(),
+        at: Timestamp(row.at),
+        how: row.how,
+    });
+    Some(losses.collect())
 }
 
 /// JSON `[[first, end], …]`.

@@ -7,7 +7,7 @@ use framewake_core::change::{Change, JobState};
 use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{AttemptEnd, Event, Report, RequestId, TaskFailure, TaskResult};
 use framewake_core::farm::{Applied, Farm};
-use framewake_core::values::{NewJob, Settings, Snapshot, StoredJob, StoredStep, Timing};
+use framewake_core::values::{NewJob, Place, Settings, Snapshot, StoredJob, StoredPlace, StoredStep, Timing};
 use framewake_proto::api::{EventView, Happening};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, FunctionKey, WorkerId};
@@ -163,6 +163,7 @@ struct Model {
     jobs: BTreeMap<JobId, ModelJob>,
     weights: BTreeMap<framewake_proto::ids::Name, u32>,
     chunks: BTreeMap<u64, framewake_core::values::StoredChunk>,
+    places: BTreeMap<Place, StoredPlace>,
     chunk_next: u64,
 }
 
@@ -199,6 +200,8 @@ impl Model {
                 | Change::StepCounts { .. }
                 | Change::AttemptStarted { .. }
                 | Change::AttemptEnded { .. } => {}
+                Change::PlaceStored(place) => drop(self.places.insert(place.place.clone(), place)),
+                Change::PlaceForgotten { place } => drop(self.places.remove(&place)),
             }
         }
     }
@@ -218,6 +221,7 @@ impl Model {
         let mut chunks = found.chunks.clone();
         chunks.sort_by_key(|chunk| chunk.id);
         assert_eq!(chunks, self.chunks.values().cloned().collect::<Vec<_>>());
+        assert_eq!(found.places, self.places.values().cloned().collect::<Vec<_>>());
         assert_eq!(found.projects.iter().cloned().collect::<BTreeMap<_, _>>(), self.weights);
         assert_eq!(found.chunk_next, self.chunk_next.max(1));
         assert_eq!(found.functions.len(), 1);
@@ -277,6 +281,15 @@ impl Fate {
         let worker: WorkerId = format!("w{}", self.dice.u32(0..4)).parse().expect("a good id");
         self.requests += 1;
         let request = RequestId(self.requests);
+        books.apply(Event::WorkerSeen {
+            request,
+            worker: worker.clone(),
+            function: FunctionKey { name: "any".parse().expect("a good name"), version: 1 },
+            holds: None,
+            draining: false,
+            places: vec![Place::new(worker.as_str())],
+            progress: None,
+        });
         let effects = books.apply(Event::AttemptClaimed { request, worker: worker.clone(), attempt });
         if let Some(tasks) = granted(&effects) {
             self.held.push((worker, attempt, tasks));
@@ -359,6 +372,29 @@ async fn a_restart_finds_what_was_committed_whatever_happened() {
         let ends = [JobState::Succeeded, JobState::Failed, JobState::Canceled].map(count);
         assert!(ends[1] + retried > 0 && ends[2] > 0, "seed {seed} went through little: {ends:?}, {retried} retried");
     }
+}
+
+#[tokio::test]
+async fn a_place_that_is_set_aside_is_found_again_as_it_was_last() {
+    let mut books = Books::new().await;
+    let place = |times: u32, proven_at: Option<i64>| StoredPlace {
+        place: Place::new("node 7's \"GPU\""),
+        since: Timestamp(1),
+        until: Timestamp(2),
+        times,
+        reason: "it's\nbroken".to_owned(),
+        proven_at: proven_at.map(Timestamp),
+    };
+    for stored in [place(1, None), place(2, Some(3))] {
+        books.pending.changes.push(Change::PlaceStored(stored.clone()));
+        books.commit().await.expect("there is room");
+        let snapshot;
+        (books, snapshot, _) = books.restart().await;
+        assert_eq!(snapshot.places, [stored]);
+    }
+    books.pending.changes.push(Change::PlaceForgotten { place: place(2, None).place });
+    books.commit().await.expect("there is room");
+    assert_eq!(books.restart().await.1.places, []);
 }
 
 #[tokio::test]

@@ -143,12 +143,14 @@ impl Store {
                 rows.add_attempt(self.seq(*job), *step, *attempt, worker, tasks, *at);
             }
             Change::AttemptEnded { attempt, outcome, done, failed, log_bytes, at, .. } => {
-                let outcome = outcome_name(*outcome);
-                rows.ends.push(json!([attempt.chunk.0, attempt.number, outcome, done, failed, log_bytes, at.0]));
+                let (name, how) = (outcome_name(outcome), how_lost(outcome));
+                rows.ends.push(json!([attempt.chunk.0, attempt.number, name, done, failed, log_bytes, at.0, how]));
             }
             Change::ChunkStored(chunk) => rows.store_chunk(self.seq(chunk.job), chunk),
             Change::ChunkClosed { id } => rows.close_chunk(id.0),
             Change::ChunkNumbers { next } => rows.chunk_next = Some(*next),
+            Change::PlaceStored(stored) => rows.store_place(stored),
+            Change::PlaceForgotten { place } => drop(rows.places.insert(place.clone(), None)),
         }
     }
 
@@ -273,19 +275,33 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
     insert(
         c,
         "chunks",
-        12,
+        13,
         "WHERE true ON CONFLICT DO UPDATE SET tasks = excluded.tasks, attempt = excluded.attempt, spent = excluded.spent,
-         losses = excluded.losses, worker = excluded.worker, avoid = excluded.avoid, since = excluded.since, done = excluded.done, failed = excluded.failed",
+         losses = excluded.losses, worker = excluded.worker, avoid = excluded.avoid, since = excluded.since, done = excluded.done, failed = excluded.failed,
+         lost = excluded.lost",
         &stored,
     )
     .await?;
-    insert(c, "attempts", 12, "", &rows.attempts).await?;
+    insert(c, "attempts", 13, "", &rows.attempts).await?;
     each(
         c,
         "UPDATE attempts SET outcome = r.value ->> 2, done = r.value ->> 3, failed = r.value ->> 4, log_bytes = r.value ->> 5,
-         ended_at = r.value ->> 6 FROM json_each(?) r
+         ended_at = r.value ->> 6, reason = r.value ->> 7 FROM json_each(?) r
          WHERE attempts.chunk = r.value ->> 0 AND attempts.attempt = r.value ->> 1",
         &rows.ends,
+    )
+    .await?;
+    let forgotten: Vec<Value> =
+        rows.places.iter().filter(|(_, row)| row.is_none()).map(|(place, _)| json!(place.as_str())).collect();
+    each(c, "DELETE FROM places WHERE name IN (SELECT value FROM json_each(?))", &forgotten).await?;
+    let places: Vec<Value> = rows.places.values().flatten().cloned().collect();
+    insert(
+        c,
+        "places",
+        6,
+        "WHERE true ON CONFLICT DO UPDATE SET since = excluded.since, until = excluded.until, times = excluded.times,
+         reason = excluded.reason, proven_at = excluded.proven_at",
+        &places,
     )
     .await?;
     insert(c, "events", 4, "", &rows.events).await
@@ -346,12 +362,20 @@ fn step_state(state: StepState) -> &'static str {
     }
 }
 
-pub(crate) fn outcome_name(outcome: Outcome) -> &'static str {
+/// How the worker of an attempt was lost, in words; empty for other ends.
+pub(super) fn how_lost(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Lost { how } => how,
+        Outcome::Finished | Outcome::HandedBack | Outcome::Canceled | Outcome::LicenseWait => "",
+    }
+}
+
+pub(crate) fn outcome_name(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Finished => "finished",
         Outcome::HandedBack => "handed_back",
         Outcome::Canceled => "canceled",
         Outcome::LicenseWait => "license_wait",
-        Outcome::Lost => "lost",
+        Outcome::Lost { .. } => "lost",
     }
 }

@@ -1,13 +1,16 @@
 //! Attempts: claimed, reported on, given back, lost.
 
+use super::workers::Lost;
 use super::{Applied, Farm, WorkerState};
 use crate::change::{Change, JobState, Outcome, StepState};
-use crate::chunk::{Chunk, ChunkState, Lease};
+use crate::chunk::{Chunk, ChunkState, History, Lease};
 use crate::effect::{ClaimAnswer, Effect};
 use crate::event::{AttemptEnd, Report, RequestId, TaskFailure, TaskResult};
+use crate::health::{Fault, may_blame_machine};
+use crate::loss;
 use crate::retry::{self, Decision, LICENSE_WAIT, LICENSE_WAIT_MAX, LOSSES_BEFORE_SPLIT, LOSSES_MAX};
 use crate::timers::Timer;
-use crate::values::Timing;
+use crate::values::{Loss, Place, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
@@ -59,7 +62,7 @@ impl Farm {
         }
         if let Some(WorkerState::Draining(_)) = self.workers.get(worker).map(|worker| worker.state) {
             self.withdraw(now, attempt.chunk);
-            return Err("the worker is leaving");
+            return Err(if self.is_aside(worker) { "its place is set aside" } else { "the worker is leaving" });
         }
         self.grant(now, worker, attempt.chunk, out);
         let tasks = self.chunks[&attempt.chunk].tasks.clone();
@@ -135,10 +138,20 @@ impl Farm {
             return;
         }
         let (job, step) = (chunk.job, chunk.step);
+        let blamed: Vec<Place> = chunk.blamed.concat();
+        let mut holder = None;
         if let ChunkState::Leased(lease) = &mut chunk.state {
             lease.done += 1;
+            holder = Some(lease.worker.clone());
         }
         if !result.found {
+            let places = self.places_of(holder.as_ref());
+            if let Some(function) = self.step(job, step).map(|step| step.function) {
+                self.praise(now, &places, function, (job, step), out);
+                for place in blamed.iter().filter(|place| !places.contains(place)) {
+                    self.prove(now, place, (job, step), result.task, out);
+                }
+            }
             let task_s = f64::from(result.elapsed_ms) / 1000.0;
             self.measure(job, step, Timing { load_s: None, task_s: Some(task_s) });
         }
@@ -157,16 +170,20 @@ impl Farm {
         if !chunk.tasks.remove(task) {
             return;
         }
-        let (job, at, spent, losses) = (chunk.job, chunk.step, chunk.spent, chunk.losses);
+        let (job, at) = (chunk.job, chunk.step);
+        let mut history = chunk.history();
         let mut holder = None;
         if let ChunkState::Leased(lease) = &mut chunk.state {
             lease.failed += 1;
             holder = Some(lease.worker.clone());
         }
+        let places = self.places_of(holder.as_ref());
+        let verdict = failure.verdict;
         let Some(step) = self.step_mut(job, at) else { return };
         step.open -= 1;
+        let function = step.function;
         let seed = attempt.chunk.0 ^ (u64::from(task) << 32);
-        let decision = retry::decide(failure.verdict, spent, &step.retries, seed);
+        let decision = retry::decide(verdict, history.spent, &step.retries, seed);
         let for_good = decision == Decision::Never;
         if for_good {
             step.failed.insert(task);
@@ -175,8 +192,14 @@ impl Farm {
         out.changes.push(Change::TaskFailed { job, step: at, attempt, failure, for_good, at: now });
         if let Decision::Again { after, spends, elsewhere } = decision {
             let state = ChunkState::Waiting { until: now.after(after), avoid: holder.filter(|_| elsewhere) };
-            let spent = spent + u32::from(spends);
-            self.add_chunk(now, job, at, TaskSet::from_run(task..task + 1), spent, losses, state, out);
+            history.spent += u32::from(spends);
+            if spends && may_blame_machine(verdict) && !places.is_empty() {
+                history.blamed.push(places.clone());
+            }
+            self.add_chunk(now, job, at, TaskSet::from_run(task..task + 1), history, state, out);
+        }
+        if may_blame_machine(verdict) {
+            self.blame(now, &places, function, (job, at), Fault::Task(verdict), out);
         }
     }
 
@@ -188,13 +211,13 @@ impl Farm {
         job: JobId,
         step: usize,
         tasks: TaskSet,
-        spent: u32,
-        losses: u32,
+        history: History,
         state: ChunkState,
         out: &mut Applied,
     ) {
         let id = self.next_chunk(out);
-        let mut chunk = Chunk { id, job, step, tasks, attempt: 0, spent, losses, has_row: false, state };
+        let History { spent, losses, lost, blamed } = history;
+        let mut chunk = Chunk { spent, losses, lost, blamed, ..Chunk::new(id, job, step, tasks, state) };
         out.changes.push(Change::ChunkStored(chunk.store(now)));
         self.chunks.insert(id, chunk);
         self.wait_or_ready(now, id);
@@ -291,11 +314,27 @@ impl Farm {
 
     /// The holder of the attempt is gone or silent. Free of charge, but a chunk that loses worker after
     /// worker is taken apart until the task that does it is alone.
-    pub(super) fn lose(&mut self, now: Timestamp, id: ChunkId, out: &mut Applied) {
-        self.end_attempt(now, id, Outcome::Lost, 0, out);
+    pub(super) fn lose(&mut self, now: Timestamp, id: ChunkId, lost: Lost, out: &mut Applied) {
         let chunk = self.chunks.get_mut(&id).expect("the caller found it");
-        chunk.losses += 1;
         let (job, at, attempt) = (chunk.job, chunk.step, chunk.attempt_id());
+        chunk.losses += 1;
+        if let ChunkState::Leased(lease) = &chunk.state {
+            let (worker, places, how) = (lease.worker.clone(), lost.places.clone(), lost.how.clone());
+            loss::keep(&mut chunk.lost, Loss { attempt, worker, places, at: now, how });
+        }
+        self.end_attempt(now, id, Outcome::Lost { how: lost.how }, 0, out);
+        self.place_lost(now, id, attempt, out);
+        if lost.may_be_machine
+            && let Some(function) = self.step(job, at).map(|step| step.function)
+        {
+            self.blame(now, &lost.places, function, (job, at), Fault::Lost, out);
+        }
+    }
+
+    /// Where the tasks of a chunk go whose worker was lost.
+    fn place_lost(&mut self, now: Timestamp, id: ChunkId, attempt: AttemptId, out: &mut Applied) {
+        let chunk = self.chunks.get_mut(&id).expect("the caller found it");
+        let (job, at) = (chunk.job, chunk.step);
         let Some(first) = chunk.tasks.first() else {
             self.close_chunk(id, out);
             return;
@@ -324,6 +363,7 @@ impl Farm {
 
     fn quarantine(&mut self, now: Timestamp, id: ChunkId, task: u32, attempt: AttemptId, out: &mut Applied) {
         let (job, at) = (self.chunks[&id].job, self.chunks[&id].step);
+        let lost = std::mem::take(&mut self.chunks.get_mut(&id).expect("the caller found it").lost);
         self.close_chunk(id, out);
         if let Some(step) = self.step_mut(job, at) {
             step.open -= 1;
@@ -334,10 +374,16 @@ impl Farm {
         let failure = TaskFailure {
             task,
             verdict: Verdict::Quarantined,
-            message: format!("{LOSSES_MAX} workers were lost while they worked on it, the last times on nothing else"),
-            evidence: String::new(),
+            message: loss::message(&lost),
+            evidence: loss::evidence(job, &lost),
         };
         out.changes.push(Change::TaskFailed { job, step: at, attempt, failure, for_good: true, at: now });
+    }
+
+    /// Where the holder of an attempt runs, as far as it has said so.
+    fn places_of(&self, worker: Option<&WorkerId>) -> Vec<Place> {
+        let worker = worker.and_then(|worker| self.workers.get(worker));
+        worker.map_or_else(Vec::new, |worker| worker.places.clone())
     }
 
     /// The attempt is over: its lease and its worker are free. The chunk stays for the caller to place.
@@ -364,8 +410,9 @@ impl Farm {
         }
         self.free_worker(now, &lease.worker, attempt);
         let (done, failed) = (lease.done, lease.failed);
+        let was_lost = matches!(outcome, Outcome::Lost { .. });
         out.changes.push(Change::AttemptEnded { job, step, attempt, outcome, done, failed, log_bytes, at: now });
-        if log_bytes > 0 || outcome == Outcome::Lost {
+        if log_bytes > 0 || was_lost {
             out.effects.push(Effect::ArchiveLog { job, attempt });
         }
     }

@@ -5,6 +5,9 @@ use crate::change::{JobState, StepState};
 use framewake_proto::ids::JobId;
 use framewake_proto::time::Timestamp;
 
+/// Most places named.
+const PLACES_TOLD_MAX: usize = 3;
+
 impl Farm {
     /// One list of sentences a step; empty where nothing waits. `None` for a job that is over or unknown.
     pub fn explain(&self, now: Timestamp, id: JobId) -> Option<Vec<Vec<String>>> {
@@ -37,6 +40,7 @@ impl Farm {
         if backing_off > 0 {
             reasons.push(format!("retry: {backing_off} tasks failed and wait before they are tried again"));
         }
+        reasons.extend(self.places_aside().take(PLACES_TOLD_MAX));
         let function = &self.functions[step.function];
         let workers = function.workers;
         if function.starts.failures > 0 {

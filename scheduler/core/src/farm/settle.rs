@@ -1,6 +1,7 @@
 //! After each event: deadlines that passed, workers that are wanted, orders that can be offered, tails
 //! that an idle worker can take over.
 
+use super::workers::Gone;
 use super::{Applied, Farm, WorkerState};
 use crate::change::Change;
 use crate::chunk::{Chunk, ChunkState};
@@ -34,6 +35,7 @@ impl Farm {
                     }
                     self.enqueue(now, job, step);
                 }
+                Timer::Place(place) => self.place_due(now, &place, out),
             }
         }
     }
@@ -60,8 +62,10 @@ impl Farm {
             }
             // Set anew by `honor_deadlines`.
             ChunkState::Leased(_) if self.deadlines_held => {}
-            ChunkState::Leased(_) => {
-                self.lose(now, id, out);
+            ChunkState::Leased(lease) => {
+                let worker = lease.worker.clone();
+                let lost = self.lost(now, &worker, Gone::Silent);
+                self.lose(now, id, lost, out);
                 self.touch(job, step);
             }
         }
@@ -78,7 +82,7 @@ impl Farm {
             // Set anew by `honor_deadlines`.
         } else {
             let function = worker.function;
-            self.remove_worker(now, id, out);
+            self.remove_worker(now, id, Gone::Silent, out);
             if starting {
                 out.effects.push(Effect::StopWorker { worker: id.clone() });
                 self.start_failed(
@@ -207,7 +211,7 @@ impl Farm {
         }
     }
 
-    fn ask_to_leave(&mut self, now: Timestamp, id: WorkerId, out: &mut Applied) {
+    pub(super) fn ask_to_leave(&mut self, now: Timestamp, id: WorkerId, out: &mut Applied) {
         self.drain_state(now, &id);
         out.effects.push(Effect::PushControl { worker: id, control: Control { drain: true, ..Control::default() } });
     }
@@ -240,8 +244,7 @@ impl Farm {
         let tasks = step.waiting.take_first(count);
         let id = self.next_chunk(out);
         let state = ChunkState::Ready { avoid: None };
-        self.chunks
-            .insert(id, Chunk { id, job, step: at, tasks, attempt: 0, spent: 0, losses: 0, has_row: false, state });
+        self.chunks.insert(id, Chunk::new(id, job, at, tasks, state));
         id
     }
 

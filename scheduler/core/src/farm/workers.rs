@@ -3,9 +3,11 @@
 use super::{Applied, Farm, ScalingStatus, Worker, WorkerState};
 use crate::chunk::ChunkState;
 use crate::effect::{Control, Effect};
-use crate::event::{RequestId, WorkerEnd};
+use crate::event::{Progress, RequestId, WorkerEnd};
+use crate::loss;
 use crate::retry::backoff;
 use crate::timers::Timer;
+use crate::values::Place;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, WorkerId};
 use framewake_proto::time::Timestamp;
 use std::time::Duration;
@@ -13,6 +15,34 @@ use std::time::Duration;
 /// Wait after the first worker in a row that failed to start; doubles up to [`START_BACKOFF_MAX`].
 const START_BACKOFF: Duration = Duration::from_secs(1);
 const START_BACKOFF_MAX: Duration = Duration::from_mins(1);
+
+/// What a worker says of itself with each heartbeat.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) places: Vec<Place>,
+    pub(super) progress: Option<Progress>,
+    pub(super) draining: bool,
+}
+
+/// How a worker went away.
+#[derive(Debug, Clone)]
+pub(super) enum Gone {
+    /// It said good-bye, or ended as one does that leaves.
+    Left,
+    /// Nothing was heard of it for a whole lease.
+    Silent,
+    /// The provider saw it fail; its words.
+    Failed(String),
+}
+
+/// What is known of a worker that was lost while it held an attempt.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) places: Vec<Place>,
+    pub(super) how: String,
+    /// Whether the machine may be to blame.
+    pub(super) may_be_machine: bool,
+}
 
 impl Farm {
     /// First words or a heartbeat: renews the lease it names, and says what should be done about it.
@@ -24,7 +54,7 @@ impl Farm {
         id: &WorkerId,
         key: &FunctionKey,
         holds: Option<AttemptId>,
-        draining: bool,
+        told: Told,
         out: &mut Applied,
     ) {
         let Some(function) = self.function_index.get(key).copied() else {
@@ -33,21 +63,38 @@ impl Farm {
                 .push(Effect::AnswerHeartbeat { request, control: Control { drain: true, ..Control::default() } });
             return;
         };
-        match self.workers.get(id).map(|worker| (worker.state, worker.since)) {
+        let before = self.workers.get(id).map(|worker| (worker.state, worker.since));
+        match before {
             None => self.add_worker(now, id, function, WorkerState::Idle),
             Some((WorkerState::Starting, since)) => {
                 self.set_worker_state(now, id, WorkerState::Idle);
-                let function = &mut self.functions[function];
-                function.start_s = Some(now.since(since).as_secs_f64());
-                function.starts = super::Starts::default();
+                self.functions[function].start_s = Some(now.since(since).as_secs_f64());
             }
             Some((WorkerState::Idle | WorkerState::Busy(_) | WorkerState::Draining(_), _)) => {}
         }
-        if draining {
-            self.drain_state(now, id);
+        for place in &told.places {
+            self.health.seen(now, place);
         }
+        // A worker that is leaving anyway, or that is told so for the first time.
+        let welcome = if told.draining { Ok(()) } else { self.is_welcome(id, &told.places) };
         if let Some(worker) = self.workers.get_mut(id) {
             worker.seen_at = now;
+            worker.places = told.places;
+            worker.progress = told.progress;
+        }
+        match (before, welcome) {
+            (None | Some((WorkerState::Starting, _)), Err(reason)) => {
+                self.drain_state(now, id);
+                // It would be started again at once, and there again: it counts as one that could not start.
+                self.start_failed(now, function, reason);
+            }
+            (Some((WorkerState::Idle | WorkerState::Busy(_), _)), Err(_)) => self.drain_state(now, id),
+            (Some((WorkerState::Starting, _)), Ok(())) => self.functions[function].starts = super::Starts::default(),
+            (Some((WorkerState::Draining(_), _)), _)
+            | (None | Some((WorkerState::Idle | WorkerState::Busy(_), _)), Ok(())) => {}
+        }
+        if told.draining {
+            self.drain_state(now, id);
         }
         let mut control = holds.map_or_else(Control::default, |attempt| self.renew(now, id, attempt));
         control.drain = matches!(self.workers.get(id).map(|worker| worker.state), Some(WorkerState::Draining(_)));
@@ -113,7 +160,10 @@ impl Farm {
     pub(super) fn add_worker(&mut self, now: Timestamp, id: &WorkerId, function: usize, state: WorkerState) {
         let silent = if state == WorkerState::Starting { self.settings.start } else { self.settings.lease * 2 };
         self.set_timer(now.after(silent), Timer::Worker(id.clone()));
-        self.workers.insert(id.clone(), Worker { function, state, since: now, seen_at: now });
+        self.workers.insert(
+            id.clone(),
+            Worker { function, state, since: now, seen_at: now, places: Vec::new(), progress: None },
+        );
         self.count_worker(id, true);
     }
 
@@ -149,8 +199,9 @@ impl Farm {
     }
 
     /// The worker is gone; what it held is lost with it, free of charge.
-    pub(super) fn remove_worker(&mut self, now: Timestamp, id: &WorkerId, out: &mut Applied) {
+    pub(super) fn remove_worker(&mut self, now: Timestamp, id: &WorkerId, gone: Gone, out: &mut Applied) {
         let Some(worker) = self.workers.get(id) else { return };
+        let lost = self.lost(now, id, gone);
         let held = match worker.state {
             WorkerState::Busy(attempt) | WorkerState::Draining(Some(attempt)) => Some(attempt),
             WorkerState::Starting | WorkerState::Idle | WorkerState::Draining(None) => None,
@@ -160,8 +211,32 @@ impl Farm {
         if let Some(attempt) = held
             && self.holder(attempt.chunk) == Some(id)
         {
-            self.lose(now, attempt.chunk, out);
+            self.lose(now, attempt.chunk, lost, out);
         }
+    }
+
+    /// What is to be said of a worker that is lost now.
+    pub(super) fn lost(&self, now: Timestamp, id: &WorkerId, gone: Gone) -> Lost {
+        let worker = self.workers.get(id);
+        let places = worker.map_or_else(Vec::new, |worker| worker.places.clone());
+        let may_be_machine = !matches!(gone, Gone::Left);
+        let how = match gone {
+            Gone::Left => "it left and had not finished".to_owned(),
+            Gone::Failed(reason) => format!("its process ended: {reason}"),
+            Gone::Silent => {
+                let heard = worker.map_or_else(String::new, |worker| {
+                    format!(": last heard {} s before", now.since(worker.seen_at).as_secs())
+                });
+                let progress =
+                    worker.and_then(|worker| worker.progress.as_ref()).map_or_else(String::new, |progress| {
+                        let note =
+                            if progress.note.is_empty() { String::new() } else { format!(" ({})", progress.note) };
+                        format!(", then {} % through its task{note}", progress.permille / 10)
+                    });
+                format!("it fell silent{heard}{progress}")
+            }
+        };
+        Lost { places, how: loss::words(&how), may_be_machine }
     }
 
     fn holder(&self, chunk: ChunkId) -> Option<&WorkerId> {
@@ -180,7 +255,11 @@ impl Farm {
         out: &mut Applied,
     ) {
         let was_starting = self.workers.get(id).is_some_and(|worker| worker.state == WorkerState::Starting);
-        self.remove_worker(now, id, out);
+        let gone = match &end {
+            WorkerEnd::Left => Gone::Left,
+            WorkerEnd::Failed { reason } => Gone::Failed(reason.clone()),
+        };
+        self.remove_worker(now, id, gone, out);
         if let WorkerEnd::Failed { reason } = end
             && was_starting
             && let Some(function) = self.function_index.get(key).copied()

@@ -115,7 +115,7 @@ impl Auditor {
             }
             Change::AttemptEnded { attempt, outcome, .. } => {
                 self.holders.remove(&attempt.chunk);
-                self.losses += u32::from(*outcome == Outcome::Lost);
+                self.losses += u32::from(matches!(outcome, Outcome::Lost { .. }));
             }
             Change::JobState { id, state, .. } => {
                 if state.is_over()
@@ -149,6 +149,8 @@ impl Auditor {
             | Change::TasksReset { .. }
             | Change::ChunkStored(_)
             | Change::ChunkClosed { .. }
+            | Change::PlaceStored(_)
+            | Change::PlaceForgotten { .. }
             | Change::ChunkNumbers { .. } => {}
         }
     }

@@ -9,7 +9,9 @@ use framewake_core::change::{Change, JobState};
 use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{AttemptEnd, Event, Report, RequestId, TaskFailure, TaskResult, WorkerEnd};
 use framewake_core::farm::{Applied, Farm};
-use framewake_core::values::{FunctionRules, NewJob, NewStep, Settings, Snapshot, StoredChunk, StoredJob, StoredStep};
+use framewake_core::values::{
+    FunctionRules, NewJob, NewStep, Place, Settings, Snapshot, StoredChunk, StoredJob, StoredPlace, StoredStep,
+};
 use framewake_proto::duration::Span;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
@@ -125,6 +127,7 @@ pub(crate) struct Disk {
     chunks: BTreeMap<ChunkId, StoredChunk>,
     chunk_next: u64,
     weights: BTreeMap<Name, u32>,
+    places: BTreeMap<Place, StoredPlace>,
 }
 
 pub(crate) struct World {
@@ -368,6 +371,8 @@ impl World {
             function,
             holds,
             draining: false,
+            places: vec![place_of(id)],
+            progress: None,
         });
     }
 
@@ -545,6 +550,12 @@ impl World {
             Change::ChunkClosed { id } => {
                 disk.chunks.remove(id);
             }
+            Change::PlaceStored(place) => {
+                disk.places.insert(place.place.clone(), place.clone());
+            }
+            Change::PlaceForgotten { place } => {
+                disk.places.remove(place);
+            }
             Change::ChunkNumbers { next } => disk.chunk_next = *next,
             Change::TaskFailed { for_good: false, .. }
             | Change::StepState { .. }
@@ -635,7 +646,14 @@ fn snapshot(disk: &Disk) -> Snapshot {
         jobs: jobs.collect(),
         chunks: disk.chunks.values().cloned().collect(),
         chunk_next: disk.chunk_next,
+        places: disk.places.values().cloned().collect(),
     }
+}
+
+/// Workers are spread over three machines.
+fn place_of(worker: &WorkerId) -> Place {
+    let number = worker.as_str().bytes().map(usize::from).sum::<usize>() % 3;
+    Place::new(["node1", "node2", "node3"][number])
 }
 
 fn project_name(number: u8) -> Name {

@@ -147,12 +147,15 @@ async fn the_end_of_a_worker_is_told_with_its_last_words_and_its_status() {
     let place = Place::new("echo starting; echo 'framewake-worker: blender is not installed' >&2; echo; exit 78");
     let mut running = place.run(false);
     running.start();
-    let reason = "framewake-worker: blender is not installed (exit status: 78)".to_owned();
+    let reason = "framewake-worker: blender is not installed (exit code 78)".to_owned();
     assert_eq!(running.end().await, WorkerEnd::Failed { reason });
     let place = Place::new("kill -KILL $$");
     let mut running = place.run(false);
     running.start();
-    assert_eq!(running.end().await, WorkerEnd::Failed { reason: "signal: 9 (SIGKILL)".to_owned() });
+    assert_eq!(
+        running.end().await,
+        WorkerEnd::Failed { reason: "killed by signal 9 (by hand, or because memory ran out)".to_owned() }
+    );
 }
 
 #[tokio::test]

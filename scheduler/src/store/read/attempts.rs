@@ -61,6 +61,7 @@ fn view(job: &JobKey, row: &SqliteRow) -> Result<AttemptView, Error> {
         failed: row.try_get("failed")?,
         started_at: Timestamp(row.try_get("started_at")?),
         ended_at: row.try_get::<Option<i64>, _>("ended_at")?.map(Timestamp),
+        reason: row.try_get("reason")?,
         has_log: row.try_get::<i64, _>("log_bytes")? > 0,
     })
 }
