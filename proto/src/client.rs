@@ -1,5 +1,5 @@
-//! The typed REST client: one method a route, typed refusals, bounded answers. Trying again and waiting are
-//! left to the caller, who knows how long is too long.
+//! The typed REST client: one method a route, typed refusals, bounded answers. What is refused because too much goes on
+//! at once is tried again for a moment; any other waiting is left to the caller, who knows how long is too long.
 
 mod download;
 mod error;
@@ -32,6 +32,11 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 /// The same for a piece of an input: the last one is answered when the whole is in the store.
 const PIECE_TIMEOUT: Duration = Duration::from_mins(3);
+/// How long a request that finds too much going on is tried again. Each try waits longer than the one before.
+const CROWDED_PATIENCE: Duration = Duration::from_secs(30);
+/// Shortest and longest wait between two tries, whatever the scheduler asks for.
+const RETRY_AFTER_MIN: Duration = Duration::from_millis(50);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 /// Largest JSON answer: a page of 1000 failed tasks with all their evidence is about 6 MB.
 const ANSWER_SIZE_MAX: usize = 32 * 1024 * 1024;
 
@@ -288,8 +293,28 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let response = request.send().await.map_err(|error| Error::lost(self.url(), error))?;
-        if response.status().is_success() { Ok(response) } else { Err(self.refusal(response).await) }
+        let (http, request) = request.build_split();
+        let request = request.map_err(|error| Error::lost(self.url(), error))?;
+        let harmless = request.method() != Method::POST || request.headers().contains_key("idempotency-key");
+        let mut waited = Duration::ZERO;
+        for number in 1.. {
+            // No body of this client is a stream, so that each can be sent again.
+            let once = request.try_clone().expect("bodies are bytes");
+            let response = http.execute(once).await.map_err(|error| Error::lost(self.url(), error))?;
+            if response.status().is_success() {
+                return Ok(response);
+            }
+            let wait = retry_after(&response).map(|wait| (wait * number).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX));
+            let refusal = self.refusal(response).await;
+            match wait {
+                Some(wait) if harmless && refusal.is_crowded() && waited + wait <= CROWDED_PATIENCE => {
+                    tokio::time::sleep(wait).await;
+                    waited += wait;
+                }
+                Some(_) | None => return Err(refusal),
+            }
+        }
+        unreachable!("each wait counts, and patience ends")
     }
 
     async fn read_json<T: DeserializeOwned>(&self, response: Response) -> Result<T, Error> {
@@ -347,6 +372,11 @@ impl Client {
         page_of(&mut url, cursor, Some(PAGE_SIZE_MAX));
         url
     }
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get("retry-after")?.to_str().ok()?;
+    seconds.parse().ok().map(Duration::from_secs)
 }
 
 fn page_of(url: &mut Url, cursor: Option<&str>, limit: Option<u32>) {

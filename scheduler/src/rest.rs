@@ -20,6 +20,7 @@ mod projects;
 mod query;
 mod schema;
 mod server;
+mod shares;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -38,18 +39,11 @@ use crate::store::read::Reader;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use problem::{Code, Refusal};
+use shares::Shares;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::csrf::CsrfLayer;
-
-/// Requests worked on at once. One more is told to come back.
-const REQUESTS_MAX: usize = 512;
-/// Streams of events and logs open at once.
-const STREAMS_MAX: usize = 1024;
-/// Inputs and outputs on their way at once.
-const TRANSFERS_MAX: usize = 64;
 
 /// Everything a request may need.
 #[derive(Debug)]
@@ -64,9 +58,7 @@ pub struct App {
     pub logs: Option<Queue>,
     inputs: border::KnownInputs,
     probe: health::LastProbe,
-    requests: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
-    transfers: Arc<Semaphore>,
+    shares: Shares,
     /// Ends streams, so that the scheduler can stop.
     closing: CancellationToken,
 }
@@ -91,9 +83,7 @@ impl App {
             logs,
             inputs: border::KnownInputs::default(),
             probe: health::LastProbe::default(),
-            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-            transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+            shares: Shares::new(server::files_max()),
             closing: CancellationToken::new(),
         })
     }

@@ -56,6 +56,11 @@ impl Error {
         Error::Strange { url: url.to_owned(), status, excerpt }
     }
 
+    /// Too much went on at once, so that the scheduler did not begin with it.
+    pub fn is_crowded(&self) -> bool {
+        matches!(self, Error::Refused(problem) if ["urn:framewake:too-many", "urn:framewake:busy"].contains(&problem.kind.as_str()))
+    }
+
     /// Whether the same request may well succeed a little later.
     pub fn is_passing(&self) -> bool {
         match self {

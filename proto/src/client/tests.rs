@@ -49,6 +49,31 @@ async fn a_refusal_carries_every_fault() {
 }
 
 #[tokio::test]
+async fn what_finds_too_much_going_on_is_tried_again_for_a_moment() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let client = Client::new(&format!("http://{}", listener.local_addr().expect("bound"))).expect("a good address");
+    let crowded = r#"{"type":"urn:framewake:too-many","title":"t","status":429,"detail":"64 lists","request_id":"r"}"#;
+    let crowded = format!(
+        "HTTP/1.1 429 Too Many Requests\r\nretry-after: 0\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{crowded}",
+        crowded.len()
+    );
+    let answers = [crowded.clone(), crowded.clone(), answer("200 OK", "application/json", r#"{"items":[]}"#), crowded];
+    let asked = std::thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut asked = [0; 4096];
+            let _ = stream.read(&mut asked).expect("a request");
+            stream.write_all(answer.as_bytes()).expect("sent");
+        }
+    });
+    assert!(client.workers(None).await.expect("the third try").items.is_empty());
+    // Without a key nobody knows what the first try did.
+    let error = client.add_function(&serde_json::json!({})).await.expect_err("not tried again");
+    assert!(error.is_crowded() && error.is_passing(), "{error:?}");
+    asked.join().expect("asked four times");
+}
+
+#[tokio::test]
 async fn answers_of_something_else_are_told_apart() {
     let (client, _asked) = serve(answer("404 Not Found", "text/html", "<h1>nginx</h1>"));
     assert!(matches!(client.job(job()).await, Err(Error::Strange { status: 404, .. })));

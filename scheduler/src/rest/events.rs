@@ -6,6 +6,7 @@ use super::jobs;
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
 use super::query::{Query, invalid};
+use super::shares::{Class, Pass, Peer};
 use crate::store::read::JobKey;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -18,8 +19,8 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tracing::warn;
 
 /// A sign of life this often: clients take a minute of silence for a lost connection.
@@ -40,6 +41,7 @@ const EVENTS_AT_ONCE: u32 = 256;
 pub(super) async fn of_job(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
+    peer: Peer,
     headers: HeaderMap,
     query: Query,
 ) -> Answer<Response> {
@@ -47,7 +49,7 @@ pub(super) async fn of_job(
     let job = jobs::key(&app, &id).await?;
     let after = last_seen(&headers, &query)?;
     check_accept(&headers)?;
-    follow(app, Some(job), after).await
+    follow(app, Some(job), peer, after).await
 }
 
 /// Follow the events of all jobs
@@ -59,11 +61,16 @@ pub(super) async fn of_job(
         ("after" = Option<u64>, Query, description = "The same, for clients that can't set the header"),
     ),
     responses((status = 200, description = "Events; `data` is one of these", content_type = "text/event-stream", body = EventView), Problems))]
-pub(super) async fn of_all(State(app): State<Arc<App>>, headers: HeaderMap, query: Query) -> Answer<Response> {
+pub(super) async fn of_all(
+    State(app): State<Arc<App>>,
+    peer: Peer,
+    headers: HeaderMap,
+    query: Query,
+) -> Answer<Response> {
     let query = query.only(&["after"])?;
     let after = last_seen(&headers, &query)?;
     check_accept(&headers)?;
-    follow(app, None, after).await
+    follow(app, None, peer, after).await
 }
 
 fn last_seen(headers: &HeaderMap, query: &Query) -> Answer<Option<u64>> {
@@ -80,8 +87,8 @@ fn check_accept(headers: &HeaderMap) -> Answer<()> {
     Err(Refusal::new(Code::NotAcceptable, "events come as `text/event-stream` only"))
 }
 
-async fn follow(app: Arc<App>, job: Option<JobKey>, after: Option<u64>) -> Answer<Response> {
-    let permit = stream_permit(&app)?;
+async fn follow(app: Arc<App>, job: Option<JobKey>, peer: Peer, after: Option<u64>) -> Answer<Response> {
+    let permit = stream_permit(&app, peer)?;
     // Before the first look at the store, so that no event falls between the two.
     let live = app.handle.events();
     let (oldest, newest) = app.reader.event_span().await?;
@@ -109,7 +116,7 @@ async fn follow(app: Arc<App>, job: Option<JobKey>, after: Option<u64>) -> Answe
 /// The right to one more stream, counted while it is held.
 #[derive(Debug)]
 pub(super) struct StreamPermit {
-    _permit: OwnedSemaphorePermit,
+    _pass: Pass,
     open: prometheus::IntGauge,
 }
 
@@ -119,12 +126,11 @@ impl Drop for StreamPermit {
     }
 }
 
-pub(super) fn stream_permit(app: &App) -> Answer<StreamPermit> {
-    let permit = app.streams.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| Refusal::new(Code::Busy, "as many streams as may be are open"))?;
+pub(super) fn stream_permit(app: &App, peer: Peer) -> Answer<StreamPermit> {
+    let pass = app.shares.enter(Class::Stream, peer)?;
     let open = app.metrics.event_streams.clone();
     open.inc();
-    Ok(StreamPermit { _permit: permit, open })
+    Ok(StreamPermit { _pass: pass, open })
 }
 
 struct Follower {

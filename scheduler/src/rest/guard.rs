@@ -2,6 +2,7 @@
 
 use super::App;
 use super::problem::{self, Code, Refusal};
+use super::shares::{Class, peer_of};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -26,11 +27,10 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
     let span = info_span!("request", request.id = id, %method, route);
-    // A probe of the process itself must not wait behind the requests it is about.
-    let permit = if route == "/healthz" { None } else { Some(app.requests.clone().try_acquire_owned()) };
-    let mut response = match permit {
-        Some(Err(_)) => Refusal::new(Code::Busy, "the scheduler works on as many requests as it may").into_response(),
-        Some(Ok(_)) | None => match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request).instrument(span)).await {
+    let entered = class_of(&method, &route).map(|class| app.shares.enter(class, peer_of(request.extensions())));
+    let mut response = match entered.transpose() {
+        Err(refusal) => refusal.into_response(),
+        Ok(_pass) => match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request).instrument(span)).await {
             Ok(response) => response,
             Err(_) => Refusal::new(Code::Unavailable, "the scheduler did not get to it in time").into_response(),
         },
@@ -58,6 +58,18 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let method = known_method(&method);
     app.metrics.request_seconds.with_label_values(&[&route, method, response.status().as_str()]).observe(elapsed);
     response
+}
+
+/// What a request counts as, until its answer begins.
+fn class_of(method: &Method, route: &str) -> Option<Class> {
+    match (method, route) {
+        // A probe of the process itself must not wait behind the requests it is about.
+        (_, "/healthz") => None,
+        (_, "/readyz" | "/metrics") => Some(Class::Probe),
+        (&Method::PATCH, "/v1/inputs/{digest}") => Some(Class::Transfer),
+        (&Method::GET | &Method::HEAD, _) => Some(Class::Look),
+        (_, _) => Some(Class::Change),
+    }
 }
 
 /// Methods are the client's words; only those we know become label values.

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use framewake_proto::api::{Readiness, WorkerState};
+use framewake_proto::api::{Problem, Readiness, WorkerState};
 use framewake_proto::chain::Chain;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct LastProbe(Mutex<Option<(Instant, String)>>);
 
 /// Whether the process lives
 #[utoipa::path(get, path = "/healthz", tag = "health",
-    responses((status = 200, description = "It does", body = String, content_type = "text/plain")))]
+    responses((status = 200, description = "It does", body = String, content_type = "text/plain"), Problems))]
 pub(super) async fn alive() -> &'static str {
     "ok\n"
 }
@@ -36,7 +36,9 @@ pub(super) async fn alive() -> &'static str {
 /// Whether the scheduler can do its work, and each part that can't
 #[utoipa::path(get, path = "/readyz", tag = "health",
     responses((status = 200, description = "Ready", body = Readiness),
-        (status = 503, description = "Not ready: `parts` says why", body = Readiness)))]
+        (status = 429, description = "This client asks more at once than one may", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Not ready: `parts` says why; or too many ask at once",
+            content((Readiness = "application/json"), (Problem = "application/problem+json")))))]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Readiness>) {
     let health = app.handle.health();
     let engine = match timeout(ENGINE_TIMEOUT, app.handle.scaling()).await {

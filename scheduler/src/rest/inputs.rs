@@ -177,8 +177,7 @@ pub(super) async fn send(
         return Err(invalid(format!("`offset` {offset} is past `size` {size}")));
     }
     check_length(&headers, size - offset)?;
-    let busy = || Refusal::new(Code::Busy, "as many outputs and inputs as may be are on their way");
-    let _permit = app.transfers.clone().try_acquire_owned().map_err(|_| busy())?;
+    let busy = || Refusal::new(Code::Busy, "another client sends the same input");
     let slot = app.uploads.slot(digest);
     // Another client sends the same bytes: its pieces serve both.
     let mut slot = tokio::time::timeout(SLOT_WAIT, slot.lock_owned()).await.map_err(|_| busy())?;

@@ -7,6 +7,7 @@ use super::jobs;
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::{Query, clip};
+use super::shares::Peer;
 use crate::queue::Live;
 use crate::store::read::JobKey;
 use axum::body::Body;
@@ -43,6 +44,7 @@ const PIECE_MAX: Duration = Duration::from_secs(5);
 pub(super) async fn log(
     State(app): State<Arc<App>>,
     Path((id, attempt)): Path<(String, String)>,
+    peer: Peer,
     query: Query,
 ) -> Answer<Response> {
     let query = query.only(&["follow"])?;
@@ -51,7 +53,7 @@ pub(super) async fn log(
     let none = || Refusal::not_found(format!("job {} has no attempt `{}`", job.id, clip(&attempt)));
     let number: AttemptId = attempt.parse().map_err(|_| none())?;
     let view = app.reader.attempt(&job, number).await?.ok_or_else(none)?;
-    let permit = stream_permit(&app)?;
+    let permit = stream_permit(&app, peer)?;
     if let Some(stored) = stored(&app, &job, number, &view).await? {
         return Ok(text(Body::from_stream(stored.into_stream().map(move |piece| held(&permit, piece)))));
     }

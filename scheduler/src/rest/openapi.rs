@@ -9,6 +9,8 @@ use framewake_proto::objects::Digest;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
@@ -49,7 +51,24 @@ impl IntoResponses for Problems {
             .description("Refused: why, and what to do")
             .content("application/problem+json", content)
             .build();
-        BTreeMap::from([("default".to_owned(), response.into())])
+        let crowded = |description: &str| {
+            let mut crowded = response.clone();
+            description.clone_into(&mut crowded.description);
+            let seconds = HeaderBuilder::new()
+                .schema(Some(ObjectBuilder::new().schema_type(Type::Integer)))
+                .description(Some("Seconds after which to try again"))
+                .build();
+            crowded.headers.insert("retry-after".to_owned(), seconds.into());
+            crowded
+        };
+        BTreeMap::from([
+            ("429".to_owned(), crowded("This client asks more at once than one may").into()),
+            (
+                "503".to_owned(),
+                crowded("All clients ask more at once than may be, or a part of the farm is away").into(),
+            ),
+            ("default".to_owned(), response.into()),
+        ])
     }
 }
 

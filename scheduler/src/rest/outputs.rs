@@ -4,6 +4,7 @@ use super::border::store_away;
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
 use super::query::{Query, pair};
+use super::shares::{Class, Peer};
 use super::{App, jobs};
 use crate::store::read::StoredOutput;
 use axum::Json;
@@ -59,6 +60,7 @@ pub(super) async fn bytes(
     State(app): State<Arc<App>>,
     Path((id, step, task)): Path<(String, String, String)>,
     method: Method,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Answer<Response> {
     let job = jobs::key(&app, &id).await?;
@@ -78,7 +80,7 @@ pub(super) async fn bytes(
     let whole = 0..output.size_bytes;
     let range = wanted_range(&headers, &tag, output.size_bytes)?;
     let send = range.clone().unwrap_or(whole);
-    let body = if method == Method::HEAD { Body::empty() } else { body(&app, &output, send.clone()).await? };
+    let body = if method == Method::HEAD { Body::empty() } else { body(&app, peer, &output, send.clone()).await? };
     let mut response = Response::new(body);
     let head = response.headers_mut();
     if let Some(range) = &range {
@@ -98,12 +100,11 @@ pub(super) async fn bytes(
     Ok(response)
 }
 
-async fn body(app: &App, output: &StoredOutput, range: Range<u64>) -> Answer<Body> {
+async fn body(app: &App, peer: Peer, output: &StoredOutput, range: Range<u64>) -> Answer<Body> {
     if range.is_empty() {
         return Ok(Body::empty());
     }
-    let busy = || Refusal::new(Code::Busy, "as many outputs and inputs as may be are on their way");
-    let permit = app.transfers.clone().try_acquire_owned().map_err(|_| busy())?;
+    let pass = app.shares.enter(Class::Transfer, peer)?;
     let found = app.objects.get(&output.key, Some(range)).await.map_err(|error| store_away(&error))?;
     let gone = || {
         Refusal::not_found(format!("the object `{}` is gone from the store", output.key))
@@ -111,7 +112,7 @@ async fn body(app: &App, output: &StoredOutput, range: Range<u64>) -> Answer<Bod
     };
     let pieces = found.ok_or_else(gone)?.into_stream();
     Ok(Body::from_stream(pieces.map(move |piece| {
-        let _held = &permit;
+        let _held = &pass;
         piece
     })))
 }

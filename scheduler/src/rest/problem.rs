@@ -11,6 +11,7 @@ use framewake_proto::api::Problem;
 use framewake_proto::chain::Chain;
 use framewake_proto::job::Fault;
 use std::error::Error;
+use std::fmt::Write as _;
 
 /// What a handler gives back.
 pub(super) type Answer<T> = Result<T, Refusal>;
@@ -41,7 +42,9 @@ pub(super) enum Code {
     UnsupportedMedia,
     /// A page of another site asks, or one that pretends to be this machine.
     CrossOrigin,
-    /// Too many requests at once.
+    /// This client asks too much at once.
+    TooMany,
+    /// All clients together ask too much at once.
     Busy,
     /// A part of the farm is away.
     Unavailable,
@@ -66,6 +69,7 @@ impl Code {
             Code::NotAcceptable => "not-acceptable",
             Code::UnsupportedMedia => "unsupported-media",
             Code::CrossOrigin => "cross-origin",
+            Code::TooMany => "too-many",
             Code::Busy => "busy",
             Code::Unavailable => "unavailable",
             Code::StorageFull => "storage-full",
@@ -86,6 +90,7 @@ impl Code {
             Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Code::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::CrossOrigin => StatusCode::FORBIDDEN,
+            Code::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Code::Busy | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
             Code::Timeout => StatusCode::REQUEST_TIMEOUT,
@@ -108,6 +113,7 @@ impl Code {
             Code::NotAcceptable => "Not to be had in the wanted format",
             Code::UnsupportedMedia => "The body's format is not understood",
             Code::CrossOrigin => "Another site's page may not ask this",
+            Code::TooMany => "More at once than one client may",
             Code::Busy => "Too many requests at once",
             Code::Unavailable => "A part of the farm is away",
             Code::StorageFull => "No room left",
@@ -136,7 +142,7 @@ struct Parts {
 impl Refusal {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Refusal {
         let mut headers = Vec::new();
-        if matches!(code, Code::Busy | Code::Unavailable) {
+        if matches!(code, Code::TooMany | Code::Busy | Code::Unavailable) {
             headers.push((RETRY_AFTER, RETRY_AFTER_S));
         }
         let (status, detail) = (code.status(), detail.into());
@@ -229,9 +235,35 @@ pub(super) fn refusal_of(response: &mut Response) -> Option<Refusal> {
 }
 
 /// The response to a refused request.
-pub(super) fn finish(refusal: Refusal, request_id: &str) -> Response {
-    let Parts { code, status, detail, hint, faults, headers, cause: _ } = *refusal.0;
-    let problem = Problem {
+pub(super) fn finish(mut refusal: Refusal, request_id: &str) -> Response {
+    let (status, headers) = (refusal.0.status, std::mem::take(&mut refusal.0.headers));
+    let mut response = (status, Json(body(refusal, request_id))).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    for (name, value) in headers {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// The whole answer to a connection that is refused before it is read.
+pub(super) fn plain(refusal: Refusal) -> String {
+    let (status, headers) = (refusal.0.status, refusal.0.headers.clone());
+    let id = ulid::Ulid::generate().to_string();
+    let body = serde_json::to_string(&body(refusal, &id)).expect("a problem is JSON");
+    let mut answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nx-request-id: {id}\r\nconnection: close\r\n\
+         content-length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        let _a_string_takes_all = write!(answer, "{name}: {}\r\n", value.to_str().unwrap_or_default());
+    }
+    answer + "\r\n" + &body
+}
+
+fn body(refusal: Refusal, request_id: &str) -> Problem {
+    let Parts { code, status, detail, hint, faults, .. } = *refusal.0;
+    Problem {
         kind: format!("urn:framewake:{}", code.as_str()),
         title: code.title().to_owned(),
         status: status.as_u16(),
@@ -239,13 +271,7 @@ pub(super) fn finish(refusal: Refusal, request_id: &str) -> Response {
         hint,
         faults,
         request_id: request_id.to_owned(),
-    };
-    let mut response = (status, Json(problem)).into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    for (name, value) in headers {
-        response.headers_mut().insert(name, value);
     }
-    response
 }
 
 impl From<crate::store::read::Error> for Refusal {

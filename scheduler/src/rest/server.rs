@@ -1,5 +1,7 @@
 //! The sockets: how many, how slow, and how they end. `axum::serve` sets no such limits.
 
+use super::problem;
+use super::shares::{Class, Peer};
 use super::{App, local_router, router};
 use axum::Router;
 use axum::body::Body;
@@ -8,12 +10,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -22,8 +25,13 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-/// Connections open at once; the next one waits in the kernel's queue.
-const CONNECTIONS_MAX: usize = 4096;
+/// Files this process wants to have open: a connection is one. Not more: programs it starts inherit the number, and some
+/// walk through all of them.
+const FILES_WANTED: u64 = 16_384;
+/// Connections that are being told that there are too many; past it they are closed without a word.
+const REFUSED_AT_ONCE: usize = 64;
+/// How long one that is refused may take to hear it.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time for a request's head, and longest pause between two requests of one connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// A client that takes no byte for this long is gone or means harm.
@@ -41,26 +49,36 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationToken) -> io::Result<()> {
     let local = listener.local_addr()?.ip().is_loopback();
     let router = if local { local_router(app.clone()) } else { router(app.clone()) };
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let refused = Arc::new(Semaphore::new(REFUSED_AT_ONCE));
     let open = TaskTracker::new();
     let goodbye = CancellationToken::new();
     tokio::spawn(sweep(app.clone(), shutdown.clone()));
     loop {
-        let accept = async {
-            let permit = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            accepted = accept => accepted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => break,
         };
         match accepted {
-            Ok((socket, _)) => {
-                let serving = connection(socket, router.clone(), goodbye.clone());
-                open.spawn(async move {
-                    serving.await;
-                    drop(permit);
-                });
+            Ok((socket, address)) => {
+                let peer = Peer::from(address.ip());
+                match app.shares.enter(Class::Connection, peer) {
+                    Ok(pass) => {
+                        let serving = connection(socket, peer, router.clone(), goodbye.clone());
+                        open.spawn(async move {
+                            serving.await;
+                            drop(pass);
+                        });
+                    }
+                    Err(refusal) => {
+                        app.metrics.problems.with_label_values(&[refusal.code().as_str()]).inc();
+                        if let Ok(turn) = refused.clone().try_acquire_owned() {
+                            tokio::spawn(async move {
+                                let _ = timeout(REFUSAL_TIMEOUT, refuse(socket, &problem::plain(refusal))).await;
+                                drop(turn);
+                            });
+                        }
+                    }
+                }
             }
             Err(error) => {
                 warn!("can't accept a connection: {error}");
@@ -87,10 +105,34 @@ async fn sweep(app: Arc<App>, shutdown: CancellationToken) {
     }
 }
 
-async fn connection(socket: TcpStream, router: Router, goodbye: CancellationToken) {
+/// How many files the system lets this process have open, after asking it for as many as are wanted.
+pub(super) fn files_max() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(FILES_WANTED, |most| most.min(FILES_WANTED));
+    let mut current = limit.current.unwrap_or(FILES_WANTED);
+    if current < wanted && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).is_ok() {
+        current = wanted;
+    }
+    usize::try_from(current).unwrap_or(usize::MAX)
+}
+
+/// Answers without having read what is asked: there is no room for that.
+async fn refuse(mut socket: TcpStream, answer: &str) -> io::Result<()> {
+    socket.write_all(answer.as_bytes()).await?;
+    socket.shutdown().await?;
+    // Closed with something unread, the connection would be reset, and the answer lost on its way.
+    let mut dropped = [0; 4096];
+    while socket.read(&mut dropped).await? > 0 {}
+    Ok(())
+}
+
+async fn connection(socket: TcpStream, peer: Peer, router: Router, goodbye: CancellationToken) {
     // Answers are small and waited for.
     let _ = socket.set_nodelay(true);
-    let service = service_fn(move |request: Request<Incoming>| router.clone().oneshot(request.map(Body::new)));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().oneshot(request.map(Body::new))
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -38,6 +38,26 @@ fn everything_the_description_refers_to_is_in_it() {
     }
 }
 
+#[test]
+fn the_bounds_in_the_docs_are_those_of_the_program() {
+    use super::super::shares;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    let docs = std::fs::read_to_string(path).expect("the docs");
+    let said = |what: &str, bound: String| {
+        let row = docs.lines().find(|line| line.starts_with(&format!("| {what}")));
+        let row = row.unwrap_or_else(|| panic!("no row for `{what}`"));
+        let cell = row.split('|').nth(2).unwrap_or_default().trim();
+        assert!(cell.split([' ', ',']).next() == Some(bound.as_str()), "{row} but it is {bound}");
+    };
+    said("Submissions and other changes at once", shares::CHANGES_MAX.to_string());
+    said("Lists and views at once", shares::LOOKS_MAX.to_string());
+    said("`/readyz` and `/metrics` at once", shares::PROBES_MAX.to_string());
+    said("Inputs and outputs on their way at once", shares::TRANSFERS_MAX.to_string());
+    said("Streams of events and logs", shares::STREAMS_MAX.to_string());
+    said("Connections", shares::CONNECTIONS_MAX.to_string());
+    said("One client's share", format!("1/{}", shares::PARTS));
+}
+
 fn collect(value: &Value, references: &mut Vec<String>) {
     match value {
         Value::Object(map) => {

@@ -1,8 +1,10 @@
 //! What every request passes.
 
+use super::super::shares::{Class, LOOKS_MAX, PARTS, Pass, Peer, STREAMS_MAX};
 use super::super::{answering, guarded, local_router};
 use super::*;
 use axum::routing::get;
+use std::net::IpAddr;
 
 #[tokio::test]
 async fn unknown_addresses_and_methods_are_problems() {
@@ -74,14 +76,42 @@ async fn pages_of_other_sites_change_nothing() {
 #[tokio::test]
 async fn too_many_requests_at_once_are_told_to_come_back() {
     let farm = Farm::start().await;
-    let all = farm.app.requests.clone().acquire_many_owned(u32::try_from(super::super::REQUESTS_MAX).expect("few"));
-    let held = all.await.expect("never closed");
-    let reply = farm.get("/v1/jobs").await;
+    let held = hold(&farm, Class::Look, LOOKS_MAX, 2);
+    let from = async |client: u8| {
+        let mut request = Request::get("/v1/jobs").body(Body::empty()).expect("a request");
+        request.extensions_mut().insert(Peer::from(IpAddr::from([10, 0, 0, client])));
+        farm.send(request).await
+    };
+    let mine = from(0).await;
+    assert!(mine.problem(429, "too-many").hint.is_some());
+    assert_eq!(mine.headers["retry-after"], "1");
+    let anyones = from(9).await;
+    anyones.problem(503, "busy");
+    assert_eq!(anyones.headers["retry-after"], "1");
+    assert_eq!(farm.get("/healthz").await.status, StatusCode::OK);
+    assert_eq!(farm.get("/metrics").await.status, StatusCode::OK);
+    assert_eq!(farm.post("/v1/jobs", &job("others-look", 1)).await.status, StatusCode::CREATED);
+    drop(held);
+    assert_eq!(from(0).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn streams_past_a_clients_share_are_told_to_come_back() {
+    let farm = Farm::start().await;
+    let held = hold(&farm, Class::Stream, STREAMS_MAX, 2);
+    let reply = farm.get("/v1/events").await;
     reply.problem(503, "busy");
     assert_eq!(reply.headers["retry-after"], "1");
-    assert_eq!(farm.get("/healthz").await.status, StatusCode::OK);
     drop(held);
-    assert_eq!(farm.get("/v1/jobs").await.status, StatusCode::OK);
+    let id = farm.submit(&job("followed", 1)).await;
+    farm.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await;
+    assert_eq!(farm.get(&format!("/v1/jobs/{id}/events")).await.status, StatusCode::OK);
+}
+
+/// Fills a class with what so many clients do at once.
+fn hold(farm: &Farm, class: Class, max: usize, clients: u8) -> Vec<Pass> {
+    let peers = (0..clients).map(|client| Peer::from(IpAddr::from([10, 0, 0, client])));
+    peers.flat_map(|peer| (0..max / PARTS).map(move |_| farm.app.shares.enter(class, peer).expect("room"))).collect()
 }
 
 #[tokio::test]

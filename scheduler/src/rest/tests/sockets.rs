@@ -1,6 +1,7 @@
 //! The server on a real socket.
 
 use super::super::serve;
+use super::super::shares::{Class, Peer};
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -48,6 +49,36 @@ async fn the_server_answers_on_its_socket_and_ends_streams_when_it_stops() {
     tokio::time::timeout(PATIENCE, serving).await.expect("in time").expect("no panic").expect("no error");
     assert!(hear(&mut idle, "anything").await.is_empty());
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn connections_past_a_clients_share_hear_why_and_the_others_go_on() {
+    let farm = Farm::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(serve(listener, farm.app.clone(), CancellationToken::new()));
+    let here = Peer::from(address.ip());
+    let mut held = Vec::new();
+    while let Ok(pass) = farm.app.shares.enter(Class::Connection, here) {
+        held.push(pass);
+    }
+    let mut socket = TcpStream::connect(address).await.expect("connected");
+    let _ = socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let heard = hear(&mut socket, "request_id").await;
+    assert!(
+        heard.starts_with("HTTP/1.1 429 Too Many Requests\r\n") && heard.contains("\r\nretry-after: 1\r\n"),
+        "{heard}"
+    );
+    // A client of another address.
+    let other = tokio::net::TcpSocket::new_v4().expect("a socket");
+    other.bind("127.0.0.2:0".parse().expect("an address")).expect("all of 127/8 is this machine");
+    let mut other = other.connect(address).await.expect("connected");
+    ask(&mut other, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert!(hear(&mut other, "ok\n").await.starts_with("HTTP/1.1 200 OK"));
+    drop(held);
+    let mut socket = TcpStream::connect(address).await.expect("connected");
+    ask(&mut socket, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert!(hear(&mut socket, "ok\n").await.starts_with("HTTP/1.1 200 OK"));
 }
 
 #[tokio::test]
