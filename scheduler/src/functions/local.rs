@@ -1,12 +1,12 @@
 //! Workers as processes of this machine. They run detached: a scheduler that is killed and started again
-//! finds them by the notes it left beside their folders.
+//! finds them by their command lines. A note on disk would not be there yet if the scheduler was killed just
+//! after it started a worker.
 
 use crate::engine::{Handle, Message, ProviderCommand};
 use framewake_core::event::{Event, WorkerEnd};
 use framewake_proto::ids::{FunctionKey, WorkerId};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group, test_kill_process};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
@@ -52,19 +52,18 @@ pub enum Error {
     NoProgram(PathBuf),
 }
 
-/// The note that is left of a worker: enough to know it again.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Note {
+/// A process, told apart from a later one with the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Process {
     pid: i32,
     /// Ticks since boot, from /proc: another process with this pid began at another time.
     began: u64,
-    function: String,
 }
 
 #[derive(Debug)]
 struct Worker {
     function: FunctionKey,
-    note: Note,
+    process: Process,
     /// Absent for one that was found: then /proc tells of its end.
     child: Option<Child>,
 }
@@ -83,11 +82,12 @@ impl LocalProvider {
         }
         let folder = config.data.join("workers");
         fs::create_dir_all(&folder).map_err(|error| Error::Folder { path: folder.clone(), error })?;
+        let mut running = running(&folder);
         let mut workers = BTreeMap::new();
         for entry in fs::read_dir(&folder).map_err(|error| Error::Folder { path: folder.clone(), error })?.flatten() {
             let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<WorkerId>().ok()) else { continue };
-            match found(&entry.path()) {
-                Some((function, note)) => drop(workers.insert(id, Worker { function, note, child: None })),
+            match running.remove(&id) {
+                Some((function, process)) => drop(workers.insert(id, Worker { function, process, child: None })),
                 None => remove(&entry.path()),
             }
         }
@@ -120,7 +120,7 @@ impl LocalProvider {
                     }
                     Some(ProviderCommand::Stop { worker }) => {
                         if let Some(worker) = self.workers.get(&worker) {
-                            signal(&worker.note, Signal::KILL);
+                            worker.process.signal(Signal::KILL);
                         }
                     }
                 },
@@ -142,18 +142,19 @@ impl LocalProvider {
             return Ok(());
         }
         let folder = self.folder(id);
-        let scratch = folder.join("scratch");
+        let scratch = scratch_of(&self.config.data.join("workers"), id);
         fs::create_dir_all(&scratch).map_err(|error| format!("cannot make its folder: {error}"))?;
         let log = File::create(folder.join("log")).map_err(|error| format!("cannot make its log: {error}"))?;
         let errors = log.try_clone().map_err(|error| format!("cannot share its log: {error}"))?;
         let mut command = Command::new(&self.config.worker);
         command
+            // What it is known by. The environment could not be read again: a worker hides its own.
+            .args(["--worker", id.as_str(), "--function", &function.to_string()])
+            .arg("--scratch")
+            .arg(&scratch)
             .env("FRAMEWAKE_NATS_URL", &self.config.nats)
             .env("FRAMEWAKE_FARM", &self.config.farm)
             .env("FRAMEWAKE_STORE", &self.config.store)
-            .env("FRAMEWAKE_WORKER", id.as_str())
-            .env("FRAMEWAKE_FUNCTION", function.to_string())
-            .env("FRAMEWAKE_SCRATCH", &scratch)
             .env("FRAMEWAKE_CACHE", self.config.data.join("cache"))
             .env("FRAMEWAKE_LINGER_MS", linger.as_millis().to_string())
             .current_dir(&scratch)
@@ -165,12 +166,8 @@ impl LocalProvider {
         let child =
             command.spawn().map_err(|error| format!("`{}` does not start: {error}", self.config.worker.display()))?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
-        let note = Note { pid, began: began(pid).unwrap_or(0), function: function.to_string() };
-        let text = serde_json::to_string(&note).expect("a note is plain");
-        if let Err(error) = fs::write(folder.join("note.json"), text) {
-            warn!(worker.id = %id, "worker {id} would not be found again after a restart: {error}");
-        }
-        self.workers.insert(id.clone(), Worker { function: function.clone(), note, child: Some(child) });
+        let process = Process { pid, began: began(pid).unwrap_or(0) };
+        self.workers.insert(id.clone(), Worker { function: function.clone(), process, child: Some(child) });
         Ok(())
     }
 
@@ -186,7 +183,7 @@ impl LocalProvider {
                     Ok(Some(status)) => WorkerEnd::Failed { reason: why(status, &log) },
                     Err(error) => WorkerEnd::Failed { reason: error.to_string() },
                 },
-                None if is_alive(&worker.note) => continue,
+                None if worker.process.is_alive() => continue,
                 // Not our child: how it ended is not to be known.
                 None => WorkerEnd::Left,
             };
@@ -210,7 +207,7 @@ impl LocalProvider {
                 if signal_sent == Signal::KILL {
                     info!(worker.id = %id, "worker {id} is made to leave");
                 }
-                signal(&worker.note, signal_sent);
+                worker.process.signal(signal_sent);
             }
             let deadline = tokio::time::Instant::now() + patience;
             let mut look = tokio::time::interval(Duration::from_millis(20));
@@ -246,17 +243,48 @@ async fn any_ended(workers: &mut BTreeMap<WorkerId, Worker>) {
     let _ = futures::future::select_all(waits).await;
 }
 
-fn found(folder: &Path) -> Option<(FunctionKey, Note)> {
-    let note: Note = serde_json::from_slice(&fs::read(folder.join("note.json")).ok()?).ok()?;
-    if !is_alive(&note) {
-        return None;
+/// The workers that run with their scratch in `folder`. A worker leads its group, so that its children are not
+/// taken for it.
+fn running(folder: &Path) -> HashMap<WorkerId, (FunctionKey, Process)> {
+    let mut found = HashMap::new();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { continue };
+        let words: Vec<&str> =
+            line.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok()).collect();
+        let told = |option: &str| words.iter().skip_while(|word| **word != option).nth(1).copied();
+        let Some(id) = told("--worker").and_then(|id| id.parse::<WorkerId>().ok()) else { continue };
+        let Some(function) = told("--function").and_then(|key| key.parse().ok()) else { continue };
+        let ours = told("--scratch").is_some_and(|scratch| Path::new(scratch) == scratch_of(folder, &id));
+        let leads = |pid| getpgid(Some(pid)).is_ok_and(|group| group == pid);
+        if ours
+            && Pid::from_raw(pid).is_some_and(leads)
+            && let Some(began) = began(pid)
+        {
+            found.insert(id, (function, Process { pid, began }));
+        }
     }
-    Some((note.function.parse().ok()?, note))
+    found
 }
 
-fn is_alive(note: &Note) -> bool {
-    let there = Pid::from_raw(note.pid).is_some_and(|pid| test_kill_process(pid).is_ok());
-    there && began(note.pid) == Some(note.began)
+fn scratch_of(folder: &Path, worker: &WorkerId) -> PathBuf {
+    folder.join(worker.as_str()).join("scratch")
+}
+
+impl Process {
+    fn is_alive(self) -> bool {
+        let there = Pid::from_raw(self.pid).is_some_and(|pid| test_kill_process(pid).is_ok());
+        there && began(self.pid) == Some(self.began)
+    }
+
+    /// Killed is the whole group: a worker that is made to leave takes its renderer along.
+    fn signal(self, signal: Signal) {
+        let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.is_alive()) else { return };
+        if signal == Signal::KILL {
+            let _ = kill_process_group(pid, signal);
+        }
+        let _ = kill_process(pid, signal);
+    }
 }
 
 /// Field 22 of /proc/PID/stat (proc(5)); `None` for a process that is gone or a zombie.
@@ -267,15 +295,6 @@ fn began(pid: i32) -> Option<u64> {
         return None;
     }
     fields.nth(18)?.parse().ok()
-}
-
-/// The whole group: a worker that is made to leave takes its renderer along.
-fn signal(note: &Note, signal: Signal) {
-    let Some(pid) = Pid::from_raw(note.pid).filter(|_| is_alive(note)) else { return };
-    if signal == Signal::KILL {
-        let _ = kill_process_group(pid, signal);
-    }
-    let _ = kill_process(pid, signal);
 }
 
 /// Its last line, where it has one: it says more than a number. Who is killed outright could not speak of it.

@@ -40,8 +40,9 @@ impl Place {
         self.folder.path().join("workers").join("w1")
     }
 
-    fn note(&self) -> Option<Note> {
-        serde_json::from_slice(&fs::read(self.worker_folder().join("note.json")).ok()?).ok()
+    /// The worker's process, if it runs.
+    fn process(&self) -> Option<Process> {
+        running(&self.folder.path().join("workers")).remove(&w1()).map(|(_, process)| process)
     }
 
     /// Runs a provider as a scheduler would.
@@ -62,8 +63,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(note) = self.note() {
-            signal(&note, Signal::KILL);
+        if let Some(process) = self.process() {
+            process.signal(Signal::KILL);
         }
     }
 }
@@ -119,7 +120,8 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_worker_is_told_what_it_needs_and_its_folder_goes_with_it() {
-    let place = Place::new("env | grep ^FRAMEWAKE_ | sort > ../../../told; pwd >> ../../../told");
+    let place =
+        Place::new("env | grep ^FRAMEWAKE_ | sort > ../../../told; echo \"$*\" >> ../../../told; pwd >> ../../../told");
     let mut running = place.run(false);
     running.start();
     assert_eq!(running.end().await, WorkerEnd::Left);
@@ -129,12 +131,10 @@ async fn a_worker_is_told_what_it_needs_and_its_folder_goes_with_it() {
     for expected in [
         &format!("FRAMEWAKE_CACHE={data}/cache"),
         "FRAMEWAKE_FARM=test",
-        "FRAMEWAKE_FUNCTION=any@3",
         "FRAMEWAKE_LINGER_MS=1500",
         "FRAMEWAKE_NATS_URL=nats://127.0.0.1:1",
-        &format!("FRAMEWAKE_SCRATCH={data}/workers/w1/scratch"),
         "FRAMEWAKE_STORE=file:///nowhere",
-        "FRAMEWAKE_WORKER=w1",
+        &format!("--worker w1 --function any@3 --scratch {data}/workers/w1/scratch"),
         &format!("{data}/workers/w1/scratch"),
     ] {
         assert!(told.lines().any(|line| line == expected), "{expected} is not in\n{told}");
@@ -170,13 +170,13 @@ async fn a_program_that_cannot_be_started_is_told_like_any_end() {
 
 #[tokio::test]
 async fn a_worker_asked_for_twice_is_started_once() {
-    let place = Place::new("echo x >> ../../../started; exec sleep 100");
+    let place = Place::new("echo x >> ../../../started; while :; do sleep 0.1; done");
     let running = place.run(false);
     running.start();
     running.start();
-    until("it runs", || place.note().is_some()).await;
+    until("it runs", || place.process().is_some()).await;
     until("it has begun", || place.folder.path().join("started").exists()).await;
-    let only = place.note().expect("there").pid;
+    let only = place.process().expect("there").pid;
     running.start();
     // The provider works in order: this one is known to be ended, so the three before it are dealt with.
     running.commands.send(ProviderCommand::Stop { worker: w1() }).expect("the provider runs");
@@ -188,32 +188,51 @@ async fn a_worker_asked_for_twice_is_started_once() {
 
 #[tokio::test]
 async fn a_new_scheduler_finds_the_worker_of_the_last_one_and_hears_of_its_end() {
-    let place = Place::new("exec sleep 100");
+    let place = Place::new("while :; do sleep 0.1; done");
     let first = place.run(false);
     assert!(first.found.is_empty());
     first.start();
-    until("it runs", || place.note().is_some()).await;
+    until("it runs", || place.process().is_some()).await;
     first.stop().await;
-    let note = place.note().expect("its note stays");
-    assert!(is_alive(&note), "a scheduler that stops leaves its workers alone");
+    let process = place.process().expect("it runs");
+    assert!(process.is_alive(), "a scheduler that stops leaves its workers alone");
     let mut second = place.run(false);
     assert_eq!(second.found, [(w1(), any())]);
     second.start();
-    signal(&note, Signal::KILL);
+    process.signal(Signal::KILL);
     assert_eq!(second.end().await, WorkerEnd::Left);
     until("its folder is gone", || !place.worker_folder().exists()).await;
 }
 
 #[tokio::test]
-async fn a_process_that_only_has_the_number_of_a_dead_worker_is_not_taken_for_it() {
-    let place = Place::new("exec sleep 100");
+async fn what_a_dead_worker_left_is_swept_and_workers_of_other_farms_are_left_alone() {
+    let place = Place::new("while :; do sleep 0.1; done");
+    let other = Place::new("while :; do sleep 0.1; done");
+    let others = other.run(false);
+    others.start();
+    until("it runs", || other.process().is_some()).await;
+    // A worker of the same name, with its scratch elsewhere.
     fs::create_dir_all(place.worker_folder().join("scratch")).expect("writable");
-    let pid = i32::try_from(std::process::id()).expect("small");
-    let note = Note { pid, began: 12345, function: any().to_string() };
-    fs::write(place.worker_folder().join("note.json"), serde_json::to_string(&note).expect("plain")).expect("writable");
     let running = place.run(true);
     assert!(running.found.is_empty());
     assert!(!place.worker_folder().exists(), "what the dead left is swept");
+    running.stop().await;
+    assert!(other.process().is_some_and(Process::is_alive));
+    others.stop().await;
+}
+
+#[tokio::test]
+async fn a_child_of_a_worker_is_not_taken_for_the_worker() {
+    // A subshell has the command line of its shell; it outlives the worker.
+    let place = Place::new("(while :; do sleep 0.1; done) & echo $! > ../../../child");
+    let mut running = place.run(false);
+    running.start();
+    assert_eq!(running.end().await, WorkerEnd::Left);
+    let child: i32 =
+        fs::read_to_string(place.folder.path().join("child")).expect("there").trim().parse().expect("a pid");
+    assert_eq!(place.process(), None);
+    let child = Process { pid: child, began: began(child).expect("it runs") };
+    child.signal(Signal::KILL);
     running.stop().await;
 }
 
@@ -224,8 +243,8 @@ async fn workers_that_do_not_leave_are_made_to_when_dev_ends() {
     let running = place.run(true);
     running.start();
     until("it listens", || place.folder.path().join("ready").exists()).await;
-    let note = place.note().expect("its note is there");
+    let process = place.process().expect("it runs");
     running.stop().await;
-    assert!(!is_alive(&note));
+    assert!(!process.is_alive());
     assert_eq!(fs::read_to_string(place.folder.path().join("asked")).expect("it was asked"), "asked\nasked\n");
 }
