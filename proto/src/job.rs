@@ -173,7 +173,7 @@ impl Default for Retries {
 pub struct Timeouts {
     /// Longest time of one task.
     pub frame: Span,
-    /// Longest time without a word or progress from the renderer.
+    /// Longest time in which the renderer says nothing, makes no progress and does not compute.
     pub silent: Span,
     /// Longest time of one chunk, loading included.
     pub chunk: Span,

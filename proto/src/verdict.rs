@@ -21,7 +21,7 @@ pub enum Verdict {
     LicenseWait,
     /// The machine was taken away. Spends no attempt.
     Preempted,
-    /// Silent past its limit, or longer than its limit.
+    /// Idle and silent past its limit, or longer than its limit.
     Hung,
     /// The scene or the command is wrong: trying again can't help.
     SceneError,

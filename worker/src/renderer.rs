@@ -8,6 +8,7 @@ pub mod lines;
 mod monitor;
 pub mod process;
 pub mod session;
+mod usage;
 pub mod words;
 
 use crate::inputs::Staged;

@@ -146,6 +146,39 @@ async fn a_silent_renderer_that_ignores_term_is_killed_with_all_its_children() {
 }
 
 #[tokio::test]
+async fn a_silent_renderer_that_works_is_left_alone() {
+    // It waits for a child that has left its group and computes.
+    let script = "setsid -w timeout 1.2 sh -c 'while :; do :; done'; echo x > $1";
+    let timeouts = json!({"frame": "20s", "silent": "500ms", "chunk": "20s"});
+    let bench = bench(&shell(script), &json!({"timeouts": timeouts, "output": "{frame}.txt"}));
+    done(render(&bench).await);
+}
+
+#[tokio::test]
+async fn a_busy_loop_without_a_word_ends_after_four_times_the_silence() {
+    let timeouts = json!({"frame": "20s", "silent": "300ms", "chunk": "20s"});
+    let bench = bench(&shell("while :; do :; done"), &json!({"timeouts": timeouts}));
+    let began = Instant::now();
+    let failure = failed(render(&bench).await);
+    assert_eq!(failure.verdict, Verdict::Hung);
+    assert!(failure.message.contains("worked without a word for 4 times 300ms"), "{}", failure.message);
+    assert!(began.elapsed() >= Duration::from_millis(1200), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_renderer_that_was_stopped_is_hung_and_killed() {
+    let timeouts = json!({"frame": "20s", "silent": "500ms", "chunk": "20s"});
+    let bench = bench(&shell("echo $$ > pid; kill -STOP $$; echo never"), &json!({"timeouts": timeouts}));
+    let failure = failed(render(&bench).await);
+    assert_eq!(failure.verdict, Verdict::Hung);
+    let message = &failure.message;
+    assert!(message.contains("did nothing for 500ms") && message.contains(": no output and no progress"), "{message}");
+    assert!(message.contains(" 0.0 s of CPU in 0."), "{message}");
+    let pid = std::fs::read_to_string(bench.work().join("pid")).expect("reads");
+    assert!(!runs(&pid), "it is gone");
+}
+
+#[tokio::test]
 async fn children_left_by_a_renderer_that_ended_well_are_ended_too() {
     let bench = bench(&shell("setsid sleep 100 & echo $! > pid; echo x > $1"), &json!({"output": "{frame}.txt"}));
     done(render(&bench).await);

@@ -234,15 +234,15 @@ impl Run {
     ) -> Ended {
         let mut next_look = Instant::now() + LOOK;
         let mut done_by = None;
+        let usage = self.process.usage();
         loop {
-            let (deadline, limit) = monitor.deadline();
             let event = tokio::select! {
                 biased;
                 () = watch.stop.cancelled() => {
                     self.end(monitor, GRACE_CANCEL).await;
                     return Ended::Stopped;
                 }
-                () = tokio::time::sleep_until(deadline) => {
+                limit = monitor.limit(&usage) => {
                     self.end(monitor, GRACE).await;
                     return Ended::Failed(monitor.hung(limit));
                 }

@@ -123,7 +123,7 @@ fn run_of(pid: Pid) -> Option<(String, u64)> {
     Some((worker.to_owned(), run.parse().ok()?))
 }
 
-fn mark_of(pid: i32) -> Option<String> {
+pub(super) fn mark_of(pid: i32) -> Option<String> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     let mut variables = environment.split(|byte| *byte == 0);
     let value = variables.find_map(|variable| variable.strip_prefix(RUN_VARIABLE.as_bytes())?.strip_prefix(b"="))?;

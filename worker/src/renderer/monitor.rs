@@ -2,6 +2,7 @@
 //! of it.
 
 use super::lines::Line;
+use super::usage::Usage;
 use super::{Failure, Watch};
 use crate::rules::{Finding, Progress, Rules};
 use framewake_proto::duration::Span;
@@ -13,6 +14,18 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// A renderer that works without a word is left alone this many times as long as an idle one: more than any that was
+/// measured, and a busy loop ends by the limit of its frame at the latest.
+const BUSY_FACTOR: u32 = 4;
+/// It works when it uses more than this share of one processor: threads that only wait for each other use less.
+const WORKING_SHARE: f64 = 0.01;
+/// Less is no work, whatever the share: the system counts in steps of 10 ms.
+const WORKING_MIN: Duration = Duration::from_millis(10);
+/// How often it is looked at while it is silent: a small part of the limit, and seldom enough to cost nothing.
+const LOOKS: u32 = 8;
+const LOOK_MIN: Duration = Duration::from_millis(50);
+const LOOK_MAX: Duration = Duration::from_secs(10);
 
 /// Lines before and after a finding that are its evidence.
 const LINES_BEFORE: usize = 12;
@@ -28,6 +41,7 @@ pub(super) struct Monitor<'a> {
     task: u32,
     frame_began: Instant,
     heard: Instant,
+    quiet: Quiet,
     recent: VecDeque<String>,
     found: Option<Found>,
     pub(super) version: Option<String>,
@@ -41,12 +55,45 @@ struct Found {
     after: usize,
 }
 
+/// What was measured since the renderer was heard last.
+#[derive(Debug, Clone, Copy, Default)]
+struct Quiet {
+    /// Its processor time, when that was looked at first and last.
+    first: Option<(Instant, Duration)>,
+    last: Option<(Instant, Duration)>,
+    /// The same when it was last seen to work, or first looked at.
+    base: Option<(Instant, Duration)>,
+    /// When it was last seen to work.
+    worked: Option<Instant>,
+}
+
 /// A time limit that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
     Frame,
-    Silent,
+    /// Neither a word nor work.
+    Silent(Measured),
+    /// Work without a word.
+    Busy(Measured),
     Chunk,
+}
+
+/// What is known of the time since the renderer was heard last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Measured {
+    silence: Duration,
+    /// Processor time, and the time in which it was used; `None` where the system does not tell.
+    cpu: Option<(Duration, Duration)>,
+}
+
+impl std::fmt::Display for Measured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "no output and no progress for {:.1} s, ", self.silence.as_secs_f64())?;
+        match self.cpu {
+            Some((used, time)) => write!(f, "{:.1} s of CPU in {:.1} s of it", used.as_secs_f64(), time.as_secs_f64()),
+            None => f.write_str("and its use of the CPU can't be read here"),
+        }
+    }
 }
 
 impl<'a> Monitor<'a> {
@@ -59,6 +106,7 @@ impl<'a> Monitor<'a> {
             task,
             frame_began: now,
             heard: now,
+            quiet: Quiet::default(),
             recent: VecDeque::new(),
             found: None,
             version: None,
@@ -70,22 +118,69 @@ impl<'a> Monitor<'a> {
     pub(super) fn begin_frame(&mut self, task: u32) {
         self.task = task;
         self.frame_began = Instant::now();
-        self.heard = self.frame_began;
+        self.hear();
     }
 
-    /// The next time limit, and which.
-    pub(super) fn deadline(&self) -> (Instant, Limit) {
-        let limits = [
-            (after(self.frame_began, self.timeouts.frame), Limit::Frame),
-            (after(self.heard, self.timeouts.silent), Limit::Silent),
-            (self.watch.chunk_deadline, Limit::Chunk),
-        ];
-        limits.into_iter().min_by_key(|(at, _)| *at).expect("there are three")
+    /// Waits until a limit is reached. Losing the future loses nothing.
+    pub(super) async fn limit(&mut self, usage: &Usage) -> Limit {
+        loop {
+            let look = self.next_look();
+            let times = [after(self.frame_began, self.timeouts.frame), self.watch.chunk_deadline, look];
+            tokio::time::sleep_until(times.into_iter().min().expect("there are three")).await;
+            let now = Instant::now();
+            if now >= times[0] {
+                return Limit::Frame;
+            }
+            if now >= times[1] {
+                return Limit::Chunk;
+            }
+            if let Some(limit) = self.look(now, usage.cpu()) {
+                return limit;
+            }
+        }
+    }
+
+    fn next_look(&self) -> Instant {
+        let silent = self.timeouts.silent.0;
+        let pause = (silent / LOOKS).clamp(LOOK_MIN, LOOK_MAX);
+        let last = self.quiet.last.map_or(self.heard, |(at, _)| at);
+        // The last look is when the time is over.
+        let over = self.quiet.worked.unwrap_or(self.heard) + silent;
+        (last + pause).min(over.max(last + LOOK_MIN))
+    }
+
+    /// Looks at a renderer that says nothing: whether it works, and whether it has been silent for too long.
+    fn look(&mut self, now: Instant, cpu: Option<Duration>) -> Option<Limit> {
+        let silent = self.timeouts.silent.0;
+        let quiet = &mut self.quiet;
+        if let Some(cpu) = cpu {
+            let (at, before) = *quiet.base.get_or_insert((now, cpu));
+            if cpu.abs_diff(before) > WORKING_MIN + (now - at).mul_f64(WORKING_SHARE) {
+                quiet.worked = Some(now);
+                quiet.base = Some((now, cpu));
+            }
+            quiet.first.get_or_insert((now, cpu));
+            quiet.last = Some((now, cpu));
+        } else {
+            // Nothing is known of its work, so its silence alone decides.
+            quiet.last = Some((now, Duration::ZERO));
+        }
+        if now >= quiet.worked.unwrap_or(self.heard) + silent {
+            return Some(Limit::Silent(self.measured(now)));
+        }
+        (now >= self.heard + silent * BUSY_FACTOR).then(|| Limit::Busy(self.measured(now)))
+    }
+
+    fn measured(&self, now: Instant) -> Measured {
+        let looks = self.quiet.first.zip(self.quiet.last);
+        let cpu = looks.map(|((begin, before), (end, after))| (after.abs_diff(before), end - begin));
+        Measured { silence: now - self.heard, cpu }
     }
 
     /// The renderer gave a sign of life that is no line.
     pub(super) fn hear(&mut self) {
         self.heard = Instant::now();
+        self.quiet = Quiet::default();
     }
 
     pub(super) fn read(&mut self, lines: &[Line]) {
@@ -160,8 +255,12 @@ impl<'a> Monitor<'a> {
         let Timeouts { frame, silent, chunk } = self.timeouts;
         let message = match limit {
             Limit::Frame => format!("the task took longer than {frame} (`timeouts.frame`); the renderer was killed"),
-            Limit::Silent => format!(
-                "the renderer said nothing and made no progress for {silent} (`timeouts.silent`); it was killed"
+            Limit::Silent(measured) => {
+                format!("the renderer did nothing for {silent} (`timeouts.silent`): {measured}; it was killed")
+            }
+            Limit::Busy(measured) => format!(
+                "the renderer worked without a word for {BUSY_FACTOR} times {silent} (`timeouts.silent`): {measured}; \
+                 it was killed"
             ),
             Limit::Chunk => format!("the chunk took longer than {chunk} (`timeouts.chunk`); the renderer was killed"),
         };

@@ -3,6 +3,7 @@
 
 use super::leftovers;
 use super::lines::{Line, LineCutter};
+use super::usage::Usage;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -151,6 +152,11 @@ impl Process {
             }
         }
         lines
+    }
+
+    /// Tells whether it works while it is silent.
+    pub(super) fn usage(&self) -> Usage {
+        Usage::new(self.group, self.run.mark())
     }
 
     /// Most memory that the renderer's first process had, as far as the system tells.

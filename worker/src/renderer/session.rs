@@ -167,12 +167,12 @@ impl Live {
 
     /// Waits until the bridge has connected and said which renderer it is.
     async fn greet(&mut self, listener: &UnixListener, monitor: &mut Monitor<'_>, watch: &Watch) -> Result<(), Broken> {
+        let usage = self.process.usage();
         loop {
-            let (deadline, limit) = monitor.deadline();
             tokio::select! {
                 biased;
                 () = watch.stop.cancelled() => return Err(Broken::Stopped),
-                () = tokio::time::sleep_until(deadline) => return Err(Broken::Limit(limit)),
+                limit = monitor.limit(&usage) => return Err(Broken::Limit(limit)),
                 accepted = listener.accept() => {
                     let (stream, _) = accepted.map_err(|error| Broken::Lost(error.to_string()))?;
                     self.link.stream = Some(stream);
@@ -264,15 +264,15 @@ impl Live {
     }
 
     async fn next(&mut self, monitor: &mut Monitor<'_>, watch: &Watch) -> Result<Tell, Broken> {
+        let usage = self.process.usage();
         loop {
             if let Some(told) = self.link.take_message()? {
                 return Ok(told);
             }
-            let (deadline, limit) = monitor.deadline();
             tokio::select! {
                 biased;
                 () = watch.stop.cancelled() => return Err(Broken::Stopped),
-                () = tokio::time::sleep_until(deadline) => return Err(Broken::Limit(limit)),
+                limit = monitor.limit(&usage) => return Err(Broken::Limit(limit)),
                 event = self.process.next() => match event {
                     Event::Output(lines) => monitor.read(&lines),
                     Event::Exited(status) => return Err(Broken::Exited(status)),
