@@ -1,5 +1,6 @@
 //! What the scheduler is told at its start: arguments, or the environment.
 
+use crate::engine::JOBS_MAX_DEFAULT;
 use crate::telemetry::LogFormat;
 use clap::Args;
 use framewake_proto::ids::Name;
@@ -21,6 +22,9 @@ pub struct Shared {
     /// Workers that fit this machine at once; a function may take more than one slot [default: processors]
     #[arg(long, env = "FRAMEWAKE_SLOTS", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub slots: Option<u32>,
+    /// Jobs that are not over; one more is refused. Each takes about half a kilobyte of memory
+    #[arg(long, env = "FRAMEWAKE_JOBS_MAX", default_value_t = JOBS_MAX_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub jobs_max: u32,
     /// The worker program [default: framewake-worker beside this one]
     #[arg(long, env = "FRAMEWAKE_WORKER_BIN")]
     pub worker_bin: Option<PathBuf>,

@@ -17,20 +17,23 @@ use crate::metrics::Metrics;
 use crate::store::{self, JobCache, Loaded, Store};
 use batch::Batch;
 use clock::Clock;
+use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::Event;
-use framewake_core::farm::Farm;
+use framewake_core::farm::{Farm, Restoring};
 use framewake_core::values::Settings;
 use framewake_proto::api::EventView;
 use framewake_proto::chain::Chain;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
 use perform::Waiting;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
 use tracing::{error, info};
 use views::Beats;
 
+/// Most jobs that are not over, unless it is set otherwise: each takes about half a kilobyte of memory.
+pub const JOBS_MAX_DEFAULT: u32 = 1_000_000;
 /// Most messages applied and committed together.
 const BATCH_MAX: usize = 1024;
 
@@ -93,6 +96,7 @@ pub(crate) struct Engine {
     farm: Farm,
     store: Store,
     jobs: JobCache,
+    jobs_max: usize,
     functions: FunctionTable,
     functions_out: watch::Sender<Arc<FunctionTable>>,
     events_out: broadcast::Sender<Arc<EventView>>,
@@ -116,14 +120,12 @@ impl Engine {
         metrics: Arc<Metrics>,
     ) -> Result<(Engine, Handle, Commands), Error> {
         let clock = Clock::start();
-        let Loaded { snapshot, functions, jobs } = store.load().await?;
-        info!(
-            jobs = snapshot.jobs.len(),
-            chunks = snapshot.chunks.len(),
-            functions = snapshot.functions.len(),
-            "the farm is loaded"
-        );
-        let farm = Farm::restore(settings, clock.now(), snapshot);
+        let Loaded { snapshot, functions } = store.load().await?;
+        let chunks = snapshot.chunks.len();
+        let mut restoring = Restoring::new(settings, clock.now(), snapshot);
+        store.load_jobs(&functions, |job| restoring.add(job)).await?;
+        let farm = restoring.finish();
+        info!(jobs = farm.jobs(), chunks, functions = functions.iter().count(), "the farm is loaded");
         let (inbox_in, inbox) = mpsc::channel(handle::INBOX_MAX);
         let (functions_out, functions_in) = watch::channel(Arc::new(functions.clone()));
         let (events_out, _) = broadcast::channel(handle::EVENTS_BEHIND_MAX);
@@ -137,7 +139,8 @@ impl Engine {
         let engine = Engine {
             farm,
             store,
-            jobs,
+            jobs: JobCache::default(),
+            jobs_max: JOBS_MAX_DEFAULT as usize,
             functions,
             functions_out,
             events_out,
@@ -151,6 +154,13 @@ impl Engine {
             metrics,
         };
         Ok((engine, handle, Commands { queue: queue_commands, provider: provider_commands }))
+    }
+
+    /// Takes no more jobs once so many are not over.
+    #[must_use]
+    pub(crate) fn with_jobs_max(mut self, jobs_max: u32) -> Engine {
+        self.jobs_max = jobs_max as usize;
+        self
     }
 
     /// Runs until every handle is gone, or until the store fails: memory must not run ahead of the disk.
@@ -185,6 +195,7 @@ impl Engine {
         for message in messages.drain(..) {
             self.receive(message, &mut batch).await?;
         }
+        self.recall(&batch).await?;
         let events = if batch.is_durable_change() {
             let begin = std::time::Instant::now();
             let events = self.store.commit(batch.to_store(), &self.jobs).await?;
@@ -203,6 +214,24 @@ impl Engine {
             let _ = self.events_out.send(event);
         }
         self.perform(batch);
+        self.jobs.trim();
+        Ok(())
+    }
+
+    /// Has at hand every job that this batch will speak of.
+    async fn recall(&mut self, batch: &Batch) -> Result<(), Error> {
+        let told = batch.applied.changes.iter().filter_map(store::happenings::job_of);
+        let granted = batch.applied.effects.iter().filter_map(|effect| match effect {
+            Effect::AnswerClaim { answer: ClaimAnswer::Granted { job, .. }, .. } => Some(*job),
+            _ => None,
+        });
+        let needed: BTreeSet<JobId> = told.chain(granted).collect();
+        let missing: Vec<JobId> = needed.into_iter().filter(|id| !self.jobs.touch(*id)).collect();
+        if !missing.is_empty() {
+            for (id, job) in self.store.jobs(&missing, &self.functions).await? {
+                self.jobs.insert(id, job);
+            }
+        }
         Ok(())
     }
 }

@@ -47,6 +47,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let (health_in, health) = watch::channel(Health { nats: "not connected yet".to_owned(), drained: false });
     let settings = Settings { slots: slots(shared), ..Settings::default() };
     let (engine, handle, commands) = Engine::load(store, settings, health, Arc::clone(&metrics)).await?;
+    let engine = engine.with_jobs_max(shared.jobs_max);
     let provider = LocalProvider::new(local_config(&config)?)?;
     let queue = Queue::connect(&config.nats, Subjects::new(config.farm.clone())).await?;
     let reader = Reader::open(&shared.data.join("framewake.db")).await?;

@@ -1,6 +1,7 @@
 //! The truth of the farm, in SQLite: one writer, which the engine owns. Views read on connections of their own.
 
 pub(crate) mod happenings;
+mod job_cache;
 mod load;
 pub mod read;
 mod rows;
@@ -8,11 +9,11 @@ mod rows;
 mod tests;
 mod write;
 
+pub(crate) use job_cache::JobCache;
 pub(crate) use load::{Loaded, function_rules};
 pub(crate) use write::{Batch, job_state_name, outcome_name};
 
 use framewake_proto::ids::JobId;
-use framewake_proto::job::Job;
 use rows::SEGMENT_BYTES;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
@@ -20,7 +21,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
@@ -81,26 +81,6 @@ pub struct Store {
     segments: BTreeMap<(i64, usize, u32), Box<[u8; SEGMENT_BYTES]>>,
     /// Held while the folder is ours.
     _lock: File,
-}
-
-/// The jobs that are not over, as they were accepted.
-#[derive(Debug, Default)]
-pub(crate) struct JobCache {
-    jobs: HashMap<JobId, Arc<Job>>,
-}
-
-impl JobCache {
-    pub(crate) fn get(&self, id: JobId) -> Option<&Arc<Job>> {
-        self.jobs.get(&id)
-    }
-
-    pub(crate) fn insert(&mut self, id: JobId, job: Arc<Job>) {
-        self.jobs.insert(id, job);
-    }
-
-    pub(crate) fn remove(&mut self, id: JobId) {
-        self.jobs.remove(&id);
-    }
 }
 
 impl Store {

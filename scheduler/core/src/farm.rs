@@ -20,7 +20,7 @@ use crate::event::{Event, Progress};
 use crate::health::Health;
 use crate::rank::{Project, Queue, Rank};
 use crate::timers::{Timer, Timers};
-use crate::values::{FunctionRules, Place, Settings, Snapshot, StoredChunkState, Timing};
+use crate::values::{FunctionRules, Place, Settings, Snapshot, StoredChunk, StoredChunkState, StoredJob, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
 use framewake_proto::tasks::TaskSet;
@@ -189,76 +189,13 @@ impl Farm {
     ///
     /// Until [`Event::ReportsDrained`] nobody is declared lost: workers went on while the scheduler was away.
     #[must_use]
-    pub fn restore(settings: Settings, now: Timestamp, snapshot: Snapshot) -> Farm {
-        let mut farm = Farm {
-            settings,
-            functions: Vec::new(),
-            function_index: BTreeMap::new(),
-            projects: Vec::new(),
-            project_index: BTreeMap::new(),
-            jobs: BTreeMap::new(),
-            chunks: BTreeMap::new(),
-            workers: BTreeMap::new(),
-            timers: Timers::default(),
-            health: Health::new(settings.aside, snapshot.places.clone()),
-            chunk_next: snapshot.chunk_next.max(1),
-            chunk_reserved: snapshot.chunk_next.max(1),
-            epoch: now,
-            worker_next: 1,
-            deadlines_held: true,
-            starved: BTreeSet::new(),
-            touched: BTreeSet::new(),
-            touched_steps: BTreeSet::new(),
-        };
-        for place in snapshot.places {
-            farm.set_place_timer(&place.place);
+    pub fn restore(settings: Settings, now: Timestamp, mut snapshot: Snapshot) -> Farm {
+        let jobs = std::mem::take(&mut snapshot.jobs);
+        let mut restoring = Restoring::new(settings, now, snapshot);
+        for job in jobs {
+            restoring.add(job);
         }
-        for (key, rules) in snapshot.functions {
-            farm.add_function(key, rules);
-        }
-        for (name, weight) in snapshot.projects {
-            let project = farm.project(&name);
-            farm.projects[project] = weight;
-        }
-        let mut chunked: BTreeMap<(JobId, usize), TaskSet> = BTreeMap::new();
-        for chunk in &snapshot.chunks {
-            chunked.entry((chunk.job, chunk.step)).or_default().insert_all(&chunk.tasks);
-        }
-        for stored in snapshot.jobs {
-            farm.restore_job(stored, &chunked);
-        }
-        for stored in snapshot.chunks {
-            // A chunk whose job is over is a row that was about to be removed.
-            if !farm.jobs.contains_key(&stored.job) {
-                continue;
-            }
-            let state = match stored.state {
-                StoredChunkState::Waiting { until, avoid } => ChunkState::Waiting { until, avoid },
-                StoredChunkState::Leased { worker, since, done, failed } => {
-                    let until = now.after(farm.settings.lease);
-                    ChunkState::Leased(Lease { worker, since, until, keep: None, done, failed })
-                }
-            };
-            let id = stored.id;
-            farm.chunks.insert(
-                id,
-                Chunk {
-                    id,
-                    job: stored.job,
-                    step: stored.step,
-                    tasks: stored.tasks,
-                    attempt: stored.attempt,
-                    spent: stored.spent,
-                    losses: stored.losses,
-                    lost: stored.lost,
-                    blamed: Vec::new(),
-                    has_row: true,
-                    state,
-                },
-            );
-            farm.restore_chunk(id, now);
-        }
-        farm
+        restoring.finish()
     }
 
     /// Makes of the state what the event asks for. Afterwards work that can be offered is offered, and
@@ -298,6 +235,11 @@ impl Farm {
     /// When [`Event::TimePassed`] is due next.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.timers.next()
+    }
+
+    /// Jobs that are not over.
+    pub fn jobs(&self) -> usize {
+        self.jobs.len()
     }
 
     /// The state of a job that is not over.
@@ -420,6 +362,99 @@ impl Farm {
 
     fn set_timer(&mut self, at: Timestamp, timer: Timer) {
         self.timers.set(at, timer);
+    }
+}
+
+/// A farm on its way back, whose jobs come one by one: a million of them twice in memory would be too much.
+#[derive(Debug)]
+pub struct Restoring {
+    farm: Farm,
+    now: Timestamp,
+    chunks: Vec<StoredChunk>,
+    /// Tasks that are in chunks and don't wait.
+    chunked: BTreeMap<(JobId, usize), TaskSet>,
+}
+
+impl Restoring {
+    /// Begins with all but the jobs of the snapshot.
+    #[must_use]
+    pub fn new(settings: Settings, now: Timestamp, snapshot: Snapshot) -> Restoring {
+        let mut farm = Farm {
+            settings,
+            functions: Vec::new(),
+            function_index: BTreeMap::new(),
+            projects: Vec::new(),
+            project_index: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            chunks: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            timers: Timers::default(),
+            health: Health::new(settings.aside, snapshot.places.clone()),
+            chunk_next: snapshot.chunk_next.max(1),
+            chunk_reserved: snapshot.chunk_next.max(1),
+            epoch: now,
+            worker_next: 1,
+            deadlines_held: true,
+            starved: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            touched_steps: BTreeSet::new(),
+        };
+        for place in snapshot.places {
+            farm.set_place_timer(&place.place);
+        }
+        for (key, rules) in snapshot.functions {
+            farm.add_function(key, rules);
+        }
+        for (name, weight) in snapshot.projects {
+            let project = farm.project(&name);
+            farm.projects[project] = weight;
+        }
+        let mut chunked: BTreeMap<(JobId, usize), TaskSet> = BTreeMap::new();
+        for chunk in &snapshot.chunks {
+            chunked.entry((chunk.job, chunk.step)).or_default().insert_all(&chunk.tasks);
+        }
+        Restoring { farm, now, chunks: snapshot.chunks, chunked }
+    }
+
+    pub fn add(&mut self, job: StoredJob) {
+        self.farm.restore_job(job, &self.chunked);
+    }
+
+    #[must_use]
+    pub fn finish(self) -> Farm {
+        let Restoring { mut farm, now, chunks, chunked: _ } = self;
+        for stored in chunks {
+            // A chunk whose job is over is a row that was about to be removed.
+            if !farm.jobs.contains_key(&stored.job) {
+                continue;
+            }
+            let state = match stored.state {
+                StoredChunkState::Waiting { until, avoid } => ChunkState::Waiting { until, avoid },
+                StoredChunkState::Leased { worker, since, done, failed } => {
+                    let until = now.after(farm.settings.lease);
+                    ChunkState::Leased(Lease { worker, since, until, keep: None, done, failed })
+                }
+            };
+            let id = stored.id;
+            farm.chunks.insert(
+                id,
+                Chunk {
+                    id,
+                    job: stored.job,
+                    step: stored.step,
+                    tasks: stored.tasks,
+                    attempt: stored.attempt,
+                    spent: stored.spent,
+                    losses: stored.losses,
+                    lost: stored.lost,
+                    blamed: Vec::new(),
+                    has_row: true,
+                    state,
+                },
+            );
+            farm.restore_chunk(id, now);
+        }
+        farm
     }
 }
 

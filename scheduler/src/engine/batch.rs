@@ -129,13 +129,18 @@ impl Engine {
 
     fn submit(&mut self, submission: Submission, batch: &mut Batch) -> Result<Submitted, Refused> {
         let id = submission.id;
-        if let Some((key, digest)) = &submission.idempotency {
-            if let Some((earlier, known)) = batch.keys.get(key) {
-                if known != digest {
-                    return Err(Refused::Conflict);
-                }
-                return Ok(Submitted { id: *earlier, tasks: total_tasks(&submission), repeated: true });
+        if let Some((key, digest)) = &submission.idempotency
+            && let Some((earlier, known)) = batch.keys.get(key)
+        {
+            if known != digest {
+                return Err(Refused::Conflict);
             }
+            return Ok(Submitted { id: *earlier, tasks: total_tasks(&submission), repeated: true });
+        }
+        if self.farm.jobs() >= self.jobs_max {
+            return Err(Refused::TooManyJobs(self.jobs_max));
+        }
+        if let Some((key, digest)) = &submission.idempotency {
             batch.keys.insert(key.clone(), (id, digest.to_vec()));
         }
         let tasks = total_tasks(&submission);
@@ -179,7 +184,10 @@ impl Engine {
             JobCommand::Resume => Event::JobResumed { id },
             JobCommand::Priority(priority) => Event::JobPrioritized { id, priority },
             JobCommand::Retry => {
-                let job = self.jobs.get(id).expect("jobs that are not over are cached");
+                let job = match self.jobs.get(id) {
+                    Some(job) => job.clone(),
+                    None => self.store.jobs(&[id], &self.functions).await?.pop().expect("it is not over").1,
+                };
                 let job = StoredJob { id, job: NewJob::from(job.as_ref()), paused: false, steps: Vec::new() };
                 Event::JobRetried { job: Box::new(job) }
             }

@@ -52,6 +52,8 @@ pub enum Refused {
     StepTooLarge { step: usize, size_bytes: usize },
     #[error("the function has {0} versions, the most there may be")]
     TooManyVersions(u32),
+    #[error("there are {0} jobs that are not over, the most there may be")]
+    TooManyJobs(usize),
     #[error("the scheduler is stopping")]
     Closing,
 }

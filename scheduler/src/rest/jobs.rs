@@ -290,6 +290,8 @@ pub(super) fn refused(error: &Refused, id: Option<JobId>) -> Refusal {
             let detail = format!("the function has {max} versions, the most there may be; add it under another name");
             Refusal::new(Code::WrongState, detail)
         }
+        Refused::TooManyJobs(_) => Refusal::new(Code::QueueFull, format!("{error}; nothing was stored"))
+            .hint("wait until some are over, cancel some, or raise --jobs-max of the scheduler"),
         Refused::StepTooLarge { step, .. } => {
             Refusal::faults(vec![Fault::new(format!("/steps/{step}"), error.to_string())])
         }

@@ -20,6 +20,8 @@ pub(super) type Answer<T> = Result<T, Refusal>;
 pub(super) const FAULTS_MAX: usize = 100;
 /// What a client should wait before it tries again, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+/// The same where jobs must end first.
+const RETRY_AFTER_FULL_S: HeaderValue = HeaderValue::from_static("30");
 
 /// Why a request is refused: the stable part of `urn:framewake:<code>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub(super) enum Code {
     CrossOrigin,
     /// This client asks too much at once.
     TooMany,
+    /// As many jobs wait as may.
+    QueueFull,
     /// All clients together ask too much at once.
     Busy,
     /// A part of the farm is away.
@@ -70,6 +74,7 @@ impl Code {
             Code::UnsupportedMedia => "unsupported-media",
             Code::CrossOrigin => "cross-origin",
             Code::TooMany => "too-many",
+            Code::QueueFull => "queue-full",
             Code::Busy => "busy",
             Code::Unavailable => "unavailable",
             Code::StorageFull => "storage-full",
@@ -90,7 +95,7 @@ impl Code {
             Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Code::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::CrossOrigin => StatusCode::FORBIDDEN,
-            Code::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Code::TooMany | Code::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Code::Busy | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
             Code::Timeout => StatusCode::REQUEST_TIMEOUT,
@@ -114,6 +119,7 @@ impl Code {
             Code::UnsupportedMedia => "The body's format is not understood",
             Code::CrossOrigin => "Another site's page may not ask this",
             Code::TooMany => "More at once than one client may",
+            Code::QueueFull => "As many jobs wait as may",
             Code::Busy => "Too many requests at once",
             Code::Unavailable => "A part of the farm is away",
             Code::StorageFull => "No room left",
@@ -142,8 +148,10 @@ struct Parts {
 impl Refusal {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Refusal {
         let mut headers = Vec::new();
-        if matches!(code, Code::TooMany | Code::Busy | Code::Unavailable) {
-            headers.push((RETRY_AFTER, RETRY_AFTER_S));
+        match code {
+            Code::TooMany | Code::Busy | Code::Unavailable => headers.push((RETRY_AFTER, RETRY_AFTER_S)),
+            Code::QueueFull => headers.push((RETRY_AFTER, RETRY_AFTER_FULL_S)),
+            _ => {}
         }
         let (status, detail) = (code.status(), detail.into());
         Refusal(Box::new(Parts { code, status, detail, hint: None, faults: Vec::new(), headers, cause: None }))

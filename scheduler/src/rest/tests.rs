@@ -76,13 +76,17 @@ impl Farm {
     }
 
     async fn start_with(limits: UploadLimits, urls: UrlsAllowed) -> Farm {
+        Farm::start_bounded(limits, urls, crate::engine::JOBS_MAX_DEFAULT).await
+    }
+
+    async fn start_bounded(limits: UploadLimits, urls: UrlsAllowed, jobs_max: u32) -> Farm {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Store::open(folder.path()).await.expect("a new store");
         let metrics = Arc::new(Metrics::new());
         let (_, health) = watch::channel(Health::default());
         let (engine, handle, commands) =
             Engine::load(store, Settings::default(), health, metrics.clone()).await.expect("an empty farm");
-        tokio::spawn(engine.run());
+        tokio::spawn(engine.with_jobs_max(jobs_max).run());
         let reader = Reader::open(&folder.path().join("framewake.db")).await.expect("the store's file");
         let objects = Objects::open(&Address::Folder(folder.path().join("objects"))).expect("a folder");
         let uploads = Uploads::open(folder.path().join("uploads"), limits).expect("a folder");

@@ -89,6 +89,29 @@ fn happening(
     })
 }
 
+/// The job that must be at hand for the change to be told.
+pub(crate) fn job_of(change: &Change) -> Option<JobId> {
+    match change {
+        Change::StepState { job, .. }
+        | Change::TaskDone { job, .. }
+        | Change::TaskFailed { job, .. }
+        | Change::AttemptStarted { job, .. }
+        | Change::AttemptEnded { job, .. } => Some(*job),
+        Change::JobAdded { .. }
+        | Change::JobState { .. }
+        | Change::JobPriority { .. }
+        | Change::ProjectWeight { .. }
+        | Change::StepCounts { .. }
+        | Change::StepTiming { .. }
+        | Change::TasksReset { .. }
+        | Change::ChunkStored(_)
+        | Change::ChunkClosed { .. }
+        | Change::PlaceStored(_)
+        | Change::PlaceForgotten { .. }
+        | Change::ChunkNumbers { .. } => None,
+    }
+}
+
 fn step_of<T>(jobs: &JobCache, job: JobId, step: usize, read: impl FnOnce(&Step) -> T) -> Option<T> {
     jobs.get(job).and_then(|job| job.steps.get(step).map(read))
 }

@@ -1,7 +1,7 @@
 //! What a restart finds.
 
 use super::rows::{SEGMENT_BYTES, SEGMENT_TASKS, lost_from, tasks_from};
-use super::{Error, JobCache, Store};
+use super::{Error, Store};
 use crate::function_table::{Accepted, FunctionTable};
 use framewake_core::values::{
     FunctionRules, NewJob, Place, Snapshot, StoredChunk, StoredChunkState, StoredJob, StoredPlace, StoredStep, Timing,
@@ -12,6 +12,7 @@ use framewake_proto::ids::{ChunkId, FunctionKey, JobId, WorkerId};
 use framewake_proto::job::{Job, JobSpec};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
+use futures::TryStreamExt;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use std::collections::HashMap;
@@ -20,9 +21,9 @@ use std::sync::Arc;
 /// Everything that was durable.
 #[derive(Debug)]
 pub(crate) struct Loaded {
+    /// Without its jobs: see [`Store::load_jobs`].
     pub(crate) snapshot: Snapshot,
     pub(crate) functions: FunctionTable,
-    pub(crate) jobs: JobCache,
 }
 
 /// What one job has: its number, its text, and what the store knows of its steps.
@@ -41,28 +42,52 @@ impl Store {
         let events = self.scalar("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'").await?;
         self.event_next = u64::try_from(events).unwrap_or(0);
         self.pruned_at = self.event_next;
-        let rows = self
-            .rows("SELECT seq, id, state, spec, priority FROM jobs WHERE state IN ('queued', 'running', 'paused')")
-            .await?;
-        let mut jobs = JobCache::default();
-        let mut stored = Vec::with_capacity(rows.len());
-        let mut steps = self.load_steps(None).await?;
-        for row in rows {
-            let row = job_row(&row)?;
-            let job = Arc::new(accepted(&row, &functions)?);
-            self.seqs.insert(row.id, row.seq);
-            stored.push(stored_job(&row, &job, &mut steps));
-            jobs.insert(row.id, job);
-        }
         let snapshot = Snapshot {
             functions: functions.iter().map(|(key, spec)| (key, function_rules(spec))).collect(),
             projects: self.load_projects().await?,
             chunks: self.load_chunks().await?,
             chunk_next: self.load_chunk_next().await?,
             places: self.load_places().await?,
-            jobs: stored,
+            jobs: Vec::new(),
         };
-        Ok(Loaded { snapshot, functions, jobs })
+        Ok(Loaded { snapshot, functions })
+    }
+
+    /// Gives the jobs that are not over, one by one: a million of them at once would be gigabytes.
+    pub(crate) async fn load_jobs(
+        &mut self,
+        functions: &FunctionTable,
+        mut each: impl FnMut(StoredJob),
+    ) -> Result<(), Error> {
+        let mut steps = self.load_steps(None).await?;
+        let text = "SELECT seq, id, state, spec, priority FROM jobs WHERE state IN ('queued', 'running', 'paused')";
+        let mut rows = sqlx::query(text).fetch(&mut self.writer);
+        while let Some(row) = rows.try_next().await.map_err(|error| Error::Read { error })? {
+            let row = job_row(&row)?;
+            let job = accepted(&row, functions)?;
+            self.seqs.insert(row.id, row.seq);
+            each(stored_job(&row, &job, &mut steps));
+        }
+        Ok(())
+    }
+
+    /// Jobs as they were accepted, over or not.
+    pub(crate) async fn jobs(
+        &mut self,
+        ids: &[JobId],
+        functions: &FunctionTable,
+    ) -> Result<Vec<(JobId, Arc<Job>)>, Error> {
+        let found =
+            sqlx::query("SELECT seq, id, state, spec, priority FROM jobs WHERE id IN (SELECT value FROM json_each(?))")
+                .bind(serde_json::to_string(ids).expect("text"))
+                .fetch_all(&mut self.writer)
+                .await
+                .map_err(|error| Error::Read { error })?;
+        let jobs = found.iter().map(|row| {
+            let row = job_row(row)?;
+            Ok((row.id, Arc::new(accepted(&row, functions)?)))
+        });
+        jobs.collect()
     }
 
     /// A job that is over, made ready to go on: its number and done tasks are known again.
@@ -166,7 +191,9 @@ impl Store {
         const OPEN: &str = "job IN (SELECT seq FROM jobs WHERE state IN ('queued', 'running', 'paused'))";
         let filter = only.map_or(OPEN.to_owned(), |seq| format!("job = {seq}"));
         let mut steps: HashMap<(i64, usize), StoredStep> = HashMap::new();
-        for row in self.rows_of(format!("SELECT job, step, load_s, task_s FROM steps WHERE {filter}")).await? {
+        // Those that were measured: of a million queued jobs, few.
+        let measured = format!("{filter} AND (load_s IS NOT NULL OR task_s IS NOT NULL)");
+        for row in self.rows_of(format!("SELECT job, step, load_s, task_s FROM steps WHERE {measured}")).await? {
             let step = steps.entry(step_key(&row)?).or_default();
             step.timing = Timing { load_s: get(&row, 2)?, task_s: get(&row, 3)? };
         }

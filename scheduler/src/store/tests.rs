@@ -16,6 +16,7 @@ use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
 use serde_json::json;
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// The rules and the store beneath them, as the engine has them.
@@ -113,7 +114,14 @@ impl Books {
         let Books { folder, store, now, seeds, .. } = self;
         drop(store);
         let mut store = Store::open(folder.path()).await.expect("what was written can be opened");
-        let Loaded { snapshot, functions, jobs } = store.load().await.expect("what was written can be read");
+        let Loaded { mut snapshot, functions } = store.load().await.expect("what was written can be read");
+        let keep = |job| snapshot.jobs.push(job);
+        store.load_jobs(&functions, keep).await.expect("what was written can be read");
+        let ids: Vec<JobId> = snapshot.jobs.iter().map(|job| job.id).collect();
+        let mut jobs = JobCache::default();
+        for (id, job) in store.jobs(&ids, &functions).await.expect("what was written can be read") {
+            jobs.insert(id, job);
+        }
         let farm = Farm::restore(Settings::default(), now, snapshot.clone());
         let pending = Pending::default();
         let mut books = Books { folder, store, farm, functions, jobs, pending, now, seeds };

@@ -55,6 +55,7 @@ fn the_bounds_in_the_docs_are_those_of_the_program() {
     said("Inputs and outputs on their way at once", shares::TRANSFERS_MAX.to_string());
     said("Streams of events and logs", shares::STREAMS_MAX.to_string());
     said("Connections", shares::CONNECTIONS_MAX.to_string());
+    said("Jobs that are not over", crate::engine::JOBS_MAX_DEFAULT.to_string());
     said("One client's share", format!("1/{}", shares::PARTS));
 }
 

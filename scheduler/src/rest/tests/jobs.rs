@@ -231,3 +231,22 @@ async fn a_step_that_no_worker_could_be_told_about_is_refused() {
     assert_eq!(farm.jobs().await, 0);
     assert_eq!(farm.post("/v1/jobs", &with_inputs(2000)).await.status, StatusCode::CREATED);
 }
+
+#[tokio::test]
+async fn a_full_queue_refuses_new_jobs_and_knows_the_old_ones() {
+    let farm = Farm::start_bounded(UploadLimits::default(), UrlsAllowed::default(), 2).await;
+    let keyed = |name: &'static str| {
+        let body = Body::from(job(name, 1).to_string());
+        let request = Request::post("/v1/jobs").header("content-type", "application/json");
+        farm.send(request.header("idempotency-key", name).body(body).expect("a request"))
+    };
+    let first: Submitted = keyed("first").await.json();
+    assert_eq!(keyed("second").await.status, StatusCode::CREATED);
+    let reply = keyed("third").await;
+    assert!(reply.problem(429, "queue-full").hint.is_some_and(|hint| hint.contains("--jobs-max")));
+    assert_eq!(reply.headers["retry-after"], "30");
+    assert_eq!(farm.jobs().await, 2);
+    assert_eq!(keyed("first").await.json::<Submitted>().id, first.id);
+    farm.post(&format!("/v1/jobs/{}/cancel", first.id), &json!({})).await;
+    assert_eq!(keyed("third").await.status, StatusCode::CREATED, "the key stands for nothing that was refused");
+}
