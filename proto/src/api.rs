@@ -7,6 +7,7 @@ use crate::time::Timestamp;
 use crate::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use utoipa::ToSchema;
 
 /// Largest page, and the default one.
@@ -293,6 +294,60 @@ pub struct WorkerView {
     /// Within the task that runs now, 0 to 1000.
     pub permille: u32,
     pub note: String,
+}
+
+/// How a machine or GPU is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PlaceState {
+    #[default]
+    Good,
+    /// It fails what it should not, and goes on because nobody else can do the work.
+    Suspect,
+    /// It fails what others render: it gets no work for a while.
+    SetAside,
+    /// It is back from being set aside; its first task decides.
+    OnTrial,
+}
+
+impl PlaceState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PlaceState::Good => "good",
+            PlaceState::Suspect => "suspect",
+            PlaceState::SetAside => "set_aside",
+            PlaceState::OnTrial => "on_trial",
+        }
+    }
+}
+
+impl FromStr for PlaceState {
+    type Err = serde::de::value::Error;
+
+    fn from_str(text: &str) -> Result<PlaceState, Self::Err> {
+        PlaceState::deserialize(serde::de::IntoDeserializer::into_deserializer(text))
+    }
+}
+
+/// Where workers run: a machine, or a GPU of it where workers name theirs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct PlaceView {
+    /// `node7`, or `node7/GPU-5c9a…`.
+    pub name: String,
+    pub state: PlaceState,
+    /// Workers there that are not leaving.
+    pub workers: u32,
+    /// How often it was set aside lately; each time lasts twice as long.
+    pub times: u32,
+    /// Why it is not simply good.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// In this state since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Set aside until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -12,7 +12,8 @@ pub use events::Events;
 
 use crate::api::{
     AttemptView, Explanation, FunctionView, InputView, JobChange, JobState, JobView, OutputView, PAGE_SIZE_MAX, Page,
-    ProjectChange, ProjectView, Readiness, StoredJob, Submitted, TaskState, TaskView, WorkerView,
+    PlaceState, PlaceView, ProjectChange, ProjectView, Readiness, StoredJob, Submitted, TaskState, TaskView,
+    WorkerView,
 };
 use crate::ids::{AttemptId, JobId, Name};
 use crate::objects::Digest;
@@ -255,6 +256,20 @@ impl Client {
 
     pub async fn workers(&self, cursor: Option<&str>) -> Result<Page<WorkerView>, Error> {
         self.get(self.at_list("workers", cursor)).await
+    }
+
+    /// Only those in `state`, if given.
+    pub async fn places(&self, state: Option<PlaceState>, cursor: Option<&str>) -> Result<Page<PlaceView>, Error> {
+        let mut url = self.at_list("places", cursor);
+        if let Some(state) = state {
+            url.query_pairs_mut().append_pair("state", state.as_str());
+        }
+        self.get(url).await
+    }
+
+    /// Brings a place back that was set aside.
+    pub async fn restore_place(&self, name: &str) -> Result<PlaceView, Error> {
+        self.json(self.request(Method::POST, self.at(&["v1", "places", name, "restore"]))).await
     }
 
     pub async fn projects(&self, cursor: Option<&str>) -> Result<Page<ProjectView>, Error> {

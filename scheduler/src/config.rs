@@ -3,6 +3,7 @@
 use crate::engine::JOBS_MAX_DEFAULT;
 use crate::telemetry::LogFormat;
 use clap::Args;
+use framewake_proto::duration::Span;
 use framewake_proto::ids::Name;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +26,10 @@ pub struct Shared {
     /// Jobs that are not over; one more is refused. Each takes about half a kilobyte of memory
     #[arg(long, env = "FRAMEWAKE_JOBS_MAX", default_value_t = JOBS_MAX_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub jobs_max: u32,
+    /// How long a machine or GPU that fails what others render gets no work, the first time; doubles with each further
+    /// one, up to 8h; `0s`: never
+    #[arg(long, env = "FRAMEWAKE_SET_ASIDE", default_value = "10m")]
+    pub set_aside: Span,
     /// The worker program [default: framewake-worker beside this one]
     #[arg(long, env = "FRAMEWAKE_WORKER_BIN")]
     pub worker_bin: Option<PathBuf>,

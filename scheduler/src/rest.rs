@@ -15,6 +15,7 @@ mod jobs;
 mod logs;
 mod openapi;
 mod outputs;
+mod places;
 mod problem;
 mod projects;
 mod query;

@@ -45,7 +45,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     objects.probe().await?;
     let metrics = Arc::new(Metrics::new());
     let (health_in, health) = watch::channel(Health { nats: "not connected yet".to_owned(), drained: false });
-    let settings = Settings { slots: slots(shared), ..Settings::default() };
+    let settings = Settings { slots: slots(shared), aside: shared.set_aside.0, ..Settings::default() };
     let (engine, handle, commands) = Engine::load(store, settings, health, Arc::clone(&metrics)).await?;
     let engine = engine.with_jobs_max(shared.jobs_max);
     let provider = LocalProvider::new(local_config(&config)?)?;

@@ -105,6 +105,7 @@ async fn a_silent_renderer_is_hung_and_its_whole_group_is_killed() {
     assert_eq!(view.state, JobState::Failed);
     let failure = farm.failures(id).await[0].failure.clone().expect("it says why");
     assert_eq!(failure.verdict, Verdict::Hung, "{failure:?}");
+    assert!(failure.message.contains("0.0 s of CPU in "), "it says what was measured: {}", failure.message);
     until(SOON, "nothing of it is left", || async {
         (!processes().iter().any(|process| process.line.contains(&marker))).then_some(())
     })

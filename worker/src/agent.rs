@@ -120,7 +120,7 @@ pub async fn run(config: &Config, path: String, leave: Leave) -> Result<Left, Er
         leave,
         works: 0,
     };
-    let left = crew.serve(queue, config.linger()).await;
+    let left = Box::pin(crew.serve(queue, config.linger())).await;
     folders.remove();
     tracing::info!(worker = %config.worker, why = left.describe(), "worker leaves");
     Ok(left)

@@ -29,6 +29,10 @@ pub struct Config {
     /// Folder of its own for scratch files; made if missing, emptied at the end.
     #[arg(long, env = "FRAMEWAKE_SCRATCH")]
     pub scratch: PathBuf,
+    /// Name of the machine, by which the farm sets it aside if it fails. In a container the name it has there is that of
+    /// the container: give it the machine's [default: the host name].
+    #[arg(long, env = "FRAMEWAKE_HOST")]
+    pub host: Option<String>,
     /// Leave after this many milliseconds without work. At 0 it leaves as soon as no order waits.
     #[arg(long, env = "FRAMEWAKE_LINGER_MS", default_value_t = 10_000)]
     pub linger_ms: u64,
@@ -46,6 +50,12 @@ pub struct Config {
 impl Config {
     pub fn linger(&self) -> Duration {
         Duration::from_millis(self.linger_ms)
+    }
+
+    /// The machine's name, as given or as the system has it.
+    pub fn host(&self) -> String {
+        let system = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        self.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(system)
     }
 
     pub fn cache_folder(&self) -> PathBuf {

@@ -61,6 +61,7 @@ pub struct Queue {
     subjects: Subjects,
     worker: WorkerId,
     function: FunctionKey,
+    host: String,
 }
 
 impl Queue {
@@ -91,6 +92,7 @@ impl Queue {
             subjects: Subjects::new(config.farm.clone()),
             worker: config.worker.clone(),
             function: config.function.clone(),
+            host: config.host(),
         })
     }
 

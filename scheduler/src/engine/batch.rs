@@ -6,7 +6,7 @@ use framewake_core::change::Change;
 use framewake_core::event::{Event, RequestId};
 use framewake_core::farm::Applied;
 use framewake_core::values::{NewJob, StoredJob};
-use framewake_proto::api::{self, ScalingView, Submitted, WorkerView};
+use framewake_proto::api::{self, PlaceView, ScalingView, Submitted, WorkerView};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId};
 use framewake_proto::time::Timestamp;
@@ -27,6 +27,7 @@ pub(crate) enum Reply {
     Changed(oneshot::Sender<Result<(), Refused>>, Result<(), Refused>),
     Weighed(oneshot::Sender<()>),
     Workers(oneshot::Sender<Vec<WorkerView>>),
+    Places(oneshot::Sender<Vec<PlaceView>>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
     Explain(JobId, oneshot::Sender<Option<Vec<Vec<String>>>>),
 }
@@ -109,6 +110,12 @@ impl Engine {
                 batch.replies.push(Reply::Weighed(reply));
             }
             Message::Workers(reply) => batch.replies.push(Reply::Workers(reply)),
+            Message::Places(reply) => batch.replies.push(Reply::Places(reply)),
+            Message::RestorePlace(place, reply) => {
+                let known = self.farm.knows_place(&place);
+                self.apply(Event::PlaceRestored { place }, batch);
+                batch.replies.push(Reply::Changed(reply, if known { Ok(()) } else { Err(Refused::NotFound) }));
+            }
             Message::Scaling(reply) => batch.replies.push(Reply::Scaling(reply)),
             Message::Explain(id, reply) => batch.replies.push(Reply::Explain(id, reply)),
             Message::Happened(event) => self.apply(event, batch),

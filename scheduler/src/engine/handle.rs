@@ -2,7 +2,8 @@
 
 use crate::function_table::FunctionTable;
 use framewake_core::event::Event;
-use framewake_proto::api::{EventView, JobState, ScalingView, Submitted, WorkerView};
+use framewake_core::values::Place;
+use framewake_proto::api::{EventView, JobState, PlaceView, ScalingView, Submitted, WorkerView};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name};
 use framewake_proto::job::{Job, JobSpec};
@@ -75,6 +76,8 @@ pub(crate) enum Message {
     ChangeJob(JobId, JobCommand, oneshot::Sender<Result<(), Refused>>),
     WeighProject(Name, u32, oneshot::Sender<()>),
     Workers(oneshot::Sender<Vec<WorkerView>>),
+    Places(oneshot::Sender<Vec<PlaceView>>),
+    RestorePlace(Place, oneshot::Sender<Result<(), Refused>>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
     Explain(JobId, oneshot::Sender<Option<Vec<Vec<String>>>>),
     /// From the adapters: what needs no answer.
@@ -125,6 +128,16 @@ impl Handle {
 
     pub async fn workers(&self) -> Result<Vec<WorkerView>, Refused> {
         self.ask(Message::Workers).await
+    }
+
+    /// By name.
+    pub async fn places(&self) -> Result<Vec<PlaceView>, Refused> {
+        self.ask(Message::Places).await
+    }
+
+    /// Brings a place back that was set aside.
+    pub async fn restore_place(&self, name: &str) -> Result<(), Refused> {
+        self.ask(|reply| Message::RestorePlace(Place::new(name), reply)).await?
     }
 
     pub async fn scaling(&self) -> Result<Vec<(FunctionKey, ScalingView)>, Refused> {

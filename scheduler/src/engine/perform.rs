@@ -108,6 +108,7 @@ impl Engine {
             Reply::Changed(to, answer) => drop(to.send(answer)),
             Reply::Weighed(to) => drop(to.send(())),
             Reply::Workers(to) => drop(to.send(self.worker_views())),
+            Reply::Places(to) => drop(to.send(self.place_views())),
             Reply::Scaling(to) => drop(to.send(self.scaling_views())),
             Reply::Explain(id, to) => drop(to.send(self.farm.explain(self.clock.now(), id))),
         }

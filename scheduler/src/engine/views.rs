@@ -2,9 +2,9 @@
 
 use super::Engine;
 use framewake_core::event::Progress;
-use framewake_core::farm::WorkerActivity;
+use framewake_core::farm::{PlaceStanding, WorkerActivity};
 use framewake_core::values::Place;
-use framewake_proto::api::{EventView, Happening, ScalingView, WorkerState, WorkerView};
+use framewake_proto::api::{EventView, Happening, PlaceState, PlaceView, ScalingView, WorkerState, WorkerView};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
 use framewake_proto::time::Timestamp;
 use framewake_proto::wire;
@@ -134,6 +134,29 @@ impl Engine {
             }
         });
         views.collect()
+    }
+
+    /// Places with workers, and those that are not simply good.
+    pub(super) fn place_views(&self) -> Vec<PlaceView> {
+        let views = self.farm.places(self.clock.now()).map(|status| {
+            let name = status.place.to_string();
+            let plain = PlaceView { name, workers: status.workers, times: status.times, ..PlaceView::default() };
+            match status.standing {
+                PlaceStanding::Good => plain,
+                PlaceStanding::Suspect { reason, kept } => {
+                    let reason = format!("{reason}; it goes on, because {kept}");
+                    PlaceView { state: PlaceState::Suspect, reason, ..plain }
+                }
+                PlaceStanding::Aside { since, until, reason } => {
+                    let (since, until) = (Some(since), Some(until));
+                    PlaceView { state: PlaceState::SetAside, reason, since, until, ..plain }
+                }
+                PlaceStanding::Trial { since, reason } => {
+                    PlaceView { state: PlaceState::OnTrial, reason, since: Some(since), ..plain }
+                }
+            }
+        });
+        views.filter(|view| view.workers > 0 || view.state != PlaceState::Good).collect()
     }
 
     pub(super) fn scaling_views(&self) -> Vec<(FunctionKey, ScalingView)> {

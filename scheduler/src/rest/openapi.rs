@@ -1,6 +1,8 @@
 //! The interface's own description (`OpenAPI` 3.1), made from the handlers and the types they take and give.
 
-use super::{App, attempts, events, functions, health, inputs, jobs, logs, outputs, projects, schema, tasks, workers};
+use super::{
+    App, attempts, events, functions, health, inputs, jobs, logs, outputs, places, projects, schema, tasks, workers,
+};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use framewake_proto::api::Problem;
@@ -34,6 +36,7 @@ use utoipa_axum::routes;
         (name = "inputs", description = "Files that jobs need"),
         (name = "functions", description = "Renderers, packaged to run from zero"),
         (name = "workers", description = "Running instances of functions"),
+        (name = "places", description = "Machines and GPUs, and those that are set aside"),
         (name = "projects", description = "Who pays, and their share"),
         (name = "health", description = "How the scheduler is"),
         (name = "descriptions", description = "This page and the schemas of job and function files"),
@@ -94,6 +97,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(functions::list, functions::add))
         .routes(routes!(functions::show))
         .routes(routes!(workers::list))
+        .routes(routes!(places::list))
+        .routes(routes!(places::restore))
         .routes(routes!(projects::list))
         .routes(routes!(projects::show, projects::weigh))
         .routes(routes!(health::alive))

@@ -6,6 +6,7 @@ mod events;
 mod guards;
 mod jobs;
 mod outputs;
+mod places;
 mod sockets;
 mod uploads;
 

@@ -124,12 +124,11 @@ fn want(wanted: &watch::Sender<Control>, body: bytes::Bytes) {
 
 impl Queue {
     fn heartbeat(&self, state: &State, progress: Option<&(u32, Progress)>) -> Heartbeat {
-        let uname = rustix::system::uname();
         Heartbeat {
             worker: self.worker.to_string(),
             function: self.function.name.to_string(),
             function_version: self.function.version,
-            host: uname.nodename().to_string_lossy().into_owned(),
+            host: self.host.clone(),
             pid: std::process::id(),
             chunk: state.attempt.map_or(0, |attempt| attempt.chunk.0),
             attempt: state.attempt.map_or(0, |attempt| attempt.number),

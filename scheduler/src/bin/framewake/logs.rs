@@ -158,10 +158,11 @@ async fn list(context: &Context, id: JobId) -> anyhow::Result<Outcome> {
         let took = attempt.ended_at.map_or("running".to_owned(), |at| text::duration(at.since(attempt.started_at)));
         let name = text::clean(&attempt.attempt);
         let AttemptView { step, worker, done, failed, .. } = &attempt;
+        let reason = if attempt.reason.is_empty() { String::new() } else { format!(": {}", text::clean(&attempt.reason)) };
         let frames = text::clean(&attempt.frames);
         let outcome = outcome_word(attempt.outcome);
         printer.line(format_args!(
-            "{name:<8} {step:<12} {frames:<14} {outcome:<12} {done:>5} done {failed:>4} failed {took:>8}  {worker}"
+            "{name:<8} {step:<12} {frames:<14} {outcome:<12} {done:>5} done {failed:>4} failed {took:>8}  {worker}{reason}"
         ))?;
         Ok(())
     })

@@ -90,8 +90,8 @@ enum Ask {
     Fetch(fetch::Args),
     /// List, show and add functions: the renderers of the farm
     Functions(functions::Args),
-    /// List the workers
-    Workers,
+    /// List the workers, and the machines that are set aside
+    Workers(workers::Args),
     /// List projects, and set their share of the farm
     Projects(projects::Args),
     /// Check the scheduler and this machine, and say what to do
@@ -164,7 +164,7 @@ async fn ask(context: &Context, command: Ask) -> anyhow::Result<Outcome> {
         Ask::Logs(args) => logs::run(context, &args).await,
         Ask::Fetch(args) => fetch::run(context, args).await,
         Ask::Functions(args) => functions::run(context, args).await,
-        Ask::Workers => workers::run(context).await,
+        Ask::Workers(args) => workers::run(context, &args).await,
         Ask::Projects(args) => projects::run(context, args).await,
         Ask::Doctor => doctor::run(context).await,
         Ask::Completions(args) => completions::run(context, &args),
