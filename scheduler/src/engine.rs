@@ -176,7 +176,7 @@ impl Engine {
                 }
             };
             if received == 0 {
-                return Ok(());
+                return Ok(self.store.settle().await?);
             }
             self.metrics.engine_batch_events.observe(received as f64);
             self.metrics.engine_inbox_events.set(i64::try_from(self.inbox.len()).unwrap_or(i64::MAX));

@@ -9,6 +9,7 @@
 pub mod config;
 pub mod dev;
 pub mod engine;
+pub mod errands;
 pub mod function_table;
 pub mod functions;
 pub mod metrics;

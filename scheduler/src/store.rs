@@ -1,5 +1,7 @@
 //! The truth of the farm, in SQLite: one writer, which the engine owns. Views read on connections of their own.
 
+pub mod backup;
+pub(crate) mod file;
 pub(crate) mod happenings;
 mod job_cache;
 mod load;
@@ -9,26 +11,24 @@ mod rows;
 mod tests;
 mod write;
 
+pub(crate) use file::lock;
 pub(crate) use job_cache::JobCache;
 pub(crate) use load::{Loaded, function_rules};
 pub(crate) use write::{Batch, job_state_name, outcome_name};
 
+use file::{APPLICATION_ID, DATABASE, Lock, Look, inspect_ours, is_large};
 use framewake_proto::ids::JobId;
+use framewake_proto::time::Timestamp;
 use rows::SEGMENT_BYTES;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
 const MIGRATIONS: [&str; 2] =
     [include_str!("store/migrations/0001_start.sql"), include_str!("store/migrations/0002_places.sql")];
-
-/// Largest database that is looked through before a start: 430 MiB take a second, and ten million results 2 GiB.
-const CHECKED_FIRST_MAX: u64 = 256 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -46,8 +46,18 @@ pub enum Error {
         #[source]
         error: sqlx::Error,
     },
-    #[error("the database `{}` is damaged ({found}): put a backup in its place", path.display())]
+    #[error("cannot read the database `{}`", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        error: std::io::Error,
+    },
+    #[error("the database `{}` is damaged ({found}): nothing in it was changed; put a backup in its place with `framewake-scheduler restore`", path.display())]
     Damaged { path: PathBuf, found: String },
+    #[error("`{}-wal` is missing, which has what was committed last: the scheduler before was killed; put it back, or a backup in its place with `framewake-scheduler restore`; if another program has merged it into the database, remove the file `lock`", path.display())]
+    WalMissing { path: PathBuf },
+    #[error("`{}` is a database of another program: choose another folder with --data", path.display())]
+    Foreign { path: PathBuf },
     #[error("the database `{}` is of schema {found}, newer than the {} this program knows: use the program that wrote it, or a newer one", path.display(), MIGRATIONS.len())]
     TooNew { path: PathBuf, found: usize },
     #[error("cannot read the database")]
@@ -80,28 +90,24 @@ pub struct Store {
     /// Done tasks of jobs that are not over.
     segments: BTreeMap<(i64, usize, u32), Box<[u8; SEGMENT_BYTES]>>,
     /// Held while the folder is ours.
-    _lock: File,
+    lock: Lock,
 }
 
 impl Store {
     /// Opens or makes the database in `folder`, which no other scheduler may use at the same time.
     pub async fn open(folder: &Path) -> Result<Store, Error> {
         std::fs::create_dir_all(folder).map_err(|error| Error::Folder { path: folder.to_owned(), error })?;
-        let lock = lock(folder)?;
-        let path = folder.join("framewake.db");
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // An answer of 201 must survive a power cut; group commit pays for it.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(10))
-            .statement_cache_capacity(64);
-        let mut writer = options.connect().await.map_err(|error| cannot_open(&path, error))?;
-        if !is_large(&path) {
-            check(&mut writer, &path).await?;
-        }
+        let mut lock = lock(folder)?;
+        let path = folder.join(DATABASE);
+        inspect_ours(&path, lock.left_open).await?;
+        let mut writer =
+            writable(&path).create_if_missing(true).connect().await.map_err(|error| cannot_open(&path, error))?;
         migrate(&mut writer, &path).await?;
+        backup::forget_since(&mut writer, Timestamp::now()).await.map_err(|error| Error::Write { error })?;
+        // Its name is durable too, and what is committed from now on is in the WAL.
+        let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+        let noted = synced.and_then(|()| lock.note(true));
+        noted.map_err(|error| Error::Folder { path: folder.to_owned(), error })?;
         Ok(Store {
             writer,
             seqs: HashMap::new(),
@@ -111,55 +117,51 @@ impl Store {
             pruned_at: 0,
             evidence_kept: HashMap::new(),
             segments: BTreeMap::new(),
-            _lock: lock,
+            lock,
         })
     }
+
+    /// Merges the WAL into the database: what is left behind is one file.
+    pub(crate) async fn settle(&mut self) -> Result<(), Error> {
+        let merged = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.writer).await;
+        merged.map(drop).map_err(|error| Error::Write { error })
+    }
+}
+
+impl Drop for Store {
+    /// SQLite removes the WAL when its last connection ends, and that is no loss.
+    fn drop(&mut self) {
+        let _ = self.lock.note(false);
+    }
+}
+
+/// How the database is opened for writing, everywhere.
+fn writable(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        // An answer of 201 must survive a power cut; group commit pays for it.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(10))
+        .statement_cache_capacity(64)
 }
 
 /// Looks through a database that is too large to be looked through before each start, while it is in use.
 pub(crate) async fn check_large(folder: PathBuf) -> Result<(), Error> {
-    let path = folder.join("framewake.db");
+    let path = folder.join(DATABASE);
     if is_large(&path) { check_beside(&path).await } else { Ok(()) }
 }
 
 async fn check_beside(path: &Path) -> Result<(), Error> {
-    let options = SqliteConnectOptions::new().filename(path).read_only(true);
-    let mut reader = options.connect().await.map_err(|error| cannot_open(path, error))?;
-    check(&mut reader, path).await
-}
-
-fn is_large(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|file| file.len() > CHECKED_FIRST_MAX)
-}
-
-pub(crate) fn lock(folder: &Path) -> Result<File, Error> {
-    let path = folder.join("lock");
-    let failed = |error| Error::Folder { path: folder.to_owned(), error };
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let _ = file.take(32).read_to_string(&mut pid);
-            return Err(Error::InUse { path: folder.to_owned(), pid: pid.trim().to_owned() });
-        }
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
-    }
-    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-    written.map_err(failed)?;
-    Ok(file)
-}
-
-async fn check(writer: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
-    let found = sqlx::query_as("PRAGMA quick_check(1)").fetch_one(writer).await;
-    let (found,): (String,) = found.map_err(|error| cannot_open(path, error))?;
-    if found == "ok" { Ok(()) } else { Err(Error::Damaged { path: path.to_owned(), found }) }
+    let mut reader = file::open_to_read(path).await?;
+    file::check(&mut reader, path, Look::Quick).await
 }
 
 fn cannot_open(path: &Path, error: sqlx::Error) -> Error {
-    // SQLITE_CORRUPT and SQLITE_NOTADB.
+    // SQLITE_CORRUPT, SQLITE_NOTADB, and SQLITE_IOERR_SHORT_READ; the upper bytes of a code only refine it.
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    if code.is_some_and(|code| code == "11" || code == "26") {
+    let code = code.and_then(|code| code.parse::<u32>().ok()).unwrap_or_default();
+    if matches!(code & 0xff, 11 | 26) || code == 522 {
         return Error::Damaged { path: path.to_owned(), found: error.to_string() };
     }
     Error::Open { path: path.to_owned(), error }
@@ -177,6 +179,11 @@ async fn migrate(writer: &mut SqliteConnection, path: &Path) -> Result<(), Error
         let all = format!("BEGIN IMMEDIATE; {text}; PRAGMA user_version = {}; COMMIT;", at + 1);
         // The text is a file of this program.
         sqlx::raw_sql(sqlx::AssertSqlSafe(all)).execute(&mut *writer).await.map_err(open)?;
+    }
+    let named: i64 = file::one(writer, path, "PRAGMA application_id").await?;
+    if named != i64::from(APPLICATION_ID) {
+        let name = format!("PRAGMA application_id = {APPLICATION_ID}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(name)).execute(&mut *writer).await.map_err(open)?;
     }
     Ok(())
 }

@@ -111,6 +111,8 @@ struct Job {
     project: Project,
     priority: u32,
     state: JobState,
+    /// Its chunks begin with attempt 2, which looks into the store before it renders.
+    restored: bool,
     steps: Vec<Step>,
 }
 

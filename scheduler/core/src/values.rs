@@ -133,6 +133,8 @@ pub struct StoredJob {
     pub id: JobId,
     pub job: NewJob,
     pub paused: bool,
+    /// It comes from a backup: tasks that wait may have been done since, and their outputs be in the store.
+    pub restored: bool,
     /// One a step.
     pub steps: Vec<StoredStep>,
 }

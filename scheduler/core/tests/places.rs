@@ -342,6 +342,7 @@ fn a_frame_that_kills_its_workers_is_quarantined_with_what_happened_each_time() 
                     id: job,
                     job: NewJob { project: "film".parse().expect("good"), priority: 50, steps: vec![step] },
                     paused: false,
+                    restored: false,
                     steps: vec![framewake_core::values::StoredStep::default()],
                 }],
                 chunks: std::mem::take(&mut stored),

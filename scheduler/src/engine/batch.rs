@@ -195,7 +195,13 @@ impl Engine {
                     Some(job) => job.clone(),
                     None => self.store.jobs(&[id], &self.functions).await?.pop().expect("it is not over").1,
                 };
-                let job = StoredJob { id, job: NewJob::from(job.as_ref()), paused: false, steps: Vec::new() };
+                let job = StoredJob {
+                    id,
+                    job: NewJob::from(job.as_ref()),
+                    paused: false,
+                    restored: false,
+                    steps: Vec::new(),
+                };
                 Event::JobRetried { job: Box::new(job) }
             }
         };

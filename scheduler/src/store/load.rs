@@ -59,6 +59,7 @@ impl Store {
         functions: &FunctionTable,
         mut each: impl FnMut(StoredJob),
     ) -> Result<(), Error> {
+        let restored = self.restored_jobs().await?;
         let mut steps = self.load_steps(None).await?;
         let text = "SELECT seq, id, state, spec, priority FROM jobs WHERE state IN ('queued', 'running', 'paused')";
         let mut rows = sqlx::query(text).fetch(&mut self.writer);
@@ -66,7 +67,7 @@ impl Store {
             let row = job_row(&row)?;
             let job = accepted(&row, functions)?;
             self.seqs.insert(row.id, row.seq);
-            each(stored_job(&row, &job, &mut steps));
+            each(stored_job(&row, &job, &mut steps, row.seq <= restored));
         }
         Ok(())
     }
@@ -106,7 +107,8 @@ impl Store {
         let job = Arc::new(accepted(&row, functions)?);
         self.seqs.insert(id, row.seq);
         let mut steps = self.load_steps(Some(row.seq)).await?;
-        let stored = stored_job(&row, &job, &mut steps);
+        let restored = self.restored_jobs().await?;
+        let stored = stored_job(&row, &job, &mut steps, row.seq <= restored);
         Ok(Some((stored, job)))
     }
 
@@ -176,6 +178,11 @@ impl Store {
             })
         });
         places.collect()
+    }
+
+    /// The last job that came from a backup; none has the number 0.
+    async fn restored_jobs(&mut self) -> Result<i64, Error> {
+        self.scalar("SELECT coalesce(max(CAST(value AS INTEGER)), 0) FROM meta WHERE key = 'restored_jobs'").await
     }
 
     async fn load_chunk_next(&mut self) -> Result<u64, Error> {
@@ -266,10 +273,10 @@ fn accepted(row: &JobRow, functions: &FunctionTable) -> Result<Job, Error> {
     Ok(job)
 }
 
-fn stored_job(row: &JobRow, job: &Job, steps: &mut HashMap<(i64, usize), StoredStep>) -> StoredJob {
+fn stored_job(row: &JobRow, job: &Job, steps: &mut HashMap<(i64, usize), StoredStep>, restored: bool) -> StoredJob {
     let count = job.steps.len();
     let steps = (0..count).map(|at| steps.remove(&(row.seq, at)).unwrap_or_default());
-    StoredJob { id: row.id, job: NewJob::from(job), paused: row.state == "paused", steps: steps.collect() }
+    StoredJob { id: row.id, job: NewJob::from(job), paused: row.state == "paused", restored, steps: steps.collect() }
 }
 
 fn chunk_row(row: &SqliteRow) -> Result<StoredChunk, Error> {

@@ -1,5 +1,9 @@
 //! What was committed is what the next start finds: real rules, real SQLite, in a folder of the test's own.
 
+mod copies;
+mod damage;
+mod released;
+
 use super::*;
 use crate::engine::Submission;
 use crate::function_table::{Accepted, FunctionTable};
@@ -114,20 +118,26 @@ impl Books {
         let Books { folder, store, now, seeds, .. } = self;
         drop(store);
         let mut store = Store::open(folder.path()).await.expect("what was written can be opened");
-        let Loaded { mut snapshot, functions } = store.load().await.expect("what was written can be read");
-        let keep = |job| snapshot.jobs.push(job);
-        store.load_jobs(&functions, keep).await.expect("what was written can be read");
-        let ids: Vec<JobId> = snapshot.jobs.iter().map(|job| job.id).collect();
-        let mut jobs = JobCache::default();
-        for (id, job) in store.jobs(&ids, &functions).await.expect("what was written can be read") {
-            jobs.insert(id, job);
-        }
+        let (snapshot, functions, jobs) = load_all(&mut store).await;
         let farm = Farm::restore(Settings::default(), now, snapshot.clone());
         let pending = Pending::default();
         let mut books = Books { folder, store, farm, functions, jobs, pending, now, seeds };
         let offered = orders(&books.apply(Event::ReportsDrained));
         (books, snapshot, offered)
     }
+}
+
+/// Everything that a start reads.
+async fn load_all(store: &mut Store) -> (Snapshot, FunctionTable, JobCache) {
+    let Loaded { mut snapshot, functions } = store.load().await.expect("what was written can be read");
+    let keep = |job| snapshot.jobs.push(job);
+    store.load_jobs(&functions, keep).await.expect("what was written can be read");
+    let ids: Vec<JobId> = snapshot.jobs.iter().map(|job| job.id).collect();
+    let mut jobs = JobCache::default();
+    for (id, job) in store.jobs(&ids, &functions).await.expect("what was written can be read") {
+        jobs.insert(id, job);
+    }
+    (snapshot, functions, jobs)
 }
 
 fn orders(effects: &[Effect]) -> Vec<AttemptId> {
@@ -220,7 +230,7 @@ impl Model {
 
     fn stored(&self, id: JobId) -> StoredJob {
         let ModelJob { job, state, steps } = &self.jobs[&id];
-        StoredJob { id, job: job.clone(), paused: *state == JobState::Paused, steps: steps.clone() }
+        StoredJob { id, job: job.clone(), paused: *state == JobState::Paused, restored: false, steps: steps.clone() }
     }
 
     fn check(&self, found: &Snapshot) {

@@ -217,7 +217,8 @@ impl Farm {
     ) {
         let id = self.next_chunk(out);
         let History { spent, losses, lost, blamed } = history;
-        let mut chunk = Chunk { spent, losses, lost, blamed, ..Chunk::new(id, job, step, tasks, state) };
+        let attempt = self.attempts_before(job);
+        let mut chunk = Chunk { attempt, spent, losses, lost, blamed, ..Chunk::new(id, job, step, tasks, state) };
         out.changes.push(Change::ChunkStored(chunk.store(now)));
         self.chunks.insert(id, chunk);
         self.wait_or_ready(now, id);

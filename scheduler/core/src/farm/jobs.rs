@@ -17,7 +17,7 @@ impl Farm {
         }
         out.changes.push(Change::JobAdded { id, job: job.clone(), at: now });
         let steps = vec![StoredStep::default(); job.steps.len()];
-        self.add_job(StoredJob { id, job, paused: false, steps }, &BTreeMap::new());
+        self.add_job(StoredJob { id, job, paused: false, restored: false, steps }, &BTreeMap::new());
         for at in 0..self.jobs[&id].steps.len() {
             self.unblock(now, id, at, out);
             self.touch(id, at);
@@ -27,7 +27,7 @@ impl Farm {
 
     /// Takes a job in memory. Tasks in `chunked` are in chunks and don't wait.
     fn add_job(&mut self, stored: StoredJob, chunked: &BTreeMap<(JobId, usize), TaskSet>) {
-        let StoredJob { id, job: new, paused, steps: stored_steps } = stored;
+        let StoredJob { id, job: new, paused, restored, steps: stored_steps } = stored;
         let project = self.project(&new.project);
         let mut steps = Vec::with_capacity(new.steps.len());
         for (at, (step, stored)) in new.steps.into_iter().zip(stored_steps).enumerate() {
@@ -61,7 +61,7 @@ impl Farm {
             });
         }
         let state = if paused { JobState::Paused } else { JobState::Queued };
-        self.jobs.insert(id, Job { project, priority: new.priority, state, steps });
+        self.jobs.insert(id, Job { project, priority: new.priority, state, restored, steps });
     }
 
     /// A job from the store: its states follow from its tasks.

@@ -244,8 +244,15 @@ impl Farm {
         let tasks = step.waiting.take_first(count);
         let id = self.next_chunk(out);
         let state = ChunkState::Ready { avoid: None };
-        self.chunks.insert(id, Chunk::new(id, job, at, tasks, state));
+        let attempt = self.attempts_before(job);
+        self.chunks.insert(id, Chunk { attempt, ..Chunk::new(id, job, at, tasks, state) });
         id
+    }
+
+    /// Attempts that a new chunk of the job has behind it. What a farm did after its backup was made is not known, and
+    /// counts as one.
+    pub(super) fn attempts_before(&self, job: JobId) -> u32 {
+        u32::from(self.jobs.get(&job).is_some_and(|job| job.restored))
     }
 
     pub(super) fn next_chunk(&mut self, out: &mut Applied) -> ChunkId {

@@ -632,6 +632,7 @@ fn snapshot(disk: &Disk) -> Snapshot {
         id: *id,
         job: job.clone(),
         paused: *state == JobState::Paused,
+        restored: false,
         steps: (0..job.steps.len())
             .map(|at| StoredStep {
                 done: disk.done.get(&(*id, at)).cloned().unwrap_or_default(),

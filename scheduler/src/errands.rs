@@ -1,0 +1,97 @@
+//! What the scheduler's program does besides scheduling: look after the database.
+
+use crate::store::backup;
+use crate::store::file::{DATABASE, Look, inspect};
+use anyhow::Result;
+use clap::Subcommand;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often a copy that takes long says that it goes on.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Subcommand)]
+pub enum Errand {
+    /// Copy the database to a file, also while the scheduler works
+    Backup {
+        #[command(flatten)]
+        data: Data,
+        /// The file to make; nothing is overwritten
+        #[arg(long)]
+        to: PathBuf,
+    },
+    /// Put a backup in the place of the database, which is moved aside. The scheduler must not run
+    Restore {
+        #[command(flatten)]
+        data: Data,
+        /// A backup, or any copy of a database
+        #[arg(long)]
+        from: PathBuf,
+    },
+    /// Look through the whole database, also while the scheduler works
+    Check {
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Data {
+    /// Folder of the database, logs and caches
+    #[arg(long = "data", env = "FRAMEWAKE_DATA", default_value = ".framewake")]
+    folder: PathBuf,
+}
+
+#[allow(clippy::print_stdout)] // What was asked for.
+pub async fn run(errand: Errand) -> Result<()> {
+    let began = Instant::now();
+    let mut say = tokio::time::interval_at(tokio::time::Instant::now() + SAY_EVERY, SAY_EVERY);
+    let mut work = std::pin::pin!(carry_out(errand));
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done?,
+            _ = say.tick() => eprintln!("still at it, {} s so far", began.elapsed().as_secs()),
+        }
+    };
+    println!("{done} ({:.1} s)", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+async fn carry_out(errand: Errand) -> Result<String> {
+    match errand {
+        Errand::Backup { data: Data { folder }, to } => {
+            let bytes = backup::back_up(&folder, &to).await?;
+            Ok(format!("`{}` is a copy of the database, verified and on disk: {}", to.display(), mib(bytes)))
+        }
+        Errand::Restore { data: Data { folder }, from } => {
+            let restored = backup::restore(&from, &folder).await?;
+            let before = restored.before.map_or_else(
+                || "there was no database before".to_owned(),
+                |before| format!("the database before is `{}` now", before.display()),
+            );
+            Ok(format!(
+                "`{}` has the database of `{}`, with {} jobs; {before}. Start the scheduler; it looks into the store before \
+                 it renders. Jobs submitted since the backup are not known: submit them again",
+                folder.display(),
+                from.display(),
+                restored.jobs
+            ))
+        }
+        Errand::Check { data: Data { folder } } => {
+            let database = folder.join(DATABASE);
+            if !database.is_file() {
+                return Err(backup::Error::NoDatabase { folder }.into());
+            }
+            inspect(&database, Look::Full).await?;
+            Ok(format!("`{}` is whole: {}", database.display(), size(&database)))
+        }
+    }
+}
+
+fn size(path: &Path) -> String {
+    mib(std::fs::metadata(path).map_or(0, |file| file.len()))
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
