@@ -265,6 +265,14 @@ pub struct AttemptView {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
     pub has_log: bool,
+    /// What the renderer said and the log does not have, because it was full.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub log_left_out_bytes: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -27,8 +27,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("store/migrations/0001_start.sql"), include_str!("store/migrations/0002_places.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("store/migrations/0001_start.sql"),
+    include_str!("store/migrations/0002_places.sql"),
+    include_str!("store/migrations/0005_log_left_out.sql"),
+];
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

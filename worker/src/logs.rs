@@ -1,12 +1,18 @@
 //! The log of one attempt: what the renderer said and what the worker did, bounded, cut into
 //! batches for the stream of logs.
+//!
+//! A log keeps its beginning and, once it is full, the newest of what follows: a failure is explained at the end. What
+//! is left out between the two is counted, and said where it is missing.
 
 use crate::renderer::lines::Line;
-use framewake_proto::wire::{LOG_BATCH_MAX, LOG_SIZE_MAX, LogBatch};
+use framewake_proto::wire::{LOG_BATCH_MAX, LOG_SIZE_MAX, LOG_TAIL_MAX, LogBatch};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-/// Room kept at the end for the sentence that says how much was dropped.
-const LAST_WORDS: u64 = 256;
+/// Room kept for the sentences that say that and how much is left out.
+const LAST_WORDS: u64 = 512;
+/// Where a log's beginning ends.
+const BEGINNING_MAX: u64 = LOG_SIZE_MAX - LOG_TAIL_MAX as u64 - LAST_WORDS;
 
 /// A shared handle on the log of one attempt.
 #[derive(Debug, Clone, Default)]
@@ -19,10 +25,21 @@ struct Inner {
     /// Taken already: bytes before `waiting`.
     offset: u64,
     waiting: Vec<u8>,
-    dropped_bytes: u64,
+    /// The beginning is full; what comes goes to the tail.
+    full: bool,
+    tail: VecDeque<String>,
+    tail_bytes: usize,
+    left_out: LeftOut,
     /// The last line is one that the next overwrites.
     overwritten: Option<String>,
     closed: bool,
+}
+
+/// What a log does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeftOut {
+    pub lines: u64,
+    pub bytes: u64,
 }
 
 impl AttemptLog {
@@ -46,19 +63,22 @@ impl AttemptLog {
         inner.add(&format!("[framewake] {sentence}"));
     }
 
-    /// No more will come; says what was dropped.
+    /// No more will come: says what was left out, and adds the tail.
     pub fn close(&self) {
         let mut inner = self.lock();
         inner.settle();
-        if !inner.closed && inner.dropped_bytes > 0 {
-            let words = format!(
-                "[framewake] the log is full: {} more bytes were dropped (an attempt keeps {} MiB)\n",
-                inner.dropped_bytes,
-                LOG_SIZE_MAX >> 20
-            );
-            inner.waiting.extend_from_slice(words.as_bytes());
+        if inner.closed {
+            return;
         }
         inner.closed = true;
+        let LeftOut { lines, bytes } = inner.left_out;
+        if lines > 0 {
+            let words = format!("[framewake] … {} lines ({}) left out …\n", thousands(lines), megabytes(bytes));
+            inner.waiting.extend_from_slice(words.as_bytes());
+        }
+        for line in std::mem::take(&mut inner.tail) {
+            inner.put(&line);
+        }
     }
 
     /// The next batch to publish, if there is anything.
@@ -74,10 +94,23 @@ impl AttemptLog {
         Some(LogBatch { offset, text })
     }
 
+    /// Counts what waits as left out; how much it was.
+    pub fn give_up(&self) -> u64 {
+        let mut inner = self.lock();
+        let lost = std::mem::take(&mut inner.waiting);
+        inner.left_out.bytes += lost.len() as u64;
+        inner.left_out.lines += lost.split(|byte| *byte == b'\n').count() as u64 - 1;
+        lost.len() as u64
+    }
+
     /// All bytes so far, published or not.
     pub fn size_bytes(&self) -> u64 {
         let inner = self.lock();
         inner.offset + inner.waiting.len() as u64
+    }
+
+    pub fn left_out(&self) -> LeftOut {
+        self.lock().left_out
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -94,14 +127,63 @@ impl Inner {
 
     fn add(&mut self, line: &str) {
         let size = line.len() as u64 + 1;
-        let room = (LOG_SIZE_MAX - LAST_WORDS).saturating_sub(self.offset + self.waiting.len() as u64);
-        // Once something was dropped nothing follows, so that the log has no hole in its middle.
-        if self.dropped_bytes > 0 || size > room || self.closed {
-            self.dropped_bytes += size;
+        if self.closed {
+            self.leave_out(size);
             return;
         }
+        if !self.full && size <= BEGINNING_MAX - self.offset - self.waiting.len() as u64 {
+            self.put(line);
+            return;
+        }
+        if !self.full {
+            self.full = true;
+            // For who follows it while it is written.
+            let words = format!(
+                "[framewake] the log is full ({} MiB): of what follows, the last {} KiB come when the attempt ends",
+                LOG_SIZE_MAX >> 20,
+                LOG_TAIL_MAX >> 10
+            );
+            self.put(&words);
+        }
+        self.tail_bytes += line.len() + 1;
+        self.tail.push_back(line.to_owned());
+        while self.tail_bytes > LOG_TAIL_MAX
+            && let Some(oldest) = self.tail.pop_front()
+        {
+            self.tail_bytes -= oldest.len() + 1;
+            self.leave_out(oldest.len() as u64 + 1);
+        }
+    }
+
+    fn put(&mut self, line: &str) {
         self.waiting.extend_from_slice(line.as_bytes());
         self.waiting.push(b'\n');
+    }
+
+    fn leave_out(&mut self, bytes: u64) {
+        self.left_out.lines += 1;
+        self.left_out.bytes += bytes;
+    }
+}
+
+/// `123,456`
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn megabytes(bytes: u64) -> String {
+    if bytes < 1_000_000 {
+        format!("{} KB", bytes.div_ceil(1000))
+    } else {
+        format!("{} MB", thousands(bytes / 1_000_000))
     }
 }
 
@@ -133,19 +215,49 @@ mod tests {
     }
 
     #[test]
-    fn a_full_log_says_how_much_it_dropped() {
+    fn a_full_log_keeps_its_beginning_and_its_end_and_counts_what_is_between() {
         let log = AttemptLog::default();
-        let wide = line(&"x".repeat(15_999), false);
-        for _ in 0..2000 {
-            log.renderer_said(std::slice::from_ref(&wide));
+        let lines = 2_000_000_u64;
+        for number in 0..lines {
+            // Of 100 bytes each with its end.
+            log.renderer_said(&[line(&format!("{number:099}"), false)]);
         }
+        log.worker_says("the renderer ended with code 1");
         log.close();
         assert!(log.size_bytes() <= LOG_SIZE_MAX);
-        let kept = (LOG_SIZE_MAX - LAST_WORDS) / 16_000;
-        let dropped = (2000 - kept) * 16_000;
         let text = whole(&log);
-        assert!(
-            text.ends_with(&format!("the log is full: {dropped} more bytes were dropped (an attempt keeps 16 MiB)\n"))
+        let (beginning, end) = text.split_once("[framewake] the log is full (16 MiB)").expect("it is said at once");
+        assert!(end.ends_with("the renderer ended with code 1\n"));
+        let left_out = log.left_out();
+        let kept = |text: &str| text.lines().filter(|line| line.starts_with("0000")).count() as u64;
+        assert_eq!(kept(beginning) + left_out.lines + kept(end), lines);
+        assert_eq!(left_out.bytes, 100 * left_out.lines);
+        let said = format!(
+            "[framewake] … {} lines ({} MB) left out …\n",
+            thousands(left_out.lines),
+            left_out.bytes / 1_000_000
         );
+        assert!(end.contains(&said), "{said}");
+    }
+
+    #[test]
+    fn a_log_that_just_fits_leaves_nothing_out() {
+        let log = AttemptLog::default();
+        let wide = "x".repeat(16_383);
+        for _ in 0..LOG_SIZE_MAX / 16_384 - 1 {
+            log.renderer_said(&[line(&wide, false)]);
+        }
+        log.close();
+        assert_eq!(log.left_out(), LeftOut::default());
+        assert!(log.size_bytes() <= LOG_SIZE_MAX && !whole(&log).contains("left out"));
+    }
+
+    #[test]
+    fn numbers_are_said_as_people_read_them() {
+        assert_eq!(
+            ["0", "999", "1,000", "12,345,678"],
+            [0, 999, 1000, 12_345_678].map(thousands).each_ref().map(String::as_str)
+        );
+        assert_eq!((megabytes(1), megabytes(98_700_000)), ("1 KB".to_owned(), "98 MB".to_owned()));
     }
 }

@@ -2,7 +2,7 @@
 //! that people follow are made from it too.
 
 use crate::event::{TaskFailure, TaskResult};
-use crate::values::{NewJob, Place, StoredChunk, StoredPlace, Timing};
+use crate::values::{LogSize, NewJob, Place, StoredChunk, StoredPlace, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, Name, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
@@ -82,7 +82,7 @@ pub enum Change {
         outcome: Outcome,
         done: u32,
         failed: u32,
-        log_bytes: u64,
+        log: LogSize,
         at: Timestamp,
     },
     /// Write this chunk's row, or overwrite it.

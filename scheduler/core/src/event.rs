@@ -1,6 +1,6 @@
 //! What happened, as the rules hear of it.
 
-use crate::values::{FunctionRules, NewJob, Place, StoredJob};
+use crate::values::{FunctionRules, LogSize, NewJob, Place, StoredJob};
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::verdict::Verdict;
@@ -122,7 +122,7 @@ pub struct Report {
     /// Milliseconds from the claim until the renderer was ready.
     pub load_ms: Option<u32>,
     pub end: Option<AttemptEnd>,
-    pub log_bytes: u64,
+    pub log: LogSize,
 }
 
 /// A verified and committed task.

@@ -50,6 +50,14 @@ impl From<&Job> for NewJob {
     }
 }
 
+/// How long the log of an attempt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogSize {
+    pub kept_bytes: u64,
+    /// Said by the renderer, and not in the log because it was full.
+    pub left_out_bytes: u64,
+}
+
 /// Settings of the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {

@@ -8,17 +8,21 @@ use bytes::Bytes;
 use framewake_proto::chain::Chain;
 use framewake_proto::ids::{AttemptId, JobId};
 use framewake_proto::objects::log_key;
-use framewake_proto::wire;
+use framewake_proto::wire::{self, LOG_BATCH_MAX, LOG_SIZE_MAX};
 use futures::{Stream, StreamExt};
 use prost::Message as _;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::warn;
 
 /// Logs that wait to be moved to the store.
 pub(super) const WAITING_MAX: usize = 10_000;
 /// Logs that are moved at the same time: many small objects, on stores that take a moment for each.
 const ARCHIVED_AT_ONCE: usize = 8;
+/// Most kilobytes of logs in memory on their way: eight flooded logs at once would take more than all else.
+const ARCHIVED_KIB_MAX: u32 = 64 * 1024;
+/// Past this a log is cut off: workers keep to the bound, and say what they left out; this is for those that don't.
+const SIZE_MAX: u64 = LOG_SIZE_MAX + 64 * 1024;
 /// How often logs that were forgotten are looked for.
 const LOOK_EVERY: Duration = Duration::from_mins(5);
 /// Most of them that are found by one look.
@@ -72,15 +76,21 @@ impl Queue {
         Ok((consumer, pending))
     }
 
-    async fn archive(&self, objects: &Objects, job: JobId, attempt: AttemptId) -> Result<(), String> {
+    async fn archive(&self, objects: &Objects, room: &Semaphore, job: JobId, attempt: AttemptId) -> Result<(), String> {
         let (consumer, pending) = self.log_messages(job, attempt).await.map_err(|error| error.to_string())?;
         if pending == 0 {
             return Ok(());
         }
+        // As much as it may be: messages are at most as long as a batch.
+        let size_max = SIZE_MAX.min(pending.saturating_mul(LOG_BATCH_MAX as u64));
+        let kib = u32::try_from(size_max.div_ceil(1024)).unwrap_or(ARCHIVED_KIB_MAX).min(ARCHIVED_KIB_MAX);
+        let _room = room.acquire_many(kib).await.expect("the semaphore is never closed");
         let messages = consumer.stream().messages().await.map_err(|error| said(&error))?;
         let mut messages = messages.take(usize::try_from(pending).unwrap_or(usize::MAX));
         let mut text = Vec::new();
         let mut first = true;
+        // Bytes of the log up to here, there or lost.
+        let mut position = 0;
         let mut read_to = 0;
         while let Ok(Some(message)) = tokio::time::timeout(PIECE_WAIT, messages.next()).await {
             let message = message.map_err(|error| said(&error))?;
@@ -89,9 +99,14 @@ impl Queue {
             if std::mem::take(&mut first) && batch.offset > 0 {
                 // Written after the attempt was given up: what came before is in the store already.
                 text = stored(objects, job, attempt, batch.offset).await?;
+                position = text.len() as u64;
             }
-            // Workers keep to the bound; this is for those that don't.
-            if text.len() as u64 <= 2 * wire::LOG_SIZE_MAX {
+            if batch.offset > position {
+                let words = format!("\n[framewake] … {} bytes lost on their way …\n", batch.offset - position);
+                text.extend_from_slice(words.as_bytes());
+            }
+            position = batch.offset.saturating_add(batch.text.len() as u64);
+            if (text.len() + batch.text.len()) as u64 <= SIZE_MAX {
                 text.extend_from_slice(&batch.text);
             }
         }
@@ -151,11 +166,12 @@ pub(super) async fn archive_all(
     ended: mpsc::Receiver<(JobId, AttemptId)>,
     mut prepared: watch::Receiver<bool>,
 ) {
+    let room = Semaphore::new(ARCHIVED_KIB_MAX as usize);
     let ended = futures::stream::unfold(ended, async |mut ended| Some((ended.recv().await?, ended)));
     let archive = ended.for_each_concurrent(ARCHIVED_AT_ONCE, |(job, attempt)| {
-        let (queue, objects) = (&queue, &objects);
+        let (queue, objects, room) = (&queue, &objects, &room);
         async move {
-            if let Err(reason) = queue.archive(objects, job, attempt).await {
+            if let Err(reason) = queue.archive(objects, room, job, attempt).await {
                 // It stays readable from the stream, and the next look finds it.
                 warn!(job.id = %job, attempt = %attempt, "the log of attempt {attempt} was not moved to the store: {reason}");
             }

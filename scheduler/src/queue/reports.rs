@@ -5,6 +5,7 @@ use crate::engine::{Handle, Health, Message};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::message::Acker;
 use framewake_core::event::{AttemptEnd, Event, Report, TaskFailure, TaskResult};
+use framewake_core::values::LogSize;
 use framewake_proto::chain::Chain;
 use framewake_proto::ids::{AttemptId, ChunkId};
 use framewake_proto::verdict::Verdict;
@@ -160,7 +161,7 @@ fn read(payload: &[u8]) -> Result<Event, String> {
         released: wire::task_set(&report.released),
         load_ms: report.load_ms,
         end,
-        log_bytes: report.log_bytes,
+        log: LogSize { kept_bytes: report.log_bytes, left_out_bytes: report.log_left_out_bytes },
     };
     Ok(Event::AttemptReported { worker, attempt, report })
 }

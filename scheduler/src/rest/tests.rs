@@ -20,7 +20,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use framewake_core::event::{AttemptEnd, Event, Report, RequestId, TaskFailure, TaskResult};
-use framewake_core::values::Settings;
+use framewake_core::values::{LogSize, Settings};
 use framewake_proto::api::{JobView, Problem, Submitted};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, Name};
 use framewake_proto::verdict::Verdict;
@@ -166,7 +166,13 @@ impl Farm {
 
     /// Plays a worker that ends the first attempt of a chunk.
     async fn report(&self, chunk: u64, done: Vec<TaskResult>, failed: Vec<TaskFailure>) {
-        let report = Report { done, failed, end: Some(AttemptEnd::Finished), log_bytes: 5, ..Report::default() };
+        let report = Report {
+            done,
+            failed,
+            end: Some(AttemptEnd::Finished),
+            log: LogSize { kept_bytes: 5, left_out_bytes: 7 },
+            ..Report::default()
+        };
         let worker = "w1".parse().expect("a name");
         let reported = Event::AttemptReported { worker, attempt: attempt(chunk), report };
         assert!(self.handle.tell(Message::Happened(reported)).await);

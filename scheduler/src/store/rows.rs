@@ -112,7 +112,7 @@ impl Rows {
         at: Timestamp,
     ) {
         let (chunk, number, tasks) = (attempt.chunk.0, attempt.number, tasks_text(tasks));
-        self.attempts.push(json!([chunk, number, job, step, worker, tasks, "running", 0, 0, 0, at.0, null, ""]));
+        self.attempts.push(json!([chunk, number, job, step, worker, tasks, "running", 0, 0, 0, at.0, null, "", 0]));
     }
 
     pub(crate) fn store_chunk(&mut self, job: i64, chunk: &StoredChunk) {

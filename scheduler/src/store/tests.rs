@@ -11,7 +11,7 @@ use framewake_core::change::{Change, JobState};
 use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{AttemptEnd, Event, Report, RequestId, TaskFailure, TaskResult};
 use framewake_core::farm::{Applied, Farm};
-use framewake_core::values::{NewJob, Place, Settings, Snapshot, StoredJob, StoredPlace, StoredStep, Timing};
+use framewake_core::values::{LogSize, NewJob, Place, Settings, Snapshot, StoredJob, StoredPlace, StoredStep, Timing};
 use framewake_proto::api::{EventView, Happening};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, FunctionKey, WorkerId};
@@ -321,7 +321,11 @@ impl Fate {
         }
         let at = self.dice.usize(0..self.held.len());
         let (worker, attempt, mut tasks) = self.held.swap_remove(at);
-        let mut report = Report { load_ms: Some(self.dice.u32(1..5000)), log_bytes: 10, ..Report::default() };
+        let mut report = Report {
+            load_ms: Some(self.dice.u32(1..5000)),
+            log: LogSize { kept_bytes: 10, left_out_bytes: 0 },
+            ..Report::default()
+        };
         for task in tasks.take_first(self.dice.u32(0..4)).iter() {
             match self.dice.u32(0..5) {
                 0 => report.failed.push(failure(task, Verdict::SceneError)),

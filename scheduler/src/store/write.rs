@@ -142,9 +142,10 @@ impl Store {
             Change::AttemptStarted { job, step, attempt, worker, tasks, at } => {
                 rows.add_attempt(self.seq(*job), *step, *attempt, worker, tasks, *at);
             }
-            Change::AttemptEnded { attempt, outcome, done, failed, log_bytes, at, .. } => {
+            Change::AttemptEnded { attempt, outcome, done, failed, log, at, .. } => {
                 let (name, how) = (outcome_name(outcome), how_lost(outcome));
-                rows.ends.push(json!([attempt.chunk.0, attempt.number, name, done, failed, log_bytes, at.0, how]));
+                let (kept, left_out) = (log.kept_bytes, log.left_out_bytes);
+                rows.ends.push(json!([attempt.chunk.0, attempt.number, name, done, failed, kept, at.0, how, left_out]));
             }
             Change::ChunkStored(chunk) => rows.store_chunk(self.seq(chunk.job), chunk),
             Change::ChunkClosed { id } => rows.close_chunk(id.0),
@@ -282,11 +283,11 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
         &stored,
     )
     .await?;
-    insert(c, "attempts", 13, "", &rows.attempts).await?;
+    insert(c, "attempts", 14, "", &rows.attempts).await?;
     each(
         c,
         "UPDATE attempts SET outcome = r.value ->> 2, done = r.value ->> 3, failed = r.value ->> 4, log_bytes = r.value ->> 5,
-         ended_at = r.value ->> 6, reason = r.value ->> 7 FROM json_each(?) r
+         ended_at = r.value ->> 6, reason = r.value ->> 7, log_left_out_bytes = r.value ->> 8 FROM json_each(?) r
          WHERE attempts.chunk = r.value ->> 0 AND attempts.attempt = r.value ->> 1",
         &rows.ends,
     )

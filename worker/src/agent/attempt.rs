@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 const COMMITS_MAX: usize = 2;
 /// How often the log is published.
 const LOG_WAIT: Duration = Duration::from_millis(250);
+/// How long the end of a log may take to be handed in: 16 MiB take a quarter of a second.
+const LOG_END_WAIT: Duration = Duration::from_secs(2);
 
 /// What the parts of an attempt share.
 pub(super) struct Attempt {
@@ -76,15 +78,11 @@ impl Crew {
             }
             std::future::pending::<()>().await;
         };
-        let publish = || {
-            while let Some(batch) = attempt.log.take_batch() {
-                logs.publish(job, id, batch);
-            }
-        };
         let publish_often = async {
             loop {
                 tokio::time::sleep(LOG_WAIT).await;
-                publish();
+                // What NATS has no room for yet stays in the log, which has a bound of its own.
+                Box::pin(logs.publish(job, id, &attempt.log)).await;
             }
         };
         let end = tokio::select! {
@@ -93,17 +91,23 @@ impl Crew {
             () = publish_often => unreachable!("it publishes for ever"),
         };
         attempt.log.close();
-        publish();
+        // The next attempt must not wait for a log that nobody takes.
+        let _given_up = tokio::time::timeout(LOG_END_WAIT, Box::pin(logs.publish(job, id, &attempt.log))).await;
         // Aborted by a second signal, not canceled by the scheduler: someone else shall go on.
         let end = if self.leave.abort.is_cancelled() { AttemptEnd::HandedBack } else { end };
-        let log_bytes = attempt.log.size_bytes();
-        attempt.reports.tell(id, Item::End { end, log_bytes }).await;
+        let lost = attempt.log.give_up();
+        if lost > 0 {
+            tracing::warn!(attempt = %id, bytes = lost, "the end of the log of attempt {id} is lost: NATS does not take it");
+        }
+        let (log_bytes, log_left_out_bytes) = (attempt.log.size_bytes(), attempt.log.left_out().bytes);
+        attempt.reports.tell(id, Item::End { end, log_bytes, log_left_out_bytes }).await;
         tracing::debug!(attempt = %id, ?end, elapsed_ms = milliseconds(claimed.elapsed()), "attempt ended");
     }
 
     /// Gives back an attempt of which nothing was begun.
     pub(super) async fn hand_back(&self, attempt: AttemptId) {
-        self.reports.tell(attempt, Item::End { end: AttemptEnd::HandedBack, log_bytes: 0 }).await;
+        let end = Item::End { end: AttemptEnd::HandedBack, log_bytes: 0, log_left_out_bytes: 0 };
+        self.reports.tell(attempt, end).await;
     }
 
     async fn render(&mut self, attempt: &Attempt, watch: &Watch, claimed: Instant) -> AttemptEnd {

@@ -1,6 +1,7 @@
 //! Publishes batches of logs. Logs are worth a few tries, never a wait of the render.
 
 use super::Queue;
+use crate::logs::AttemptLog;
 use bytes::Bytes;
 use framewake_proto::ids::{AttemptId, JobId};
 use framewake_proto::wire::LogBatch;
@@ -8,8 +9,8 @@ use prost::Message;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Batches that wait; at 64 KiB each, 8 MiB. Past it batches are lost, and their offsets show it.
-const BATCHES_MAX: usize = 128;
+/// Batches that wait, of 64 KiB each. Past it text waits in its log.
+const BATCHES_MAX: usize = 16;
 const TRIES_MAX: u32 = 5;
 const RETRY_WAIT: Duration = Duration::from_millis(500);
 
@@ -34,10 +35,12 @@ impl LogStream {
         LogStream { queue, notes }
     }
 
-    pub fn publish(&self, job: JobId, attempt: AttemptId, batch: LogBatch) {
-        let (offset, size) = (batch.offset, batch.text.len());
-        if self.notes.try_send(Note::Batch(self.queue.subjects.log(job, attempt), batch)).is_err() {
-            tracing::warn!(%attempt, offset, size, "a batch of the attempt's log is lost: NATS does not take it");
+    /// Hands in all that the log has, as there is room for it.
+    pub async fn publish(&self, job: JobId, attempt: AttemptId, log: &AttemptLog) {
+        loop {
+            let Ok(room) = self.notes.reserve().await else { return };
+            let Some(batch) = log.take_batch() else { return };
+            room.send(Note::Batch(self.queue.subjects.log(job, attempt), batch));
         }
     }
 

@@ -24,7 +24,7 @@ pub enum Item {
     Failed(TaskFailed),
     Released(TaskSet),
     Loaded { load_ms: u32 },
-    End { end: AttemptEnd, log_bytes: u64 },
+    End { end: AttemptEnd, log_bytes: u64, log_left_out_bytes: u64 },
 }
 
 #[derive(Debug)]
@@ -112,9 +112,10 @@ impl Gathering {
                 full = true;
             }
             Item::Loaded { load_ms } => report.load_ms = Some(load_ms),
-            Item::End { end, log_bytes } => {
+            Item::End { end, log_bytes, log_left_out_bytes } => {
                 report.end = end.into();
                 report.log_bytes = log_bytes;
+                report.log_left_out_bytes = log_left_out_bytes;
                 full = true;
             }
         }
@@ -228,7 +229,9 @@ mod tests {
         }
         assert_eq!(gathering.add(FIRST, done(15)).remove(0).done.len(), 16);
         assert!(gathering.add(FIRST, done(16)).is_empty());
-        let last = gathering.add(FIRST, Item::End { end: AttemptEnd::Finished, log_bytes: 9 }).remove(0);
+        let last = gathering
+            .add(FIRST, Item::End { end: AttemptEnd::Finished, log_bytes: 9, log_left_out_bytes: 4 })
+            .remove(0);
         assert_eq!((last.done.len(), last.end(), last.log_bytes), (1, AttemptEnd::Finished, 9));
         assert!(gathering.is_empty());
     }

@@ -10,7 +10,7 @@ use crate::health::{Fault, may_blame_machine};
 use crate::loss;
 use crate::retry::{self, Decision, LICENSE_WAIT, LICENSE_WAIT_MAX, LOSSES_BEFORE_SPLIT, LOSSES_MAX};
 use crate::timers::Timer;
-use crate::values::{Loss, Place, Timing};
+use crate::values::{LogSize, Loss, Place, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
@@ -124,7 +124,7 @@ impl Farm {
         self.release(now, attempt.chunk, &report.released);
         self.rank_lease(attempt.chunk, before);
         if let Some(end) = report.end {
-            self.end_reported(now, attempt.chunk, end, report.log_bytes, out);
+            self.end_reported(now, attempt.chunk, end, report.log, out);
         } else if let Some(chunk) = self.chunks.get_mut(&attempt.chunk).filter(|chunk| !chunk.tasks.is_empty()) {
             out.changes.push(Change::ChunkStored(chunk.store(now)));
         }
@@ -271,14 +271,14 @@ impl Farm {
         self.enqueue(now, job, at);
     }
 
-    fn end_reported(&mut self, now: Timestamp, id: ChunkId, end: AttemptEnd, log_bytes: u64, out: &mut Applied) {
+    fn end_reported(&mut self, now: Timestamp, id: ChunkId, end: AttemptEnd, log: LogSize, out: &mut Applied) {
         let outcome = match end {
             AttemptEnd::Finished => Outcome::Finished,
             AttemptEnd::HandedBack => Outcome::HandedBack,
             AttemptEnd::Canceled => Outcome::Canceled,
             AttemptEnd::LicenseWait => Outcome::LicenseWait,
         };
-        self.end_attempt(now, id, outcome, log_bytes, out);
+        self.end_attempt(now, id, outcome, log, out);
         let chunk = &self.chunks[&id];
         let (job, at) = (chunk.job, chunk.step);
         if end == AttemptEnd::LicenseWait
@@ -323,7 +323,7 @@ impl Farm {
             let (worker, places, how) = (lease.worker.clone(), lost.places.clone(), lost.how.clone());
             loss::keep(&mut chunk.lost, Loss { attempt, worker, places, at: now, how });
         }
-        self.end_attempt(now, id, Outcome::Lost { how: lost.how }, 0, out);
+        self.end_attempt(now, id, Outcome::Lost { how: lost.how }, LogSize::default(), out);
         self.place_lost(now, id, attempt, out);
         if lost.may_be_machine
             && let Some(function) = self.step(job, at).map(|step| step.function)
@@ -393,7 +393,7 @@ impl Farm {
         now: Timestamp,
         id: ChunkId,
         outcome: Outcome,
-        log_bytes: u64,
+        log: LogSize,
         out: &mut Applied,
     ) {
         let chunk = self.chunks.get_mut(&id).expect("the caller found it");
@@ -412,8 +412,8 @@ impl Farm {
         self.free_worker(now, &lease.worker, attempt);
         let (done, failed) = (lease.done, lease.failed);
         let was_lost = matches!(outcome, Outcome::Lost { .. });
-        out.changes.push(Change::AttemptEnded { job, step, attempt, outcome, done, failed, log_bytes, at: now });
-        if log_bytes > 0 || was_lost {
+        out.changes.push(Change::AttemptEnded { job, step, attempt, outcome, done, failed, log, at: now });
+        if log.kept_bytes > 0 || was_lost {
             out.effects.push(Effect::ArchiveLog { job, attempt });
         }
     }

@@ -4,7 +4,7 @@ use super::{Applied, Farm, Job, Step};
 use crate::change::{Change, JobState, Outcome, StepState};
 use crate::chunk::ChunkState;
 use crate::effect::{Control, Effect};
-use crate::values::{NewJob, StoredJob, StoredStep, Timing};
+use crate::values::{LogSize, NewJob, StoredJob, StoredStep, Timing};
 use framewake_proto::ids::{ChunkId, JobId, Name};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
@@ -180,7 +180,7 @@ impl Farm {
             let control = Control { attempt: Some(attempt), stop: Some(reason), ..Control::default() };
             out.effects.push(Effect::PushControl { worker: lease.worker.clone(), control });
             // The rest of its log comes within seconds; it stays readable live until it expires.
-            self.end_attempt(now, id, Outcome::Canceled, 0, out);
+            self.end_attempt(now, id, Outcome::Canceled, LogSize::default(), out);
         }
         let chunk = &self.chunks[&id];
         let (job, at, tasks) = (chunk.job, chunk.step, chunk.tasks.len());
