@@ -76,7 +76,7 @@ struct Function {
     offered: BTreeSet<ChunkId>,
     /// Chunks held by workers, by the tasks their holder will have left.
     leased: BTreeSet<(u32, ChunkId)>,
-    /// Tasks neither done nor failed, of steps that may run.
+    /// Tasks neither done nor failed, of steps that may run, of jobs that are not paused.
     tasks: u64,
     timing: Timing,
     workers: WorkerCounts,
@@ -431,7 +431,11 @@ impl Restoring {
                 continue;
             }
             let state = match stored.state {
-                StoredChunkState::Waiting { until, avoid } => ChunkState::Waiting { until, avoid },
+                StoredChunkState::Waiting { until, avoid } => {
+                    // The wall clock may have been set back while the scheduler was away: no wait becomes longer.
+                    let longest = farm.jobs[&stored.job].steps[stored.step].retries.backoff_max.0;
+                    ChunkState::Waiting { until: until.min(now.after(longest)), avoid }
+                }
                 StoredChunkState::Leased { worker, since, done, failed } => {
                     let until = now.after(farm.settings.lease);
                     ChunkState::Leased(Lease { worker, since, until, keep: None, done, failed })

@@ -112,8 +112,11 @@ impl Farm {
         }
     }
 
-    /// Adds what is left of a step to its function's demand, or takes it away.
+    /// Adds what is left of a step to its function's demand, or takes it away. A paused job demands nothing.
     fn count_tasks(&mut self, id: JobId, at: usize, add: bool) {
+        if self.jobs[&id].state == JobState::Paused {
+            return;
+        }
         let step = &self.jobs[&id].steps[at];
         let left = u64::from(step.left());
         let tasks = &mut self.functions[step.function].tasks;
@@ -197,6 +200,9 @@ impl Farm {
         }
         for at in 0..job.steps.len() {
             self.dequeue(id, at);
+            if self.jobs[&id].steps[at].may_run() {
+                self.count_tasks(id, at, false);
+            }
         }
         self.set_job_state(now, id, JobState::Paused, out);
         let offered = self
@@ -217,6 +223,9 @@ impl Farm {
         let begun = job.steps.iter().any(|step| step.state != StepState::Blocked && step.state != StepState::Ready);
         self.set_job_state(now, id, if begun { JobState::Running } else { JobState::Queued }, out);
         for at in 0..self.jobs[&id].steps.len() {
+            if self.jobs[&id].steps[at].may_run() {
+                self.count_tasks(id, at, true);
+            }
             self.enqueue(now, id, at);
         }
         self.withdraw_outranked(now, id);
@@ -299,7 +308,8 @@ impl Farm {
 
     /// Counts the tasks of a step's function when one of them is resolved.
     pub(super) fn task_resolved(&mut self, id: JobId, at: usize) {
-        if let Some(step) = self.step(id, at).filter(|step| step.may_run()) {
+        let demands = self.job_state(id).is_some_and(|state| state != JobState::Paused);
+        if let Some(step) = self.step(id, at).filter(|step| demands && step.may_run()) {
             let function = step.function;
             self.functions[function].tasks -= 1;
             self.touched.insert(function);

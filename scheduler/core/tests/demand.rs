@@ -1,0 +1,133 @@
+//! What asks for workers, and what must not: a paused job, a wait that a clock made endless.
+
+use framewake_core::change::Change;
+use framewake_core::effect::{ClaimAnswer, Effect};
+use framewake_core::event::{AttemptEnd, Event, Report, RequestId, TaskFailure, WorkerEnd};
+use framewake_core::farm::{Applied, Farm};
+use framewake_core::values::{FunctionRules, NewJob, NewStep, Settings, Snapshot, StoredChunk, StoredJob, StoredStep};
+use framewake_proto::duration::Span;
+use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
+use framewake_proto::job::{Chunking, Retries};
+use framewake_proto::time::Timestamp;
+use framewake_proto::verdict::Verdict;
+use std::time::Duration;
+
+const START: Timestamp = Timestamp(1_700_000_000_000);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+fn id() -> JobId {
+    JobId(1u128.into())
+}
+
+fn function() -> FunctionKey {
+    "blender@1".parse().expect("a good key")
+}
+
+fn job(tasks: u32) -> NewJob {
+    let retries = Retries { attempts: 3, backoff: Span(BACKOFF_MAX), backoff_max: Span(BACKOFF_MAX) };
+    let chunking = Chunking::Fixed { size: 1 };
+    let step = NewStep { function: function(), tasks, chunking, retries, after: Vec::new() };
+    NewJob { project: "film".parse().expect("a good name"), priority: 50, steps: vec![step] }
+}
+
+fn apply(farm: &mut Farm, now: Timestamp, event: Event) -> Applied {
+    let mut out = Applied::default();
+    farm.apply(now, event, &mut out);
+    out
+}
+
+fn farm() -> Farm {
+    let rules = FunctionRules { workers_max: 4, slots: 1 };
+    let snapshot = Snapshot { functions: vec![(function(), rules)], ..Snapshot::default() };
+    let mut farm = Farm::restore(Settings::default(), START, snapshot);
+    apply(&mut farm, START, Event::ReportsDrained);
+    farm
+}
+
+fn started(applied: &Applied) -> Vec<WorkerId> {
+    let started = applied.effects.iter().filter_map(|effect| match effect {
+        Effect::StartWorker { worker, .. } => Some(worker.clone()),
+        _ => None,
+    });
+    started.collect()
+}
+
+fn offered(applied: &Applied) -> AttemptId {
+    let offered = applied.effects.iter().find_map(|effect| match effect {
+        Effect::PublishOrder { attempt, .. } => Some(*attempt),
+        _ => None,
+    });
+    offered.expect("work is offered")
+}
+
+#[test]
+fn a_paused_job_asks_for_no_workers_until_it_is_resumed() {
+    let mut farm = farm();
+    let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(8) });
+    let workers = started(&submitted);
+    assert_eq!(workers.len(), 4);
+    let paused = apply(&mut farm, START, Event::JobPaused { id: id() });
+    assert!(started(&paused).is_empty());
+    for worker in workers {
+        // They find nothing to do and leave.
+        let left = Event::WorkerExited { worker, function: function(), end: WorkerEnd::Left };
+        assert!(started(&apply(&mut farm, START, left)).is_empty(), "nobody is called to a job that is paused");
+    }
+    let resumed = apply(&mut farm, START, Event::JobResumed { id: id() });
+    assert_eq!(started(&resumed).len(), 4);
+}
+
+#[test]
+fn a_task_that_ends_while_its_job_is_paused_is_counted_once() {
+    let mut farm = farm();
+    let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(2) });
+    let (worker, attempt) = (started(&submitted).remove(0), offered(&submitted));
+    apply(&mut farm, START, Event::AttemptClaimed { request: RequestId(1), worker: worker.clone(), attempt });
+    apply(&mut farm, START, Event::JobPaused { id: id() });
+    let failure =
+        |task| TaskFailure { task, verdict: Verdict::SceneError, message: String::new(), evidence: String::new() };
+    let failed = vec![failure(0), failure(1)];
+    let report = Report { failed, end: Some(AttemptEnd::Finished), ..Report::default() };
+    apply(&mut farm, START, Event::AttemptReported { worker, attempt, report });
+    apply(&mut farm, START, Event::JobResumed { id: id() });
+    let wanted: Vec<u32> = farm.scaling().map(|(_, status)| status.wanted).collect();
+    assert_eq!(wanted, [1], "one task is left");
+}
+
+#[test]
+fn a_clock_that_was_set_back_makes_no_wait_longer() {
+    let mut farm = farm();
+    let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(1) });
+    let (worker, attempt) = (started(&submitted).remove(0), offered(&submitted));
+    let claimed = Event::AttemptClaimed { request: RequestId(1), worker: worker.clone(), attempt };
+    let claimed = apply(&mut farm, START, claimed);
+    let granted = |effect: &Effect| matches!(effect, Effect::AnswerClaim { answer: ClaimAnswer::Granted { .. }, .. });
+    assert!(claimed.effects.iter().any(granted), "{claimed:?}");
+    let failure = TaskFailure { task: 0, verdict: Verdict::RetrySame, message: String::new(), evidence: String::new() };
+    let report = Report { failed: vec![failure], end: Some(AttemptEnd::Finished), ..Report::default() };
+    let failed = apply(&mut farm, START, Event::AttemptReported { worker, attempt, report });
+    let chunks: Vec<StoredChunk> = failed
+        .changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::ChunkStored(chunk) if !chunk.tasks.is_empty() => Some(chunk.clone()),
+            _ => None,
+        })
+        .collect();
+    // The machine comes back, and its clock is a day slow.
+    let slow = Timestamp(START.0 - 86_400_000);
+    let stored = StoredJob { id: id(), job: job(1), paused: false, steps: vec![StoredStep::default()] };
+    let rules = FunctionRules { workers_max: 4, slots: 1 };
+    let chunks = chunks.into_iter().filter(|chunk| chunk.id != attempt.chunk).collect();
+    let snapshot = Snapshot {
+        functions: vec![(function(), rules)],
+        jobs: vec![stored],
+        chunks,
+        chunk_next: 10_000,
+        ..Snapshot::default()
+    };
+    let mut farm = Farm::restore(Settings::default(), slow, snapshot);
+    apply(&mut farm, slow, Event::ReportsDrained);
+    let later = apply(&mut farm, slow.after(BACKOFF_MAX * 2), Event::TimePassed);
+    offered(&later);
+}
