@@ -1,10 +1,10 @@
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo build test quick lint bench
+.PHONY: help setup demo build test quick lint bench simulate simulate-scale
 
 help: ## what there is to make
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 demo: ## from a bare machine to a rendered animation and its video
 	@samples/demo.sh
@@ -16,7 +16,7 @@ build:
 	cargo build --workspace --bins
 
 quick: ## the rules alone, in seconds
-	cargo test -p framewake-core -p framewake-proto
+	cargo test -p framewake-core -p framewake-proto -p framewake-simulate
 
 test: setup ## everything that tests need, then all tests
 	@samples/test.sh
@@ -29,3 +29,9 @@ lint: ## format, clippy, direction of dependencies
 bench: setup ## figures beside yardsticks of the same run (PARTS="submit chunks" for some)
 	cargo build --release --workspace --bins
 	./target/release/bench $(PARTS)
+
+simulate: ## the rules in small hostile worlds (SEEDS=n new ones, FROM=n for the same again)
+	cargo run --release --quiet -p framewake-simulate -- $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM))
+
+simulate-scale: ## 10,000 GPUs, 1,000 jobs, 10 million frames, with everything that goes wrong
+	cargo run --release --quiet -p framewake-simulate -- scale

@@ -116,7 +116,8 @@ fn a_clock_that_was_set_back_makes_no_wait_longer() {
         .collect();
     // The machine comes back, and its clock is a day slow.
     let slow = Timestamp(START.0 - 86_400_000);
-    let stored = StoredJob { id: id(), job: job(1), paused: false, steps: vec![StoredStep::default()] };
+    let stored =
+        StoredJob { id: id(), job: job(1), paused: false, restored: false, steps: vec![StoredStep::default()] };
     let rules = FunctionRules { workers_max: 4, slots: 1 };
     let chunks = chunks.into_iter().filter(|chunk| chunk.id != attempt.chunk).collect();
     let snapshot = Snapshot {

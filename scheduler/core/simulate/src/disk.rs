@@ -1,0 +1,108 @@
+//! What the store of a scheduler would hold: changes go in, and a restart finds a snapshot of them.
+
+use framewake_core::change::{Change, JobState};
+use framewake_core::values::{
+    FunctionRules, NewJob, Place, Snapshot, StoredChunk, StoredJob, StoredPlace, StoredStep, Timing,
+};
+use framewake_proto::ids::{ChunkId, FunctionKey, JobId, Name};
+use framewake_proto::tasks::TaskSet;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk {
+    pub(crate) functions: Vec<(FunctionKey, FunctionRules)>,
+    pub(crate) jobs: BTreeMap<JobId, (NewJob, JobState)>,
+    pub(crate) steps: BTreeMap<(JobId, usize), StoredStep>,
+    pub(crate) chunks: BTreeMap<ChunkId, StoredChunk>,
+    pub(crate) chunk_next: u64,
+    pub(crate) weights: BTreeMap<Name, u32>,
+    pub(crate) places: BTreeMap<Place, StoredPlace>,
+}
+
+impl Disk {
+    pub(crate) fn commit(&mut self, change: Change) {
+        match change {
+            Change::JobAdded { id, job, .. } => {
+                self.jobs.insert(id, (job, JobState::Queued));
+            }
+            Change::JobState { id, state, .. } => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.1 = state;
+                }
+            }
+            Change::JobPriority { id, priority } => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.0.priority = priority;
+                }
+            }
+            Change::ProjectWeight { project, weight } => {
+                self.weights.insert(project, weight);
+            }
+            Change::TaskDone { job, step, result, .. } => {
+                self.step(job, step).done.insert(result.task);
+            }
+            Change::TaskFailed { job, step, failure, for_good: true, .. } => {
+                self.step(job, step).failed.insert(failure.task);
+            }
+            Change::TasksReset { job, step, .. } => self.step(job, step).failed = TaskSet::new(),
+            Change::StepTiming { job, step, timing } => self.step(job, step).timing = timing,
+            Change::ChunkStored(chunk) => {
+                self.chunks.insert(chunk.id, chunk);
+            }
+            Change::ChunkClosed { id } => {
+                self.chunks.remove(&id);
+            }
+            Change::PlaceStored(place) => {
+                self.places.insert(place.place.clone(), place);
+            }
+            Change::PlaceForgotten { place } => {
+                self.places.remove(&place);
+            }
+            Change::ChunkNumbers { next } => self.chunk_next = next,
+            // For people; the rules make them anew.
+            Change::TaskFailed { for_good: false, .. }
+            | Change::StepState { .. }
+            | Change::StepCounts { .. }
+            | Change::AttemptStarted { .. }
+            | Change::AttemptEnded { .. } => {}
+        }
+    }
+
+    fn step(&mut self, job: JobId, step: usize) -> &mut StoredStep {
+        self.steps.entry((job, step)).or_default()
+    }
+
+    pub(crate) fn state(&self, id: JobId) -> Option<JobState> {
+        self.jobs.get(&id).map(|(_, state)| *state)
+    }
+
+    pub(crate) fn stored_job(&self, id: JobId) -> Option<StoredJob> {
+        let (job, state) = self.jobs.get(&id)?;
+        let steps = (0..job.steps.len()).map(|at| {
+            self.steps.get(&(id, at)).cloned().unwrap_or_else(|| StoredStep {
+                done: TaskSet::new(),
+                failed: TaskSet::new(),
+                timing: Timing::default(),
+            })
+        });
+        Some(StoredJob {
+            id,
+            job: job.clone(),
+            paused: *state == JobState::Paused,
+            restored: false,
+            steps: steps.collect(),
+        })
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let open = self.jobs.iter().filter(|(_, (_, state))| !state.is_over());
+        Snapshot {
+            functions: self.functions.clone(),
+            projects: self.weights.iter().map(|(name, weight)| (name.clone(), *weight)).collect(),
+            jobs: open.filter_map(|(id, _)| self.stored_job(*id)).collect(),
+            chunks: self.chunks.values().cloned().collect(),
+            chunk_next: self.chunk_next,
+            places: self.places.values().cloned().collect(),
+        }
+    }
+}
