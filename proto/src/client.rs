@@ -4,7 +4,6 @@
 mod download;
 mod error;
 mod events;
-mod sse;
 
 pub use download::Download;
 pub use error::Error;

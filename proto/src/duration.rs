@@ -33,7 +33,7 @@ impl FromStr for Span {
         let (_, unit_ms) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(malformed)?;
         let span = Duration::from_millis(number.saturating_mul(*unit_ms));
         if span > SPAN_MAX {
-            return Err(SpanError::TooLong(text.to_owned()));
+            return Err(SpanError::TooLong(text.chars().take(64).collect()));
         }
         Ok(Span(span))
     }

@@ -18,6 +18,8 @@ use std::str::FromStr;
 pub const FRAMES_MAX: u64 = 10_000_000;
 /// Longest text of a set, in bytes.
 pub const FRAMES_TEXT_MAX: usize = 16 * 1024;
+/// Most runs in one set: more can't be written in [`FRAMES_TEXT_MAX`] bytes, so a worker could not be told.
+const RUNS_MAX: usize = FRAMES_TEXT_MAX / 2;
 /// Frame numbers lie within plus and minus this.
 pub const FRAME_MAX: i64 = 1_000_000_000;
 
@@ -35,6 +37,8 @@ pub enum FramesError {
     ZeroStep(String),
     #[error("`{0}` has a frame outside -{FRAME_MAX} to {FRAME_MAX}")]
     OutOfRange(String),
+    #[error("without its repeats the set falls into too many pieces: write each frame once, or a simpler range")]
+    Scattered,
     #[error("the set has {0} frames, more than the {FRAMES_MAX} allowed in one step")]
     TooMany(u64),
 }
@@ -54,6 +58,21 @@ impl Run {
 
     fn frames(self) -> impl Iterator<Item = i64> {
         (0..i64::from(self.count)).map(move |k| self.first + k * self.step)
+    }
+
+    /// The positions in this run of the frames that `other` has too, without looking at every frame.
+    fn meetings(&self, other: &Run) -> impl Iterator<Item = usize> + use<> {
+        let offset = other.first - self.first;
+        let (divisor, inverse) = divisor_and_inverse(self.step, other.step);
+        let period = other.step / divisor;
+        // The solution of `self.first + self.step * at = other.first (mod other.step)`.
+        let at = (offset / divisor % period * inverse).rem_euclid(period);
+        let low = (offset + self.step - 1).div_euclid(self.step).max(0);
+        let high = (other.last() - self.first).div_euclid(self.step).min(i64::from(self.count) - 1);
+        let first = low + (at - low).rem_euclid(period);
+        let end = if offset % divisor == 0 { high } else { -1 };
+        let positions = (first..=end).step_by(usize::try_from(period).unwrap_or(usize::MAX));
+        positions.map(|at| usize::try_from(at).expect("from 0"))
     }
 
     fn position(&self, frame: i64) -> Option<u32> {
@@ -116,6 +135,16 @@ impl FrameSet {
         self.runs.iter().flat_map(|run| run.frames())
     }
 
+    /// How many arithmetic progressions the set is made of.
+    pub(crate) fn run_count(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Whether no frame is in both. Time grows with the product of the numbers of runs, not with the frames.
+    pub fn is_disjoint(&self, other: &FrameSet) -> bool {
+        self.runs.iter().all(|run| other.runs.iter().all(|of| run.meetings(of).next().is_none()))
+    }
+
     /// Lowest and highest frame.
     pub fn span(&self) -> (i64, i64) {
         let low = self.runs.iter().map(|run| run.first).min().unwrap_or(0);
@@ -141,7 +170,12 @@ impl FromStr for FrameSet {
             return Err(FramesError::TooMany(total));
         }
         let parts: Vec<Run> = parts.into_iter().map(Part::run).collect();
-        Ok(FrameSet::from_runs(drop_repeats(&parts)))
+        let set = drop_repeats(&parts).map(FrameSet::from_runs).ok_or(FramesError::Scattered)?;
+        // Orders carry the set as text.
+        if set.run_count() > parts.len() && set.to_string().len() > FRAMES_TEXT_MAX {
+            return Err(FramesError::Scattered);
+        }
+        Ok(set)
     }
 }
 
@@ -159,7 +193,8 @@ impl Part {
 
     fn run(self) -> Run {
         let count = u32::try_from(self.count()).expect("checked against FRAMES_MAX");
-        Run { first: self.first, step: self.step, count }
+        // A single frame has one way to be written.
+        Run { first: self.first, step: if count == 1 { 1 } else { self.step }, count }
     }
 }
 
@@ -167,12 +202,13 @@ fn parse_part(text: &str) -> Result<Part, FramesError> {
     let text = text.trim();
     let quoted = || text.chars().take(64).collect::<String>();
     let (first, rest) = parse_frame(text).ok_or_else(|| FramesError::Malformed(quoted()))?;
+    let has_last = rest.starts_with('-');
     let (last, rest) = match rest.strip_prefix('-') {
         None => (first, rest),
         Some(rest) => parse_frame(rest).ok_or_else(|| FramesError::Malformed(quoted()))?,
     };
     let step = match rest.strip_prefix('x') {
-        Some(digits) if text.len() > 1 && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+        Some(digits) if has_last && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
             // A step beyond every frame is the same as one that skips all but the first.
             digits.parse().unwrap_or(2 * FRAME_MAX + 1)
         }
@@ -205,7 +241,20 @@ fn parse_frame(text: &str) -> Option<(i64, &str)> {
     Some((sign * number, &digits[end..]))
 }
 
-fn drop_repeats(parts: &[Run]) -> Vec<Run> {
+/// The greatest common divisor of two steps, and the number that `a / divisor` has for its inverse modulo `b / divisor`.
+fn divisor_and_inverse(a: i64, b: i64) -> (i64, i64) {
+    let (mut rest, mut divisor) = (b, a);
+    let (mut next, mut inverse) = (0, 1);
+    while rest != 0 {
+        let times = divisor / rest;
+        (divisor, rest) = (rest, divisor - times * rest);
+        (inverse, next) = (next, inverse - times * next);
+    }
+    (divisor, inverse.rem_euclid(b / divisor))
+}
+
+/// `None` when too many runs would be left.
+fn drop_repeats(parts: &[Run]) -> Option<Vec<Run>> {
     let mut kept: Vec<Run> = Vec::with_capacity(parts.len());
     // Disjoint spans of what is kept so far: a part outside all of them has no repeats.
     let mut spans: BTreeMap<i64, i64> = BTreeMap::new();
@@ -215,12 +264,15 @@ fn drop_repeats(parts: &[Run]) -> Vec<Run> {
             let seen: Vec<Run> =
                 kept.iter().filter(|run| run.first <= part.last() && run.last() >= part.first).copied().collect();
             push_unseen(&mut kept, &seen, *part);
+            if kept.len() > RUNS_MAX {
+                return None;
+            }
         } else {
             kept.push(*part);
         }
         merge_span(&mut spans, part.first, part.last());
     }
-    kept
+    Some(kept)
 }
 
 fn merge_span(spans: &mut BTreeMap<i64, i64>, mut low: i64, mut high: i64) {
@@ -240,14 +292,9 @@ fn push_unseen(kept: &mut Vec<Run>, seen: &[Run], part: Run) {
     // One bit a frame of the part: at most FRAMES_MAX bits.
     let mut taken = vec![false; part.count as usize];
     for run in seen {
-        if run.count <= part.count {
-            for at in run.frames().filter_map(|frame| part.position(frame)) {
-                taken[at as usize] = true;
-            }
-        } else {
-            for (at, frame) in part.frames().enumerate() {
-                taken[at] |= run.position(frame).is_some();
-            }
+        // What was kept has no repeats, so that each frame of the part is marked once.
+        for at in part.meetings(run) {
+            taken[at] = true;
         }
     }
     let from = kept.len();
@@ -320,7 +367,7 @@ mod tests {
 
     #[test]
     fn malformed_frame_sets_say_what_is_wrong() {
-        for text in ["1-", "-", "a", "1..5", "1-5x", "1x", "x2", "1,,2", "1-5x-1", "1-2-3", "١"] {
+        for text in ["1-", "-", "a", "1..5", "1-5x", "1x", "1x2", "x2", "1,,2", "1-5x-1", "1-2-3", "١"] {
             assert!(matches!(text.parse::<FrameSet>(), Err(FramesError::Malformed(_))), "{text}");
         }
         assert_eq!(" ".parse::<FrameSet>(), Err(FramesError::Empty));
@@ -332,6 +379,20 @@ mod tests {
         let at_limit = format!("1-{FRAMES_MAX}");
         assert_eq!(at_limit.parse::<FrameSet>().map(|set| u64::from(set.len())), Ok(FRAMES_MAX));
         assert_eq!("1,".repeat(FRAMES_TEXT_MAX).parse::<FrameSet>(), Err(FramesError::TooLong));
+    }
+
+    /// Took half a minute when every frame was compared with every run.
+    #[test]
+    fn many_interleaved_runs_are_read_in_no_time() {
+        let parts: Vec<String> = (1..=900).map(|first| format!("{first}-9000000x900")).collect();
+        let set: FrameSet = parts.join(",").parse().expect("valid");
+        assert_eq!((set.len(), set.run_count()), (9_000_000, 900));
+    }
+
+    #[test]
+    fn a_set_that_no_worker_could_be_told_is_refused() {
+        // Three of six, then what is left of each second one: short to write, long without its repeats.
+        assert_eq!("1-3000000x3,1-3000000x2,1-3000000".parse::<FrameSet>(), Err(FramesError::Scattered));
     }
 
     #[test]
@@ -360,6 +421,18 @@ mod tests {
             }
             let again: FrameSet = set.to_string().parse().expect("a set prints what it parses");
             prop_assert_eq!(again.iter().collect::<Vec<_>>(), expected);
+        }
+
+        #[test]
+        fn runs_meet_where_both_have_a_frame(
+            a in (-60i64..60, 1i64..30, 1u32..20), b in (-60i64..60, 1i64..30, 1u32..20)
+        ) {
+            let [a, b] = [a, b].map(|(first, step, count)| Run { first, step, count });
+            let expected: Vec<usize> =
+                a.frames().enumerate().filter(|(_, frame)| b.position(*frame).is_some()).map(|(at, _)| at).collect();
+            prop_assert_eq!(a.meetings(&b).collect::<Vec<_>>(), expected.clone());
+            let [a, b] = [a, b].map(|run| FrameSet::from_runs(vec![run]));
+            prop_assert_eq!(a.is_disjoint(&b), expected.is_empty());
         }
 
         #[test]

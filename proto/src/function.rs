@@ -2,7 +2,7 @@
 
 use crate::duration::Span;
 use crate::ids::{Name, nearest};
-use crate::job::{Fault, ParameterValue};
+use crate::job::{FAULTS_MAX, Fault, ParameterValue, escape};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -14,6 +14,14 @@ pub const COMMAND_WORDS_MAX: usize = 128;
 pub const WORKERS_MAX: u32 = 10_000;
 /// Most rules in one rule file.
 pub const RULES_MAX: usize = 256;
+/// Longest sentence of a rule, in bytes.
+pub const RULE_TEXT_MAX: usize = 512;
+/// Largest compiled expression of a rule: keeps what one line of output can cost in the milliseconds.
+pub const EXPRESSION_SIZE_MAX: usize = 256 * 1024;
+/// Longest word of a command, in bytes.
+pub const WORD_LEN_MAX: usize = 4096;
+/// Most variables of a renderer's environment.
+pub const VARIABLES_MAX: usize = 256;
 /// Longest linger: past it a forgotten worker costs real money.
 pub const LINGER_MAX_S: u64 = 3600;
 
@@ -141,6 +149,23 @@ pub struct Rule {
     pub hint: String,
 }
 
+impl Rule {
+    /// The expression, ready to be used. The engine takes a time that grows with the line, whatever the expression.
+    pub fn expression(&self) -> Result<regex::Regex, regex::Error> {
+        regex::RegexBuilder::new(&self.line).size_limit(EXPRESSION_SIZE_MAX).build()
+    }
+
+    fn fault(&self) -> Option<(&'static str, String)> {
+        let long =
+            [("means", &self.means), ("hint", &self.hint)].into_iter().find(|(_, said)| said.len() > RULE_TEXT_MAX);
+        if let Some((field, _)) = long {
+            return Some((field, format!("is longer than the {RULE_TEXT_MAX} bytes allowed")));
+        }
+        let error = self.expression().err()?;
+        Some(("line", format!("is not a regular expression that can be used: {}", first_words(&error.to_string()))))
+    }
+}
+
 /// What one worker needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -198,7 +223,12 @@ impl FunctionSpec {
                 format!("{} words, more than the {COMMAND_WORDS_MAX} allowed", words.len()),
             ));
         }
-        for (at, word) in words.iter().enumerate() {
+        for (at, word) in words.iter().take(COMMAND_WORDS_MAX).enumerate() {
+            if word.len() > WORD_LEN_MAX || word.contains('\0') {
+                let reason = format!("a word may have {WORD_LEN_MAX} bytes and no NUL");
+                faults.push(Fault::new(format!("/driver/command/{at}"), reason));
+                continue;
+            }
             for name in placeholders(word) {
                 if let Err(reason) = self.placeholder(name) {
                     faults.push(Fault::new(format!("/driver/command/{at}"), reason));
@@ -221,11 +251,25 @@ impl FunctionSpec {
         if self.extra_rules.len() > RULES_MAX {
             faults.push(Fault::new("/extra_rules", format!("more than the {RULES_MAX} rules allowed")));
         }
+        for (at, rule) in self.extra_rules.iter().take(RULES_MAX).enumerate() {
+            if let Some((field, reason)) = rule.fault() {
+                faults.push(Fault::new(format!("/extra_rules/{at}/{field}"), reason));
+            }
+        }
+        if self.environment.len() > VARIABLES_MAX {
+            faults.push(Fault::new("/environment", format!("more than the {VARIABLES_MAX} variables allowed")));
+        }
+        for (name, value) in self.environment.iter().take(VARIABLES_MAX) {
+            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                let pointer = format!("/environment/{}", escape(name));
+                faults.push(Fault::new(pointer, "a variable has a name without `=`, and no NUL"));
+            }
+        }
         if self.parameters.len() > PARAMETERS_MAX {
             faults.push(Fault::new("/parameters", format!("more than the {PARAMETERS_MAX} parameters allowed")));
         }
-        for (name, parameter) in &self.parameters {
-            let pointer = format!("/parameters/{name}");
+        for (name, parameter) in self.parameters.iter().take(PARAMETERS_MAX) {
+            let pointer = format!("/parameters/{}", escape(name));
             if BUILT_IN_PLACEHOLDERS.contains(&name.as_str()) {
                 faults.push(Fault::new(&pointer, format!("`{name}` is a built-in placeholder: choose another name")));
             }
@@ -245,6 +289,7 @@ impl FunctionSpec {
         if self.resources.slots == 0 {
             faults.push(Fault::new("/resources/slots", "must be 1 or more"));
         }
+        faults.truncate(FAULTS_MAX);
         faults
     }
 
@@ -262,6 +307,12 @@ impl FunctionSpec {
         let hint = nearest(bare, known).map_or(String::new(), |known| format!("; did you mean `{{{known}}}`?"));
         Err(format!("`{{{name}}}` is neither a parameter of this function nor one of {}{hint}", built_in.join(", ")))
     }
+}
+
+/// The last line of a regular expression's error says what is wrong; the others draw it.
+fn first_words(error: &str) -> String {
+    let last = error.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").chars().take(200).collect()
 }
 
 /// Placeholders every command may use: see `docs/functions.md`.

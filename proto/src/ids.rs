@@ -221,8 +221,14 @@ pub type WorkerId = Name;
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
+        // A distance is never less than the difference in length; finding it takes the product of both.
+        .filter(|name| wrong.chars().count().abs_diff(name.chars().count()) <= distance_max(name))
         .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .filter(|(distance, name)| *distance <= distance_max(name))
         .min()
         .map(|(_, name)| name)
+}
+
+fn distance_max(name: &str) -> usize {
+    1 + name.len() / 4
 }

@@ -22,6 +22,14 @@ pub const PRIORITY_DEFAULT: u32 = 50;
 pub const ATTEMPTS_MAX: u32 = 100;
 /// Largest fixed chunk.
 pub const CHUNK_TASKS_MAX: u32 = 10_000;
+/// Longest relative path of an input or output, in bytes.
+pub const PATH_LEN_MAX: usize = 512;
+/// Longest part of such a path: file systems take 255 bytes, and stores and writers add marks of their own.
+pub const PART_LEN_MAX: usize = 200;
+/// Most pairs of runs that are compared to tell two steps' frames apart; past it they count as meeting.
+const RUN_PAIRS_MAX: usize = 1_000_000;
+/// Most faults that are named at once.
+pub const FAULTS_MAX: usize = 100;
 /// Largest job file or body, in bytes.
 pub const JOB_SIZE_MAX: usize = 1024 * 1024;
 
@@ -307,17 +315,22 @@ impl JobSpec {
     pub fn check(&self, known: &impl Known) -> Result<Job, Vec<Fault>> {
         let mut faults = Vec::new();
         self.check_head(&mut faults);
-        let names: Vec<&str> = self.steps.iter().map(|step| step.name.as_str()).collect();
-        let steps: Vec<Option<Step>> = self
-            .steps
-            .iter()
-            .enumerate()
-            .map(|(at, step)| step.check(&format!("/steps/{at}"), at, &names, known, &mut faults))
-            .collect();
-        if !faults.is_empty() {
+        if self.steps.len() > STEPS_MAX {
             return Err(faults);
         }
-        let steps: Vec<Step> = steps.into_iter().map(|step| step.expect("a step without a fault is good")).collect();
+        let names: Vec<&str> = self.steps.iter().map(|step| step.name.as_str()).collect();
+        let mut steps = Vec::with_capacity(self.steps.len());
+        for (at, step) in self.steps.iter().enumerate() {
+            // Who has this many faults has enough to do; looking for more could take seconds.
+            if faults.len() >= FAULTS_MAX {
+                break;
+            }
+            steps.extend(step.check(&format!("/steps/{at}"), at, &names, known, &mut faults));
+        }
+        if !faults.is_empty() {
+            faults.truncate(FAULTS_MAX);
+            return Err(faults);
+        }
         check_cycles(&steps, &mut faults);
         check_clashes(&steps, &mut faults);
         if !faults.is_empty() {
@@ -344,7 +357,7 @@ impl JobSpec {
         if self.labels.len() > LABELS_MAX {
             faults.push(Fault::new("/labels", format!("more than the {LABELS_MAX} labels allowed")));
         }
-        for (key, value) in &self.labels {
+        for (key, value) in self.labels.iter().take(LABELS_MAX) {
             if key.is_empty() || key.len() > 63 || value.len() > 200 {
                 faults.push(Fault::new(
                     format!("/labels/{}", escape(key)),
@@ -356,7 +369,7 @@ impl JobSpec {
             faults.push(Fault::new("/steps", format!("{} steps: a job has 1 to {STEPS_MAX}", self.steps.len())));
         }
         let mut seen = BTreeSet::new();
-        for (at, step) in self.steps.iter().enumerate() {
+        for (at, step) in self.steps.iter().take(STEPS_MAX).enumerate() {
             if !seen.insert(&step.name) {
                 faults.push(Fault::new(
                     format!("/steps/{at}/name"),
@@ -417,7 +430,10 @@ impl StepSpec {
                 Err(format!("`{name}` is not a step of this job{}", did_you_mean(name.as_str(), names.iter().copied())))
             }
         };
-        for (index, name) in self.after.iter().enumerate() {
+        if self.after.len() > STEPS_MAX {
+            fault("/after", format!("{} names, more than the {STEPS_MAX} steps a job may have", self.after.len()));
+        }
+        for (index, name) in self.after.iter().take(STEPS_MAX).enumerate() {
             if let Err(reason) = find_step(name) {
                 fault(&format!("/after/{index}"), reason);
             }
@@ -426,10 +442,17 @@ impl StepSpec {
         if self.inputs.len() > INPUTS_MAX {
             fault("/inputs", format!("{} inputs, more than the {INPUTS_MAX} allowed", self.inputs.len()));
         }
+        let mut bad = 0;
         for (index, spec) in self.inputs.iter().take(INPUTS_MAX).enumerate() {
             match spec.check(known, &mut find_step) {
                 Ok(input) => inputs.push(input),
-                Err((field, reason)) => fault(&format!("/inputs/{index}{field}"), reason),
+                Err((field, reason)) => {
+                    fault(&format!("/inputs/{index}{field}"), reason);
+                    bad += 1;
+                }
+            }
+            if bad >= FAULTS_MAX {
+                break;
             }
         }
         let mut staged = BTreeSet::new();
@@ -482,7 +505,8 @@ impl StepSpec {
         inputs: &[Input],
         fault: &mut impl FnMut(&str, String),
     ) -> BTreeMap<String, ParameterValue> {
-        for name in self.parameters.keys().filter(|name| !function.parameters.contains_key(*name)) {
+        let unknown = self.parameters.keys().filter(|name| !function.parameters.contains_key(*name));
+        for name in unknown.take(FAULTS_MAX) {
             let known = function.parameters.keys().map(String::as_str);
             fault(
                 &format!("/parameters/{}", escape(name)),
@@ -570,10 +594,12 @@ impl InputSpec {
 
 /// Whether a path stays inside the folder it is joined to.
 pub fn check_relative(path: &str) -> Result<(), String> {
-    let bad_part = |part: &str| part.is_empty() || part == "." || part == "..";
-    if path.len() > 512 || path.chars().any(|c| c.is_control() || c == '\\') || path.split('/').any(bad_part) {
+    let bad_part = |part: &str| part.is_empty() || part == "." || part == ".." || part.len() > PART_LEN_MAX;
+    if path.len() > PATH_LEN_MAX || path.chars().any(|c| c.is_control() || c == '\\') || path.split('/').any(bad_part) {
+        let shown: String = path.chars().take(64).collect();
         return Err(format!(
-            "`{path}` must be a relative path of at most 512 bytes without `.`, `..`, `\\` or empty parts"
+            "`{shown}` must be a relative path of at most {PATH_LEN_MAX} bytes, {PART_LEN_MAX} a part, without `.`, \
+             `..`, `\\` or empty parts"
         ));
     }
     Ok(())
@@ -597,12 +623,15 @@ fn check_cycles(steps: &[Step], faults: &mut Vec<Fault>) {
 }
 
 fn check_clashes(steps: &[Step], faults: &mut Vec<Fault>) {
+    let mut pairs_left = RUN_PAIRS_MAX;
     for (at, step) in steps.iter().enumerate() {
         let Some(output) = &step.output else { continue };
         for other in &steps[..at] {
             let meets = other.output.as_ref().is_some_and(|template| {
                 template.may_meet(output)
-                    && !(template == output && output.has_frame() && frames_disjoint(&step.frames, &other.frames))
+                    && !(template == output
+                        && output.has_frame()
+                        && are_disjoint(&step.frames, &other.frames, &mut pairs_left))
             });
             if meets {
                 faults.push(Fault::new(
@@ -617,19 +646,22 @@ fn check_clashes(steps: &[Step], faults: &mut Vec<Fault>) {
     }
 }
 
-fn frames_disjoint(a: &FrameSet, b: &FrameSet) -> bool {
+fn are_disjoint(a: &FrameSet, b: &FrameSet, pairs_left: &mut usize) -> bool {
     let ((a_low, a_high), (b_low, b_high)) = (a.span(), b.span());
     if a_high < b_low || b_high < a_low {
         return true;
     }
-    let (few, many) = if a.len() < b.len() { (a, b) } else { (b, a) };
-    !few.iter().any(|frame| many.position(frame).is_some())
+    let pairs = a.run_count() * b.run_count();
+    let affordable = pairs <= *pairs_left;
+    *pairs_left = pairs_left.saturating_sub(pairs);
+    affordable && a.is_disjoint(b)
 }
 
 fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(wrong, known).map_or(String::new(), |name| format!("; did you mean `{name}`?"))
 }
 
-fn escape(key: &str) -> String {
+/// A key as it stands in a JSON pointer.
+pub(crate) fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }

@@ -9,6 +9,7 @@ pub mod ids;
 pub mod job;
 pub mod objects;
 pub mod order;
+pub mod sse;
 pub mod tasks;
 pub mod template;
 pub mod time;
@@ -18,6 +19,9 @@ pub mod verdict;
 pub mod subjects;
 #[cfg(feature = "wire")]
 pub mod wire;
+
+#[cfg(feature = "yaml")]
+pub mod yaml;
 
 #[cfg(feature = "schema")]
 pub mod api;

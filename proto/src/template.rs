@@ -1,5 +1,7 @@
 //! Output templates: `frames/{frame:04}.png` becomes the name of one task's output.
 
+use crate::frames::FRAME_MAX;
+use crate::job::PART_LEN_MAX;
 use std::fmt;
 
 /// Longest output template, in bytes.
@@ -13,6 +15,8 @@ pub enum TemplateError {
     Empty,
     #[error("the output template is longer than {TEMPLATE_LEN_MAX} bytes")]
     TooLong,
+    #[error("a part of the output template gives more than {PART_LEN_MAX} bytes: shorten the name or the folder")]
+    PartTooLong,
     #[error("`{{{0}}}` is not a placeholder: use `{{frame}}` or `{{frame:04}}`")]
     Placeholder(String),
     #[error("a brace in the output template is not closed")]
@@ -74,6 +78,10 @@ impl OutputTemplate {
         let good = |c: char| c.is_alphanumeric() || "/.-_ ".contains(c);
         if let Some(bad) = sample.chars().find(|c| !good(*c)) {
             return Err(TemplateError::Character(bad));
+        }
+        let longest = self.name(-FRAME_MAX);
+        if longest.split('/').any(|part| part.len() > PART_LEN_MAX) {
+            return Err(TemplateError::PartTooLong);
         }
         let parts: Vec<&str> = sample.split('/').collect();
         if parts.iter().any(|part| part.trim().is_empty() || *part == "." || *part == ".." || part.trim() != *part) {
@@ -174,6 +182,8 @@ mod tests {
         assert_eq!(refused("{frame", 2), TemplateError::Unclosed);
         assert_eq!(refused("{frame}{frame}.png", 2), TemplateError::Repeated);
         assert_eq!(refused("{frame}", 2), TemplateError::NoExtension);
+        assert_eq!(refused(&format!("{}/{{frame}}.png", "a".repeat(PART_LEN_MAX + 1)), 2), TemplateError::PartTooLong);
+        assert_eq!(refused(&format!("{}{{frame}}.png", "a".repeat(PART_LEN_MAX - 8)), 2), TemplateError::PartTooLong);
         assert_eq!(refused("a\\{frame}.png", 2), TemplateError::Character('\\'));
         for text in [
             "../{frame}.png",

@@ -3,6 +3,7 @@
 
 mod calls;
 mod logs;
+pub(crate) mod reading;
 mod reports;
 mod streams;
 #[cfg(test)]

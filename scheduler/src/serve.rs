@@ -171,7 +171,7 @@ fn read_function(file: &Path) -> Result<FunctionSpec, String> {
         return Err(format!("{size} bytes, more than the {FUNCTION_FILE_MAX} of a function file"));
     }
     let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let spec: FunctionSpec = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
+    let spec: FunctionSpec = framewake_proto::yaml::read(&text).map_err(|error| error.to_string())?;
     let faults: Vec<String> =
         spec.faults().into_iter().map(|fault| format!("{}: {}", fault.field, fault.reason)).collect();
     if faults.is_empty() { Ok(spec) } else { Err(faults.join("; ")) }

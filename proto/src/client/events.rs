@@ -1,8 +1,8 @@
 //! A job's events over one connection. When it ends, ask for a new one from [`Events::last_seq`].
 
-use super::sse::{Message, Parser};
 use super::{ANSWER_SIZE_MAX, Error};
 use crate::api::EventView;
+use crate::sse::{Message, Parser};
 use reqwest::Response;
 use std::collections::VecDeque;
 

@@ -1,6 +1,7 @@
 //! One turn of the loop: messages become events, events become changes, callers wait for the commit.
 
 use super::{Engine, Error, JobCommand, Message, QueueCommand, Refused, Submission};
+use crate::queue::reading;
 use crate::store;
 use framewake_core::change::Change;
 use framewake_core::event::{Event, RequestId};
@@ -251,7 +252,7 @@ impl Engine {
     }
 
     fn beat(&mut self, heartbeat: wire::Heartbeat, reply: String, batch: &mut Batch) {
-        let Some((worker, function)) = super::views::who(&heartbeat) else {
+        let Some((worker, function)) = reading::who(&heartbeat) else {
             warn!(worker = %wire::clip(&heartbeat.worker, 64), "a heartbeat names a worker or function that can't exist");
             return;
         };
@@ -265,7 +266,7 @@ impl Engine {
         let holds =
             (heartbeat.chunk > 0).then_some(AttemptId { chunk: ChunkId(heartbeat.chunk), number: heartbeat.attempt });
         let request = self.wait_for_answer(reply, false);
-        let (places, progress) = (super::views::places(&heartbeat), super::views::progress(&heartbeat));
+        let (places, progress) = (reading::places(&heartbeat), reading::progress(&heartbeat));
         let (seen, draining) = (worker.clone(), heartbeat.draining);
         self.apply(Event::WorkerSeen { request, worker: seen, function, holds, draining, places, progress }, batch);
         self.note_beat(worker, heartbeat, batch.now);

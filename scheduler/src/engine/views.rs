@@ -1,9 +1,8 @@
 //! What people see of workers and scaling: the rules' state and the last heartbeats.
 
 use super::Engine;
-use framewake_core::event::Progress;
+use crate::queue::reading::HOST_MAX;
 use framewake_core::farm::{PlaceStanding, WorkerActivity};
-use framewake_core::values::Place;
 use framewake_proto::api::{EventView, Happening, PlaceState, PlaceView, ScalingView, WorkerState, WorkerView};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
 use framewake_proto::time::Timestamp;
@@ -14,11 +13,6 @@ use std::time::Duration;
 
 /// Progress of one worker is told at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-
-/// Longest name of a machine (RFC 1035) and of a GPU, and most GPUs of one worker.
-const HOST_MAX: usize = 255;
-const GPU_MAX: usize = 128;
-const GPUS_MAX: usize = 16;
 
 /// The last heartbeat of each worker.
 #[derive(Debug, Default)]
@@ -61,29 +55,6 @@ impl Beats {
             self.sweep_above = 2 * self.last.len() + 64;
         }
     }
-}
-
-/// The worker and function of a heartbeat, if its names are names.
-pub(crate) fn who(heartbeat: &wire::Heartbeat) -> Option<(WorkerId, FunctionKey)> {
-    let function = FunctionKey { name: heartbeat.function.parse().ok()?, version: heartbeat.function_version };
-    Some((heartbeat.worker.parse().ok()?, function))
-}
-
-/// Where a worker runs: its GPUs, or its machine if it names none.
-pub(crate) fn places(heartbeat: &wire::Heartbeat) -> Vec<Place> {
-    let host = wire::clip(heartbeat.host.trim(), HOST_MAX);
-    if host.is_empty() {
-        return Vec::new();
-    }
-    let gpus = heartbeat.gpus.iter().map(|gpu| gpu.trim()).filter(|gpu| !gpu.is_empty()).take(GPUS_MAX);
-    let gpus: Vec<Place> = gpus.map(|gpu| Place::new(&format!("{host}/{}", wire::clip(gpu, GPU_MAX)))).collect();
-    if gpus.is_empty() { vec![Place::new(host)] } else { gpus }
-}
-
-pub(crate) fn progress(heartbeat: &wire::Heartbeat) -> Option<Progress> {
-    let progress = heartbeat.progress.as_ref()?;
-    let note = wire::clip(&progress.note, wire::NOTE_MAX).to_owned();
-    Some(Progress { permille: progress.permille.min(1000), note })
 }
 
 impl Engine {

@@ -1,17 +1,12 @@
 //! Reports from the stream into the engine, in order; acknowledged once they are durable.
 
-use super::Queue;
+use super::{Queue, reading};
 use crate::engine::{Handle, Health, Message};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::message::Acker;
-use framewake_core::event::{AttemptEnd, Event, Report, TaskFailure, TaskResult};
-use framewake_core::values::LogSize;
+use framewake_core::event::Event;
 use framewake_proto::chain::Chain;
-use framewake_proto::ids::{AttemptId, ChunkId};
-use framewake_proto::verdict::Verdict;
-use framewake_proto::wire;
 use futures::StreamExt;
-use prost::Message as _;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -103,7 +98,7 @@ impl Reading {
                     let (message, acker) = message.split();
                     self.token += 1;
                     in_hand.push_back((self.token, acker));
-                    let event = match read(&message.payload) {
+                    let event = match reading::report(&message.payload) {
                         Ok(event) => Message::Reported(event, self.token),
                         Err(reason) => {
                             warn!(subject = %message.subject, "a report was dropped: {reason}");
@@ -138,58 +133,4 @@ async fn changed(connected: &watch::Receiver<bool>) {
 
 fn said(error: &(dyn std::error::Error + 'static)) -> String {
     Chain(error).to_string()
-}
-
-fn read(payload: &[u8]) -> Result<Event, String> {
-    if payload.len() > 2 * wire::MESSAGE_SIZE_MAX {
-        return Err(format!("it has {} bytes", payload.len()));
-    }
-    let report = wire::Report::decode(payload).map_err(|error| error.to_string())?;
-    let end = match report.end() {
-        wire::AttemptEnd::None => None,
-        wire::AttemptEnd::Finished => Some(AttemptEnd::Finished),
-        wire::AttemptEnd::HandedBack => Some(AttemptEnd::HandedBack),
-        wire::AttemptEnd::Canceled => Some(AttemptEnd::Canceled),
-        wire::AttemptEnd::LicenseWait => Some(AttemptEnd::LicenseWait),
-    };
-    let worker = report.worker.parse().map_err(|_| "it names an impossible worker".to_owned())?;
-    let attempt = AttemptId { chunk: ChunkId(report.chunk), number: report.attempt };
-    let done = report.done.into_iter().map(task_result).collect::<Result<_, _>>()?;
-    let report = Report {
-        done,
-        failed: report.failed.into_iter().map(task_failure).collect(),
-        released: wire::task_set(&report.released),
-        load_ms: report.load_ms,
-        end,
-        log: LogSize { kept_bytes: report.log_bytes, left_out_bytes: report.log_left_out_bytes },
-    };
-    Ok(Event::AttemptReported { worker, attempt, report })
-}
-
-fn task_result(done: wire::TaskDone) -> Result<TaskResult, String> {
-    // A step without output has no digest.
-    let sha256 = if done.sha256.is_empty() { vec![0; 32] } else { done.sha256 };
-    Ok(TaskResult {
-        task: done.task,
-        key: done.key,
-        sha256: sha256.try_into().map_err(|_| "a digest has the wrong length".to_owned())?,
-        size_bytes: done.size_bytes,
-        width: done.width,
-        height: done.height,
-        device: wire::clip(&done.device, 200).to_owned(),
-        renderer: wire::clip(&done.renderer, 200).to_owned(),
-        elapsed_ms: done.elapsed_ms,
-        found: done.found,
-        memory_peak_bytes: done.memory_peak_bytes,
-    })
-}
-
-fn task_failure(failed: wire::TaskFailed) -> TaskFailure {
-    TaskFailure {
-        task: failed.task,
-        // A verdict of a newer worker that this scheduler does not know is a failure like any other.
-        verdict: failed.verdict.parse().unwrap_or(Verdict::RetrySame),
-        message: wire::clip(&failed.message, wire::FAILURE_MESSAGE_MAX).to_owned(),
-        evidence: wire::clip_front(&failed.evidence, wire::EVIDENCE_MAX).to_owned(),
-    }
 }

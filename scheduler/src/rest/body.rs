@@ -106,17 +106,7 @@ fn not_json(error: &serde_json::Error) -> Refusal {
 
 fn yaml(bytes: &[u8]) -> Answer<Value> {
     let text = std::str::from_utf8(bytes).map_err(|_| Refusal::malformed("the body is not UTF-8 text"))?;
-    let options = serde_saphyr::options! {
-        // A job file has no use for aliases that unfold to more than the file itself may hold.
-        budget: serde_saphyr::budget! {
-            max_aliases: 1000,
-            max_anchors: 1000,
-            max_nodes: 100_000,
-            max_total_scalar_bytes: 4 * 1024 * 1024,
-        },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
-    };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+    framewake_proto::yaml::read(text).map_err(|error| {
         let place =
             error.location().map_or(String::new(), |at| format!(" at line {} column {}", at.line(), at.column()));
         Refusal::malformed(format!("the body is not YAML{place}: {}", error.without_snippet()))

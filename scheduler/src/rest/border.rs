@@ -1,12 +1,12 @@
 //! What a job is checked against before it is accepted: functions, allowed addresses, uploaded inputs.
 
 use super::App;
-use super::problem::{Answer, FAULTS_MAX, Refusal};
+use super::problem::{Answer, Refusal};
 use crate::function_table::FunctionTable;
 use crate::objects::Objects;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{FunctionRef, Name};
-use framewake_proto::job::{Fault, JobSpec, Known};
+use framewake_proto::job::{FAULTS_MAX, Fault, JobSpec, Known};
 use framewake_proto::objects::{Digest, input_key};
 use futures::StreamExt;
 use std::collections::{BTreeMap, HashMap};

@@ -1,9 +1,8 @@
 //! What is wrong with a body, in words: one sentence a fault, with the nearest known name where a name is wrong.
 
-use super::problem::FAULTS_MAX;
 use super::schema::BodySchema;
 use framewake_proto::ids::nearest;
-use framewake_proto::job::Fault;
+use framewake_proto::job::{FAULTS_MAX, Fault};
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::Value;

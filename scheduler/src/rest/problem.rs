@@ -9,15 +9,13 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use framewake_proto::api::Problem;
 use framewake_proto::chain::Chain;
-use framewake_proto::job::Fault;
+use framewake_proto::job::{FAULTS_MAX, Fault};
 use std::error::Error;
 use std::fmt::Write as _;
 
 /// What a handler gives back.
 pub(super) type Answer<T> = Result<T, Refusal>;
 
-/// Most faults named in one answer.
-pub(super) const FAULTS_MAX: usize = 100;
 /// What a client should wait before it tries again, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 /// The same where jobs must end first.

@@ -4,6 +4,7 @@
 use crate::failure::BadInput;
 use framewake_proto::ids::nearest;
 use framewake_proto::job::JOB_SIZE_MAX;
+use framewake_proto::yaml;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -40,7 +41,7 @@ impl std::str::FromStr for Setting {
             return Err(wrong());
         }
         // Read as in a file, so that `64` is a number and `[a, b]` a list; what is no YAML is plain text.
-        let value = serde_saphyr::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        let value = yaml::read(value).unwrap_or_else(|_| Value::String(value.to_owned()));
         let value = if value.is_null() { Value::String(String::new()) } else { value };
         Ok(Setting { step: step.to_owned(), parameter: parameter.to_owned(), value })
     }
@@ -94,7 +95,7 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, Ba
     let result = if text.trim_start().starts_with('{') {
         serde_json::from_str(text).map_err(|error| error.to_string())
     } else {
-        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+        yaml::read(text).map_err(|error| error.to_string())
     };
     result.map_err(|error| {
         let error: String = error.trim_start_matches("error: ").chars().take(MESSAGE_CHARS_MAX).collect();
@@ -116,7 +117,7 @@ fn restore_texts(body: &mut Value, text: &str) {
         frames: Option<String>,
     }
     // What does not fit these types is left as it is, for the scheduler to refuse.
-    let Ok(texts) = serde_saphyr::from_str::<Texts>(text) else { return };
+    let Ok(texts) = yaml::read::<Texts>(text) else { return };
     if let Some(labels) = body.get_mut("labels").and_then(Value::as_object_mut) {
         for (key, value) in texts.labels {
             if labels.get(&key).is_some_and(is_plain) {

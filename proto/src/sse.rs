@@ -7,17 +7,17 @@ use std::collections::VecDeque;
 const EVENT_SIZE_MAX: usize = 1024 * 1024;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) event: String,
-    pub(super) data: String,
+pub struct Message {
+    pub event: String,
+    pub data: String,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("an event is larger than the {EVENT_SIZE_MAX} bytes allowed")]
-pub(super) struct TooLarge;
+pub struct TooLarge;
 
 #[derive(Debug, Default)]
-pub(super) struct Parser {
+pub struct Parser {
     /// The line that has not ended yet.
     line: Vec<u8>,
     /// The last byte was `\r`, which ended a line: a `\n` that follows belongs to it.
@@ -30,7 +30,7 @@ pub(super) struct Parser {
 
 impl Parser {
     /// Takes in the next bytes and appends the events they complete.
-    pub(super) fn push(&mut self, bytes: &[u8], complete: &mut VecDeque<Message>) -> Result<(), TooLarge> {
+    pub fn push(&mut self, bytes: &[u8], complete: &mut VecDeque<Message>) -> Result<(), TooLarge> {
         for byte in bytes {
             let after_return = std::mem::replace(&mut self.after_return, *byte == b'\r');
             match byte {

@@ -1,0 +1,97 @@
+//! What workers send, as the rules understand it. A worker may be of another version, broken or hostile: what
+//! it says is bounded here.
+
+use framewake_core::event::{AttemptEnd, Event, Progress, Report, TaskFailure, TaskResult};
+use framewake_core::values::{LogSize, Place};
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, WorkerId};
+use framewake_proto::verdict::Verdict;
+use framewake_proto::wire;
+use prost::Message as _;
+
+/// Longest name of a machine (RFC 1035) and of a GPU, and most GPUs of one worker.
+pub(crate) const HOST_MAX: usize = 255;
+const GPU_MAX: usize = 128;
+const GPUS_MAX: usize = 16;
+/// Most bytes of anything: the largest number that a row of the store can hold.
+const BYTES_MAX: u64 = i64::MAX.cast_unsigned();
+
+/// News of an attempt, or why the message is none.
+pub(crate) fn report(payload: &[u8]) -> Result<Event, String> {
+    if payload.len() > 2 * wire::MESSAGE_SIZE_MAX {
+        return Err(format!("it has {} bytes", payload.len()));
+    }
+    let report = wire::Report::decode(payload).map_err(|error| error.to_string())?;
+    let end = match report.end() {
+        wire::AttemptEnd::None => None,
+        wire::AttemptEnd::Finished => Some(AttemptEnd::Finished),
+        wire::AttemptEnd::HandedBack => Some(AttemptEnd::HandedBack),
+        wire::AttemptEnd::Canceled => Some(AttemptEnd::Canceled),
+        wire::AttemptEnd::LicenseWait => Some(AttemptEnd::LicenseWait),
+    };
+    let worker = report.worker.parse().map_err(|_| "it names an impossible worker".to_owned())?;
+    let attempt = AttemptId { chunk: ChunkId(report.chunk), number: report.attempt };
+    let done = report.done.into_iter().map(task_result).collect::<Result<_, _>>()?;
+    let report = Report {
+        done,
+        failed: report.failed.into_iter().map(task_failure).collect(),
+        released: wire::task_set(&report.released),
+        load_ms: report.load_ms,
+        end,
+        log: LogSize {
+            kept_bytes: report.log_bytes.min(BYTES_MAX),
+            left_out_bytes: report.log_left_out_bytes.min(BYTES_MAX),
+        },
+    };
+    Ok(Event::AttemptReported { worker, attempt, report })
+}
+
+fn task_result(done: wire::TaskDone) -> Result<TaskResult, String> {
+    // A step without output has no digest.
+    let sha256 = if done.sha256.is_empty() { vec![0; 32] } else { done.sha256 };
+    Ok(TaskResult {
+        task: done.task,
+        key: done.key,
+        sha256: sha256.try_into().map_err(|_| "a digest has the wrong length".to_owned())?,
+        size_bytes: done.size_bytes.min(BYTES_MAX),
+        width: done.width,
+        height: done.height,
+        device: wire::clip(&done.device, 200).to_owned(),
+        renderer: wire::clip(&done.renderer, 200).to_owned(),
+        elapsed_ms: done.elapsed_ms,
+        found: done.found,
+        memory_peak_bytes: done.memory_peak_bytes.min(BYTES_MAX),
+    })
+}
+
+fn task_failure(failed: wire::TaskFailed) -> TaskFailure {
+    TaskFailure {
+        task: failed.task,
+        // A verdict of a newer worker that this scheduler does not know is a failure like any other.
+        verdict: failed.verdict.parse().unwrap_or(Verdict::RetrySame),
+        message: wire::clip(&failed.message, wire::FAILURE_MESSAGE_MAX).to_owned(),
+        evidence: wire::clip_front(&failed.evidence, wire::EVIDENCE_MAX).to_owned(),
+    }
+}
+
+/// The worker and function of a heartbeat, if its names are names.
+pub(crate) fn who(heartbeat: &wire::Heartbeat) -> Option<(WorkerId, FunctionKey)> {
+    let function = FunctionKey { name: heartbeat.function.parse().ok()?, version: heartbeat.function_version };
+    Some((heartbeat.worker.parse().ok()?, function))
+}
+
+/// Where a worker runs: its GPUs, or its machine if it names none.
+pub(crate) fn places(heartbeat: &wire::Heartbeat) -> Vec<Place> {
+    let host = wire::clip(heartbeat.host.trim(), HOST_MAX);
+    if host.is_empty() {
+        return Vec::new();
+    }
+    let gpus = heartbeat.gpus.iter().map(|gpu| gpu.trim()).filter(|gpu| !gpu.is_empty()).take(GPUS_MAX);
+    let gpus: Vec<Place> = gpus.map(|gpu| Place::new(&format!("{host}/{}", wire::clip(gpu, GPU_MAX)))).collect();
+    if gpus.is_empty() { vec![Place::new(host)] } else { gpus }
+}
+
+pub(crate) fn progress(heartbeat: &wire::Heartbeat) -> Option<Progress> {
+    let progress = heartbeat.progress.as_ref()?;
+    let note = wire::clip(&progress.note, wire::NOTE_MAX).to_owned();
+    Some(Progress { permille: progress.permille.min(1000), note })
+}
