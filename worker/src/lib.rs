@@ -8,6 +8,6 @@ pub mod inputs;
 pub mod logs;
 pub mod queue;
 pub mod renderer;
-pub mod rules;
 pub mod store;
-pub mod verify;
+
+pub use framewake_reading::{lines, rules, verify};

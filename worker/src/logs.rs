@@ -4,7 +4,7 @@
 //! A log keeps its beginning and, once it is full, the newest of what follows: a failure is explained at the end. What
 //! is left out between the two is counted, and said where it is missing.
 
-use crate::renderer::lines::Line;
+use crate::lines::Line;
 use framewake_proto::wire::{LOG_BATCH_MAX, LOG_SIZE_MAX, LOG_TAIL_MAX, LogBatch};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -4,7 +4,6 @@
 pub mod command;
 pub mod keeper;
 pub mod leftovers;
-pub mod lines;
 mod monitor;
 pub mod process;
 pub mod session;

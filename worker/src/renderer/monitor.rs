@@ -1,9 +1,9 @@
 //! Watches one render: its words, its progress, its time limits; and says in the end what became
 //! of it.
 
-use super::lines::Line;
 use super::usage::Usage;
 use super::{Failure, Watch};
+use crate::lines::Line;
 use crate::rules::{Finding, Progress, Rules};
 use framewake_proto::duration::Span;
 use framewake_proto::job::Timeouts;

@@ -2,8 +2,8 @@
 //! ended with all it left behind.
 
 use super::leftovers;
-use super::lines::{Line, LineCutter};
 use super::usage::Usage;
+use crate::lines::{Line, LineCutter};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -11,15 +11,14 @@ use framewake_proto::job::ParameterValue;
 use framewake_proto::objects::Digest;
 use framewake_proto::verdict::Verdict;
 use framewake_proto::wire::{NOTE_MAX, clip};
-use serde::{Deserialize, Serialize};
+use framewake_reading::bridge::{Messages, Tell};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 
-/// Largest message of a bridge.
-const MESSAGE_SIZE_MAX: usize = 1024 * 1024;
 /// Longest address of a Unix socket that every system takes.
 const SOCKET_PATH_MAX: usize = 100;
 
@@ -33,34 +32,6 @@ const BLENDER: [(&str, &str); 2] =
 enum Ask<'a> {
     Open { inputs: &'a Path, parameters: &'a BTreeMap<String, ParameterValue>, gpu: bool },
     Render { frame: i64, output: &'a Path },
-}
-
-/// Bridge -> worker.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "is", rename_all = "snake_case")]
-enum Tell {
-    Hello {
-        /// `Blender 5.0.1`
-        renderer: String,
-    },
-    Opened,
-    Progress {
-        permille: u32,
-        #[serde(default)]
-        note: String,
-    },
-    Rendered {
-        path: PathBuf,
-        #[serde(default)]
-        device: String,
-        #[serde(default)]
-        memory_peak_bytes: u64,
-    },
-    Failed {
-        message: String,
-        #[serde(default)]
-        verdict: Option<Verdict>,
-    },
 }
 
 /// What a scene was opened with; the same again needs no opening.
@@ -190,7 +161,7 @@ impl Live {
                 clip(&renderer, NOTE_MAX).clone_into(&mut self.renderer);
                 Ok(())
             }
-            other => Err(Broken::Lost(format!("it said {other:?} before hello"))),
+            other => Err(Broken::Lost(format!("it said `{}` before hello", other.describe()))),
         }
     }
 
@@ -210,7 +181,7 @@ impl Live {
             match self.answer(monitor, watch).await? {
                 Tell::Opened => self.opened = Some(wanted),
                 Tell::Failed { message, verdict } => return Ok(failed(monitor, &message, verdict)),
-                other => return Err(Broken::Lost(format!("it answered `open` with {other:?}"))),
+                other => return Err(Broken::Lost(format!("it answered `open` with `{}`", other.describe()))),
             }
         }
         // Opening is load time, not the frame's.
@@ -240,7 +211,7 @@ impl Live {
                 }))
             }
             Tell::Failed { message, verdict } => Ok(failed(monitor, &message, verdict)),
-            other => Err(Broken::Lost(format!("it answered `render` with {other:?}"))),
+            other => Err(Broken::Lost(format!("it answered `render` with `{}`", other.describe()))),
         }
     }
 
@@ -266,7 +237,7 @@ impl Live {
     async fn next(&mut self, monitor: &mut Monitor<'_>, watch: &Watch) -> Result<Tell, Broken> {
         let usage = self.process.usage();
         loop {
-            if let Some(told) = self.link.take_message()? {
+            if let Some(told) = self.link.messages.take().map_err(|nonsense| Broken::Lost(nonsense.to_string()))? {
                 return Ok(told);
             }
             tokio::select! {
@@ -359,7 +330,7 @@ fn session_folder(setup: &Setup) -> std::io::Result<PathBuf> {
 #[derive(Debug, Default)]
 struct Link {
     stream: Option<UnixStream>,
-    received: Vec<u8>,
+    messages: Messages,
 }
 
 impl Link {
@@ -378,22 +349,11 @@ impl Link {
         match stream.try_read(&mut buffer) {
             Ok(0) => Err("it hung up".to_owned()),
             Ok(count) => {
-                self.received.extend_from_slice(&buffer[..count]);
+                self.messages.push(&buffer[..count]);
                 Ok(())
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error.to_string()),
         }
-    }
-
-    fn take_message(&mut self) -> Result<Option<Tell>, Broken> {
-        let Some(end) = self.received.iter().position(|byte| *byte == b'\n') else {
-            if self.received.len() > MESSAGE_SIZE_MAX {
-                return Err(Broken::Lost("its message is longer than 1 MiB".to_owned()));
-            }
-            return Ok(None);
-        };
-        let line: Vec<u8> = self.received.drain(..=end).collect();
-        serde_json::from_slice(&line).map(Some).map_err(|error| Broken::Lost(format!("it said nonsense: {error}")))
     }
 }

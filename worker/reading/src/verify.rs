@@ -7,7 +7,7 @@ mod video;
 
 use framewake_proto::job::{Policy, Verify};
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Largest side of an image.
@@ -73,7 +73,16 @@ struct Picture {
 /// as decoding does: not for the runtime's own threads.
 pub fn check(path: &Path, extension: &str, wanted: &Verify) -> Result<Verified, Bad> {
     let (file, size_bytes) = open(path)?;
-    let mut reader = BufReader::with_capacity(128 * 1024, file);
+    check_read(BufReader::with_capacity(128 * 1024, file), size_bytes, extension, wanted)
+}
+
+/// The same of `size_bytes` bytes that are read from anywhere.
+pub fn check_read<R: BufRead + Seek>(
+    mut reader: R,
+    size_bytes: u64,
+    extension: &str,
+    wanted: &Verify,
+) -> Result<Verified, Bad> {
     check_kind(&mut reader, extension)?;
     let mut verified = Verified { size_bytes, ..Verified::default() };
     let picture = match extension {

@@ -144,6 +144,27 @@ fn frames_of_videos_are_counted() {
 }
 
 #[test]
+fn frames_in_fragments_are_counted() {
+    let folder = folder();
+    let path = folder.path().join("video");
+    let bytes = include_bytes!("fixtures/three_frames_in_fragments.mp4");
+    std::fs::write(&path, bytes).expect("writes");
+    let verified = check(&path, "mp4", &Verify { frames: Some(3), ..Verify::default() }).expect("good");
+    assert_eq!((verified.width, verified.height, verified.frames), (16, 16, Some(3)));
+    // Claims of any number of frames, in the index and in a fragment, cost nothing.
+    for (table, count_at) in [(b"stsz", 12), (b"trun", 8)] {
+        for count in [1, 2, u32::MAX] {
+            let mut bytes = bytes.to_vec();
+            let at = bytes.windows(4).position(|window| window == table).expect("it is there") - 4;
+            bytes[at + 8 + count_at - 4..][..4].copy_from_slice(&count.to_be_bytes());
+            std::fs::write(&path, bytes).expect("writes");
+            let judged = check(&path, "mp4", &Verify { frames: Some(3), ..Verify::default() });
+            assert!(judged.is_err(), "{table:?} says {count}");
+        }
+    }
+}
+
+#[test]
 fn a_video_that_is_cut_off_anywhere_is_bad() {
     let folder = folder();
     let path = folder.path().join("video");

@@ -95,9 +95,11 @@ fn without_colors(text: &str) -> String {
     let mut parts = text.split("\u{1b}[");
     plain.push_str(parts.next().unwrap_or_default());
     for part in parts {
-        plain.push_str(
-            part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';' || c == '?').get(1..).unwrap_or(""),
-        );
+        let after = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';' || c == '?');
+        let mut chars = after.chars();
+        // What ends an escape is a letter; anything else is the renderer's own.
+        let ended = chars.next().is_some_and(|end| end.is_ascii_alphabetic());
+        plain.push_str(if ended { chars.as_str() } else { after });
     }
     plain
 }
@@ -125,6 +127,7 @@ mod tests {
         check(&["a\n\nb"], &[("a", false), ("", false), ("b", false)]);
         check(&["1%\r"], &[("1%", true)]);
         check(&[""], &[]);
+        check(&["\u{1b}[31éa\n\u{1b}[\n"], &[("éa", false), ("", false)]);
         check(&["\u{1b}[31mred\u{1b}[0m plain\u{1b}[1;32mé\n"], &[("red plainé", false)]);
     }
 

@@ -6,11 +6,15 @@
 
 use framewake_proto::function::Rule;
 use framewake_proto::verdict::Verdict;
-use framewake_proto::wire::{NOTE_MAX, clip};
-use regex::{Captures, Regex, RegexBuilder};
+use framewake_proto::wire::{FAILURE_MESSAGE_MAX, NOTE_MAX, clip};
+use framewake_proto::yaml;
+use regex::{Captures, Regex};
 
-/// Largest compiled expression; a function's own rules come from outside.
-const REGEX_SIZE_MAX: usize = 1024 * 1024;
+/// Longest sentence that a rule makes.
+pub const MEANING_MAX: usize = FAILURE_MESSAGE_MAX;
+/// Most bytes of a line that are looked at: what a renderer means stands near the beginning, and the time of an
+/// expression grows with the line.
+const LINE_READ_MAX: usize = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -66,11 +70,13 @@ impl Rules {
     /// The built-in rules `name` after the function's own.
     pub fn new(function: &str, name: &str, own: &[Rule]) -> Result<Rules, Error> {
         let text = built_in(name).ok_or_else(|| Error::Unknown(name.to_owned()))?;
-        let built_in: Vec<Rule> = serde_saphyr::from_str(text).expect("the built-in rule files are tested");
+        let built_in: Vec<Rule> = yaml::read(text).expect("the built-in rule files are tested");
         let mut rules = Vec::new();
         for (at, rule) in own.iter().chain(&built_in).enumerate() {
-            let expression = RegexBuilder::new(&rule.line).size_limit(REGEX_SIZE_MAX).build().map_err(|error| {
-                Error::Expression { function: function.to_owned(), number: at + 1, error: Box::new(error) }
+            let expression = rule.expression().map_err(|error| Error::Expression {
+                function: function.to_owned(),
+                number: at + 1,
+                error: Box::new(error),
             })?;
             rules.push(Compiled { expression, rule: rule.clone() });
         }
@@ -79,10 +85,11 @@ impl Rules {
 
     /// What `line` says; the first rule wins in each respect.
     pub fn read(&self, line: &str) -> Meaning {
+        let line = clip(line, LINE_READ_MAX);
         let mut meaning = Meaning::default();
         for (rank, compiled) in self.rules.iter().enumerate() {
             let Some(captures) = compiled.expression.captures(line) else { continue };
-            let group = |name| captures.name(name).map(|group| group.as_str().trim().to_owned());
+            let group = |name| captures.name(name).map(|group| clip(group.as_str().trim(), NOTE_MAX).to_owned());
             meaning.version = meaning.version.or_else(|| group("version"));
             meaning.device = meaning.device.or_else(|| group("device"));
             if meaning.progress.is_none() {
@@ -120,6 +127,7 @@ fn sentence(rule: &Rule, captures: &Captures<'_>) -> String {
         text.push_str("; hint: ");
         captures.expand(&rule.hint, &mut text);
     }
+    text.truncate(text.floor_char_boundary(MEANING_MAX));
     text
 }
 

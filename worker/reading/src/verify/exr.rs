@@ -7,10 +7,9 @@ use exr::error::Error;
 use exr::meta::attribute::SampleType;
 use exr::meta::header::Header;
 use exr::prelude::f16;
-use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, Seek};
 
-pub(super) fn decode(reader: BufReader<File>) -> Result<Picture, Bad> {
+pub(super) fn decode(reader: impl BufRead + Seek) -> Result<Picture, Bad> {
     let reader = match exr::block::read(reader, false) {
         Ok(reader) => reader,
         Err(error) => return unsupported_or_broken(&error, Picture::default()),

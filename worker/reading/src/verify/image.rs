@@ -3,13 +3,12 @@
 use super::{Bad, DECODED_SIZE_MAX, Picture, SIDE_MAX};
 use image::error::ImageError;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
-use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, Read, Seek, SeekFrom};
 
 /// Bytes after which the end of a JPEG is no longer looked for: some programs pad.
 const JPEG_PADDING_MAX: u64 = 4096;
 
-pub(super) fn decode(mut reader: BufReader<File>, extension: &str, size_bytes: u64) -> Result<Picture, Bad> {
+pub(super) fn decode(mut reader: impl BufRead + Seek, extension: &str, size_bytes: u64) -> Result<Picture, Bad> {
     // The decoders forgive a missing end; we don't.
     let format = if extension == "png" {
         check_png_end(&mut reader, size_bytes)?;
@@ -60,20 +59,20 @@ fn is_black(pixels: &DynamicImage) -> bool {
     }
 }
 
-fn check_png_end(reader: &mut BufReader<File>, size_bytes: u64) -> Result<(), Bad> {
+fn check_png_end(reader: &mut (impl BufRead + Seek), size_bytes: u64) -> Result<(), Bad> {
     const END: [u8; 12] = [0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82];
     let tail = tail(reader, size_bytes, END.len() as u64)?;
     if tail == END { Ok(()) } else { Err(Bad::Truncated("a PNG file ends with an IEND chunk")) }
 }
 
-fn check_jpeg_end(reader: &mut BufReader<File>, size_bytes: u64) -> Result<(), Bad> {
+fn check_jpeg_end(reader: &mut (impl BufRead + Seek), size_bytes: u64) -> Result<(), Bad> {
     let tail = tail(reader, size_bytes, JPEG_PADDING_MAX)?;
     let padded = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let ends = tail[..padded].ends_with(&[0xff, 0xd9]);
     if ends { Ok(()) } else { Err(Bad::Truncated("a JPEG file ends with an EOI marker")) }
 }
 
-fn tail(reader: &mut BufReader<File>, size_bytes: u64, count: u64) -> Result<Vec<u8>, Bad> {
+fn tail(reader: &mut (impl BufRead + Seek), size_bytes: u64, count: u64) -> Result<Vec<u8>, Bad> {
     let mut tail = Vec::new();
     reader.seek(SeekFrom::Start(size_bytes.saturating_sub(count))).map_err(Bad::Read)?;
     reader.by_ref().take(count).read_to_end(&mut tail).map_err(Bad::Read)?;
