@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo build test quick lint bench simulate simulate-scale
+.PHONY: help setup demo build test quick lint bench simulate simulate-scale fuzz
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -35,3 +35,5 @@ simulate: ## the rules in small hostile worlds (SEEDS=n new ones, FROM=n for the
 
 simulate-scale: ## 10,000 GPUs, 1,000 jobs, 10 million frames, with everything that goes wrong
 	cargo run --release --quiet -p framewake-simulate -- scale
+fuzz: ## hostile bytes for every part that reads some (MINUTES=60 over all targets)
+	@tests/fuzz/run.sh $(TARGETS)
