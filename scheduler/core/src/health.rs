@@ -210,6 +210,16 @@ impl Health {
         remember(&mut self.scenes, scene, |traces| &mut traces.failed_on, place);
     }
 
+    /// The job is over: where it was done tells nothing more, unless it also failed.
+    pub(crate) fn forget_job(&mut self, job: JobId) {
+        let of_job: Vec<Scene> = self.scenes.range((job, 0)..=(job, usize::MAX)).map(|(scene, _)| *scene).collect();
+        for scene in of_job {
+            if self.scenes.get(&scene).is_some_and(|traces| traces.failed_on.is_empty()) {
+                self.scenes.remove(&scene);
+            }
+        }
+    }
+
     /// A task that had failed there was done elsewhere.
     pub(crate) fn done_elsewhere(&mut self, place: &Place, scene: Scene, task: u32) {
         if let Some(record) = self.places.get_mut(place)
@@ -413,6 +423,7 @@ fn times(count: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const RENDER: usize = 0;
     const ENCODE: usize = 1;
@@ -674,6 +685,66 @@ mod tests {
             works(&mut health, 11, "b", job);
         }
         check_well(&health, 12, "a");
+    }
+
+    #[test]
+    fn jobs_that_ended_well_are_forgotten() {
+        let mut health = farm();
+        for job in 1..=2 {
+            works(&mut health, 1, "b", job);
+        }
+        fails(&mut health, 2, "a", 2);
+        health.forget_job(JobId(1u128.into()));
+        health.forget_job(JobId(2u128.into()));
+        assert_eq!(health.scenes.keys().copied().collect::<Vec<_>>(), [scene(2)]);
+    }
+
+    proptest! {
+        /// Whatever fails wherever: somebody who works is left, and half of the places are.
+        #[test]
+        fn no_order_of_failures_empties_the_farm(events in proptest::collection::vec((0u32..6, 0u128..8, 0u8..8), 0..300)) {
+            const PLACES: usize = 6;
+            let mut health = Health::new(ASIDE, Vec::new());
+            let places: Vec<Place> = (0..PLACES).map(|number| place(&number.to_string())).collect();
+            // What an onlooker knows: when each place last worked, and since when it has failed.
+            let mut done = [None::<Timestamp>; PLACES];
+            let mut failing = [None::<Timestamp>; PLACES];
+            for (second, (number, job, what)) in events.into_iter().enumerate() {
+                // Ten minutes aside pass after 60 events.
+                let (now, here) = (at(i64::try_from(second).expect("few") * 10), number as usize);
+                for (at, place) in places.iter().enumerate() {
+                    health.seen(now, place);
+                    if health.look(now, place) {
+                        failing[at] = Some(now);
+                    }
+                }
+                if matches!(health.standing(&places[here]), Standing::Aside { .. }) {
+                    continue;
+                }
+                if what < 3 {
+                    health.done(now, &places[here], RENDER, scene(job));
+                    (done[here], failing[here]) = (Some(now), None);
+                    prop_assert_eq!(health.judge(now, &places[here], Vec::new), Judgment::Well);
+                    continue;
+                }
+                failing[here].get_or_insert(now);
+                health.failed(now, &places[here], RENDER, scene(job), Fault::Task(Verdict::RetrySame));
+                if let Judgment::Broken { reason } = health.judge(now, &places[here], || vec![RENDER]) {
+                    let since = failing[here].expect("just set");
+                    let works = |other: &usize| {
+                        let aside = matches!(health.standing(&places[*other]), Standing::Aside { .. });
+                        *other != here && !aside && done[*other].is_some_and(|at| at >= since)
+                    };
+                    prop_assert!((0..PLACES).any(|other| works(&other)), "nobody else works: {}", reason);
+                    health.set_aside(now, &places[here], reason);
+                    prop_assert!(health.aside_now.len() * 2 <= PLACES, "{:?}", health.aside_now);
+                }
+                for wronged in health.wronged() {
+                    prop_assert!(health.restore(&wronged));
+                    failing[wronged.as_str().parse::<usize>().expect("a number")] = None;
+                }
+            }
+        }
     }
 
     #[test]

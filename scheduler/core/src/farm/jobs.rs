@@ -145,6 +145,7 @@ impl Farm {
         self.flush_counts(out);
         self.set_job_state(now, id, state, out);
         self.jobs.remove(&id);
+        self.health.forget_job(id);
         out.effects.push(Effect::AnnounceJobOver { job: id, state });
     }
 
