@@ -148,21 +148,22 @@ async fn a_silent_renderer_that_ignores_term_is_killed_with_all_its_children() {
 #[tokio::test]
 async fn a_silent_renderer_that_works_is_left_alone() {
     // It waits for a child that has left its group and computes.
-    let script = "setsid -w timeout 1.2 sh -c 'while :; do :; done'; echo x > $1";
-    let timeouts = json!({"frame": "20s", "silent": "500ms", "chunk": "20s"});
+    let script = "setsid -w timeout 2.5 sh -c 'while :; do :; done'; echo x > $1";
+    let timeouts = json!({"frame": "20s", "silent": "1s", "chunk": "20s"});
     let bench = bench(&shell(script), &json!({"timeouts": timeouts, "output": "{frame}.txt"}));
     done(render(&bench).await);
 }
 
 #[tokio::test]
 async fn a_busy_loop_without_a_word_ends_after_four_times_the_silence() {
-    let timeouts = json!({"frame": "20s", "silent": "300ms", "chunk": "20s"});
+    // Long enough that even a crowded machine lets it compute meanwhile.
+    let timeouts = json!({"frame": "20s", "silent": "1s", "chunk": "20s"});
     let bench = bench(&shell("while :; do :; done"), &json!({"timeouts": timeouts}));
     let began = Instant::now();
     let failure = failed(render(&bench).await);
     assert_eq!(failure.verdict, Verdict::Hung);
-    assert!(failure.message.contains("worked without a word for 4 times 300ms"), "{}", failure.message);
-    assert!(began.elapsed() >= Duration::from_millis(1200), "{:?}", began.elapsed());
+    assert!(failure.message.contains("worked without a word for 4 times 1s"), "{}", failure.message);
+    assert!(began.elapsed() >= Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
