@@ -126,7 +126,7 @@ fn fill(done: &mut TaskDone, key: String, content: Content, verified: &Verified)
 }
 
 fn store_failure(error: &crate::store::Error) -> Failure {
-    Failure::new(Verdict::RetrySame, Chain(error).to_string())
+    Failure::new(error.verdict(), Chain(error).to_string())
 }
 
 pub(crate) fn milliseconds(duration: Duration) -> u32 {

@@ -69,7 +69,8 @@ impl Error {
             }
             Error::Refused { status, .. } if (400..500).contains(status) && *status != 429 => Verdict::SceneError,
             Error::Http { error, .. } if error.is_redirect() => Verdict::SceneError,
-            Error::Refused { .. } | Error::Http { .. } | Error::Store { .. } => Verdict::RetrySame,
+            Error::Refused { .. } | Error::Http { .. } => Verdict::RetrySame,
+            Error::Store { error, .. } => error.verdict(),
             // The disk of this machine.
             Error::File { .. } => Verdict::RetryElsewhere,
         };

@@ -7,6 +7,7 @@ use crate::config::SecretUrl;
 use bytes::Bytes;
 use framewake_proto::ids::WorkerId;
 use framewake_proto::objects::Digest;
+use framewake_proto::verdict::Verdict;
 use futures::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut, S3CopyIfNotExists};
 use object_store::local::LocalFileSystem;
@@ -17,13 +18,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 /// Larger outputs go to their staging key first, in parts.
 pub const SINGLE_PUT_MAX: u64 = 64 * 1024 * 1024;
 const PART_SIZE: usize = 16 * 1024 * 1024;
 const PARTS_AT_ONCE: usize = 4;
-/// Tries of one operation, and the wait before the second; it doubles up to the last.
+/// Tries of an operation that the store refuses or this disk fails, and the wait before the second; it doubles.
 const TRIES_MAX: u32 = 7;
+/// How long a store may be away. What is rendered waits for it on this disk, two frames at most, and rendering with
+/// it; past this the task is given back without blame.
+const AWAY_MAX: Duration = Duration::from_mins(10);
 const RETRY_WAIT: Duration = Duration::from_millis(100);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -81,6 +86,26 @@ impl Error {
                     | object_store::Error::UnknownConfigurationKey { .. }
             ),
         }
+    }
+
+    /// Whether the store can't be reached or is not well, as opposed to one that answers and refuses.
+    fn is_away(&self) -> bool {
+        match self {
+            Error::NotFound(_) | Error::TooLarge { .. } | Error::File { .. } => false,
+            Error::CutOff { .. } => true,
+            Error::Store { error, .. } => {
+                let refused = matches!(
+                    error,
+                    object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
+                );
+                self.passes() && !refused
+            }
+        }
+    }
+
+    /// What a task fails with. A store that is away says nothing about the task, and spends no attempt.
+    pub fn verdict(&self) -> Verdict {
+        if self.is_away() { Verdict::Preempted } else { Verdict::RetrySame }
     }
 }
 
@@ -328,17 +353,19 @@ pub(crate) fn file_error(path: &Path, error: std::io::Error) -> Error {
 pub(crate) struct Patience {
     tries: u32,
     wait: Duration,
+    away_until: Instant,
 }
 
 impl Patience {
     pub(crate) fn new() -> Patience {
-        Patience { tries: 0, wait: RETRY_WAIT }
+        Patience { tries: 0, wait: RETRY_WAIT, away_until: Instant::now() + AWAY_MAX }
     }
 
     /// Whether to try again, now that the wait is over.
     pub(crate) async fn allows(&mut self, error: &Error) -> bool {
         self.tries += 1;
-        if !error.passes() || self.tries >= TRIES_MAX {
+        let enough = if error.is_away() { Instant::now() >= self.away_until } else { self.tries >= TRIES_MAX };
+        if !error.passes() || enough {
             return false;
         }
         let number = self.tries;

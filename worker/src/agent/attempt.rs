@@ -162,7 +162,11 @@ impl Crew {
                     continue;
                 }
             };
-            if attempt.count_existing(task, frame, &work.path).await {
+            let counted = tokio::select! {
+                counted = attempt.count_existing(task, frame, &work.path) => counted,
+                () = watch.stop.cancelled() => break AttemptEnd::Canceled,
+            };
+            if counted {
                 continue;
             }
             watch.progress.send_replace(None);
@@ -201,12 +205,13 @@ impl Crew {
                 Rendered::Stopped => break AttemptEnd::Canceled,
             }
         };
-        if end == AttemptEnd::Canceled {
-            // Nobody waits for these any more; a half-made object is never seen.
-            commits.abort_all();
+        let committed = async { while commits.join_next().await.is_some() {} };
+        tokio::select! {
+            // A store that is away holds up the commits; nobody waits for those of a canceled attempt any more, and a
+            // half-made object is never seen.
+            () = watch.stop.cancelled() => AttemptEnd::Canceled,
+            () = committed => end,
         }
-        while commits.join_next().await.is_some() {}
-        end
     }
 
     async fn render_one(&mut self, task: &Task<'_>, watch: &Watch) -> Rendered {

@@ -69,3 +69,15 @@ fn a_url_that_is_no_store_is_refused() {
         assert!(matches!(Store::open(&url.parse().expect("any"), &worker), Err(OpenError::Malformed(_))), "{url}");
     }
 }
+
+#[test]
+fn a_store_that_is_away_says_nothing_about_the_task() {
+    let failed = |error| Error::Store { key: "k".to_owned(), error };
+    let broken = || "connection reset".to_owned().into();
+    let away = failed(object_store::Error::Generic { store: "S3", source: broken() });
+    assert_eq!(away.verdict(), Verdict::Preempted);
+    assert_eq!(Error::CutOff { key: "k".to_owned(), got: 1, size_bytes: 2 }.verdict(), Verdict::Preempted);
+    let refused = failed(object_store::Error::PermissionDenied { path: "k".to_owned(), source: broken() });
+    assert_eq!(refused.verdict(), Verdict::RetrySame);
+    assert_eq!(Error::NotFound("k".to_owned()).verdict(), Verdict::RetrySame);
+}
