@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo build test quick lint bench simulate simulate-scale fuzz
+.PHONY: help setup demo build test quick lint bench simulate simulate-scale fuzz fire
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -25,6 +25,10 @@ lint: ## format, clippy, direction of dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@samples/directions.sh
+
+fire: setup ## a farm under random faults for FIRE_MINUTES=30, with FIRE_FRAMES=20000 at least; FIRE_SEED does a run again
+	cargo build --workspace --bins --quiet
+	./target/debug/fire
 
 bench: setup ## figures beside yardsticks of the same run (PARTS="submit chunks" for some)
 	cargo build --release --workspace --bins

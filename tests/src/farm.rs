@@ -23,6 +23,26 @@ pub enum Store {
     S3(S3),
 }
 
+/// Addresses by which scheduler and workers reach the others, where not directly.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    /// NATS and S3 as the scheduler sees them.
+    pub nats: String,
+    pub s3: String,
+    /// The worker program; a wrapper may lead it elsewhere.
+    pub worker: PathBuf,
+}
+
+/// How the scheduler is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchedulerState {
+    Runs,
+    /// By the test.
+    Killed,
+    /// By itself.
+    Ended,
+}
+
 #[derive(Debug)]
 pub struct TestFarm {
     scheduler: Option<Running>,
@@ -33,6 +53,7 @@ pub struct TestFarm {
     folder: TempDir,
     port: u16,
     functions: PathBuf,
+    routes: Option<Routes>,
 }
 
 impl TestFarm {
@@ -46,16 +67,31 @@ impl TestFarm {
     }
 
     pub async fn start_with(slots: u32, s3: bool, functions: &Path) -> TestFarm {
+        let mut farm = TestFarm::make(slots, s3, functions);
+        farm.restart_scheduler().await;
+        farm
+    }
+
+    /// On an S3 server, with ways of its own between the parts: `routes` is told the farm's folder, the data folder
+    /// and the two servers, before the scheduler starts.
+    pub async fn start_routed(slots: u32, routes: impl AsyncFnOnce(&TestFarm, &S3) -> Routes) -> TestFarm {
+        let mut farm = TestFarm::make(slots, true, &root().join("samples/functions"));
+        let Store::S3(s3) = &farm.store else { unreachable!("made above") };
+        let routes = routes(&farm, s3).await;
+        farm.routes = Some(routes);
+        farm.restart_scheduler().await;
+        farm
+    }
+
+    fn make(slots: u32, s3: bool, functions: &Path) -> TestFarm {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::Builder::new().prefix("framewake-").tempdir().expect("there is room for a folder");
         let nats = Nats::start(folder.path());
         let store = if s3 { Store::S3(S3::start(folder.path())) } else { Store::Folder };
         let port = free_port();
         let client = Client::new(&format!("http://127.0.0.1:{port}")).expect("a good address");
-        let mut farm =
-            TestFarm { scheduler: None, nats, store, client, slots, folder, port, functions: functions.to_owned() };
-        farm.restart_scheduler().await;
-        farm
+        let functions = functions.to_owned();
+        TestFarm { scheduler: None, nats, store, client, slots, folder, port, functions, routes: None }
     }
 
     pub fn folder(&self) -> &Path {
@@ -92,13 +128,18 @@ impl TestFarm {
     pub fn scheduler_command_in(&self, data: &Path, listen: &str) -> Command {
         let mut command = Command::new(built("framewake-scheduler"));
         command.arg("--data").arg(data);
-        command.args(["--listen", listen, "--nats", &self.nats.url()]);
+        let nats = self.routes.as_ref().map_or_else(|| self.nats.url(), |routes| routes.nats.clone());
+        command.args(["--listen", listen, "--nats", &nats]);
         command.args(["--store", &self.store_url(), "--slots", &self.slots.to_string()]);
-        command.arg("--worker-bin").arg(built("framewake-worker"));
+        let worker = self.routes.as_ref().map_or_else(|| built("framewake-worker"), |routes| routes.worker.clone());
+        command.arg("--worker-bin").arg(worker);
         command.arg("--functions").arg(&self.functions);
         command.env("PATH", path()).env("RUST_BACKTRACE", "0");
         if let Store::S3(s3) = &self.store {
             command.arg("--store-setup").envs(s3.environment());
+            if let Some(routes) = &self.routes {
+                command.env("AWS_ENDPOINT_URL", &routes.s3);
+            }
         }
         command
     }
@@ -108,12 +149,44 @@ impl TestFarm {
     }
 
     pub async fn restart_scheduler(&mut self) {
+        self.spawn_scheduler();
+        self.ready().await;
+    }
+
+    /// Starts it, again on the same folder, without a wait for its first answer.
+    pub fn spawn_scheduler(&mut self) {
         self.scheduler = None;
         std::fs::create_dir_all(self.data()).expect("the test's folder is writable");
         std::fs::create_dir_all(self.store_folder()).expect("the test's folder is writable");
         let log = self.folder.path().join("scheduler.log");
         self.scheduler = Some(Running::start("framewake-scheduler", &mut self.scheduler_command(), &log));
-        self.ready().await;
+    }
+
+    /// Scheduler, NATS, S3 server, workers and renderers, in the same instant: `kill -9`.
+    pub fn kill_everything(&mut self) {
+        self.scheduler = None;
+        for pid in self.worker_pids().into_iter().chain(self.renderer_pids()) {
+            kill(pid);
+        }
+        self.nats.kill();
+        if let Store::S3(s3) = &mut self.store {
+            s3.kill();
+        }
+    }
+
+    /// All of it again, on the same folders.
+    pub async fn start_everything(&mut self) {
+        self.nats.spawn();
+        if let Store::S3(s3) = &mut self.store {
+            s3.restart();
+        }
+        self.nats.answers();
+        self.restart_scheduler().await;
+    }
+
+    /// Port of the REST interface.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Waits until every part is well.
@@ -125,6 +198,15 @@ impl TestFarm {
             async { client.readiness().await.ok().filter(|readiness| readiness.ready) }
         })
         .await;
+    }
+
+    pub fn scheduler_running(&self) -> Option<&Running> {
+        self.scheduler.as_ref()
+    }
+
+    pub fn scheduler_state(&mut self) -> SchedulerState {
+        let Some(scheduler) = &mut self.scheduler else { return SchedulerState::Killed };
+        if scheduler.ended() { SchedulerState::Ended } else { SchedulerState::Runs }
     }
 
     pub fn scheduler(&mut self) -> &mut Running {
@@ -181,9 +263,15 @@ impl TestFarm {
         let data = self.data().display().to_string();
         let mine = |process: &Process| {
             // Each has a keeper of the same program, which looks after its renderers.
-            let worker = process.line.split(' ').next().is_some_and(|program| program.ends_with("/framewake-worker"));
-            worker && !process.line.contains("keep-renderers") && process.environment.contains(&data)
+            is_worker(process) && !process.line.contains("keep-renderers") && process.line.contains(&data)
         };
+        processes().into_iter().filter(mine).map(|process| process.pid).collect()
+    }
+
+    /// Process ids of the renderers that work for this farm's workers: they are told paths of their scratch folders.
+    pub fn renderer_pids(&self) -> Vec<u32> {
+        let workers = self.data().join("workers").display().to_string();
+        let mine = |process: &Process| !is_worker(process) && process.line.contains(&workers);
         processes().into_iter().filter(mine).map(|process| process.pid).collect()
     }
 
@@ -219,7 +307,22 @@ impl Drop for TestFarm {
     }
 }
 
-fn tail(text: &str, bytes: usize) -> &str {
+fn is_worker(process: &Process) -> bool {
+    process.line.split(' ').next().is_some_and(|program| program.ends_with("/framewake-worker"))
+}
+
+/// `kill -9`.
+pub fn kill(pid: u32) {
+    signal(pid, rustix::process::Signal::KILL);
+}
+
+pub fn signal(pid: u32, signal: rustix::process::Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+pub fn tail(text: &str, bytes: usize) -> &str {
     &text[text.ceil_char_boundary(text.len().saturating_sub(bytes))..]
 }
 
@@ -229,18 +332,14 @@ pub struct Process {
     pub pid: u32,
     /// Its command line, words parted by spaces.
     pub line: String,
-    environment: String,
 }
 
 pub fn processes() -> Vec<Process> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.map(|pid| {
-        let read = |file: &str| {
-            let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            String::from_utf8_lossy(&bytes).replace('\0', " ")
-        };
-        Process { pid, line: read("cmdline"), environment: read("environ") }
+        let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        Process { pid, line: String::from_utf8_lossy(&bytes).replace('\0', " ") }
     })
     .collect()
 }

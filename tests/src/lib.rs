@@ -3,6 +3,9 @@
 
 pub mod audit;
 pub mod farm;
+pub mod fire;
 pub mod jobs;
 pub mod parts;
+pub mod proxy;
+pub mod tight;
 pub mod wait;

@@ -132,7 +132,7 @@ impl Drop for Running {
 pub struct Nats {
     running: Option<Running>,
     folder: PathBuf,
-    port: u16,
+    pub port: u16,
 }
 
 impl Nats {
@@ -156,29 +156,48 @@ impl Nats {
         std::fs::remove_dir_all(&self.folder).expect("its folder is there");
     }
 
+    /// Starts it, again on the same folder and port.
     pub fn restart(&mut self) {
+        self.spawn();
+        self.answers();
+    }
+
+    /// The same without a wait for its first answer.
+    pub fn spawn(&mut self) {
         self.running = None;
         std::fs::create_dir_all(&self.folder).expect("the test's folder is writable");
         let mut command = Command::new(tool("nats-server"));
         command.args(["-js", "-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"]).arg(&self.folder);
         let log = self.folder.with_extension("log");
-        let mut running = Running::start("nats-server", &mut command, &log);
+        self.running = Some(Running::start("nats-server", &mut command, &log));
+    }
+
+    /// Waits until it answers.
+    pub fn answers(&mut self) {
+        let port = self.port;
+        let running = self.running.as_mut().expect("started");
         until_sync(Duration::from_secs(20), "nats-server answers", || {
             running.assert_alive();
-            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
             let mut hello = [0; 5];
             stream.read_exact(&mut hello).ok()?;
             (&hello == b"INFO ").then_some(())
         });
-        self.running = Some(running);
+    }
+
+    pub fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
     }
 }
 
 /// A `SeaweedFS` S3 server, without buckets.
 #[derive(Debug)]
 pub struct S3 {
-    running: Running,
+    running: Option<Running>,
+    folder: PathBuf,
     pub port: u16,
+    /// Of its other parts.
+    ports: [u16; 4],
 }
 
 pub const S3_KEY: &str = "framewake-test";
@@ -186,30 +205,49 @@ pub const S3_SECRET: &str = "framewake-test-secret";
 
 impl S3 {
     pub fn start(folder: &Path) -> S3 {
-        let data = folder.join("s3");
-        std::fs::create_dir_all(&data).expect("the test's folder is writable");
-        let port = free_port();
+        let ports = std::array::from_fn(|_| free_port());
+        let mut s3 = S3 { running: None, folder: folder.join("s3"), port: free_port(), ports };
+        s3.restart();
+        s3
+    }
+
+    /// Starts it, again on the same folder and ports.
+    pub fn restart(&mut self) {
+        self.spawn();
+        self.answers();
+    }
+
+    /// The same without a wait for its first answer.
+    pub fn spawn(&mut self) {
+        self.running = None;
+        std::fs::create_dir_all(&self.folder).expect("the test's folder is writable");
         let mut command = Command::new(tool("weed"));
-        command.arg("mini").arg(format!("-dir={}", data.display()));
+        command.arg("mini").arg(format!("-dir={}", self.folder.display()));
         command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]);
         // Its other doors have fixed numbers, on which two servers would meet.
         command.args(["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
-        command.arg(format!("-s3.port={port}"));
-        for part in ["master", "volume", "filer", "admin"] {
-            command.arg(format!("-{part}.port={}", free_port()));
+        command.arg(format!("-s3.port={}", self.port));
+        for (part, port) in ["master", "volume", "filer", "admin"].iter().zip(self.ports) {
+            command.arg(format!("-{part}.port={port}"));
         }
         command.env("AWS_ACCESS_KEY_ID", S3_KEY).env("AWS_SECRET_ACCESS_KEY", S3_SECRET);
-        let mut running = Running::start("weed", &mut command, &folder.join("s3.log"));
+        self.running = Some(Running::start("weed", &mut command, &self.folder.with_extension("log")));
+    }
+
+    /// Waits until it answers.
+    pub fn answers(&mut self) {
+        let running = self.running.as_mut().expect("started");
+        let port = self.port;
         until_sync(Duration::from_mins(1), "the S3 server answers", || {
             running.assert_alive();
             let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+            stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
             stream.write_all(b"GET /any HTTP/1.0\r\n\r\n").ok()?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).ok()?;
             // Without a signature it must refuse, and that is an answer.
             answer.contains("403").then_some(())
         });
-        S3 { running, port }
     }
 
     pub fn endpoint(&self) -> String {
@@ -227,6 +265,10 @@ impl S3 {
     }
 
     pub fn kill(&mut self) {
-        self.running.kill();
+        self.running = None;
+    }
+
+    pub fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
     }
 }

@@ -4,9 +4,10 @@ use framewake_proto::api::{AttemptOutcome, JobState};
 use framewake_proto::client::{Action, PartQuery};
 use framewake_proto::verdict::Verdict;
 use framewake_tests::audit::{audit_folder, frame_names, upload};
-use framewake_tests::farm::{SOON, TestFarm, processes};
+use framewake_tests::farm::{SOON, TestFarm, kill, processes};
 use framewake_tests::jobs;
 use framewake_tests::parts::root;
+use framewake_tests::tight::Tight;
 use framewake_tests::wait::until;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -24,11 +25,6 @@ async fn some_done(farm: &TestFarm, id: framewake_proto::ids::JobId, count: u32)
         farm.client.job(id).await.ok().filter(|job| job.tasks.done >= count)
     })
     .await;
-}
-
-fn kill(pid: u32) {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
 }
 
 #[tokio::test]
@@ -228,29 +224,11 @@ async fn a_renderer_that_is_not_installed_is_named_and_does_not_spin() {
     farm.client.act(id, Action::Cancel).await.expect("canceled");
 }
 
-/// A folder with little room, by a small tmpfs.
-struct Tight(std::path::PathBuf);
-
-impl Tight {
-    fn mount(folder: &std::path::Path) -> Option<Tight> {
-        std::fs::create_dir_all(folder).ok()?;
-        let mounted =
-            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(folder).status();
-        mounted.ok()?.success().then(|| Tight(folder.to_owned()))
-    }
-}
-
-impl Drop for Tight {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_refuses_jobs_and_loses_none_that_was_accepted() {
     let mut farm = TestFarm::start(0).await;
     let data = farm.folder().join("tight");
-    let Some(_tight) = Tight::mount(&data) else {
+    let Some(tight) = Tight::mount(&data, "1m") else {
         eprintln!("LEFT OUT: this machine allows no mount, so the disk can't be filled");
         return;
     };
@@ -279,9 +257,7 @@ async fn a_full_disk_refuses_jobs_and_loses_none_that_was_accepted() {
     assert_ne!(scheduler.wait(SOON), 0, "it must not go on with what is not durable: {refused:?}");
     assert!(scheduler.log().contains("is the disk full?"), "{}", scheduler.log());
     // Room again.
-    let remount =
-        std::process::Command::new("mount").args(["-o", "remount,size=16m"]).arg(&data).status().expect("mount runs");
-    assert!(remount.success());
+    tight.resize("16m");
     let _scheduler = start(&mut farm);
     ready().await;
     for id in accepted {

@@ -104,7 +104,7 @@ async fn blender_frames_are_the_ones_that_blender_alone_renders() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     let path = scene.display().to_string();
-    run(SCENE, &[&path]);
+    jobs::make_blender_scene(&scene);
     let direct = farm.folder().join("direct");
     run(DIRECT, &[&path, &direct.display().to_string()]);
 
@@ -175,20 +175,6 @@ scene.render.resolution_x, scene.render.resolution_y = 64, 36
 bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1])
 ";
 
-const SCENE: &str = "
-import bpy, sys
-scene = bpy.context.scene
-scene.render.engine = 'CYCLES'
-scene.cycles.samples = 2
-scene.cycles.use_denoising = False
-scene.render.resolution_x, scene.render.resolution_y = 64, 36
-cube = bpy.data.objects['Cube']
-for frame, turn in ((1, 0.0), (4, 1.5)):
-    cube.rotation_euler.z = turn
-    cube.keyframe_insert('rotation_euler', frame=frame)
-bpy.ops.wm.save_as_mainfile(filepath=sys.argv[1])
-";
-
 const DIRECT: &str = "
 import bpy, sys
 bpy.ops.wm.open_mainfile(filepath=sys.argv[1])
@@ -230,9 +216,7 @@ async fn the_same_job_renders_into_an_s3_server() {
 async fn the_same_blender_job_gives_the_same_objects_in_a_folder_and_in_an_s3_server() {
     let made = tempfile::tempdir().expect("there is room");
     let scene = made.path().join("scene.blend");
-    let python =
-        std::process::Command::new(tool("python3")).args(["-c", SCENE]).arg(&scene).output().expect("Python runs");
-    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
+    jobs::make_blender_scene(&scene);
     let scene = std::fs::read(&scene).expect("made above");
     let mut digests = Vec::new();
     for farm in [TestFarm::start(1).await, TestFarm::start_on_s3(1).await] {
