@@ -10,6 +10,7 @@ use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
 use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -52,12 +53,19 @@ fn started(applied: &Applied) -> Vec<WorkerId> {
     started.collect()
 }
 
-fn offered(applied: &Applied) -> AttemptId {
-    let offered = applied.effects.iter().find_map(|effect| match effect {
+fn urgent() -> NewJob {
+    NewJob { priority: 100, ..job(10) }
+}
+
+fn published(applied: &Applied) -> impl Iterator<Item = AttemptId> {
+    applied.effects.iter().filter_map(|effect| match effect {
         Effect::PublishOrder { attempt, .. } => Some(*attempt),
         _ => None,
-    });
-    offered.expect("work is offered")
+    })
+}
+
+fn offered(applied: &Applied) -> AttemptId {
+    published(applied).next().expect("work is offered")
 }
 
 #[test]
@@ -131,4 +139,25 @@ fn a_clock_that_was_set_back_makes_no_wait_longer() {
     apply(&mut farm, slow, Event::ReportsDrained);
     let later = apply(&mut farm, slow.after(BACKOFF_MAX * 2), Event::TimePassed);
     offered(&later);
+}
+
+#[test]
+fn a_large_farm_keeps_few_orders_ahead_of_busy_workers() {
+    const WORKERS: u32 = 5000;
+    let rules = FunctionRules { workers_max: WORKERS, slots: 1 };
+    let snapshot = Snapshot { functions: vec![(function(), rules)], ..Snapshot::default() };
+    let mut farm = Farm::restore(Settings { slots: WORKERS, ..Settings::default() }, START, snapshot);
+    apply(&mut farm, START, Event::ReportsDrained);
+    let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(1_000_000) });
+    let workers = started(&submitted);
+    let mut orders: VecDeque<AttemptId> = published(&submitted).collect();
+    assert_eq!(orders.len(), 6000, "one for each that is free, and a thousand");
+    for worker in workers {
+        let attempt = orders.pop_front().expect("nobody waits for an order");
+        let claimed = apply(&mut farm, START, Event::AttemptClaimed { request: RequestId(1), worker, attempt });
+        orders.extend(published(&claimed));
+    }
+    assert_eq!(orders.len(), 1000, "all are busy");
+    let other = apply(&mut farm, START, Event::JobSubmitted { id: JobId(2u128.into()), job: urgent() });
+    assert_eq!(published(&other).count(), 1000, "what is taken back for a job that comes first");
 }

@@ -16,6 +16,10 @@ use framewake_proto::time::Timestamp;
 /// Orders on the stream for each worker that is there or wanted: enough to have the next at hand,
 /// few enough that what is published says nothing about what is decided.
 const ORDERS_PER_WORKER: u32 = 2;
+/// Most orders on the stream for workers that are busy: those that end within the next moments find one. When a job
+/// comes that ranks before them they are all taken back and published anew, and with two for each of 10,000 workers
+/// every submission would cost a tenth of a second and leave 20,000 orders to be refused.
+const ORDERS_AHEAD_MAX: usize = 1000;
 
 impl Farm {
     /// Looks at every timer that is due.
@@ -221,7 +225,8 @@ impl Farm {
         loop {
             let function = &self.functions[at];
             let workers = function.wanted.max(function.workers.present + function.workers.starting);
-            let window = (workers * ORDERS_PER_WORKER) as usize;
+            let free = (workers as usize).saturating_sub(function.leased.len());
+            let window = ((workers * ORDERS_PER_WORKER) as usize).min(free + ORDERS_AHEAD_MAX);
             if function.offered.len() >= window {
                 return;
             }
