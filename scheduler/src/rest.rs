@@ -7,6 +7,7 @@ mod body;
 mod border;
 mod events;
 mod faults;
+mod feeds;
 mod functions;
 mod guard;
 mod health;
@@ -60,6 +61,7 @@ pub struct App {
     inputs: border::KnownInputs,
     probe: health::LastProbe,
     shares: Shares,
+    feeds: feeds::Feeds,
     /// Ends streams, so that the scheduler can stop.
     closing: CancellationToken,
 }
@@ -84,6 +86,7 @@ impl App {
             logs,
             inputs: border::KnownInputs::default(),
             probe: health::LastProbe::default(),
+            feeds: feeds::Feeds::default(),
             shares: Shares::new(server::files_max()),
             closing: CancellationToken::new(),
         })

@@ -27,6 +27,7 @@ use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// Chunk numbers are reserved on disk in blocks of this size, so that none is used twice after a crash.
 const CHUNK_NUMBERS_BLOCK: u64 = 10_000;
@@ -256,7 +257,13 @@ impl Farm {
     }
 
     pub fn workers(&self) -> impl Iterator<Item = WorkerStatus<'_>> {
-        self.workers.iter().map(|(id, worker)| WorkerStatus {
+        self.workers_after(None)
+    }
+
+    /// By name, those after the one named.
+    pub fn workers_after(&self, after: Option<&WorkerId>) -> impl Iterator<Item = WorkerStatus<'_>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.workers.range::<WorkerId, _>((from, Bound::Unbounded)).map(|(id, worker)| WorkerStatus {
             id,
             function: &self.functions[worker.function].key,
             state: match worker.state {

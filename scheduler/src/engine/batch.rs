@@ -1,5 +1,6 @@
 //! One turn of the loop: messages become events, events become changes, callers wait for the commit.
 
+use super::handle::WorkerStates;
 use super::{Engine, Error, JobCommand, Message, QueueCommand, Refused, Submission};
 use crate::queue::reading;
 use crate::store;
@@ -9,7 +10,7 @@ use framewake_core::farm::Applied;
 use framewake_core::values::{NewJob, StoredJob};
 use framewake_proto::api::{self, PlaceView, ScalingView, Submitted, WorkerView};
 use framewake_proto::function::FunctionSpec;
-use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId};
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
 use framewake_proto::time::Timestamp;
 use framewake_proto::wire;
 use std::collections::{BTreeMap, HashMap};
@@ -27,7 +28,8 @@ pub(crate) enum Reply {
     Function(oneshot::Sender<Result<FunctionKey, Refused>>, Result<FunctionKey, Refused>),
     Changed(oneshot::Sender<Result<(), Refused>>, Result<(), Refused>),
     Weighed(oneshot::Sender<()>),
-    Workers(oneshot::Sender<Vec<WorkerView>>),
+    Workers(Option<WorkerId>, usize, oneshot::Sender<Vec<WorkerView>>),
+    WorkerStates(oneshot::Sender<WorkerStates>),
     Places(oneshot::Sender<Vec<PlaceView>>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
     Explain(JobId, oneshot::Sender<Option<Vec<Vec<String>>>>),
@@ -110,7 +112,8 @@ impl Engine {
                 self.apply(Event::ProjectWeighed { project, weight }, batch);
                 batch.replies.push(Reply::Weighed(reply));
             }
-            Message::Workers(reply) => batch.replies.push(Reply::Workers(reply)),
+            Message::Workers(after, limit, reply) => batch.replies.push(Reply::Workers(after, limit, reply)),
+            Message::WorkerStates(reply) => batch.replies.push(Reply::WorkerStates(reply)),
             Message::Places(reply) => batch.replies.push(Reply::Places(reply)),
             Message::RestorePlace(place, reply) => {
                 let known = self.farm.knows_place(&place);

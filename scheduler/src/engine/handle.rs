@@ -5,7 +5,7 @@ use framewake_core::event::Event;
 use framewake_core::values::Place;
 use framewake_proto::api::{EventView, JobState, PlaceView, ScalingView, Submitted, WorkerView};
 use framewake_proto::function::FunctionSpec;
-use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name};
+use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Job, JobSpec};
 use framewake_proto::order::StepOrder;
 use framewake_proto::wire::{self, STEP_SIZE_MAX};
@@ -59,6 +59,15 @@ pub enum Refused {
     Closing,
 }
 
+/// How many workers are in each state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WorkerStates {
+    pub starting: u32,
+    pub idle: u32,
+    pub busy: u32,
+    pub draining: u32,
+}
+
 /// How the parts are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
@@ -75,7 +84,9 @@ pub(crate) enum Message {
     AddFunction(Box<FunctionSpec>, oneshot::Sender<Result<FunctionKey, Refused>>),
     ChangeJob(JobId, JobCommand, oneshot::Sender<Result<(), Refused>>),
     WeighProject(Name, u32, oneshot::Sender<()>),
-    Workers(oneshot::Sender<Vec<WorkerView>>),
+    /// So many after this one, by name.
+    Workers(Option<WorkerId>, usize, oneshot::Sender<Vec<WorkerView>>),
+    WorkerStates(oneshot::Sender<WorkerStates>),
     Places(oneshot::Sender<Vec<PlaceView>>),
     RestorePlace(Place, oneshot::Sender<Result<(), Refused>>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
@@ -126,8 +137,14 @@ impl Handle {
         self.ask(|reply| Message::WeighProject(project, weight, reply)).await
     }
 
-    pub async fn workers(&self) -> Result<Vec<WorkerView>, Refused> {
-        self.ask(Message::Workers).await
+    /// At most `limit` workers after the one named, by name.
+    pub async fn workers(&self, after: Option<WorkerId>, limit: usize) -> Result<Vec<WorkerView>, Refused> {
+        self.ask(|reply| Message::Workers(after, limit, reply)).await
+    }
+
+    /// How many workers are in each state.
+    pub async fn worker_states(&self) -> Result<WorkerStates, Refused> {
+        self.ask(Message::WorkerStates).await
     }
 
     /// By name.

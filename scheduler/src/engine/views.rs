@@ -1,6 +1,7 @@
 //! What people see of workers and scaling: the rules' state and the last heartbeats.
 
 use super::Engine;
+use super::handle::WorkerStates;
 use crate::queue::reading::HOST_MAX;
 use framewake_core::farm::{PlaceStanding, WorkerActivity};
 use framewake_proto::api::{EventView, Happening, PlaceState, PlaceView, ScalingView, WorkerState, WorkerView};
@@ -80,8 +81,21 @@ impl Engine {
         let _ = self.events_out.send(Arc::new(EventView { seq: None, job, at: now, what }));
     }
 
-    pub(super) fn worker_views(&self) -> Vec<WorkerView> {
-        let views = self.farm.workers().map(|worker| {
+    pub(super) fn worker_states(&self) -> WorkerStates {
+        let mut states = WorkerStates::default();
+        for worker in self.farm.workers() {
+            match worker.state {
+                WorkerActivity::Starting => states.starting += 1,
+                WorkerActivity::Idle => states.idle += 1,
+                WorkerActivity::Busy(..) => states.busy += 1,
+                WorkerActivity::Draining => states.draining += 1,
+            }
+        }
+        states
+    }
+
+    pub(super) fn worker_views(&self, after: Option<&WorkerId>, limit: usize) -> Vec<WorkerView> {
+        let views = self.farm.workers_after(after).take(limit).map(|worker| {
             let beat = self.beats.get(worker.id);
             let (state, attempt, job): (WorkerState, Option<AttemptId>, Option<JobId>) = match worker.state {
                 WorkerActivity::Starting => (WorkerState::Starting, None, None),

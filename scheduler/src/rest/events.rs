@@ -25,8 +25,6 @@ use tracing::warn;
 
 /// A sign of life this often: clients take a minute of silence for a lost connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Events read from the store at once, and held for a reader that is slower than they come.
-const EVENTS_AT_ONCE: u32 = 256;
 
 /// Follow the events of a job
 ///
@@ -167,20 +165,11 @@ impl Follower {
     }
 
     async fn read_stored(&mut self) {
-        // The state first: if the job was over then, its last events were in the store then.
-        let read = async {
-            let over = match &self.job {
-                Some(job) => self.app.reader.job_key(job.id).await?.is_none_or(|job| job.state.is_over()),
-                None => false,
-            };
-            let job = self.job.as_ref().map(|job| job.seq);
-            Ok::<_, crate::store::read::Error>((over, self.app.reader.events(job, self.after, EVENTS_AT_ONCE).await?))
-        };
-        match read.await {
-            Ok((true, events)) if events.is_empty() => self.end("the job is over"),
-            Ok((false, events)) if events.is_empty() => self.phase = Phase::Live,
-            Ok((_, events)) => {
-                for event in events {
+        match self.app.feeds.page(&self.app, self.job.as_ref(), self.after).await {
+            Ok(page) if page.events.is_empty() && page.over => self.end("the job is over"),
+            Ok(page) if page.events.is_empty() => self.phase = Phase::Live,
+            Ok(page) => {
+                for event in page.events.iter() {
                     self.after = event.seq;
                     self.send(&event.view);
                 }

@@ -3,12 +3,13 @@
 use super::App;
 use super::openapi::Problems;
 use super::problem::Answer;
+use crate::engine::handle::WorkerStates;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use framewake_proto::api::{Problem, Readiness, WorkerState};
+use framewake_proto::api::{Problem, Readiness};
 use framewake_proto::chain::Chain;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,15 +88,10 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Answer<impl IntoResp
     app.metrics.engine_inbox_events.set(i64::try_from(app.handle.backlog()).unwrap_or(i64::MAX));
     app.metrics.nats_connected.set(i64::from(app.handle.health().nats.is_empty()));
     // A stuck engine must not take its own metrics away.
-    if let Ok(Ok(workers)) = timeout(ENGINE_TIMEOUT, app.handle.workers()).await {
-        for (state, name) in [
-            (WorkerState::Starting, "starting"),
-            (WorkerState::Idle, "idle"),
-            (WorkerState::Busy, "busy"),
-            (WorkerState::Draining, "draining"),
-        ] {
-            let count = workers.iter().filter(|worker| worker.state == state).count();
-            app.metrics.workers.with_label_values(&[name]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    if let Ok(Ok(states)) = timeout(ENGINE_TIMEOUT, app.handle.worker_states()).await {
+        let WorkerStates { starting, idle, busy, draining } = states;
+        for (name, count) in [("starting", starting), ("idle", idle), ("busy", busy), ("draining", draining)] {
+            app.metrics.workers.with_label_values(&[name]).set(i64::from(count));
         }
     }
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.text()))

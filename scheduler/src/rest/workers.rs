@@ -21,9 +21,8 @@ pub(super) async fn list(State(app): State<Arc<App>>, query: Query) -> Answer<Js
     let query = query.only(&["cursor", "limit"])?;
     let after = query.cursor(|text| text.parse::<Name>().ok())?;
     let limit = query.limit()? as usize;
-    let mut workers = app.handle.workers().await.map_err(|error| jobs::refused(&error, None))?;
-    workers.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-    workers.retain(|worker| after.as_ref().is_none_or(|after| worker.id > *after));
+    let workers = app.handle.workers(after, limit + 1).await;
+    let mut workers = workers.map_err(|error| jobs::refused(&error, None))?;
     let next = (workers.len() > limit).then(|| workers[limit - 1].id.to_string());
     workers.truncate(limit);
     Ok(Json(Page { items: workers, next }))

@@ -188,3 +188,30 @@ async fn streams_end_when_the_scheduler_stops() {
     stream.all().await;
     assert_eq!(farm.app.metrics.event_streams.get(), 0);
 }
+
+#[tokio::test]
+async fn many_who_follow_one_job_read_the_store_together() {
+    const READERS: usize = 200;
+    let farm = Farm::start().await;
+    let id = farm.submit(&job("followed", 1)).await;
+    // More than one page of events.
+    for turn in 0..200 {
+        let action = if turn % 2 == 0 { "pause" } else { "resume" };
+        assert_eq!(farm.post(&format!("/v1/jobs/{id}/{action}"), &json!({})).await.status, StatusCode::OK);
+    }
+    let path = format!("/v1/jobs/{id}/events");
+    let mut streams = Vec::new();
+    for _ in 0..READERS {
+        // One after the other: opening many at once is more than one client may.
+        streams.push(open(&farm, &path, None).await);
+    }
+    let cancel = async {
+        farm.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await;
+    };
+    let (heard, ()) = tokio::join!(futures::future::join_all(streams.into_iter().map(Lines::all)), cancel);
+    assert!(heard[0].len() > 200, "{}", heard[0].len());
+    assert!(heard.iter().all(|events| events == &heard[0]), "all hear the same");
+    let reads = farm.app.feeds.reads.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(reads < READERS as u64 / 2, "{reads} reads for {READERS} readers of {} events", heard[0].len());
+    assert!(farm.app.feeds.kept() <= 1, "no page is kept that nobody waits for, but full ones");
+}

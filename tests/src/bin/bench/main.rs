@@ -5,7 +5,10 @@
 
 mod blender;
 mod chunks;
+mod crowd;
+mod heartbeats;
 mod idle;
+mod million;
 mod noop;
 mod process;
 mod submit;
@@ -44,6 +47,16 @@ async fn main() {
     }
     if runs("idle") {
         idle::run().await;
+    }
+    if runs("crowd") {
+        crowd::run().await;
+    }
+    if runs("heartbeats") {
+        heartbeats::run().await;
+    }
+    // Takes minutes: only when it is asked for.
+    if wanted.iter().any(|name| name == "million") {
+        million::run().await;
     }
     if runs("blender") {
         blender::run().await;
