@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo build test quick lint bench simulate simulate-scale fuzz fire
+.PHONY: help setup demo build test quick lint bench simulate simulate-scale fuzz fire api-check
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -39,5 +39,9 @@ simulate: ## the rules in small hostile worlds (SEEDS=n new ones, FROM=n for the
 
 simulate-scale: ## 10,000 GPUs, 1,000 jobs, 10 million frames, with everything that goes wrong
 	cargo run --release --quiet -p framewake-simulate -- scale
+
 fuzz: ## hostile bytes for every part that reads some (MINUTES=60 over all targets)
 	@tests/fuzz/run.sh $(TARGETS)
+
+api-check: setup ## a running scheduler held against its OpenAPI (EXAMPLES=20, SEED=1)
+	@tests/fuzz/api.sh
