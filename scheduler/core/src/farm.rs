@@ -387,7 +387,11 @@ pub struct Restoring {
 impl Restoring {
     /// Begins with all but the jobs of the snapshot.
     #[must_use]
-    pub fn new(settings: Settings, now: Timestamp, snapshot: Snapshot) -> Restoring {
+    pub fn new(settings: Settings, now: Timestamp, mut snapshot: Snapshot) -> Restoring {
+        for place in &mut snapshot.places {
+            // The wall clock may have been set back: no time aside becomes longer.
+            place.until = place.until.min(now.after(place.until.since(place.since)));
+        }
         let mut farm = Farm {
             settings,
             functions: Vec::new(),

@@ -3,8 +3,10 @@
 use framewake_core::change::Change;
 use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{AttemptEnd, Event, Report, RequestId, TaskFailure, WorkerEnd};
-use framewake_core::farm::{Applied, Farm};
-use framewake_core::values::{FunctionRules, NewJob, NewStep, Settings, Snapshot, StoredChunk, StoredJob, StoredStep};
+use framewake_core::farm::{Applied, Farm, PlaceStanding};
+use framewake_core::values::{
+    FunctionRules, NewJob, NewStep, Place, Settings, Snapshot, StoredChunk, StoredJob, StoredPlace, StoredStep,
+};
 use framewake_proto::duration::Span;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
@@ -139,6 +141,30 @@ fn a_clock_that_was_set_back_makes_no_wait_longer() {
     apply(&mut farm, slow, Event::ReportsDrained);
     let later = apply(&mut farm, slow.after(BACKOFF_MAX * 2), Event::TimePassed);
     offered(&later);
+}
+
+#[test]
+fn a_clock_that_was_set_back_sets_nobody_aside_for_longer() {
+    const ASIDE: Duration = Duration::from_mins(10);
+    let place = Place::new("node1");
+    let aside = StoredPlace {
+        place,
+        since: START,
+        until: START.after(ASIDE),
+        times: 1,
+        reason: "it failed".to_owned(),
+        proven_at: None,
+    };
+    let slow = Timestamp(START.0 - 86_400_000);
+    let snapshot = Snapshot { places: vec![aside], ..Snapshot::default() };
+    let mut farm = Farm::restore(Settings::default(), slow, snapshot);
+    let is_aside =
+        |farm: &Farm, now| farm.places(now).any(|status| matches!(status.standing, PlaceStanding::Aside { .. }));
+    apply(&mut farm, slow, Event::ReportsDrained);
+    assert!(is_aside(&farm, slow));
+    let later = slow.after(ASIDE);
+    apply(&mut farm, later, Event::TimePassed);
+    assert!(!is_aside(&farm, later));
 }
 
 #[test]
