@@ -198,3 +198,25 @@ async fn frames_wait_for_a_store_that_is_away_and_spend_no_attempt() {
     let findings = look(&farm, id, &promise).await;
     assert!(findings.is_clean() && findings.spent.is_empty(), "{findings}\n{:?}", findings.spent);
 }
+
+#[tokio::test]
+async fn a_log_on_a_full_disk_does_not_end_a_worker() {
+    // A NATS that hangs up: each try to reach it is a line of the log.
+    let nats = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let folder = tempfile::tempdir().expect("there is room");
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let mut command = tokio::process::Command::new(built("framewake-worker"));
+    command.args(["--worker", "w1", "--function", "picture@1", "--scratch"]).arg(folder.path().join("scratch"));
+    command.arg("--store").arg(format!("file://{}", folder.path().join("store").display()));
+    command.arg("--nats-url").arg(format!("nats://{}", nats.local_addr().expect("it listens")));
+    let mut worker = command.stderr(full).kill_on_drop(true).spawn().expect("the worker starts");
+    for _ in 0..3 {
+        let (connection, _) =
+            tokio::time::timeout(SOON, nats.accept()).await.expect("it tries again").expect("it came");
+        drop(connection);
+    }
+    let pid = worker.id().expect("it lives after two lines that nobody could write");
+    framewake_tests::farm::signal(pid, rustix::process::Signal::TERM);
+    let status = tokio::time::timeout(SOON, worker.wait()).await.expect("it leaves").expect("our child");
+    assert!(status.success(), "{status}");
+}

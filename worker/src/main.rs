@@ -103,7 +103,9 @@ async fn obey_signals(mut terminate: Signal, mut interrupt: Signal, leave: Leave
 fn start_log() {
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("FRAMEWAKE_LOG").unwrap_or_else(|_| "info,async_nats=warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // Otherwise a line that the full disk refuses makes another one, whose failure ends the process.
+    subscriber.log_internal_errors(false).init();
 }
 
 /// The last line of standard error is what the provider shows people.
