@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Most that jobs weigh together; one weighs about its size in kilobytes.
-const WEIGHT_MAX: usize = 64 * 1024;
+const WEIGHT_MAX: usize = 16 * 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct JobCache {

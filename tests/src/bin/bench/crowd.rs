@@ -6,8 +6,9 @@ use crate::report;
 use framewake_proto::api::AttemptOutcome;
 use framewake_proto::client::PartQuery;
 use framewake_proto::ids::JobId;
-use framewake_tests::farm::TestFarm;
+use framewake_tests::farm::{LONG, TestFarm};
 use framewake_tests::jobs;
+use framewake_tests::wait::until;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -118,7 +119,11 @@ async fn follow(farm: &mut TestFarm, readers: usize) {
     for at in 0..readers {
         let (http, url) = (clients[at % clients.len()].clone(), url.clone());
         following.spawn(async move {
-            let mut body = http.get(url).send().await.ok()?.error_for_status().ok()?.bytes_stream();
+            // Who opens too many at once is told so, and comes back.
+            let opened = until(LONG, "there is room for the stream", || async {
+                http.get(&url).send().await.ok()?.error_for_status().ok()
+            });
+            let mut body = opened.await.bytes_stream();
             let mut events = 0;
             while let Some(piece) = body.next().await {
                 events += piece.ok()?.windows(4).filter(|four| four == b"id: ").count();
