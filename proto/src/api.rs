@@ -458,6 +458,12 @@ pub enum Happening {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         reason: String,
     },
+    /// A run of a schedule had not begun, or was not over, by its deadline.
+    RunLate {
+        schedule: Name,
+        due: Timestamp,
+        deadline: LateDeadline,
+    },
     /// Not kept: where a worker is within a task.
     Progress {
         step: Name,
@@ -466,6 +472,22 @@ pub enum Happening {
         permille: u32,
         note: String,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LateDeadline {
+    Start,
+    Finish,
+}
+
+impl LateDeadline {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LateDeadline::Start => "start",
+            LateDeadline::Finish => "finish",
+        }
+    }
 }
 
 /// A stored job, as `GET /v1/jobs/{id}/spec` gives it back.

@@ -16,6 +16,7 @@ use crate::api::{
 };
 use crate::ids::{AttemptId, JobId, Name};
 use crate::objects::Digest;
+use crate::schedule::{RunView, ScheduleStored, ScheduleView, Upcoming};
 use bytes::Bytes;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
@@ -281,6 +282,65 @@ impl Client {
 
     pub async fn change_project(&self, name: &Name, change: &ProjectChange) -> Result<ProjectView, Error> {
         self.json(self.request(Method::PUT, self.at(&["v1", "projects", name.as_str()])).json(change)).await
+    }
+
+    pub async fn schedules(&self, cursor: Option<&str>) -> Result<Page<ScheduleView>, Error> {
+        self.get(self.at_list("schedules", cursor)).await
+    }
+
+    pub async fn schedule(&self, name: &Name) -> Result<ScheduleView, Error> {
+        self.get(self.at(&["v1", "schedules", name.as_str()])).await
+    }
+
+    /// A new schedule. Any JSON, as with [`Client::submit`].
+    pub async fn add_schedule(&self, schedule: &impl Serialize) -> Result<ScheduleStored, Error> {
+        self.json(self.request(Method::POST, self.at(&["v1", "schedules"])).json(schedule)).await
+    }
+
+    /// A new schedule, or one in the place of that of the same name.
+    pub async fn put_schedule(&self, name: &str, schedule: &impl Serialize) -> Result<ScheduleStored, Error> {
+        self.json(self.request(Method::PUT, self.at(&["v1", "schedules", name])).json(schedule)).await
+    }
+
+    /// Its jobs go on.
+    pub async fn remove_schedule(&self, name: &Name) -> Result<(), Error> {
+        let url = self.at(&["v1", "schedules", name.as_str()]);
+        self.send(self.request(Method::DELETE, url)).await.map(drop)
+    }
+
+    pub async fn pause_schedule(&self, name: &Name) -> Result<ScheduleView, Error> {
+        self.json(self.request(Method::POST, self.at(&["v1", "schedules", name.as_str(), "pause"]))).await
+    }
+
+    pub async fn resume_schedule(&self, name: &Name) -> Result<ScheduleView, Error> {
+        self.json(self.request(Method::POST, self.at(&["v1", "schedules", name.as_str(), "resume"]))).await
+    }
+
+    /// Makes a job of the schedule now. The same key again is the same job.
+    pub async fn run_schedule(&self, name: &Name, idempotency_key: &str) -> Result<Submitted, Error> {
+        let request = self.request(Method::POST, self.at(&["v1", "schedules", name.as_str(), "run"]));
+        self.json(request.header("idempotency-key", idempotency_key)).await
+    }
+
+    /// What became of its due times, newest first.
+    pub async fn schedule_runs(&self, name: &Name, cursor: Option<&str>) -> Result<Page<RunView>, Error> {
+        let mut url = self.at(&["v1", "schedules", name.as_str(), "runs"]);
+        page_of(&mut url, cursor, None);
+        self.get(url).await
+    }
+
+    pub async fn next_runs(&self, name: &Name, count: u32) -> Result<Upcoming, Error> {
+        let mut url = self.at(&["v1", "schedules", name.as_str(), "next"]);
+        url.query_pairs_mut().append_pair("count", &count.to_string());
+        self.get(url).await
+    }
+
+    /// When an expression is due that is not stored.
+    pub async fn calendar(&self, cron: &str, zone: &str, count: u32) -> Result<Upcoming, Error> {
+        let mut url = self.at(&["v1", "calendar"]);
+        let count = count.to_string();
+        url.query_pairs_mut().append_pair("cron", cron).append_pair("zone", zone).append_pair("count", &count);
+        self.get(url).await
     }
 
     /// How the scheduler's parts are, also when it is not ready.

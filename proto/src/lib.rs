@@ -9,6 +9,7 @@ pub mod ids;
 pub mod job;
 pub mod objects;
 pub mod order;
+pub mod schedule;
 pub mod sse;
 pub mod tasks;
 pub mod template;

@@ -7,10 +7,11 @@ mod batch;
 mod clock;
 pub mod handle;
 mod perform;
+pub(crate) mod schedules;
 mod views;
 
 pub(crate) use handle::Message;
-pub use handle::{Handle, Health, JobCommand, Refused, Submission};
+pub use handle::{Handle, Health, JobCommand, Refused, ScheduleCommand, Submission};
 
 use crate::function_table::FunctionTable;
 use crate::metrics::Metrics;
@@ -25,6 +26,7 @@ use framewake_proto::api::EventView;
 use framewake_proto::chain::Chain;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
 use perform::Waiting;
+use schedules::Timetable;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +99,7 @@ pub(crate) struct Engine {
     store: Store,
     jobs: JobCache,
     jobs_max: usize,
+    schedules: Timetable,
     functions: FunctionTable,
     functions_out: watch::Sender<Arc<FunctionTable>>,
     events_out: broadcast::Sender<Arc<EventView>>,
@@ -125,6 +128,7 @@ impl Engine {
         let mut restoring = Restoring::new(settings, clock.now(), snapshot);
         store.load_jobs(&functions, |job| restoring.add(job)).await?;
         let farm = restoring.finish();
+        let schedules = Timetable::new(store.load_schedules().await?);
         info!(jobs = farm.jobs(), chunks, functions = functions.iter().count(), "the farm is loaded");
         let (inbox_in, inbox) = mpsc::channel(handle::INBOX_MAX);
         let (functions_out, functions_in) = watch::channel(Arc::new(functions.clone()));
@@ -141,6 +145,7 @@ impl Engine {
             store,
             jobs: JobCache::default(),
             jobs_max: JOBS_MAX_DEFAULT as usize,
+            schedules,
             functions,
             functions_out,
             events_out,
@@ -165,9 +170,11 @@ impl Engine {
 
     /// Runs until every handle is gone, or until the store fails: memory must not run ahead of the disk.
     pub(crate) async fn run(mut self) -> Result<(), Error> {
+        self.count_schedules();
         let mut messages = Vec::with_capacity(BATCH_MAX);
         loop {
-            let deadline = self.farm.next_deadline().map(|at| self.clock.until(at));
+            let deadline = self.farm.next_deadline().into_iter().chain(self.schedules.next_deadline()).min();
+            let deadline = deadline.map(|at| self.clock.until(at));
             let received = tokio::select! {
                 received = self.inbox.recv_many(&mut messages, BATCH_MAX) => received,
                 () = tokio::time::sleep(deadline.unwrap_or_default()), if deadline.is_some() => {
@@ -195,6 +202,7 @@ impl Engine {
         for message in messages.drain(..) {
             self.receive(message, &mut batch).await?;
         }
+        self.run_schedules(&mut batch);
         self.recall(&batch).await?;
         let events = if batch.is_durable_change() {
             let begin = std::time::Instant::now();

@@ -28,6 +28,12 @@ pub struct Metrics {
     /// Times a place was set aside.
     pub places_set_aside: IntCounter,
     /// By `state`.
+    pub schedules: IntGaugeVec,
+    /// Due times of schedules, by `outcome`: submitted, waiting, skipped, refused.
+    pub schedules_runs: IntCounterVec,
+    /// Runs that missed a deadline, by `deadline`: start, finish.
+    pub schedules_late: IntCounterVec,
+    /// By `state`.
     pub workers: IntGaugeVec,
     /// Events the engine took at once.
     pub engine_batch_events: Histogram,
@@ -68,6 +74,17 @@ impl Metrics {
             places_set_aside: make.counter(
                 "framewake_places_set_aside_total",
                 "Times a machine or GPU was set aside because it fails what others render.",
+            ),
+            schedules: make.gauges("framewake_schedules", "Schedules there are.", &["state"]),
+            schedules_runs: make.counters(
+                "framewake_schedules_runs_total",
+                "Due times of schedules, and runs by hand.",
+                &["outcome"],
+            ),
+            schedules_late: make.counters(
+                "framewake_schedules_late_total",
+                "Runs of schedules that missed a deadline.",
+                &["deadline"],
             ),
             workers: make.gauges("framewake_workers", "Workers there are.", &["state"]),
             engine_batch_events: make.histogram(

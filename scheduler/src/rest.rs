@@ -20,6 +20,7 @@ mod places;
 mod problem;
 mod projects;
 mod query;
+mod schedules;
 mod schema;
 mod server;
 mod shares;
@@ -30,7 +31,7 @@ mod workers;
 
 pub use border::UrlsAllowed;
 pub use inputs::{UploadLimits, Uploads};
-pub use openapi::{function_schema, job_schema, openapi};
+pub use openapi::{function_schema, job_schema, openapi, schedule_schema};
 pub use server::serve;
 
 use crate::engine::handle::Handle;

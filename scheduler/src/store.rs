@@ -7,6 +7,7 @@ mod job_cache;
 mod load;
 pub mod read;
 mod rows;
+mod schedules;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -14,6 +15,7 @@ mod write;
 pub(crate) use file::lock;
 pub(crate) use job_cache::JobCache;
 pub(crate) use load::{Loaded, function_rules};
+pub(crate) use schedules::{RunRow, ScheduleWrite};
 pub(crate) use write::{Batch, job_state_name, outcome_name};
 
 use file::{APPLICATION_ID, DATABASE, Lock, Look, inspect_ours, is_large};
@@ -27,10 +29,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
+    include_str!("store/migrations/0006_schedules.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

@@ -158,6 +158,7 @@ fn check_counts(
             | Happening::StepState { .. }
             | Happening::AttemptStarted { .. }
             | Happening::AttemptEnded { .. }
+            | Happening::RunLate { .. }
             | Happening::Progress { .. } => {}
         }
     }

@@ -7,8 +7,16 @@ use reqwest::Response;
 use std::collections::VecDeque;
 
 /// The events this version understands; others come from a newer scheduler and are passed over.
-const KNOWN: [&str; 7] =
-    ["job_state", "step_state", "attempt_started", "tasks_done", "task_failed", "attempt_ended", "progress"];
+const KNOWN: [&str; 8] = [
+    "job_state",
+    "step_state",
+    "attempt_started",
+    "tasks_done",
+    "task_failed",
+    "attempt_ended",
+    "run_late",
+    "progress",
+];
 
 #[derive(Debug)]
 pub struct Events {

@@ -6,10 +6,12 @@
 //! property tests and in a simulator. Time comes in as `now`, the world as an [`event::Event`]; what
 //! must be durable goes out as [`change::Change`]s, what must be done as [`effect::Effect`]s.
 
+pub mod calendar;
 pub mod change;
 pub mod effect;
 pub mod event;
 pub mod farm;
+pub mod schedule;
 pub mod values;
 
 mod chunk;

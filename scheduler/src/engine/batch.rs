@@ -3,14 +3,15 @@
 use super::handle::WorkerStates;
 use super::{Engine, Error, JobCommand, Message, QueueCommand, Refused, Submission};
 use crate::queue::reading;
-use crate::store;
+use crate::store::{self, ScheduleWrite};
 use framewake_core::change::Change;
 use framewake_core::event::{Event, RequestId};
 use framewake_core::farm::Applied;
 use framewake_core::values::{NewJob, StoredJob};
-use framewake_proto::api::{self, PlaceView, ScalingView, Submitted, WorkerView};
+use framewake_proto::api::{self, EventView, PlaceView, ScalingView, Submitted, WorkerView};
 use framewake_proto::function::FunctionSpec;
-use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
+use framewake_proto::schedule::{ScheduleChange, ScheduleStored, ScheduleView};
 use framewake_proto::time::Timestamp;
 use framewake_proto::wire;
 use std::collections::{BTreeMap, HashMap};
@@ -33,6 +34,10 @@ pub(crate) enum Reply {
     Places(oneshot::Sender<Vec<PlaceView>>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
     Explain(JobId, oneshot::Sender<Option<Vec<Vec<String>>>>),
+    /// The view is made once it is durable.
+    ScheduleStored(oneshot::Sender<Result<ScheduleStored, Refused>>, Result<(ScheduleChange, Name), Refused>),
+    Schedules(Option<Name>, usize, oneshot::Sender<Vec<ScheduleView>>),
+    Schedule(Name, oneshot::Sender<Option<ScheduleView>>),
 }
 
 #[derive(Debug)]
@@ -41,10 +46,12 @@ pub(crate) struct Batch {
     pub(crate) applied: Applied,
     submissions: BTreeMap<JobId, Submission>,
     functions: Vec<(FunctionKey, FunctionSpec)>,
+    pub(crate) schedules: Vec<ScheduleWrite>,
+    pub(crate) schedule_events: Vec<EventView>,
     pub(crate) replies: Vec<Reply>,
     pub(crate) report_token: Option<u64>,
     /// Idempotency keys of this batch's submissions that are known already.
-    keys: HashMap<String, (JobId, Vec<u8>)>,
+    pub(super) keys: HashMap<String, (JobId, Vec<u8>)>,
 }
 
 impl Batch {
@@ -54,6 +61,8 @@ impl Batch {
             applied: Applied::default(),
             submissions: BTreeMap::new(),
             functions: Vec::new(),
+            schedules: Vec::new(),
+            schedule_events: Vec::new(),
             replies: Vec::new(),
             report_token: None,
             keys: HashMap::new(),
@@ -61,7 +70,7 @@ impl Batch {
     }
 
     pub(crate) fn is_durable_change(&self) -> bool {
-        !self.applied.changes.is_empty() || !self.functions.is_empty()
+        !self.applied.changes.is_empty() || !self.functions.is_empty() || !self.schedules.is_empty()
     }
 
     pub(crate) fn functions_changed(&self) -> bool {
@@ -77,6 +86,8 @@ impl Batch {
             changes: &self.applied.changes,
             submissions: self.submissions.iter().map(|(id, submission)| (*id, submission)).collect(),
             functions: self.functions.clone(),
+            schedules: &self.schedules,
+            events: &self.schedule_events,
             now: self.now,
         }
     }
@@ -87,6 +98,7 @@ impl Engine {
     pub(super) async fn look_up_keys(&mut self, messages: &[Message], batch: &mut Batch) -> Result<(), Error> {
         let keys = messages.iter().filter_map(|message| match message {
             Message::Submit(submission, _) => submission.idempotency.as_ref().map(|(key, _)| key.as_str()),
+            Message::RunSchedule { idempotency, .. } => idempotency.as_ref().map(|(key, _)| key.as_str()),
             _ => None,
         });
         let keys: Vec<&str> = keys.collect();
@@ -108,6 +120,20 @@ impl Engine {
                 let answer = self.change_job(id, command, batch).await?;
                 batch.replies.push(Reply::Changed(reply, answer));
             }
+            Message::PutSchedule { spec, rules, only_new, reply } => {
+                let answer = self.put_schedule(*spec, *rules, only_new, batch);
+                batch.replies.push(Reply::ScheduleStored(reply, answer));
+            }
+            Message::ChangeSchedule(name, command, reply) => {
+                let answer = self.change_schedule(&name, command, batch);
+                batch.replies.push(Reply::Changed(reply, answer));
+            }
+            Message::RunSchedule { name, idempotency, reply } => {
+                let answer = self.run_schedule(&name, idempotency, batch);
+                batch.replies.push(Reply::Submitted(reply, answer));
+            }
+            Message::Schedules(after, limit, reply) => batch.replies.push(Reply::Schedules(after, limit, reply)),
+            Message::Schedule(name, reply) => batch.replies.push(Reply::Schedule(name, reply)),
             Message::WeighProject(project, weight, reply) => {
                 self.apply(Event::ProjectWeighed { project, weight }, batch);
                 batch.replies.push(Reply::Weighed(reply));
@@ -134,11 +160,11 @@ impl Engine {
         Ok(())
     }
 
-    fn apply(&mut self, event: Event, batch: &mut Batch) {
+    pub(super) fn apply(&mut self, event: Event, batch: &mut Batch) {
         self.farm.apply(batch.now, event, &mut batch.applied);
     }
 
-    fn submit(&mut self, submission: Submission, batch: &mut Batch) -> Result<Submitted, Refused> {
+    pub(super) fn submit(&mut self, submission: Submission, batch: &mut Batch) -> Result<Submitted, Refused> {
         let id = submission.id;
         if let Some((key, digest)) = &submission.idempotency
             && let Some((earlier, known)) = batch.keys.get(key)

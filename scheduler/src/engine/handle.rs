@@ -2,12 +2,14 @@
 
 use crate::function_table::FunctionTable;
 use framewake_core::event::Event;
+use framewake_core::schedule::Rules;
 use framewake_core::values::Place;
 use framewake_proto::api::{EventView, JobState, PlaceView, ScalingView, Submitted, WorkerView};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Job, JobSpec};
 use framewake_proto::order::StepOrder;
+use framewake_proto::schedule::{SCHEDULES_MAX, ScheduleSpec, ScheduleStored, ScheduleView};
 use framewake_proto::wire::{self, STEP_SIZE_MAX};
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -26,6 +28,13 @@ pub struct Submission {
     pub job: Job,
     /// The caller's key and the digest of the body it came with.
     pub idempotency: Option<(String, [u8; 32])>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScheduleCommand {
+    Pause,
+    Resume,
+    Remove,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +64,14 @@ pub enum Refused {
     TooManyVersions(u32),
     #[error("there are {0} jobs that are not over, the most there may be")]
     TooManyJobs(usize),
+    #[error("there is no schedule `{0}`")]
+    NoSchedule(Name),
+    #[error("there is a schedule `{0}` already")]
+    ScheduleExists(Name),
+    #[error("there are {SCHEDULES_MAX} schedules, the most there may be")]
+    TooManySchedules,
+    #[error("no run of `{schedule}` can be made: {reason}")]
+    NoRun { schedule: Name, reason: String },
     #[error("the scheduler is stopping")]
     Closing,
 }
@@ -83,6 +100,21 @@ pub(crate) enum Message {
     Submit(Box<Submission>, oneshot::Sender<Result<Submitted, Refused>>),
     AddFunction(Box<FunctionSpec>, oneshot::Sender<Result<FunctionKey, Refused>>),
     ChangeJob(JobId, JobCommand, oneshot::Sender<Result<(), Refused>>),
+    PutSchedule {
+        spec: Box<ScheduleSpec>,
+        rules: Box<Rules>,
+        only_new: bool,
+        reply: oneshot::Sender<Result<ScheduleStored, Refused>>,
+    },
+    ChangeSchedule(Name, ScheduleCommand, oneshot::Sender<Result<(), Refused>>),
+    RunSchedule {
+        name: Name,
+        idempotency: Option<(String, [u8; 32])>,
+        reply: oneshot::Sender<Result<Submitted, Refused>>,
+    },
+    /// By name, after this one, at most so many.
+    Schedules(Option<Name>, usize, oneshot::Sender<Vec<ScheduleView>>),
+    Schedule(Name, oneshot::Sender<Option<ScheduleView>>),
     WeighProject(Name, u32, oneshot::Sender<()>),
     /// So many after this one, by name.
     Workers(Option<WorkerId>, usize, oneshot::Sender<Vec<WorkerView>>),
@@ -131,6 +163,39 @@ impl Handle {
 
     pub async fn change_job(&self, id: JobId, command: JobCommand) -> Result<(), Refused> {
         self.ask(|reply| Message::ChangeJob(id, command, reply)).await?
+    }
+
+    /// A new schedule, or other rules for the one of that name; `rules` are those of `spec`.
+    pub async fn put_schedule(
+        &self,
+        spec: ScheduleSpec,
+        rules: Rules,
+        only_new: bool,
+    ) -> Result<ScheduleStored, Refused> {
+        let (spec, rules) = (Box::new(spec), Box::new(rules));
+        self.ask(|reply| Message::PutSchedule { spec, rules, only_new, reply }).await?
+    }
+
+    pub async fn change_schedule(&self, name: Name, command: ScheduleCommand) -> Result<(), Refused> {
+        self.ask(|reply| Message::ChangeSchedule(name, command, reply)).await?
+    }
+
+    /// Makes a job now, whatever is due when.
+    pub async fn run_schedule(
+        &self,
+        name: Name,
+        idempotency: Option<(String, [u8; 32])>,
+    ) -> Result<Submitted, Refused> {
+        self.ask(|reply| Message::RunSchedule { name, idempotency, reply }).await?
+    }
+
+    /// By name, after `after`, at most `limit`.
+    pub async fn schedules(&self, after: Option<Name>, limit: usize) -> Result<Vec<ScheduleView>, Refused> {
+        self.ask(|reply| Message::Schedules(after, limit, reply)).await
+    }
+
+    pub async fn schedule(&self, name: Name) -> Result<Option<ScheduleView>, Refused> {
+        self.ask(|reply| Message::Schedule(name, reply)).await
     }
 
     pub async fn weigh_project(&self, project: Name, weight: u32) -> Result<(), Refused> {
@@ -196,8 +261,16 @@ impl Handle {
     }
 }
 
+/// `blender` becomes `blender@3`: a job is rendered by what was newest when it came, also after a restart.
+pub(crate) fn pinned(mut spec: JobSpec, job: &Job) -> JobSpec {
+    for (text, step) in spec.steps.iter_mut().zip(&job.steps) {
+        text.function = step.function.to_string();
+    }
+    spec
+}
+
 /// What can't be sent to a worker must not be accepted: nobody could ever work on it.
-fn check_sizes(submission: &Submission) -> Result<(), Refused> {
+pub(crate) fn check_sizes(submission: &Submission) -> Result<(), Refused> {
     for step in 0..submission.job.steps.len() {
         let mut size = Size(0);
         let order = StepOrder::new(submission.id, &submission.job, step);

@@ -1,12 +1,13 @@
 //! What is done once a batch is durable: orders go out, callers are answered, workers are started.
 
 use super::batch::{Batch, Reply};
-use super::{Engine, ProviderCommand, QueueCommand};
+use super::{Engine, ProviderCommand, QueueCommand, Refused};
 use framewake_core::change::Change;
 use framewake_core::effect::{ClaimAnswer, Control, Effect};
 use framewake_core::values::StoredPlace;
 use framewake_proto::ids::{FunctionKey, JobId};
 use framewake_proto::order::StepOrder;
+use framewake_proto::schedule::ScheduleStored;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::verdict::Verdict;
 use framewake_proto::wire;
@@ -106,6 +107,15 @@ impl Engine {
             Reply::Submitted(to, answer) => drop(to.send(answer)),
             Reply::Function(to, answer) => drop(to.send(answer)),
             Reply::Changed(to, answer) => drop(to.send(answer)),
+            Reply::ScheduleStored(to, answer) => {
+                let view = |(change, name)| {
+                    let schedule = self.schedule_view(&name).ok_or(Refused::NoSchedule(name))?;
+                    Ok(ScheduleStored { change, schedule })
+                };
+                drop(to.send(answer.and_then(view)));
+            }
+            Reply::Schedules(after, limit, to) => drop(to.send(self.schedule_views(after.as_ref(), limit))),
+            Reply::Schedule(name, to) => drop(to.send(self.schedule_view(&name))),
             Reply::Weighed(to) => drop(to.send(())),
             Reply::Workers(after, limit, to) => drop(to.send(self.worker_views(after.as_ref(), limit))),
             Reply::WorkerStates(to) => drop(to.send(self.worker_states())),

@@ -234,6 +234,7 @@ fn name_of(what: &Happening) -> &'static str {
         Happening::TasksDone { .. } => "tasks_done",
         Happening::TaskFailed { .. } => "task_failed",
         Happening::AttemptEnded { .. } => "attempt_ended",
+        Happening::RunLate { .. } => "run_late",
         Happening::Progress { .. } => "progress",
     }
 }

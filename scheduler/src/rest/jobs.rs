@@ -6,7 +6,7 @@ use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
 use super::query::{Query, invalid, job_id};
 use super::{App, schema};
-use crate::engine::handle::{JobCommand, Refused, Submission};
+use crate::engine::handle::{JobCommand, Refused, Submission, pinned};
 use crate::store::read::{Accepted, JobFilter, JobKey};
 use axum::Json;
 use axum::body::Body;
@@ -64,7 +64,7 @@ pub(super) async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, body
     app.handle.submit(submission).await.map(submitted).map_err(|error| refused(&error, None))
 }
 
-fn submitted(submitted: Submitted) -> impl IntoResponse {
+pub(super) fn submitted(submitted: Submitted) -> impl IntoResponse {
     let status = if submitted.repeated { StatusCode::OK } else { StatusCode::CREATED };
     (status, [(LOCATION, format!("/v1/jobs/{}", submitted.id))], Json(submitted))
 }
@@ -83,15 +83,7 @@ async fn check(app: &Arc<App>, spec: JobSpec) -> Answer<(JobSpec, Job)> {
     checked.map_err(|error| Refusal::internal(&error))?.map_err(Refusal::faults)
 }
 
-/// `blender` becomes `blender@3`: a job is rendered by what was newest when it came, also after a restart.
-fn pinned(mut spec: JobSpec, job: &Job) -> JobSpec {
-    for (text, step) in spec.steps.iter_mut().zip(&job.steps) {
-        text.function = step.function.to_string();
-    }
-    spec
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     match value.to_str() {
         Ok(key) if !key.is_empty() && key.len() <= IDEMPOTENCY_KEY_MAX => Ok(Some(key.to_owned())),
@@ -295,6 +287,11 @@ pub(super) fn refused(error: &Refused, id: Option<JobId>) -> Refusal {
         Refused::StepTooLarge { step, .. } => {
             Refusal::faults(vec![Fault::new(format!("/steps/{step}"), error.to_string())])
         }
+        Refused::NoSchedule(_) => Refusal::not_found(error.to_string()).hint("GET /v1/schedules lists them"),
+        Refused::ScheduleExists(_) => Refusal::new(Code::WrongState, error.to_string())
+            .hint("choose another name, or put new rules in its place with PUT"),
+        Refused::TooManySchedules => Refusal::new(Code::WrongState, error.to_string()).hint("remove one that is over"),
+        Refused::NoRun { .. } => Refusal::new(Code::WrongState, error.to_string()),
         Refused::Closing => Refusal::unavailable("the scheduler is stopping; nothing was changed", error),
     }
 }

@@ -1,7 +1,8 @@
 //! The interface's own description (`OpenAPI` 3.1), made from the handlers and the types they take and give.
 
 use super::{
-    App, attempts, events, functions, health, inputs, jobs, logs, outputs, places, projects, schema, tasks, workers,
+    App, attempts, events, functions, health, inputs, jobs, logs, outputs, places, projects, schedules, schema, tasks,
+    workers,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -38,8 +39,9 @@ use utoipa_axum::routes;
         (name = "workers", description = "Running instances of functions"),
         (name = "places", description = "Machines and GPUs, and those that are set aside"),
         (name = "projects", description = "Who pays, and their share"),
+        (name = "schedules", description = "Jobs that are made by themselves"),
         (name = "health", description = "How the scheduler is"),
-        (name = "descriptions", description = "This page and the schemas of job and function files"),
+        (name = "descriptions", description = "This page and the schemas of job, schedule and function files"),
     )
 )]
 struct Description;
@@ -101,12 +103,21 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(places::restore))
         .routes(routes!(projects::list))
         .routes(routes!(projects::show, projects::weigh))
+        .routes(routes!(schedules::list, schedules::add))
+        .routes(routes!(schedules::show, schedules::put, schedules::remove))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::run))
+        .routes(routes!(schedules::runs))
+        .routes(routes!(schedules::next))
+        .routes(routes!(schedules::calendar))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
         .routes(routes!(show))
         .routes(routes!(show_job_schema))
         .routes(routes!(show_function_schema))
+        .routes(routes!(show_schedule_schema))
 }
 
 static OPENAPI: LazyLock<String> = LazyLock::new(|| {
@@ -142,6 +153,11 @@ pub fn job_schema() -> String {
     schema::JOB.text()
 }
 
+/// The schema of schedule files, as it is served, and as it lies in `docs/schedule.schema.json`.
+pub fn schedule_schema() -> String {
+    schema::SCHEDULE.text()
+}
+
 /// The schema of function files, as it is served, and as it lies in `docs/function.schema.json`.
 pub fn function_schema() -> String {
     schema::FUNCTION.text()
@@ -159,6 +175,13 @@ async fn show() -> impl IntoResponse {
     responses((status = 200, description = "JSON Schema 2020-12", content_type = "application/schema+json")))]
 async fn show_job_schema() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/schema+json")], job_schema())
+}
+
+/// The schema of schedule files, for editors
+#[utoipa::path(get, path = "/v1/schedule-schema.json", tag = "descriptions",
+    responses((status = 200, description = "JSON Schema 2020-12", content_type = "application/schema+json")))]
+async fn show_schedule_schema() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/schema+json")], schedule_schema())
 }
 
 /// The schema of function files, for editors

@@ -4,6 +4,7 @@
 use framewake_proto::api::{JobChange, ProjectChange};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::job::JobSpec;
+use framewake_proto::schedule::ScheduleSpec;
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
@@ -15,6 +16,8 @@ const REFERENCE_OPENAPI: &str = "#/components/schemas/";
 const REFERENCE_OWN: &str = "#/$defs/";
 
 pub(super) static JOB: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<JobSpec>("A Framewake job"));
+pub(super) static SCHEDULE: LazyLock<BodySchema> =
+    LazyLock::new(|| BodySchema::new::<ScheduleSpec>("A Framewake schedule"));
 pub(super) static FUNCTION: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<FunctionSpec>("A Framewake function"));
 pub(super) static JOB_CHANGE: LazyLock<BodySchema> =

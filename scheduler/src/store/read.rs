@@ -6,6 +6,7 @@ mod farm;
 mod jobs;
 mod outline;
 mod outputs;
+mod schedules;
 mod tasks;
 
 pub use events::StoredEvent;

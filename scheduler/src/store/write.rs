@@ -1,7 +1,7 @@
 //! Makes changes durable: one transaction for a batch, one statement for each kind of row.
 
 use super::rows::{Rows, SEGMENT_BYTES, SEGMENT_TASKS, hex};
-use super::{Error, JobCache, Store};
+use super::{Error, JobCache, ScheduleWrite, Store};
 use crate::engine::Submission;
 use framewake_core::change::{Change, Counts, JobState, Outcome, StepState};
 use framewake_proto::api::EventView;
@@ -31,6 +31,9 @@ pub(crate) struct Batch<'a> {
     /// The full text of each job that the changes add.
     pub(crate) submissions: BTreeMap<JobId, &'a Submission>,
     pub(crate) functions: Vec<(FunctionKey, FunctionSpec)>,
+    pub(crate) schedules: &'a [ScheduleWrite],
+    /// Beside those that follow from the changes.
+    pub(crate) events: &'a [EventView],
     pub(crate) now: Timestamp,
 }
 
@@ -51,9 +54,11 @@ impl Store {
         for change in batch.changes {
             self.add_change(change, &mut rows);
         }
-        let events = self.number_events(super::happenings::happenings(batch.changes, jobs), &mut rows);
+        let mut events = super::happenings::happenings(batch.changes, jobs);
+        events.extend_from_slice(batch.events);
+        let events = self.number_events(events, &mut rows);
         rows.done = rows.segments.iter().map(|key| done_row(*key, &self.segments[key])).collect();
-        self.write(&rows).await.map_err(|error| Error::Write { error })?;
+        self.write(&rows, batch.schedules).await.map_err(|error| Error::Write { error })?;
         for change in batch.changes {
             if let Change::JobState { id, state, .. } = change
                 && state.is_over()
@@ -160,10 +165,13 @@ impl Store {
         *self.seqs.get(&id).expect("changes are about jobs that were added and are not over")
     }
 
-    async fn write(&mut self, rows: &Rows) -> Result<(), sqlx::Error> {
+    async fn write(&mut self, rows: &Rows, schedules: &[ScheduleWrite]) -> Result<(), sqlx::Error> {
         let connection = &mut self.writer;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-        let written = write_all(connection, rows).await;
+        let written = match write_all(connection, rows).await {
+            Ok(()) => super::schedules::write(connection, schedules, &self.seqs).await,
+            failed => failed,
+        };
         if let Err(error) = written {
             let _ = sqlx::query("ROLLBACK").execute(&mut *connection).await;
             return Err(error);

@@ -103,21 +103,49 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, Ba
     })
 }
 
+/// Reads a schedule file; its job is a job file's.
+pub(crate) fn read_schedule(path: &Path) -> Result<JobFile, BadInput> {
+    #[derive(Deserialize)]
+    struct Scheduled {
+        job: Texts,
+    }
+    let text = read_text(path)?;
+    let name = shown(path);
+    let mut body: Value = parse(&text, &name)?;
+    if !body.is_object() {
+        let hint = "it begins with `name:` and has `cron:` and `job:`";
+        return Err(BadInput::new(format!("{name} is not a schedule: the whole must be a mapping")).hint(hint));
+    }
+    if let (Some(job), Ok(Scheduled { job: texts })) = (body.get_mut("job"), serde_saphyr::from_str(&text)) {
+        put_texts(job, texts);
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    Ok(JobFile { body, folder: folder.to_owned() })
+}
+
+/// The places of a job file where a number stands for its text.
+#[derive(Deserialize)]
+struct Texts {
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    steps: Vec<StepTexts>,
+}
+
+#[derive(Deserialize)]
+struct StepTexts {
+    frames: Option<String>,
+}
+
 /// Texts that look like numbers (`frames: 7`, `shot: 010`), kept as they were written.
 fn restore_texts(body: &mut Value, text: &str) {
-    #[derive(Deserialize)]
-    struct Texts {
-        #[serde(default)]
-        labels: BTreeMap<String, String>,
-        #[serde(default)]
-        steps: Vec<StepTexts>,
-    }
-    #[derive(Deserialize)]
-    struct StepTexts {
-        frames: Option<String>,
-    }
     // What does not fit these types is left as it is, for the scheduler to refuse.
-    let Ok(texts) = yaml::read::<Texts>(text) else { return };
+    if let Ok(texts) = serde_saphyr::from_str::<Texts>(text) {
+        put_texts(body, texts);
+    }
+}
+
+fn put_texts(body: &mut Value, texts: Texts) {
     if let Some(labels) = body.get_mut("labels").and_then(Value::as_object_mut) {
         for (key, value) in texts.labels {
             if labels.get(&key).is_some_and(is_plain) {

@@ -21,6 +21,7 @@ mod plain;
 mod printer;
 mod projects;
 mod retry;
+mod schedules;
 mod submit;
 mod tail;
 mod text;
@@ -90,6 +91,8 @@ enum Ask {
     Fetch(fetch::Args),
     /// List, show and add functions: the renderers of the farm
     Functions(functions::Args),
+    /// Make jobs by themselves, at times: add, list, show, pause, resume, run, next, runs, rm, apply
+    Schedules(schedules::Args),
     /// List the workers, and the machines that are set aside
     Workers(workers::Args),
     /// List projects, and set their share of the farm
@@ -164,6 +167,7 @@ async fn ask(context: &Context, command: Ask) -> anyhow::Result<Outcome> {
         Ask::Logs(args) => logs::run(context, &args).await,
         Ask::Fetch(args) => fetch::run(context, args).await,
         Ask::Functions(args) => functions::run(context, args).await,
+        Ask::Schedules(args) => schedules::run(context, args).await,
         Ask::Workers(args) => workers::run(context, &args).await,
         Ask::Projects(args) => projects::run(context, args).await,
         Ask::Doctor => doctor::run(context).await,

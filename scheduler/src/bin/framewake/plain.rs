@@ -71,6 +71,10 @@ impl View for Plain<'_> {
                     None => Ok(()),
                 }
             }
+            Happening::RunLate { schedule, due, deadline } => {
+                let word = deadline.as_str();
+                self.printer.line(format_args!("! the run of `{schedule}` due {due} missed its deadline to {word}"))
+            }
             Happening::AttemptStarted { .. }
             | Happening::TasksDone { .. }
             | Happening::AttemptEnded { .. }

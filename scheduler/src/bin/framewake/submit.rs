@@ -65,7 +65,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
     if args.wait { follow::run(context, submitted.id).await } else { Ok(Outcome::Done) }
 }
 
-async fn hash_inputs(context: &Context, inputs: &LocalInputs) -> anyhow::Result<BTreeMap<PathBuf, Digest>> {
+pub(crate) async fn hash_inputs(context: &Context, inputs: &LocalInputs) -> anyhow::Result<BTreeMap<PathBuf, Digest>> {
     if inputs.files.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -74,7 +74,7 @@ async fn hash_inputs(context: &Context, inputs: &LocalInputs) -> anyhow::Result<
     upload::hash(context, &inputs.files).await
 }
 
-async fn send_inputs(
+pub(crate) async fn send_inputs(
     context: &Context,
     inputs: &LocalInputs,
     digests: &BTreeMap<PathBuf, Digest>,

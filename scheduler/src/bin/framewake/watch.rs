@@ -94,6 +94,8 @@ impl Watch {
             Happening::AttemptEnded { attempt, .. } => drop(self.running.remove(attempt)),
             Happening::TasksDone { step, tasks, .. } => self.count(step, *tasks, now),
             Happening::TaskFailed { .. } => self.is_stale = true,
+            // It says nothing about the job itself.
+            Happening::RunLate { .. } => {}
             Happening::Progress { step, attempt, frame, permille, note } => {
                 // One that is not running any more has only been overtaken by its end.
                 if let Some(running) = self.running.get_mut(attempt) {

@@ -1,6 +1,6 @@
 //! The committed copies of what the scheduler says about itself are what it says.
 
-use super::super::{function_schema, job_schema, openapi, schema};
+use super::super::{function_schema, job_schema, openapi, schedule_schema, schema};
 use super::*;
 use std::path::Path;
 
@@ -23,6 +23,7 @@ fn the_copies_are_fresh() {
     check("proto/openapi.json", openapi());
     check("docs/job.schema.json", &job_schema());
     check("docs/function.schema.json", &function_schema());
+    check("docs/schedule.schema.json", &schedule_schema());
 }
 
 #[test]
