@@ -93,7 +93,7 @@ async fn a_scheduler_killed_around_due_times_makes_one_job_for_each() {
 }
 
 #[tokio::test]
-async fn late_runs_are_told_and_replaced_runs_are_canceled() {
+async fn a_late_run_is_told_in_view_log_and_events_until_its_job_is_over() {
     let farm = TestFarm::start(1).await;
     let slow = jobs::command(&["/bin/sh", "-c", "sleep 30"], "1");
     let spec = json!({
