@@ -27,6 +27,10 @@ impl Subjects {
         Subjects { farm }
     }
 
+    pub fn farm(&self) -> &Name {
+        &self.farm
+    }
+
     fn stream(&self, kind: &str) -> String {
         format!("{}_{kind}", self.farm.as_str().to_uppercase())
     }
@@ -106,6 +110,11 @@ impl Subjects {
 
     pub fn heartbeat(&self) -> String {
         format!("{}.heartbeat", self.farm)
+    }
+
+    /// Who is the scheduler of this farm? (core NATS)
+    pub fn owner(&self) -> String {
+        format!("{}.owner", self.farm)
     }
 
     /// What the scheduler wants of one worker (core NATS).

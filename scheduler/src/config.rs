@@ -61,6 +61,9 @@ pub struct Config {
     /// Prefix of this farm's subjects and streams on NATS
     #[arg(long, env = "FRAMEWAKE_FARM", default_value = "framewake")]
     pub farm: Name,
+    /// Take the farm's streams on NATS over from another database, and empty them
+    #[arg(long, env = "FRAMEWAKE_TAKE_STREAMS")]
+    pub take_streams: bool,
 }
 
 /// Everything on this machine: scheduler, nats-server, a folder as store, workers from zero.

@@ -49,6 +49,8 @@ pub async fn run(config: DevConfig) -> Result<()> {
         store: store.clone(),
         store_setup: store.starts_with("s3://"),
         farm: "framewake".parse().expect("a good name"),
+        // The nats-server is this folder's own.
+        take_streams: true,
     };
     let ready = |url: &str| announce(url, &store);
     let stop = shutdown::on_signal();

@@ -3,6 +3,7 @@
 
 mod calls;
 mod logs;
+mod owner;
 pub(crate) mod reading;
 mod reports;
 mod streams;
@@ -10,6 +11,7 @@ mod streams;
 mod tests;
 
 pub use logs::{Live, LogsError};
+pub use owner::Owner;
 
 use crate::engine::{Handle, Health, Message, QueueCommand};
 use crate::objects::Objects;
@@ -58,6 +60,14 @@ pub enum Error {
     },
     #[error("cannot listen to the workers")]
     Subscribe(#[from] async_nats::SubscribeError),
+    #[error(
+        "farm `{farm}` has another scheduler on this NATS ({owner}): stop one of them, or give one a name of its own with --farm"
+    )]
+    Owned { farm: String, owner: Box<Owner> },
+    #[error(
+        "the stream {stream} belongs to another database (farm {theirs}; this is {ours}): start that one's scheduler, give this one a name of its own with --farm, or take the streams over with --take-streams, if nobody will start the other again"
+    )]
+    Foreign { stream: String, theirs: String, ours: String },
 }
 
 /// The connection, and what every part of the queue needs. Cheap to clone.
@@ -67,11 +77,14 @@ pub struct Queue {
     context: Context,
     subjects: Subjects,
     connected: watch::Receiver<bool>,
+    owner: Owner,
+    /// Streams of another database are emptied, not refused.
+    take_streams: bool,
 }
 
 impl Queue {
     /// Gives a queue at once; it connects, and reconnects, by itself.
-    pub async fn connect(url: &str, subjects: Subjects) -> Result<Queue, Error> {
+    pub async fn connect(url: &str, subjects: Subjects, owner: Owner, take_streams: bool) -> Result<Queue, Error> {
         let (connected_in, connected) = watch::channel(false);
         let options = ConnectOptions::new()
             .name("framewake-scheduler")
@@ -101,7 +114,7 @@ impl Queue {
         let client = connect.map_err(|error| Error::Address { url: redacted(url), error })?;
         let mut context = jetstream::new(client.clone());
         context.set_timeout(Duration::from_secs(5));
-        Ok(Queue { client, context, subjects, connected })
+        Ok(Queue { client, context, subjects, connected, owner, take_streams })
     }
 
     /// Runs until `stop`: carries out what the engine asks, and tells it what workers say.
@@ -116,7 +129,8 @@ impl Queue {
     ) -> Result<(), Error> {
         // They end with this function.
         let mut listeners = JoinSet::new();
-        calls::answer(&self, &handle, &mut listeners).await?;
+        // Nothing is answered before it is known that nobody else does.
+        let mut answering = false;
         let (acks_in, acks) = watch::channel(0);
         let (prepared_in, prepared) = watch::channel(false);
         let (logs_in, logs) = mpsc::channel(logs::WAITING_MAX);
@@ -127,7 +141,7 @@ impl Queue {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // In flight beside everything else: an answer that JetStream owes must not hold up a claim.
-        let mut looking: Fuse<BoxFuture<'static, Result<String, streams::Error>>> = Fuse::terminated();
+        let mut looking: Fuse<BoxFuture<'static, Result<String, Look>>> = Fuse::terminated();
         let mut complain = tokio::time::interval_at(Instant::now() + COMPLAIN_AFTER, COMPLAIN_EVERY);
         complain.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut publishing = FuturesUnordered::new();
@@ -171,18 +185,24 @@ impl Queue {
                 }
                 _ = look.tick(), if *connected.borrow() && looking.is_terminated() => {
                     let (queue, functions, stale) = (self.clone(), streams.functions.clone(), streams.are_stale());
-                    let result = async move { streams::prepare(&queue.context, &queue.subjects, &functions, stale).await };
-                    looking = result.boxed().fuse();
+                    looking = async move { queue.look(&functions, stale, answering).await }.boxed().fuse();
                 }
                 result = &mut looking => match result {
                     Ok(created) => {
+                        if !std::mem::replace(&mut answering, true) {
+                            self.answer_others(&mut listeners).await?;
+                            calls::answer(&self, &handle, &mut listeners).await?;
+                            // Two that began in the same moment have not heard of each other yet.
+                            look.reset_after(LOOK_AGAIN);
+                        }
                         if streams.were_made(created) {
                             let _ = handle.tell(Message::Happened(Event::OrdersLost)).await;
                         }
                         prepared_in.send_if_modified(|prepared| !std::mem::replace(prepared, true));
                         set_nats(&health, String::new());
                     }
-                    Err(error) => {
+                    Err(Look::Refused(error)) => return Err(error),
+                    Err(Look::NotReady(error)) => {
                         let text = format!("NATS is there, but its JetStream is not ready: {}", Chain(&error));
                         warn!("{text}");
                         set_nats(&health, text);
@@ -201,6 +221,20 @@ impl Queue {
                 }
             }
         }
+    }
+
+    /// Whether the farm is ours, then the streams; when the stream of orders was made.
+    async fn look(&self, functions: &BTreeSet<FunctionKey>, stale: bool, answering: bool) -> Result<String, Look> {
+        if !answering {
+            self.ask_first().await.map_err(Look::Refused)?;
+        }
+        streams::take(self).await?;
+        let created =
+            streams::prepare(&self.context, &self.subjects, functions, stale).await.map_err(Look::NotReady)?;
+        if answering {
+            self.ask_others().await.map_err(Look::Refused)?;
+        }
+        Ok(created)
     }
 
     async fn add_consumer(self, key: FunctionKey) {
@@ -249,6 +283,14 @@ impl Queue {
     pub fn is_connected(&self) -> bool {
         *self.connected.borrow()
     }
+}
+
+/// Why a look at the streams failed.
+#[derive(Debug)]
+enum Look {
+    NotReady(streams::Error),
+    /// The farm is another's.
+    Refused(Error),
 }
 
 /// What is known of the streams.

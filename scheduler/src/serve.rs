@@ -5,7 +5,7 @@ use crate::engine::{self, Engine, Health, Message};
 use crate::functions::local::{LocalConfig, LocalProvider};
 use crate::metrics::Metrics;
 use crate::objects::{Address, Objects};
-use crate::queue::Queue;
+use crate::queue::{Owner, Queue};
 use crate::rest::{self, App, UploadLimits, Uploads, UrlsAllowed};
 use crate::store::read::Reader;
 use crate::store::{self, Store};
@@ -35,6 +35,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let urls = UrlsAllowed::new(shared.urls_allowed.clone()).map_err(anyhow::Error::msg).context("--urls-allowed")?;
     let address: Address = config.store.parse()?;
     let store = Store::open(&shared.data).await?;
+    let owner = Owner::this(store.farm(), &std::path::absolute(&shared.data).context("the data folder")?);
     let listener = TcpListener::bind(shared.listen).await.with_context(|| {
         format!("cannot listen on {}: is another program there? Choose another address with --listen", shared.listen)
     })?;
@@ -49,7 +50,9 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let (engine, handle, commands) = Engine::load(store, settings, health, Arc::clone(&metrics)).await?;
     let engine = engine.with_jobs_max(shared.jobs_max);
     let provider = LocalProvider::new(local_config(&config)?)?;
-    let queue = Queue::connect(&config.nats, Subjects::new(config.farm.clone())).await?;
+    let subjects = Subjects::new(config.farm.clone());
+    let queue = Queue::connect(&config.nats, subjects, owner, config.take_streams).await?;
+    queue.ask_before_start().await?;
     let reader = Reader::open(&shared.data.join("framewake.db")).await?;
     let uploads = Uploads::open(shared.data.join("uploads"), UploadLimits::default())?;
 

@@ -95,6 +95,8 @@ pub struct Store {
     evidence_kept: HashMap<i64, u32>,
     /// Done tasks of jobs that are not over.
     segments: BTreeMap<(i64, usize, u32), Box<[u8; SEGMENT_BYTES]>>,
+    /// Whose database it is, whichever copy of it.
+    farm: String,
     /// Held while the folder is ours.
     lock: Lock,
 }
@@ -110,6 +112,7 @@ impl Store {
             writable(&path).create_if_missing(true).connect().await.map_err(|error| cannot_open(&path, error))?;
         migrate(&mut writer, &path).await?;
         backup::forget_since(&mut writer, Timestamp::now()).await.map_err(|error| Error::Write { error })?;
+        let farm = farm_id(&mut writer, &path).await?;
         // Its name is durable too, and what is committed from now on is in the WAL.
         let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
         let noted = synced.and_then(|()| lock.note(true));
@@ -123,8 +126,14 @@ impl Store {
             pruned_at: 0,
             evidence_kept: HashMap::new(),
             segments: BTreeMap::new(),
+            farm,
             lock,
         })
+    }
+
+    /// The id of the farm: made with the database, and the same in all its copies.
+    pub(crate) fn farm(&self) -> &str {
+        &self.farm
     }
 
     /// Merges the WAL into the database: what is left behind is one file.
@@ -139,6 +148,15 @@ impl Drop for Store {
     fn drop(&mut self) {
         let _ = self.lock.note(false);
     }
+}
+
+async fn farm_id(writer: &mut SqliteConnection, path: &Path) -> Result<String, Error> {
+    sqlx::query("INSERT INTO meta VALUES ('farm', ?) ON CONFLICT DO NOTHING")
+        .bind(ulid::Ulid::generate().to_string())
+        .execute(&mut *writer)
+        .await
+        .map_err(|error| Error::Write { error })?;
+    file::one(writer, path, "SELECT value FROM meta WHERE key = 'farm'").await
 }
 
 /// How the database is opened for writing, everywhere.

@@ -126,8 +126,14 @@ impl TestFarm {
 
     /// Another scheduler on this farm's NATS and store, with a data folder and an address of its own.
     pub fn scheduler_command_in(&self, data: &Path, listen: &str) -> Command {
+        let name = if data == self.data() { "framewake" } else { "other" };
+        self.scheduler_command_of(name, data, listen)
+    }
+
+    /// The same, for a farm of this name on NATS.
+    pub fn scheduler_command_of(&self, name: &str, data: &Path, listen: &str) -> Command {
         let mut command = Command::new(built("framewake-scheduler"));
-        command.arg("--data").arg(data);
+        command.args(["--farm", name]).arg("--data").arg(data);
         let nats = self.routes.as_ref().map_or_else(|| self.nats.url(), |routes| routes.nats.clone());
         command.args(["--listen", listen, "--nats", &nats]);
         command.args(["--store", &self.store_url(), "--slots", &self.slots.to_string()]);

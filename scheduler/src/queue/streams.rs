@@ -1,8 +1,9 @@
 //! The streams and consumers of a farm, and their settings.
 
+use super::{Look, Queue};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::context::{CreateStreamError, GetStreamError};
+use async_nats::jetstream::context::{CreateStreamError, DeleteStreamError, GetStreamError};
 use async_nats::jetstream::stream::{
     Compression, Config, ConsumerError, DiscardPolicy, InfoError, PurgeError, RetentionPolicy, StorageType,
 };
@@ -12,6 +13,7 @@ use framewake_proto::subjects::{
 };
 use framewake_proto::wire::{LOG_BATCH_MAX, MESSAGE_SIZE_MAX};
 use std::collections::BTreeSet;
+use tracing::warn;
 
 /// Claims take milliseconds, so few orders are ever unacknowledged; at the bound pulls stand still without a word.
 const ORDERS_IN_CLAIM_MAX: i64 = 10_000;
@@ -25,6 +27,12 @@ pub(super) enum Error {
         name: String,
         #[source]
         error: CreateStreamError,
+    },
+    #[error("cannot remove the stream {name}")]
+    Delete {
+        name: String,
+        #[source]
+        error: DeleteStreamError,
     },
     #[error("cannot look at the stream of orders")]
     Get(#[source] GetStreamError),
@@ -40,17 +48,48 @@ pub(super) enum Error {
     },
 }
 
-/// Makes what is missing; when the stream of orders was made, which tells one stream from its successor.
+/// In the metadata of each stream: the id of the database it belongs to.
+const FARM: &str = "framewake-farm";
+
+/// Makes what is missing, as ours, and refuses or empties what is another's.
+pub(super) async fn take(queue: &Queue) -> Result<(), Look> {
+    let (context, ours) = (&queue.context, &queue.owner.farm);
+    for mut config in [orders(&queue.subjects), reports(&queue.subjects), logs(&queue.subjects)] {
+        let name = config.name.clone();
+        let failed = |error| Look::NotReady(Error::Create { name: name.clone(), error });
+        config.metadata.insert(FARM.to_owned(), ours.clone());
+        let stream = context.get_or_create_stream(config.clone()).await.map_err(failed)?;
+        let found = &stream.cached_info().config;
+        match found.metadata.get(FARM) {
+            Some(theirs) if theirs == ours => {}
+            // From before streams had an owner.
+            None => {
+                let mut named = found.clone();
+                named.metadata.insert(FARM.to_owned(), ours.clone());
+                context.update_stream(named).await.map_err(failed)?;
+            }
+            Some(theirs) if queue.take_streams => {
+                warn!("the stream {name} belonged to another database (farm {theirs}) and is made anew");
+                let gone = context.delete_stream(&name).await;
+                gone.map_err(|error| Look::NotReady(Error::Delete { name: name.clone(), error }))?;
+                context.create_stream(config).await.map_err(failed)?;
+            }
+            Some(theirs) => {
+                let (theirs, ours) = (theirs.clone(), ours.clone());
+                return Err(Look::Refused(super::Error::Foreign { stream: name, theirs, ours }));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the consumers that are missing; when the stream of orders was made, which tells one stream from its successor.
 pub(super) async fn prepare(
     context: &Context,
     subjects: &Subjects,
     functions: &BTreeSet<FunctionKey>,
     orders_stale: bool,
 ) -> Result<String, Error> {
-    for config in [orders(subjects), reports(subjects), logs(subjects)] {
-        let name = config.name.clone();
-        context.get_or_create_stream(config).await.map_err(|error| Error::Create { name, error })?;
-    }
     let mut stream = context.get_stream(subjects.orders_stream()).await.map_err(Error::Get)?;
     if orders_stale {
         stream.purge().await.map_err(Error::Purge)?;

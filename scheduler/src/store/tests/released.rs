@@ -79,7 +79,11 @@ async fn a_database_of_every_released_version_opens_with_all_that_is_in_it_and_g
         }
 
         let mut store = Store::open(folder.path()).await.unwrap_or_else(|error| panic!("{version}: {error}"));
-        assert_eq!(rows(&path, &known).await, before, "{version}: all of it is there");
+        for (table, rows) in rows(&path, &known).await {
+            // The farm has got an id.
+            let kept: Vec<String> = rows.into_iter().filter(|row| table != "meta" || !row.contains("'farm'")).collect();
+            assert_eq!(kept, before[&table], "{version}: all of `{table}` is there");
+        }
         let now: i64 =
             crate::store::file::one(&mut store.writer, &path, "PRAGMA user_version").await.expect("a number");
         assert_eq!(usize::try_from(now).expect("small"), MIGRATIONS.len(), "{version} had {migrations}");
