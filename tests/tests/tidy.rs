@@ -290,6 +290,29 @@ fn anchor(line: &str) -> Option<String> {
     Some(kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect())
 }
 
+/// `faults::an_emptied_jetstream_loses_nothing` is a function of a test file of that name.
+#[test]
+fn tests_named_in_the_table_of_faults_exist() {
+    let files = tracked();
+    let table = find(&files, &root().join("docs/faults.md")).expect("the table of faults is there");
+    let mut named = 0;
+    let mut wrong = Vec::new();
+    for (number, line) in table.lines() {
+        for (file, function) in line.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")) {
+            named += 1;
+            let (stem, called) = (format!("{file}.rs"), format!("fn {function}("));
+            let found = files.iter().any(|text| {
+                text.is_rust() && text.path.rsplit('/').next() == Some(&stem) && text.text.contains(&called)
+            });
+            if !found {
+                wrong.push(format!("docs/faults.md:{number}: no test `{file}::{function}`"));
+            }
+        }
+    }
+    assert!(named > 20, "only {named} tests are named");
+    none("a fault's test must exist", wrong);
+}
+
 #[test]
 fn options_in_the_documents_exist() {
     let files = tracked();

@@ -3,12 +3,13 @@
 //! An auditor that shares no code with the rules holds every change and every effect against books of its
 //! own. See `docs/simulation.md`.
 
-pub mod auditor;
 pub mod fault;
+pub mod invariant;
 pub mod plant;
 pub mod run;
 pub mod scale;
 
+mod auditor;
 mod bits;
 mod chance;
 mod disk;

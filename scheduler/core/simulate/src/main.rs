@@ -1,8 +1,8 @@
 //! `simulate`: many seeds at once, one seed with its trace, or a whole farm at its real size.
 
 use framewake_proto::time::Timestamp;
-use framewake_simulate::auditor::Invariant;
 use framewake_simulate::fault::{Fault, FaultSet};
+use framewake_simulate::invariant::Invariant;
 use framewake_simulate::run::{Tally, play, play_traced, shorten};
 use framewake_simulate::{Setting, scale};
 use std::io::{IsTerminal, Write};

@@ -1,6 +1,7 @@
 //! Faults planted between the rules and the world, each to be seen by the auditor and called by its name.
 
-use crate::auditor::{Heard, Invariant};
+use crate::auditor::Heard;
+use crate::invariant::Invariant;
 use framewake_core::change::{Change, JobState, Outcome};
 use framewake_core::effect::{Control, Effect};
 use framewake_core::event::{TaskFailure, TaskResult};

@@ -1,8 +1,8 @@
 //! One run of a small world, and the search for the smallest setting that still breaks it.
 
-use crate::auditor::{Broken, Invariant};
 use crate::chance::Chance;
 use crate::fault::{Fault, FaultSet};
+use crate::invariant::{Broken, Invariant};
 use crate::plant::Plant;
 use crate::shape::{Setting, Shape};
 use crate::trace::Trace;
@@ -142,7 +142,7 @@ impl Failure {
     /// The command that plays it again.
     pub fn command(&self) -> String {
         let Setting { seed, faults, jobs_max, tasks_max } = self.setting;
-        let mut command = format!("cargo run --release -p framewake-simulate -- --seed {seed}");
+        let mut command = format!("target/release/simulate --seed {seed}");
         if faults != FaultSet::ALL {
             let names: Vec<&str> = faults.iter().map(Fault::name).collect();
             let names = if names.is_empty() { "none".to_owned() } else { names.join(",") };

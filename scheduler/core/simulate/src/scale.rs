@@ -1,8 +1,8 @@
 //! A farm at its real size, to completion: how close it comes to what is possible, and what that takes.
 
-use crate::auditor::Broken;
 use crate::chance::Chance;
 use crate::fault::Fault;
+use crate::invariant::Broken;
 use crate::run::Tally;
 use crate::shape::{JobShape, NEVER_MS, Setting, Shape, StepShape, key, project};
 use crate::world::World;

@@ -1,6 +1,6 @@
 //! The last things that happened, in plain words.
 
-use crate::auditor::About;
+use crate::invariant::About;
 use std::collections::VecDeque;
 
 /// Lines kept while a run is traced; a run of a small world has a few thousand.

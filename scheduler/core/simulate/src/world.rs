@@ -6,9 +6,10 @@ mod queue;
 mod scheduler;
 mod worker;
 
-use crate::auditor::{About, Auditor, Broken, Invariant};
+use crate::auditor::Auditor;
 use crate::chance::{Chance, pause_ms};
 use crate::fault::Fault;
+use crate::invariant::{About, Broken, Invariant};
 use crate::objects::Objects;
 use crate::plant::Plant;
 use crate::run::Tally;

@@ -2,7 +2,7 @@
 //! sees it and calls it by its name.
 
 use framewake_simulate::Setting;
-use framewake_simulate::auditor::Invariant;
+use framewake_simulate::invariant::Invariant;
 use framewake_simulate::plant::Plant;
 use framewake_simulate::run::{play, shorten};
 use std::collections::BTreeSet;

@@ -2,8 +2,8 @@
 
 use super::scheduler::Inbound;
 use super::{What, World, job_id, say};
-use crate::auditor::About;
 use crate::fault::Fault;
+use crate::invariant::About;
 use crate::plant::result;
 use crate::shape::project;
 use framewake_core::event::{AttemptEnd, Event, Report, RequestId, TaskFailure};

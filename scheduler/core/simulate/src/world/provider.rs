@@ -3,8 +3,9 @@
 use super::scheduler::Inbound;
 use super::worker::{State, Worker};
 use super::{What, World, say};
-use crate::auditor::{About, Asked};
+use crate::auditor::Asked;
 use crate::fault::Fault;
+use crate::invariant::About;
 use framewake_core::event::WorkerEnd;
 use framewake_proto::ids::{FunctionKey, WorkerId};
 use std::collections::BTreeMap;

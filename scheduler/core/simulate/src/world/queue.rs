@@ -3,8 +3,8 @@
 use super::scheduler::Inbound;
 use super::worker::State;
 use super::{What, World, say};
-use crate::auditor::About;
 use crate::fault::Fault;
+use crate::invariant::About;
 use framewake_core::event::Report;
 use framewake_proto::ids::{AttemptId, WorkerId};
 use std::collections::VecDeque;

@@ -2,9 +2,10 @@
 
 use super::worker::worker_of;
 use super::{Answer, What, World, job_id, say};
-use crate::auditor::{About, Heard, is_leased};
+use crate::auditor::{Heard, is_leased};
 use crate::disk::Disk;
 use crate::fault::Fault;
+use crate::invariant::About;
 use crate::plant::Plant;
 use crate::shape::Shape;
 use framewake_core::change::{Change, JobState};

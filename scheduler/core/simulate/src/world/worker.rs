@@ -3,9 +3,9 @@
 use super::queue::Mail;
 use super::scheduler::{Inbound, asked_by};
 use super::{Answer, What, World, job_at, say};
-use crate::auditor::About;
 use crate::chance::log_normal_ms;
 use crate::fault::Fault;
+use crate::invariant::About;
 use crate::plant::result;
 use framewake_core::effect::{ClaimAnswer, Control};
 use framewake_core::event::{AttemptEnd, Report, RequestId, TaskFailure, WorkerEnd};
