@@ -15,7 +15,11 @@ use std::time::{Duration, Instant};
 
 /// Another scheduler on the farm's NATS, under the farm's own name.
 fn second(farm: &TestFarm, data: &Path, words: &[&str]) -> Running {
-    let mut command = farm.scheduler_command_of("framewake", data, &format!("127.0.0.1:{}", free_port()));
+    second_at(farm, data, &format!("127.0.0.1:{}", free_port()), words)
+}
+
+fn second_at(farm: &TestFarm, data: &Path, address: &str, words: &[&str]) -> Running {
+    let mut command = farm.scheduler_command_of("framewake", data, address);
     command.args(words);
     Running::start("the second scheduler", &mut command, &data.with_extension("log"))
 }
@@ -48,8 +52,15 @@ async fn a_second_scheduler_on_one_folder_or_one_nats_is_refused_by_name_and_the
 
     // The streams are taken over on demand, and then it is the first that is refused.
     farm.kill_scheduler();
-    let mut taker = second(&farm, &other, &["--take-streams"]);
-    until(SOON, "the streams are taken over", || async { taker.log().contains("is made anew").then_some(()) }).await;
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut taker = second_at(&farm, &other, &address, &["--take-streams"]);
+    let client = Client::new(&format!("http://{address}")).expect("a good address");
+    // All of them: killed in between, it would leave one that is nobody's.
+    until(SOON, "the streams are taken over", || async {
+        client.readiness().await.ok().filter(|readiness| readiness.ready)
+    })
+    .await;
+    assert!(taker.log().contains("is made anew"), "{}", taker.log());
     taker.kill();
     refused(second(&farm, &farm.data(), &[]), &["belongs to another database"]);
 }
