@@ -8,10 +8,9 @@ use framewake_proto::verdict::Verdict;
 use framewake_proto::wire;
 use prost::Message as _;
 
-/// Longest name of a machine (RFC 1035) and of a GPU, and most GPUs of one worker.
+/// Longest name of a machine (RFC 1035) and of a GPU.
 pub(crate) const HOST_MAX: usize = 255;
 const GPU_MAX: usize = 128;
-const GPUS_MAX: usize = 16;
 /// Most bytes of anything: the largest number that a row of the store can hold.
 const BYTES_MAX: u64 = i64::MAX.cast_unsigned();
 
@@ -85,7 +84,7 @@ pub(crate) fn places(heartbeat: &wire::Heartbeat) -> Vec<Place> {
     if host.is_empty() {
         return Vec::new();
     }
-    let gpus = heartbeat.gpus.iter().map(|gpu| gpu.trim()).filter(|gpu| !gpu.is_empty()).take(GPUS_MAX);
+    let gpus = heartbeat.gpus.iter().map(|gpu| gpu.trim()).filter(|gpu| !gpu.is_empty()).take(wire::GPUS_MAX);
     let gpus: Vec<Place> = gpus.map(|gpu| Place::new(&format!("{host}/{}", wire::clip(gpu, GPU_MAX)))).collect();
     if gpus.is_empty() { vec![Place::new(host)] } else { gpus }
 }

@@ -141,6 +141,7 @@ impl Queue {
             leaving: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             gpus: Vec::new(),
+            gpu_samples: Vec::new(),
         }
     }
 }
