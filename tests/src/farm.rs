@@ -141,6 +141,8 @@ impl TestFarm {
         command.arg("--worker-bin").arg(worker);
         command.arg("--functions").arg(&self.functions);
         command.env("PATH", path()).env("RUST_BACKTRACE", "0");
+        // Renderers of tests leave notes where the test reads them.
+        command.env("FRAMEWAKE_WRITABLE", std::env::temp_dir());
         if let Store::S3(s3) = &self.store {
             command.arg("--store-setup").envs(s3.environment());
             if let Some(routes) = &self.routes {

@@ -7,6 +7,7 @@ mod together;
 use crate::config::Config;
 use crate::inputs::{Cache, Inputs};
 use crate::queue::{self, Delivered, Heartbeats, LogStream, Orders, Queue, Reports, State, attempt_id};
+use crate::renderer::confinement::Confinement;
 use crate::renderer::session::Session;
 use crate::renderer::{Folders, Setup, Step};
 use crate::store::{self, Store};
@@ -105,7 +106,10 @@ pub async fn run(config: &Config, path: String, leave: Leave) -> Result<Left, Er
         welcome = queue.hello() => welcome?,
         () = leave.drain.cancelled() => return Ok(Left::Drained),
     };
-    let setup = Setup::new(welcome.function, folders.clone(), path)?;
+    let writable: Vec<PathBuf> = folders.writable().into_iter().chain(config.writable.iter().cloned()).collect();
+    let confinement = Confinement::probe(config.confine, &writable).map_err(|error| Error::Renderer(error.into()))?;
+    tracing::info!(held = confinement.held(), missing = confinement.missing(), "renderers are confined");
+    let setup = Setup::new(welcome.function, folders.clone(), path, confinement)?;
     setup.check().map_err(Error::Renderer)?;
     tracing::info!(worker = %config.worker, function = %config.function, "worker is ready for orders");
     let crew = Crew {

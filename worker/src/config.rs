@@ -1,5 +1,6 @@
 //! What the worker is told at its start, by flags or environment.
 
+use crate::renderer::confinement::Demand;
 use clap::Parser;
 use framewake_proto::ids::{FunctionKey, Name, WorkerId};
 use std::fmt;
@@ -45,6 +46,14 @@ pub struct Config {
     /// Largest input fetched from a URL.
     #[arg(long, env = "FRAMEWAKE_URL_INPUT_SIZE", default_value = "64GiB")]
     pub url_input_size: Size,
+    /// How far renderers are confined: to writing their own folders, to signals among themselves, without system calls
+    /// that only attacks need.
+    #[arg(long, env = "FRAMEWAKE_CONFINE", value_enum, default_value = "auto")]
+    pub confine: Demand,
+    /// Folders that renderers may write beside their scratch folder, as a cache of textures that all share; separated by
+    /// `:`.
+    #[arg(long, env = "FRAMEWAKE_WRITABLE", value_delimiter = ':')]
+    pub writable: Vec<PathBuf>,
 }
 
 impl Config {

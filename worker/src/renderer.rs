@@ -2,6 +2,7 @@
 //! loaded.
 
 pub mod command;
+pub mod confinement;
 pub mod keeper;
 pub mod leftovers;
 mod monitor;
@@ -13,6 +14,7 @@ pub mod words;
 use crate::inputs::Staged;
 use crate::logs::AttemptLog;
 use crate::rules::{Progress, Rules};
+use confinement::Confinement;
 use framewake_proto::frames::FrameSet;
 use framewake_proto::function::{Driver, FunctionSpec, ParameterKind};
 use framewake_proto::order::StepOrder;
@@ -121,6 +123,11 @@ impl Folders {
         Ok(folders)
     }
 
+    /// Where renderers may write.
+    pub fn writable(&self) -> [PathBuf; 3] {
+        [self.home.clone(), self.temporary.clone(), self.work.clone()]
+    }
+
     /// Removes everything a renderer wrote. Best effort: the worker is leaving.
     pub fn remove(&self) {
         for folder in self.all() {
@@ -205,13 +212,19 @@ pub struct Setup {
     pub folders: Folders,
     /// `PATH` of renderers, and where programs are looked for.
     pub path: String,
+    pub confinement: Confinement,
 }
 
 impl Setup {
-    pub fn new(function: FunctionSpec, folders: Folders, path: String) -> Result<Setup, crate::rules::Error> {
+    pub fn new(
+        function: FunctionSpec,
+        folders: Folders,
+        path: String,
+        confinement: Confinement,
+    ) -> Result<Setup, crate::rules::Error> {
         let rules = Rules::new(function.name.as_str(), &function.rules, &function.extra_rules)?;
         let path = function.environment.get("PATH").cloned().unwrap_or(path);
-        Ok(Setup { function, rules, folders, path })
+        Ok(Setup { function, rules, folders, path, confinement })
     }
 
     /// Fails when the renderer surely can't run here.

@@ -6,6 +6,8 @@ mod image;
 mod video;
 
 use framewake_proto::job::{Policy, Verify};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -118,17 +120,22 @@ pub fn check_read<R: BufRead + Seek>(
 }
 
 fn open(path: &Path) -> Result<(File, u64), Bad> {
-    // A link could lead out of the scratch folder.
-    let meta = match std::fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_file() => meta,
-        Ok(_) => return Err(Bad::Missing),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Bad::Missing),
-        Err(error) => return Err(Bad::Read(error)),
+    // A link could lead out of the scratch folder, and a fifo would wait for its writer. What is looked at is what was
+    // opened: a name may mean something else a moment later.
+    let file = match rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty()) {
+        Ok(file) => File::from(file),
+        // A link, or a socket.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Err(Bad::Missing),
+        Err(error) => return Err(Bad::Read(error.into())),
     };
+    let meta = file.metadata().map_err(Bad::Read)?;
+    if !meta.is_file() {
+        return Err(Bad::Missing);
+    }
     if meta.len() == 0 {
         return Err(Bad::Empty);
     }
-    Ok((File::open(path).map_err(Bad::Read)?, meta.len()))
+    Ok((file, meta.len()))
 }
 
 fn check_size(found: &Verified, wanted: &Verify) -> Result<(), Bad> {

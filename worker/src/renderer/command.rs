@@ -187,7 +187,7 @@ impl Files {
             environment: setup.environment(),
         };
         watch.begin();
-        let process = Process::start(&launch).map_err(|error| {
+        let process = Process::start(&launch, &setup.confinement).map_err(|error| {
             Failure::new(Verdict::RetryElsewhere, framewake_proto::chain::Chain(&error).to_string())
         })?;
         let renderer = launch.program.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

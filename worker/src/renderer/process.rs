@@ -1,6 +1,7 @@
 //! One renderer process: started in a group of its own with a clean environment, heard as lines,
 //! ended with all it left behind.
 
+use super::confinement::{self, Confinement};
 use super::leftovers;
 use super::usage::Usage;
 use crate::lines::{Line, LineCutter};
@@ -34,6 +35,8 @@ pub struct Launch {
 pub enum Error {
     #[error("program `{0}` is not installed: it is not in PATH ({1})")]
     NotFound(String, String),
+    #[error(transparent)]
+    Confinement(#[from] confinement::Error),
     #[error("cannot start `{}`", program.display())]
     Start {
         program: PathBuf,
@@ -64,7 +67,7 @@ pub struct Process {
 
 impl Process {
     /// Must be called inside the runtime.
-    pub fn start(launch: &Launch) -> Result<Process, Error> {
+    pub fn start(launch: &Launch, confinement: &Confinement) -> Result<Process, Error> {
         let start = |error| Error::Start { program: launch.program.clone(), error };
         // One pipe for both, so that lines keep their order.
         let (reader, writer) = std::io::pipe().map_err(start)?;
@@ -82,7 +85,13 @@ impl Process {
             .stderr(writer)
             .process_group(0)
             .kill_on_drop(true);
-        let child = command.spawn().map_err(start)?;
+        let runtime = tokio::runtime::Handle::current();
+        let spawned = confinement.start(move || {
+            let _inside = runtime.enter();
+            // The command goes with its thread: its ends of the pipe would keep the output open.
+            command.spawn()
+        })?;
+        let child = spawned.map_err(start)?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let group = group.expect("a child that was not waited for has an id");
         run.began(group);

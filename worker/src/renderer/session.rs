@@ -130,7 +130,7 @@ impl Live {
             folder: folder.clone(),
             environment: setup.environment(),
         };
-        let process = Process::start(&launch)
+        let process = Process::start(&launch, &setup.confinement)
             .map_err(|error| Failure::new(Verdict::RetryElsewhere, Chain(&error).to_string()))?;
         let live = Live { process, link: Link::default(), renderer: String::new(), opened: None, folder };
         Ok((live, listener))

@@ -7,6 +7,7 @@ use framewake_proto::objects::Digest;
 use framewake_proto::order::StepOrder;
 use framewake_worker::inputs::Staged;
 use framewake_worker::logs::AttemptLog;
+use framewake_worker::renderer::confinement::Confinement;
 use framewake_worker::renderer::{Folders, Setup, Step, Task, Watch};
 use framewake_worker::rules::Progress;
 use serde_json::{Value, json};
@@ -47,7 +48,8 @@ pub(crate) fn bench(function: &Value, step: &Value) -> Bench {
     let folders = Folders::make(&folder.path().join("scratch")).expect("makes folders");
     let inputs = Staged { folder: folder.path().join("inputs"), content: Digest::of(b"inputs") };
     std::fs::create_dir_all(&inputs.folder).expect("makes");
-    let setup = Setup::new(function, folders, path).expect("good rules");
+    // Most tests' renderers leave notes beside their scratch folder; `hostile.rs` is about the rest.
+    let setup = Setup::new(function, folders, path, Confinement::default()).expect("good rules");
     let (log, halt) = (AttemptLog::default(), CancellationToken::new());
     let (progress, seen) = watch::channel(None);
     let chunk = tokio::time::Instant::now() + step.order.timeouts.chunk.0;
