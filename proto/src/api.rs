@@ -268,6 +268,9 @@ pub struct AttemptView {
     /// What the renderer said and the log does not have, because it was full.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub log_left_out_bytes: u64,
+    /// What confined its renderer: `no_new_privs, Landlock 6, seccomp`, or `none`; empty when its worker did not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub confinement: String,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.

@@ -20,6 +20,8 @@ pub const EVIDENCE_MAX: usize = 4096;
 pub const NOTE_MAX: usize = 200;
 /// Most bytes of log in one batch.
 pub const LOG_BATCH_MAX: usize = 64 * 1024;
+/// Longest description of a renderer's confinement, in bytes.
+pub const CONFINEMENT_MAX: usize = 64;
 /// Most GPUs of one worker, and samples of them in a heartbeat.
 pub const GPUS_MAX: usize = 16;
 /// Most bytes of log kept of one attempt: its beginning, and the last [`LOG_TAIL_MAX`] of what follows.

@@ -54,6 +54,7 @@ pub struct TestFarm {
     port: u16,
     functions: PathBuf,
     routes: Option<Routes>,
+    environment: Vec<(String, String)>,
 }
 
 impl TestFarm {
@@ -91,7 +92,18 @@ impl TestFarm {
         let port = free_port();
         let client = Client::new(&format!("http://127.0.0.1:{port}")).expect("a good address");
         let functions = functions.to_owned();
-        TestFarm { scheduler: None, nats, store, client, slots, folder, port, functions, routes: None }
+        TestFarm {
+            scheduler: None,
+            nats,
+            store,
+            client,
+            slots,
+            folder,
+            port,
+            functions,
+            routes: None,
+            environment: Vec::new(),
+        }
     }
 
     pub fn folder(&self) -> &Path {
@@ -143,6 +155,7 @@ impl TestFarm {
         command.env("PATH", path()).env("RUST_BACKTRACE", "0");
         // Renderers of tests leave notes where the test reads them.
         command.env("FRAMEWAKE_WRITABLE", std::env::temp_dir());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Store::S3(s3) = &self.store {
             command.arg("--store-setup").envs(s3.environment());
             if let Some(routes) = &self.routes {
@@ -159,6 +172,13 @@ impl TestFarm {
     pub async fn restart_scheduler(&mut self) {
         self.spawn_scheduler();
         self.ready().await;
+    }
+
+    /// The same, with this in its environment and in that of its workers.
+    pub async fn restart_scheduler_with(&mut self, environment: &[(&str, &str)]) {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.environment = environment.collect();
+        self.restart_scheduler().await;
     }
 
     /// Starts it, again on the same folder, without a wait for its first answer.

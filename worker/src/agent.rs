@@ -184,7 +184,7 @@ impl Crew {
             return false;
         };
         let known = steps.get(&order.job, order.step);
-        let Some(answer) = queue.claim(&order, known.is_none()).await else {
+        let Some(answer) = queue.claim(&order, known.is_none(), self.setup.confinement.held()).await else {
             tracing::warn!(%attempt, "no scheduler answered the claim; JetStream delivers the order again");
             return false;
         };

@@ -5,6 +5,7 @@ use framewake_proto::chain::Chain;
 use framewake_worker::agent::{self, Error, Leave, Left};
 use framewake_worker::config::Config;
 use framewake_worker::queue;
+use framewake_worker::renderer::confinement::{Confinement, Demand};
 use framewake_worker::renderer::keeper::{KEEPER_ARGUMENT, Keeper, keep};
 use framewake_worker::renderer::leftovers::become_reaper;
 use std::process::ExitCode;
@@ -15,12 +16,18 @@ const EXIT_UNAVAILABLE: u8 = 69;
 /// The function can't run on this machine.
 const EXIT_CANNOT_RUN: u8 = 78;
 const EXIT_FAILED: u8 = 1;
+/// Before there is anything to confine, and without the settings of a worker.
+const PROBE_ARGUMENT: &str = "confinement";
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args();
-    if arguments.nth(1).as_deref() == Some(KEEPER_ARGUMENT) {
-        keep(&arguments.next().unwrap_or_default());
-        return ExitCode::SUCCESS;
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some(KEEPER_ARGUMENT) => {
+            keep(&arguments.next().unwrap_or_default());
+            return ExitCode::SUCCESS;
+        }
+        Some(PROBE_ARGUMENT) => return probe(),
+        _ => {}
     }
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -46,9 +53,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// How renderers would be confined here, for `framewake doctor`: what holds; then, if something is missing, what and why.
+fn probe() -> ExitCode {
+    use std::io::Write;
+    let confinement = Confinement::probe(Demand::Auto, &[]).expect("no folder that could be missing was named");
+    match writeln!(std::io::stdout(), "{}\n{}", confinement.held(), confinement.missing()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(EXIT_FAILED),
+    }
+}
+
 async fn run(config: &Config) -> ExitCode {
     become_reaper();
     // The renderers' user may be ours: what is in our environment and memory is not for them.
+    let no_core = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    // Nor is a crash to fill the disk with gigabytes of a scene, for us or for renderers, which inherit this.
+    let _refused_nowhere = rustix::process::setrlimit(rustix::process::Resource::Core, no_core);
     let _not_everywhere = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let _keeper = match std::env::current_exe().and_then(|program| Keeper::start(&program)) {
         Ok(keeper) => Some(keeper),

@@ -119,8 +119,9 @@ impl Queue {
 
     /// Asks for an attempt. `None` when no scheduler answered in time: the order is then dropped and
     /// comes to another worker.
-    pub async fn claim(&self, order: &Order, want_step: bool) -> Option<ClaimAnswer> {
-        let claim = Claim { worker: self.worker.to_string(), chunk: order.chunk, attempt: order.attempt, want_step };
+    pub async fn claim(&self, order: &Order, want_step: bool, confinement: String) -> Option<ClaimAnswer> {
+        let worker = self.worker.to_string();
+        let claim = Claim { worker, chunk: order.chunk, attempt: order.attempt, want_step, confinement };
         self.ask_until(self.subjects.claim(), &claim, CLAIM_WAIT).await
     }
 

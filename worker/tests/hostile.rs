@@ -12,6 +12,9 @@ use framewake_worker::renderer::confinement::{Confinement, Demand, Error};
 use framewake_worker::renderer::leftovers::become_reaper;
 use serde_json::json;
 
+/// CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID (capabilities(7)).
+const RIGHTS_OVER_FILES: u64 = 0b1_1111;
+
 /// A renderer that runs `script` with all the confinement there is.
 fn confined(script: &str) -> Bench {
     let mut bench = bench(&shell(script), &json!({"output": "{frame}.txt"}));
@@ -65,7 +68,9 @@ async fn a_renderer_writes_its_own_folders_and_no_others() {
 #[tokio::test]
 async fn a_renderer_neither_signals_the_worker_nor_reads_its_memory() {
     // In the worker's place: this process, which would not survive the signal.
-    let bench = confined("kill -9 $PPID; echo survived > $1; cat /proc/$PPID/mem >> $1; echo end >> $1");
+    let bench = confined(
+        "kill -9 $PPID; echo survived > $1; cat /proc/$PPID/mem >> $1; cat /proc/$PPID/environ >> $1; echo end >> $1",
+    );
     if landlock(&bench) < 6 {
         return;
     }
@@ -75,10 +80,16 @@ async fn a_renderer_neither_signals_the_worker_nor_reads_its_memory() {
 #[tokio::test]
 async fn a_renderer_gains_no_rights_and_gets_no_system_calls_for_attacks() {
     let bench = confined(
-        "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status > $1; unshare -Ur mount -t tmpfs x /mnt >> $1 2>&1 && echo mounted >> $1; true",
+        "grep -E '^(CapEff|CapPrm|CapInh|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status > $1;
+         unshare -Ur mount -t tmpfs x /mnt >> $1 2>&1 && echo mounted >> $1; true",
     );
     let text = output(&bench).await;
-    assert!(text.starts_with("NoNewPrivs:\t1\nSeccomp:\t2\n") && !text.contains("mounted"), "{text}");
+    assert!(text.contains("NoNewPrivs:\t1\nSeccomp:\t2\n") && !text.contains("mounted"), "{text}");
+    for line in text.lines().filter(|line| line.starts_with("Cap")) {
+        let (name, bits) = line.split_once(":\t").expect("a name and bits");
+        let bits = u64::from_str_radix(bits, 16).expect("a hexadecimal number");
+        assert_eq!(bits & !RIGHTS_OVER_FILES, 0, "{name} of {text}");
+    }
 }
 
 #[test]
@@ -86,5 +97,5 @@ fn a_worker_that_demands_layers_refuses_a_folder_that_is_not_there() {
     let error = Confinement::probe(Demand::Require, &["/no/such/folder".into()]).expect_err("is not there");
     assert!(matches!(error, Error::Folder { .. }), "{error}");
     let nothing = Confinement::probe(Demand::Off, &[]).expect("nothing to fail");
-    assert_eq!((nothing.held(), nothing.missing()), ("nothing".to_owned(), String::new()));
+    assert_eq!((nothing.held(), nothing.missing()), ("none".to_owned(), String::new()));
 }

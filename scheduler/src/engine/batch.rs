@@ -48,6 +48,8 @@ pub(crate) struct Batch {
     functions: Vec<(FunctionKey, FunctionSpec)>,
     pub(crate) schedules: Vec<ScheduleWrite>,
     pub(crate) schedule_events: Vec<EventView>,
+    /// What confines the renderers of those who claim; the rules have no use for it.
+    confinements: BTreeMap<WorkerId, String>,
     pub(crate) replies: Vec<Reply>,
     pub(crate) report_token: Option<u64>,
     /// Idempotency keys of this batch's submissions that are known already.
@@ -63,6 +65,7 @@ impl Batch {
             functions: Vec::new(),
             schedules: Vec::new(),
             schedule_events: Vec::new(),
+            confinements: BTreeMap::new(),
             replies: Vec::new(),
             report_token: None,
             keys: HashMap::new(),
@@ -88,6 +91,7 @@ impl Batch {
             functions: self.functions.clone(),
             schedules: &self.schedules,
             events: &self.schedule_events,
+            confinements: self.confinements.iter().map(|(worker, said)| (worker, said.as_str())).collect(),
             now: self.now,
         }
     }
@@ -271,12 +275,14 @@ impl Engine {
     }
 
     fn claimed(&mut self, claim: &wire::Claim, reply: String, batch: &mut Batch) {
-        let Ok(worker) = claim.worker.parse() else {
+        let Ok(worker) = claim.worker.parse::<WorkerId>() else {
             warn!(worker = %wire::clip(&claim.worker, 64), "a claim names a worker with an impossible id");
             return;
         };
         let attempt = AttemptId { chunk: ChunkId(claim.chunk), number: claim.attempt };
         let request = self.wait_for_answer(reply, claim.want_step);
+        let confinement = wire::clip(&claim.confinement, wire::CONFINEMENT_MAX).to_owned();
+        batch.confinements.insert(worker.clone(), confinement);
         self.apply(Event::AttemptClaimed { request, worker, attempt }, batch);
     }
 

@@ -394,7 +394,8 @@ async fn a_claim_is_passed_on_and_its_answer_comes_back() {
     let mut running = Running::start(&nats).await;
     running.healthy().await;
     let client = nats.client().await;
-    let claim = wire::Claim { worker: "w1".to_owned(), chunk: 5, attempt: 2, want_step: true };
+    let claim =
+        wire::Claim { worker: "w1".to_owned(), chunk: 5, attempt: 2, want_step: true, confinement: String::new() };
     // What is no claim does not stop the next.
     client.publish(subjects().claim(), vec![0xff; 9].into()).await.expect("sent");
     let body = claim.encode_to_vec();

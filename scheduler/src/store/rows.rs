@@ -102,19 +102,6 @@ impl Rows {
         self.resets.insert((job, step));
     }
 
-    pub(crate) fn add_attempt(
-        &mut self,
-        job: i64,
-        step: usize,
-        attempt: AttemptId,
-        worker: &WorkerId,
-        tasks: &TaskSet,
-        at: Timestamp,
-    ) {
-        let (chunk, number, tasks) = (attempt.chunk.0, attempt.number, tasks_text(tasks));
-        self.attempts.push(json!([chunk, number, job, step, worker, tasks, "running", 0, 0, 0, at.0, null, "", 0]));
-    }
-
     pub(crate) fn store_chunk(&mut self, job: i64, chunk: &StoredChunk) {
         let (worker, avoid, since, done, failed) = match &chunk.state {
             StoredChunkState::Waiting { until, avoid } => (None, avoid.as_ref(), until, 0, 0),
@@ -186,7 +173,7 @@ pub(crate) fn lost_from(text: &str) -> Option<Vec<Loss>> {
 }
 
 /// JSON `[[first, end], …]`.
-fn tasks_text(tasks: &TaskSet) -> String {
+pub(super) fn tasks_text(tasks: &TaskSet) -> String {
     let runs: Vec<[u32; 2]> = tasks.runs().iter().map(|run| [run.start, run.end]).collect();
     serde_json::to_string(&runs).expect("numbers")
 }

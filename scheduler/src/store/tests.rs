@@ -113,6 +113,7 @@ impl Books {
             functions: pending.functions,
             schedules: &pending.schedules,
             events: &[],
+            confinements: BTreeMap::new(),
             now: self.now,
         };
         self.store.commit(batch, &self.jobs).await

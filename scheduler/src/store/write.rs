@@ -1,12 +1,12 @@
 //! Makes changes durable: one transaction for a batch, one statement for each kind of row.
 
-use super::rows::{Rows, SEGMENT_BYTES, SEGMENT_TASKS, hex};
+use super::rows::{Rows, SEGMENT_BYTES, SEGMENT_TASKS, hex, tasks_text};
 use super::{Error, JobCache, ScheduleWrite, Store};
 use crate::engine::Submission;
 use framewake_core::change::{Change, Counts, JobState, Outcome, StepState};
 use framewake_proto::api::EventView;
 use framewake_proto::function::FunctionSpec;
-use framewake_proto::ids::{FunctionKey, JobId};
+use framewake_proto::ids::{FunctionKey, JobId, WorkerId};
 use framewake_proto::time::Timestamp;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, SqliteConnection};
@@ -34,6 +34,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) schedules: &'a [ScheduleWrite],
     /// Beside those that follow from the changes.
     pub(crate) events: &'a [EventView],
+    /// What confines the renderers of each worker, for the attempts that it begins.
+    pub(crate) confinements: BTreeMap<&'a WorkerId, &'a str>,
     pub(crate) now: Timestamp,
 }
 
@@ -52,7 +54,7 @@ impl Store {
             rows.functions.push(json!([key.name, key.version, spec, batch.now.0]));
         }
         for change in batch.changes {
-            self.add_change(change, &mut rows);
+            self.add_change(change, &batch.confinements, &mut rows);
         }
         let mut events = super::happenings::happenings(batch.changes, jobs);
         events.extend_from_slice(batch.events);
@@ -94,7 +96,7 @@ impl Store {
         numbered
     }
 
-    fn add_change(&mut self, change: &Change, rows: &mut Rows) {
+    fn add_change(&mut self, change: &Change, confinements: &BTreeMap<&WorkerId, &str>, rows: &mut Rows) {
         match change {
             Change::JobAdded { id, job, .. } => {
                 let seq = self.seq(*id);
@@ -145,7 +147,26 @@ impl Store {
                 rows.reset_failures(seq, *step);
             }
             Change::AttemptStarted { job, step, attempt, worker, tasks, at } => {
-                rows.add_attempt(self.seq(*job), *step, *attempt, worker, tasks, *at);
+                let confinement = confinements.get(worker).copied().unwrap_or_default();
+                let (job, chunk, number) = (self.seq(*job), attempt.chunk.0, attempt.number);
+                let tasks = tasks_text(tasks);
+                rows.attempts.push(json!([
+                    chunk,
+                    number,
+                    job,
+                    step,
+                    worker,
+                    tasks,
+                    "running",
+                    0,
+                    0,
+                    0,
+                    at.0,
+                    null,
+                    "",
+                    0,
+                    confinement
+                ]));
             }
             Change::AttemptEnded { attempt, outcome, done, failed, log, at, .. } => {
                 let (name, how) = (outcome_name(outcome), how_lost(outcome));
@@ -291,7 +312,7 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
         &stored,
     )
     .await?;
-    insert(c, "attempts", 14, "", &rows.attempts).await?;
+    insert(c, "attempts", 15, "", &rows.attempts).await?;
     each(
         c,
         "UPDATE attempts SET outcome = r.value ->> 2, done = r.value ->> 3, failed = r.value ->> 4, log_bytes = r.value ->> 5,

@@ -105,7 +105,11 @@ fn conversation() -> Vec<u8> {
     };
     say(2, beat.encode_to_vec());
     for (chunk, first) in (1..4).zip([0, 10, 20]) {
-        say(1, Claim { worker: worker(), chunk, attempt: 1, want_step: true }.encode_to_vec());
+        say(
+            1,
+            Claim { worker: worker(), chunk, attempt: 1, want_step: true, confinement: "none".to_owned() }
+                .encode_to_vec(),
+        );
         let report = Report { worker: worker(), chunk, attempt: 1, ..Report::default() };
         let some = Report {
             done: vec![done(first), done(first + 1)],

@@ -1,5 +1,5 @@
-//! What a renderer may not do on Linux: write outside its folders, signal or look into processes that are not its own,
-//! gain rights, or reach for the system calls that only attacks on the kernel need. It may read what its user may read,
+//! What a renderer may not do on Linux: gain rights, write outside its folders, signal or look into processes that are
+//! not its own, or reach for the system calls that only attacks on the kernel need. It may read what its user may read,
 //! and it has the network: scenes lie on shared folders, and licenses on servers.
 //!
 //! The kernel's layers hold for a thread and for all it starts. So a renderer is started from a thread that takes them
@@ -35,18 +35,27 @@ pub enum Error {
 /// One of the kernel's means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layer {
+    /// No program it starts gives it more rights (`no_new_privs`), and of root's rights it keeps those over files.
+    Rights,
     Landlock,
     Seccomp,
 }
 
+/// In the order in which they are taken: the later ones demand the first.
+const LAYERS: [Layer; 3] = [Layer::Rights, Layer::Landlock, Layer::Seccomp];
+
 impl std::fmt::Display for Layer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Layer::Rights => "no_new_privs",
             Layer::Landlock => "Landlock",
             Layer::Seccomp => "seccomp",
         })
     }
 }
+
+/// What is said of renderers that nothing holds.
+const NOTHING_HELD: &str = "none";
 
 /// The layers that hold here, found out once and applied to every renderer.
 #[derive(Debug, Default)]
@@ -65,7 +74,7 @@ impl Confinement {
             return Ok(Confinement::default());
         }
         let mut confinement = Confinement { kernel: kernel::Layers::new(writable)?, ..Confinement::default() };
-        for layer in [Layer::Landlock, Layer::Seccomp] {
+        for layer in LAYERS {
             // In a thread of its own: what it takes upon itself ends with it.
             match std::thread::scope(|scope| scope.spawn(|| confinement.kernel.apply(layer)).join()) {
                 Ok(Ok(version)) => confinement.held.push(format!("{layer}{version}")),
@@ -82,9 +91,9 @@ impl Confinement {
         Ok(confinement)
     }
 
-    /// `Landlock 6, seccomp`, or `nothing`.
+    /// `no_new_privs, Landlock 6, seccomp`, or `none`.
     pub fn held(&self) -> String {
-        if self.held.is_empty() { "nothing".to_owned() } else { self.held.join(", ") }
+        if self.held.is_empty() { NOTHING_HELD.to_owned() } else { self.held.join(", ") }
     }
 
     /// What the place lacks, with the reasons; empty when nothing is.
@@ -98,7 +107,7 @@ impl Confinement {
             return Ok(start());
         }
         let confined = || {
-            for layer in [Layer::Landlock, Layer::Seccomp] {
+            for layer in LAYERS {
                 if self.kernel.has(layer) {
                     self.kernel.apply(layer).map_err(|reason| Error::Lost { layer, reason })?;
                 }
@@ -118,6 +127,7 @@ mod kernel {
         ABI, AccessFs, LandlockStatus, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr,
         Scope,
     };
+    use rustix::thread::{self, CapabilitySet};
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
     use std::collections::BTreeMap;
     use std::path::{Path, PathBuf};
@@ -173,8 +183,17 @@ mod kernel {
         libc::SYS_swapon,
     ];
 
+    /// What root keeps: its images expect to read and make files of any owner. Looking into other processes, and
+    /// everything about the machine, is gone.
+    const KEPT_OF_ROOT: CapabilitySet = CapabilitySet::CHOWN
+        .union(CapabilitySet::DAC_OVERRIDE)
+        .union(CapabilitySet::DAC_READ_SEARCH)
+        .union(CapabilitySet::FOWNER)
+        .union(CapabilitySet::FSETID);
+
     #[derive(Debug, Default)]
     pub(super) struct Layers {
+        rights: bool,
         landlock: Option<Result<RulesetCreated, String>>,
         seccomp: Option<Result<BpfProgram, String>>,
     }
@@ -185,6 +204,7 @@ mod kernel {
                 std::fs::metadata(path).map_err(|error| Error::Folder { path: path.clone(), error })?;
             }
             Ok(Layers {
+                rights: true,
                 landlock: Some(rules(writable).map_err(|error| Chain(&error).to_string())),
                 seccomp: Some(filter().map_err(|error| Chain(&error).to_string())),
             })
@@ -192,6 +212,7 @@ mod kernel {
 
         pub(super) fn has(&self, layer: Layer) -> bool {
             match layer {
+                Layer::Rights => self.rights,
                 Layer::Landlock => self.landlock.is_some(),
                 Layer::Seccomp => self.seccomp.is_some(),
             }
@@ -199,6 +220,7 @@ mod kernel {
 
         pub(super) fn drop(&mut self, layer: Layer) {
             match layer {
+                Layer::Rights => self.rights = false,
                 Layer::Landlock => self.landlock = None,
                 Layer::Seccomp => self.seccomp = None,
             }
@@ -208,6 +230,10 @@ mod kernel {
         pub(super) fn apply(&self, layer: Layer) -> Result<String, String> {
             let none = || "it was not asked for".to_owned();
             match layer {
+                Layer::Rights => {
+                    give_up_rights().map_err(|error| error.to_string())?;
+                    Ok(String::new())
+                }
                 Layer::Landlock => {
                     let rules = self.landlock.as_ref().ok_or_else(none)?.as_ref().map_err(Clone::clone)?;
                     let rules = rules.try_clone().map_err(|error| Chain(&error).to_string())?;
@@ -232,6 +258,17 @@ mod kernel {
                 }
             }
         }
+    }
+
+    /// Rights are a thread's own; with `no_new_privs` not even root's programs get back what is given up here
+    /// (capabilities(7), prctl(2)).
+    fn give_up_rights() -> rustix::io::Result<()> {
+        thread::set_no_new_privs(true)?;
+        let mut sets = thread::capabilities(None)?;
+        sets.effective &= KEPT_OF_ROOT;
+        sets.permitted &= KEPT_OF_ROOT;
+        sets.inheritable &= KEPT_OF_ROOT;
+        thread::set_capabilities(None, sets)
     }
 
     fn rules(writable: &[PathBuf]) -> Result<RulesetCreated, landlock::RulesetError> {

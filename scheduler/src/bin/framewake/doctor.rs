@@ -55,6 +55,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     let functions = if is_there { list(&context.client).await.ok() } else { None };
     findings.push(nats_server().await);
     findings.push(worker_program());
+    findings.extend(confinement().await);
     if let Some(functions) = &functions {
         findings.extend(renderers(functions));
     }
@@ -159,6 +160,24 @@ fn worker_program() -> Finding {
     }
 }
 
+/// What holds renderers that the worker program starts here; it finds out itself, in the place where it runs.
+async fn confinement() -> Option<Finding> {
+    let what = "confinement";
+    let worker = find_program("framewake-worker")?;
+    let Some(said) = output(&worker, &["confinement"]).await else {
+        let detail = format!("{} does not tell how it confines renderers", worker.display());
+        return Some(Finding::new(what, Health::Warn, detail).hint("use the same version on both sides"));
+    };
+    let mut lines = said.lines().map(str::trim);
+    let (held, missing) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    Some(if missing.is_empty() {
+        Finding::new(what, Health::Ok, format!("renderers on this machine are held by {held}"))
+    } else {
+        Finding::new(what, Health::Warn, format!("renderers on this machine are held by {held}; not by {missing}"))
+            .hint("docs/functions.md says what each layer keeps a renderer from, and what it needs")
+    })
+}
+
 /// The renderer of each function's newest version, as far as this machine can tell.
 fn renderers(functions: &[FunctionView]) -> Vec<Finding> {
     if functions.is_empty() {
@@ -244,12 +263,17 @@ fn find_program(name: &str) -> Option<PathBuf> {
 
 /// What a program says first, if it says anything and ends well in time.
 async fn first_line(program: &Path, arguments: &[&str]) -> Option<String> {
+    let text = output(program, arguments).await?;
+    let line = text.lines().find(|line| !line.trim().is_empty())?;
+    Some(text::shorten(line.trim(), 200).into_owned())
+}
+
+/// All that a program says, if it ends well in time.
+async fn output(program: &Path, arguments: &[&str]) -> Option<String> {
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PROGRAM_TIMEOUT, command.output()).await.ok()?.ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().find(|line| !line.trim().is_empty())?;
-    output.status.success().then(|| text::shorten(line.trim(), 200).into_owned())
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// `nats-server: v2.15.1` as (2, 15).

@@ -161,8 +161,12 @@ async fn list(context: &Context, id: JobId) -> anyhow::Result<Outcome> {
         let reason = if attempt.reason.is_empty() { String::new() } else { format!(": {}", text::clean(&attempt.reason)) };
         let frames = text::clean(&attempt.frames);
         let outcome = outcome_word(attempt.outcome);
+        let confinement = match text::clean(&attempt.confinement) {
+            unsaid if unsaid.is_empty() => String::new(),
+            said => format!(" (confined by {said})"),
+        };
         printer.line(format_args!(
-            "{name:<8} {step:<12} {frames:<14} {outcome:<12} {done:>5} done {failed:>4} failed {took:>8}  {worker}{reason}"
+            "{name:<8} {step:<12} {frames:<14} {outcome:<12} {done:>5} done {failed:>4} failed {took:>8}  {worker}{confinement}{reason}"
         ))?;
         Ok(())
     })

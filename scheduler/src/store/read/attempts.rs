@@ -63,6 +63,7 @@ fn view(job: &JobKey, row: &SqliteRow) -> Result<AttemptView, Error> {
         ended_at: row.try_get::<Option<i64>, _>("ended_at")?.map(Timestamp),
         reason: row.try_get("reason")?,
         has_log: row.try_get::<i64, _>("log_bytes")? > 0,
+        confinement: row.try_get("confinement")?,
         log_left_out_bytes: row.try_get("log_left_out_bytes")?,
     })
 }

@@ -100,7 +100,8 @@ async fn hold_work(url: &str, connection: usize) -> (async_nats::Client, Vec<wir
             let Ok(mut batch) = batch else { continue };
             let Some(Ok(message)) = batch.next().await else { continue };
             let wire::Order { chunk, attempt, .. } = wire::Order::decode(&*message.payload).expect("an order");
-            let claim = wire::Claim { worker: beat.worker.clone(), chunk, attempt, want_step: false };
+            let claim =
+                wire::Claim { worker: beat.worker.clone(), chunk, attempt, want_step: false, ..Default::default() };
             let answer = client.request(subjects.claim(), claim.encode_to_vec().into()).await;
             let _ = message.ack().await;
             let granted = answer.is_ok_and(|answer| {

@@ -57,8 +57,13 @@ async fn work(client: async_nats::Client, function: FunctionKey, id: WorkerId, c
         };
         while let Some(Ok(message)) = batch.next().await {
             let order = wire::Order::decode(&*message.payload).expect("an order");
-            let claim =
-                wire::Claim { worker: id.to_string(), chunk: order.chunk, attempt: order.attempt, want_step: false };
+            let claim = wire::Claim {
+                worker: id.to_string(),
+                chunk: order.chunk,
+                attempt: order.attempt,
+                want_step: false,
+                ..Default::default()
+            };
             let answer = client.request(subjects.claim(), claim.encode_to_vec().into()).await;
             let _ = message.ack().await;
             let Ok(answer) = answer.map(|answer| wire::ClaimAnswer::decode(answer.payload).expect("an answer")) else {
