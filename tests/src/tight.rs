@@ -1,5 +1,6 @@
 //! A folder with little room, by a small tmpfs.
 
+use rustix::mount::{MountFlags, mount_remount};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,7 +21,9 @@ impl Tight {
     }
 
     pub fn resize(&self, size: &str) {
-        assert!(self.remount(size), "`{}` can't be resized", self.folder.display());
+        if let Err(error) = self.remount(size) {
+            panic!("`{}` can't be resized: {error}", self.folder.display());
+        }
     }
 
     /// Leaves no byte free, until [`Tight::free`]: the room shrinks to what is used, which needs no memory.
@@ -29,7 +32,7 @@ impl Tight {
         // What others write meanwhile makes the kernel refuse to shrink; one page more, until it does not.
         let used = (room.f_blocks - room.f_bfree) * room.f_frsize;
         let size = |pages: u64| (used + pages * room.f_frsize).to_string();
-        let shrunk = (0..64).any(|pages| self.remount(&size(pages)));
+        let shrunk = (0..64).any(|pages| self.remount(&size(pages)).is_ok());
         assert!(shrunk, "`{}` can't be filled", self.folder.display());
     }
 
@@ -37,10 +40,10 @@ impl Tight {
         self.resize(&self.size);
     }
 
-    fn remount(&self, size: &str) -> bool {
-        let mut command = Command::new("mount");
-        let command = command.args(["-o", &format!("remount,size={size}")]).arg(&self.folder);
-        command.stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
+    /// By the system call: mount(8) looks the folder up in the list of mounts first, and while others mount and unmount,
+    /// that list comes with holes.
+    fn remount(&self, size: &str) -> rustix::io::Result<()> {
+        mount_remount(&self.folder, MountFlags::empty(), format!("size={size}"))
     }
 }
 

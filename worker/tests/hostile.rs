@@ -12,7 +12,7 @@ use framewake_worker::renderer::confinement::{Confinement, Demand, Error};
 use framewake_worker::renderer::leftovers::become_reaper;
 use serde_json::json;
 
-/// CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID (capabilities(7)).
+/// `CHOWN`, `DAC_OVERRIDE`, `DAC_READ_SEARCH`, `FOWNER`, `FSETID` (capabilities(7)).
 const RIGHTS_OVER_FILES: u64 = 0b1_1111;
 
 /// A renderer that runs `script` with all the confinement there is.
