@@ -72,6 +72,9 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// How the message of a failure begins whose task asked for a GPU and was made without: the scheduler counts these.
+pub const CPU_FALLBACK: &str = "a GPU was asked for and the output was made on";
+
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not a verdict")]
 pub struct VerdictError(String);

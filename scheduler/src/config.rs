@@ -1,6 +1,7 @@
 //! What the scheduler is told at its start: arguments, or the environment.
 
 use crate::engine::JOBS_MAX_DEFAULT;
+use crate::metrics::Alias;
 use crate::telemetry::LogFormat;
 use clap::Args;
 use framewake_proto::duration::Span;
@@ -36,6 +37,9 @@ pub struct Shared {
     /// Beginnings of addresses that jobs may use as inputs, as `https://assets.example/` or `s3://bucket/`
     #[arg(long, env = "FRAMEWAKE_URLS_ALLOWED", value_delimiter = ',')]
     pub urls_allowed: Vec<String>,
+    /// Names of others under which `/metrics` gives its figures too
+    #[arg(long, env = "FRAMEWAKE_METRICS_ALIASES", value_delimiter = ',')]
+    pub metrics_aliases: Vec<Alias>,
     /// Log lines to keep, as in `RUST_LOG`
     #[arg(long, env = "RUST_LOG", default_value = "info,sqlx=warn,async_nats=warn,object_store=warn")]
     pub log: String,

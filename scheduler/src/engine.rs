@@ -8,6 +8,7 @@ mod clock;
 pub mod handle;
 mod perform;
 pub(crate) mod schedules;
+mod tally;
 mod views;
 
 pub(crate) use handle::Message;
@@ -30,6 +31,7 @@ use schedules::Timetable;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use tally::Tally;
 use tokio::sync::{broadcast, mpsc, watch};
 use tracing::{error, info};
 use views::Beats;
@@ -109,6 +111,7 @@ pub(crate) struct Engine {
     waiting: HashMap<u64, Waiting>,
     request_next: u64,
     beats: Beats,
+    tally: Tally,
     clock: Clock,
     lease: Duration,
     metrics: Arc<Metrics>,
@@ -154,6 +157,7 @@ impl Engine {
             waiting: HashMap::new(),
             request_next: 0,
             beats: Beats::default(),
+            tally: Tally::default(),
             clock,
             lease: settings.lease,
             metrics,
@@ -185,8 +189,8 @@ impl Engine {
             if received == 0 {
                 return Ok(self.store.settle().await?);
             }
-            self.metrics.engine_batch_events.observe(received as f64);
-            self.metrics.engine_inbox_events.set(i64::try_from(self.inbox.len()).unwrap_or(i64::MAX));
+            self.metrics.parts.engine_batch_events.observe(received as f64);
+            self.metrics.parts.engine_inbox_events.set(i64::try_from(self.inbox.len()).unwrap_or(i64::MAX));
             if let Err(error) = self.turn(&mut messages).await {
                 error!("{}", Chain(&error));
                 return Err(error);
@@ -196,6 +200,7 @@ impl Engine {
 
     /// One batch: receive, apply, commit, perform.
     async fn turn(&mut self, messages: &mut Vec<Message>) -> Result<(), Error> {
+        let turn = self.metrics.parts.engine_turn_seconds.start_timer();
         let now = self.clock.now();
         let mut batch = Batch::new(now);
         self.look_up_keys(messages, &mut batch).await?;
@@ -205,14 +210,14 @@ impl Engine {
         self.run_schedules(&mut batch);
         self.recall(&batch).await?;
         let events = if batch.is_durable_change() {
-            let begin = std::time::Instant::now();
+            let commit = self.metrics.parts.store_commit_seconds.start_timer();
             let events = self.store.commit(batch.to_store(), &self.jobs).await?;
-            self.metrics.store_commit_seconds.observe(begin.elapsed().as_secs_f64());
+            commit.observe_duration();
             events
         } else {
             Vec::new()
         };
-        self.count(&batch.applied.changes);
+        self.count(&batch);
         self.forget_over(&batch.applied.changes);
         if batch.functions_changed() {
             self.functions_out.send_replace(Arc::new(self.functions.clone()));
@@ -223,6 +228,7 @@ impl Engine {
         }
         self.perform(batch);
         self.jobs.trim();
+        turn.observe_duration();
         Ok(())
     }
 

@@ -14,6 +14,7 @@ pub use logs::{Live, LogsError};
 pub use owner::Owner;
 
 use crate::engine::{Handle, Health, Message, QueueCommand};
+use crate::metrics::Metrics;
 use crate::objects::Objects;
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions};
@@ -28,7 +29,9 @@ use futures::{FutureExt, StreamExt};
 use prost::Message as _;
 use std::collections::BTreeSet;
 use std::future::IntoFuture;
+use std::sync::Arc;
 use std::time::Duration;
+use streams::Found;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -78,13 +81,20 @@ pub struct Queue {
     subjects: Subjects,
     connected: watch::Receiver<bool>,
     owner: Owner,
+    metrics: Arc<Metrics>,
     /// Streams of another database are emptied, not refused.
     take_streams: bool,
 }
 
 impl Queue {
     /// Gives a queue at once; it connects, and reconnects, by itself.
-    pub async fn connect(url: &str, subjects: Subjects, owner: Owner, take_streams: bool) -> Result<Queue, Error> {
+    pub async fn connect(
+        url: &str,
+        subjects: Subjects,
+        owner: Owner,
+        take_streams: bool,
+        metrics: Arc<Metrics>,
+    ) -> Result<Queue, Error> {
         let (connected_in, connected) = watch::channel(false);
         let options = ConnectOptions::new()
             .name("framewake-scheduler")
@@ -114,7 +124,7 @@ impl Queue {
         let client = connect.map_err(|error| Error::Address { url: redacted(url), error })?;
         let mut context = jetstream::new(client.clone());
         context.set_timeout(Duration::from_secs(5));
-        Ok(Queue { client, context, subjects, connected, owner, take_streams })
+        Ok(Queue { client, context, subjects, connected, owner, metrics, take_streams })
     }
 
     /// Runs until `stop`: carries out what the engine asks, and tells it what workers say.
@@ -141,7 +151,7 @@ impl Queue {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // In flight beside everything else: an answer that JetStream owes must not hold up a claim.
-        let mut looking: Fuse<BoxFuture<'static, Result<String, Look>>> = Fuse::terminated();
+        let mut looking: Fuse<BoxFuture<'static, Result<Found, Look>>> = Fuse::terminated();
         let mut complain = tokio::time::interval_at(Instant::now() + COMPLAIN_AFTER, COMPLAIN_EVERY);
         complain.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut publishing = FuturesUnordered::new();
@@ -188,14 +198,15 @@ impl Queue {
                     looking = async move { queue.look(&functions, stale, answering).await }.boxed().fuse();
                 }
                 result = &mut looking => match result {
-                    Ok(created) => {
+                    Ok(found) => {
                         if !std::mem::replace(&mut answering, true) {
                             self.answer_others(&mut listeners).await?;
                             calls::answer(&self, &handle, &mut listeners).await?;
                             // Two that began in the same moment have not heard of each other yet.
                             look.reset_after(LOOK_AGAIN);
                         }
-                        if streams.were_made(created) {
+                        self.count(&found);
+                        if streams.were_made(found.created) {
                             let _ = handle.tell(Message::Happened(Event::OrdersLost)).await;
                         }
                         prepared_in.send_if_modified(|prepared| !std::mem::replace(prepared, true));
@@ -223,18 +234,26 @@ impl Queue {
         }
     }
 
-    /// Whether the farm is ours, then the streams; when the stream of orders was made.
-    async fn look(&self, functions: &BTreeSet<FunctionKey>, stale: bool, answering: bool) -> Result<String, Look> {
+    /// Whether the farm is ours, then the streams.
+    async fn look(&self, functions: &BTreeSet<FunctionKey>, stale: bool, answering: bool) -> Result<Found, Look> {
         if !answering {
             self.ask_first().await.map_err(Look::Refused)?;
         }
         streams::take(self).await?;
-        let created =
-            streams::prepare(&self.context, &self.subjects, functions, stale).await.map_err(Look::NotReady)?;
+        let found = streams::prepare(&self.context, &self.subjects, functions, stale).await.map_err(Look::NotReady)?;
         if answering {
             self.ask_others().await.map_err(Look::Refused)?;
         }
-        Ok(created)
+        Ok(found)
+    }
+
+    fn count(&self, found: &Found) {
+        for (stream, messages) in [("orders", Some(found.orders)), ("reports", found.reports)] {
+            if let Some(messages) = messages {
+                let gauge = self.metrics.parts.jetstream_messages.with_label_values(&[stream]);
+                gauge.set(i64::try_from(messages).unwrap_or(i64::MAX));
+            }
+        }
     }
 
     async fn add_consumer(self, key: FunctionKey) {

@@ -44,14 +44,14 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
         objects.set_up().await?;
     }
     objects.probe().await?;
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::new(&shared.metrics_aliases));
     let (health_in, health) = watch::channel(Health { nats: "not connected yet".to_owned(), drained: false });
     let settings = Settings { slots: slots(shared), aside: shared.set_aside.0, ..Settings::default() };
     let (engine, handle, commands) = Engine::load(store, settings, health, Arc::clone(&metrics)).await?;
     let engine = engine.with_jobs_max(shared.jobs_max);
     let provider = LocalProvider::new(local_config(&config)?)?;
     let subjects = Subjects::new(config.farm.clone());
-    let queue = Queue::connect(&config.nats, subjects, owner, config.take_streams).await?;
+    let queue = Queue::connect(&config.nats, subjects, owner, config.take_streams, Arc::clone(&metrics)).await?;
     queue.ask_before_start().await?;
     let reader = Reader::open(&shared.data.join("framewake.db")).await?;
     let uploads = Uploads::open(shared.data.join("uploads"), UploadLimits::default())?;

@@ -6,7 +6,7 @@ use crate::verify::{self, Verified};
 use framewake_proto::chain::Chain;
 use framewake_proto::ids::{AttemptId, WorkerId};
 use framewake_proto::objects::staging_key;
-use framewake_proto::verdict::Verdict;
+use framewake_proto::verdict::{CPU_FALLBACK, Verdict};
 use framewake_proto::wire::TaskDone;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Committer {
         if self.gpu_asked && !self.allow_cpu && (!named || is_cpu(&output.device)) {
             let made_on = if named { output.device.as_str() } else { "a device that the renderer did not name" };
             let message = format!(
-                "a GPU was asked for and the output was made on {made_on}; \
+                "{CPU_FALLBACK} {made_on}; \
                  hint: `allow_cpu: true` accepts that, and a rule with a group `device` reads the name from the output"
             );
             return Err(Failure::new(Verdict::RetryElsewhere, message));

@@ -4,6 +4,7 @@ use crate::change::JobState;
 use crate::event::RequestId;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
 use framewake_proto::tasks::TaskSet;
+use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -31,6 +32,8 @@ pub enum Effect {
     StartWorker {
         worker: WorkerId,
         function: FunctionKey,
+        /// How long one more has been wanted: no slot was free, or earlier starts had failed.
+        waited: Duration,
     },
     /// End a worker that never spoke: it hangs at its start, and renders nothing.
     StopWorker {

@@ -6,10 +6,12 @@
 mod attempts;
 mod explain;
 mod jobs;
+mod load;
 mod places;
 mod settle;
 mod workers;
 
+pub use load::FunctionLoad;
 pub use places::{PlaceStanding, PlaceStatus};
 use workers::{Gone, Told};
 
@@ -87,6 +89,8 @@ struct Function {
     start_s: Option<f64>,
     starts: Starts,
     wanted: u32,
+    /// Since when more workers are wanted than there are or are starting.
+    short_since: Option<Timestamp>,
     started_total: u64,
 }
 
@@ -124,6 +128,8 @@ struct Step {
     retries: Retries,
     after: Vec<usize>,
     state: StepState,
+    /// Since when its tasks may be given out.
+    ready_at: Timestamp,
     total: u32,
     done: u32,
     /// In chunks that are offered or held.
@@ -299,6 +305,7 @@ impl Farm {
             start_s: None,
             starts: Starts::default(),
             wanted: 0,
+            short_since: None,
             started_total: 0,
         });
         at
@@ -357,6 +364,9 @@ impl Farm {
         let Some(step) = self.step_mut(job, at) else { return };
         if step.state != state {
             step.state = state;
+            if state == StepState::Ready {
+                step.ready_at = step.ready_at.max(now);
+            }
             out.changes.push(Change::StepState { job, step: at, state, at: now });
         }
     }

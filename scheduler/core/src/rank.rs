@@ -7,6 +7,7 @@
 use framewake_proto::ids::JobId;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// A step that has tasks to give out. Lower ranks are served first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +71,19 @@ impl Queue {
         steps.first().copied()
     }
 
+    /// The first in line of each project and priority.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = Rank> {
+        self.ready.values().flat_map(|steps| {
+            let mut next = steps.first().copied();
+            std::iter::from_fn(move || {
+                let head = next?;
+                let last = Rank { job: JobId(u128::MAX.into()), step: usize::MAX, ..head };
+                next = steps.range((Bound::Excluded(last), Bound::Unbounded)).next().copied();
+                Some(head)
+            })
+        })
+    }
+
     /// How many projects have something to give out.
     pub(crate) fn projects_waiting(&self) -> usize {
         self.ready.len()
@@ -109,5 +123,14 @@ mod tests {
             served[project] += 1;
         }
         assert_eq!(served, [10, 30]);
+    }
+
+    #[test]
+    fn the_heads_are_the_first_of_each_project_and_priority() {
+        let mut queue = Queue::default();
+        for (project, priority, job) in [(0, 50, 1), (0, 50, 2), (0, 90, 3), (0, 90, 4), (1, 0, 5)] {
+            queue.insert(project, rank(priority, job));
+        }
+        assert_eq!(queue.heads().collect::<Vec<_>>(), [rank(90, 3), rank(50, 1), rank(0, 5)]);
     }
 }

@@ -187,3 +187,49 @@ fn a_large_farm_keeps_few_orders_ahead_of_busy_workers() {
     let other = apply(&mut farm, START, Event::JobSubmitted { id: JobId(2u128.into()), job: urgent() });
     assert_eq!(published(&other).count(), 1000, "what is taken back for a job that comes first");
 }
+
+#[test]
+fn what_waits_and_how_long_is_told_for_each_function() {
+    let mut farm = farm();
+    let later = START.after(Duration::from_secs(40));
+    let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(10) });
+    let (worker, attempt) = (started(&submitted).remove(0), offered(&submitted));
+    let load = farm.loads(later).next().expect("one function");
+    assert_eq!((load.wanted, load.starting, load.idle, load.busy), (4, 4, 0, 0));
+    assert_eq!((load.tasks_waiting, load.chunks_offered, load.chunks_held), (10, 8, 0));
+    assert_eq!(load.oldest_waiting, Duration::from_secs(40));
+    apply(&mut farm, later, Event::AttemptClaimed { request: RequestId(1), worker, attempt });
+    let load = farm.loads(later).next().expect("one function");
+    assert_eq!((load.starting, load.idle, load.busy, load.chunks_held), (3, 0, 1, 1));
+    assert_eq!(load.tasks_waiting, 9, "one is held");
+    // What is paused waits for nobody, and begins anew.
+    apply(&mut farm, later, Event::JobPaused { id: id() });
+    assert_eq!(farm.loads(later).next().expect("one function").oldest_waiting, Duration::ZERO);
+    apply(&mut farm, later, Event::JobResumed { id: id() });
+    let load = farm.loads(later.after(Duration::from_secs(5))).next().expect("one function");
+    assert_eq!(load.oldest_waiting, Duration::from_secs(5));
+}
+
+#[test]
+fn a_worker_that_waited_for_a_slot_says_how_long() {
+    let rules = FunctionRules { workers_max: 4, slots: 1 };
+    let other: FunctionKey = "encode@1".parse().expect("a good key");
+    let functions = vec![(function(), rules), (other.clone(), rules)];
+    let settings = Settings { slots: 1, ..Settings::default() };
+    let mut farm = Farm::restore(settings, START, Snapshot { functions, ..Snapshot::default() });
+    apply(&mut farm, START, Event::ReportsDrained);
+    let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(1) });
+    let first = started(&submitted).remove(0);
+    let mut second = job(1);
+    second.steps[0].function = other;
+    let submitted = apply(&mut farm, START, Event::JobSubmitted { id: JobId(2u128.into()), job: second });
+    assert!(started(&submitted).is_empty(), "the only slot is taken");
+    apply(&mut farm, START, Event::JobCanceled { id: id() });
+    let later = START.after(Duration::from_secs(7));
+    let exited = Event::WorkerExited { worker: first, function: function(), end: WorkerEnd::Left };
+    let waited = apply(&mut farm, later, exited).effects.into_iter().find_map(|effect| match effect {
+        Effect::StartWorker { waited, .. } => Some(waited),
+        _ => None,
+    });
+    assert_eq!(waited, Some(Duration::from_secs(7)));
+}

@@ -1,7 +1,7 @@
 //! One turn of the loop: messages become events, events become changes, callers wait for the commit.
 
-use super::handle::WorkerStates;
 use super::{Engine, Error, JobCommand, Message, QueueCommand, Refused, Submission};
+use crate::metrics::farm::Loads;
 use crate::queue::reading;
 use crate::store::{self, ScheduleWrite};
 use framewake_core::change::Change;
@@ -30,7 +30,7 @@ pub(crate) enum Reply {
     Changed(oneshot::Sender<Result<(), Refused>>, Result<(), Refused>),
     Weighed(oneshot::Sender<()>),
     Workers(Option<WorkerId>, usize, oneshot::Sender<Vec<WorkerView>>),
-    WorkerStates(oneshot::Sender<WorkerStates>),
+    Loads(oneshot::Sender<Loads>),
     Places(oneshot::Sender<Vec<PlaceView>>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
     Explain(JobId, oneshot::Sender<Option<Vec<Vec<String>>>>),
@@ -143,7 +143,7 @@ impl Engine {
                 batch.replies.push(Reply::Weighed(reply));
             }
             Message::Workers(after, limit, reply) => batch.replies.push(Reply::Workers(after, limit, reply)),
-            Message::WorkerStates(reply) => batch.replies.push(Reply::WorkerStates(reply)),
+            Message::Loads(reply) => batch.replies.push(Reply::Loads(reply)),
             Message::Places(reply) => batch.replies.push(Reply::Places(reply)),
             Message::RestorePlace(place, reply) => {
                 let known = self.farm.knows_place(&place);
@@ -152,8 +152,12 @@ impl Engine {
             }
             Message::Scaling(reply) => batch.replies.push(Reply::Scaling(reply)),
             Message::Explain(id, reply) => batch.replies.push(Reply::Explain(id, reply)),
-            Message::Happened(event) => self.apply(event, batch),
+            Message::Happened(event) => {
+                self.count_end(&event);
+                self.apply(event, batch);
+            }
             Message::Reported(event, token) => {
+                self.count_load(&event);
                 self.apply(event, batch);
                 batch.report_token = Some(token);
             }
@@ -291,6 +295,7 @@ impl Engine {
             warn!(worker = %wire::clip(&heartbeat.worker, 64), "a heartbeat names a worker or function that can't exist");
             return;
         };
+        self.count_heartbeat(&worker, &function, &heartbeat, batch.now);
         if !heartbeat.leaving.is_empty() {
             self.beats.forget(&worker);
             self.apply(Event::WorkerLeft { worker }, batch);

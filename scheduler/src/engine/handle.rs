@@ -1,6 +1,7 @@
 //! How the rest of the scheduler speaks to the engine.
 
 use crate::function_table::FunctionTable;
+use crate::metrics::farm::Loads;
 use framewake_core::event::Event;
 use framewake_core::schedule::Rules;
 use framewake_core::values::Place;
@@ -76,15 +77,6 @@ pub enum Refused {
     Closing,
 }
 
-/// How many workers are in each state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WorkerStates {
-    pub starting: u32,
-    pub idle: u32,
-    pub busy: u32,
-    pub draining: u32,
-}
-
 /// How the parts are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
@@ -118,7 +110,7 @@ pub(crate) enum Message {
     WeighProject(Name, u32, oneshot::Sender<()>),
     /// So many after this one, by name.
     Workers(Option<WorkerId>, usize, oneshot::Sender<Vec<WorkerView>>),
-    WorkerStates(oneshot::Sender<WorkerStates>),
+    Loads(oneshot::Sender<Loads>),
     Places(oneshot::Sender<Vec<PlaceView>>),
     RestorePlace(Place, oneshot::Sender<Result<(), Refused>>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
@@ -207,9 +199,9 @@ impl Handle {
         self.ask(|reply| Message::Workers(after, limit, reply)).await
     }
 
-    /// How many workers are in each state.
-    pub async fn worker_states(&self) -> Result<WorkerStates, Refused> {
-        self.ask(Message::WorkerStates).await
+    /// What each function has to do and who is there to do it.
+    pub async fn loads(&self) -> Result<Loads, Refused> {
+        self.ask(Message::Loads).await
     }
 
     /// By name.

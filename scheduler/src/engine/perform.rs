@@ -2,18 +2,15 @@
 
 use super::batch::{Batch, Reply};
 use super::{Engine, ProviderCommand, QueueCommand, Refused};
-use framewake_core::change::Change;
 use framewake_core::effect::{ClaimAnswer, Control, Effect};
-use framewake_core::values::StoredPlace;
 use framewake_proto::ids::{FunctionKey, JobId};
 use framewake_proto::order::StepOrder;
 use framewake_proto::schedule::ScheduleStored;
 use framewake_proto::tasks::TaskSet;
-use framewake_proto::verdict::Verdict;
 use framewake_proto::wire;
 use prost::Message as _;
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::info;
 
 /// A request on NATS that waits for its answer.
 #[derive(Debug)]
@@ -41,7 +38,7 @@ impl Engine {
     fn perform_effect(&mut self, effect: Effect) {
         match effect {
             Effect::PublishOrder { attempt, function, job, step } => {
-                self.metrics.orders_published.inc();
+                self.metrics.farm.order_published(&function.name);
                 let step = u32::try_from(step).expect("a job has at most STEPS_MAX steps");
                 self.ask_queue(QueueCommand::PublishOrder { function, job, step, attempt });
             }
@@ -64,8 +61,8 @@ impl Engine {
                 let body = control_message(&control).encode_to_vec();
                 self.ask_queue(QueueCommand::PushControl { worker, body });
             }
-            Effect::StartWorker { worker, function } => {
-                self.metrics.workers_started.inc();
+            Effect::StartWorker { worker, function, waited } => {
+                self.count_start(&worker, &function, waited);
                 info!(worker.id = %worker, function = %function, "worker {worker} of {function} is started");
                 let linger = self.linger(&function);
                 let _ = self.outbox.provider.send(ProviderCommand::Start { worker, function, linger });
@@ -118,55 +115,10 @@ impl Engine {
             Reply::Schedule(name, to) => drop(to.send(self.schedule_view(&name))),
             Reply::Weighed(to) => drop(to.send(())),
             Reply::Workers(after, limit, to) => drop(to.send(self.worker_views(after.as_ref(), limit))),
-            Reply::WorkerStates(to) => drop(to.send(self.worker_states())),
+            Reply::Loads(to) => drop(to.send(self.loads())),
             Reply::Places(to) => drop(to.send(self.place_views())),
             Reply::Scaling(to) => drop(to.send(self.scaling_views())),
             Reply::Explain(id, to) => drop(to.send(self.farm.explain(self.clock.now(), id))),
-        }
-    }
-
-    pub(super) fn count(&self, changes: &[Change]) {
-        for change in changes {
-            match change {
-                Change::JobAdded { .. } => self.metrics.jobs_submitted.inc(),
-                Change::JobState { state, .. } if state.is_over() => {
-                    self.metrics.jobs_finished.with_label_values(&[crate::store::job_state_name(*state)]).inc();
-                }
-                Change::TaskDone { .. } => self.metrics.tasks.with_label_values(&[Verdict::Done.as_str()]).inc(),
-                Change::TaskFailed { failure, .. } => {
-                    self.metrics.tasks.with_label_values(&[failure.verdict.as_str()]).inc();
-                }
-                Change::AttemptStarted { .. } => self.metrics.attempts_started.inc(),
-                Change::AttemptEnded { outcome, .. } => {
-                    self.metrics.attempts_ended.with_label_values(&[crate::store::outcome_name(outcome)]).inc();
-                }
-                Change::JobState { .. }
-                | Change::JobPriority { .. }
-                | Change::ProjectWeight { .. }
-                | Change::StepState { .. }
-                | Change::StepCounts { .. }
-                | Change::StepTiming { .. }
-                | Change::TasksReset { .. }
-                | Change::ChunkStored(_)
-                | Change::ChunkClosed { .. }
-                | Change::PlaceForgotten { .. }
-                | Change::ChunkNumbers { .. } => {}
-                Change::PlaceStored(stored) => self.count_place(stored),
-            }
-        }
-    }
-}
-
-impl Engine {
-    fn count_place(&self, stored: &StoredPlace) {
-        let StoredPlace { place, since, until, times, reason, proven_at } = stored;
-        if proven_at.is_some() {
-            info!(place = %place, "{place} works again");
-        } else if since == until {
-            info!(place = %place, "{place} is tried again");
-        } else {
-            self.metrics.places_set_aside.inc();
-            warn!(place = %place, times, "{place} is set aside until {until}: {reason}");
         }
     }
 }

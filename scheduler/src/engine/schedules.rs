@@ -182,7 +182,7 @@ impl Engine {
         let Decision { schedule, due, what } = decision;
         let spec = self.schedules.specs.get(&schedule)?.clone();
         let name = &spec.name;
-        let runs = &self.metrics.schedules_runs;
+        let runs = &self.metrics.farm.schedules_runs;
         let (number, job, reason) = (None, None, String::new());
         let row = RunRow { schedule, due, state: RunState::Waiting, number, job, reason, decided_at: batch.now };
         match what {
@@ -207,12 +207,12 @@ impl Engine {
                 let number = Some(number);
                 let row = match &made {
                     Ok(_) => {
-                        self.metrics.schedules_runs.with_label_values(&["submitted"]).inc();
+                        self.metrics.farm.schedules_runs.with_label_values(&["submitted"]).inc();
                         info!(schedule = %name, job.id = %job, "schedule {name} makes job {job}");
                         RunRow { state: RunState::Submitted, number, job: Some(job), reason: reason.to_owned(), ..row }
                     }
                     Err(reason) => {
-                        self.metrics.schedules_runs.with_label_values(&["refused"]).inc();
+                        self.metrics.farm.schedules_runs.with_label_values(&["refused"]).inc();
                         warn!(schedule = %name, "schedule {name} makes no job for {due}: {reason}");
                         self.schedules.rules.job_over(job);
                         RunRow { state: RunState::Skipped, number, reason: reason.clone(), ..row }
@@ -252,7 +252,7 @@ impl Engine {
             },
         );
         let word = deadline.as_str();
-        self.metrics.schedules_late.with_label_values(&[word]).inc();
+        self.metrics.farm.schedules_late.with_label_values(&[word]).inc();
         warn!(schedule = %name, "the run of schedule {name} due {due} missed its deadline to {word}");
         if let Some(job) = job {
             let what = Happening::RunLate { schedule: name.clone(), due, deadline };
@@ -264,7 +264,7 @@ impl Engine {
         let paused = self.schedules.rules.iter().filter(|schedule| schedule.paused).count();
         let active = self.schedules.rules.len() - paused;
         for (state, count) in [("active", active), ("paused", paused)] {
-            self.metrics.schedules.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.metrics.farm.schedules.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

@@ -1,7 +1,6 @@
 //! What people see of workers and scaling: the rules' state and the last heartbeats.
 
 use super::Engine;
-use super::handle::WorkerStates;
 use crate::queue::reading::HOST_MAX;
 use framewake_core::farm::{PlaceStanding, WorkerActivity};
 use framewake_proto::api::{EventView, Happening, PlaceState, PlaceView, ScalingView, WorkerState, WorkerView};
@@ -66,6 +65,7 @@ impl Engine {
             self.tell_progress(heartbeat, now);
         }
         self.beats.sweep(self.farm.workers().map(|worker| worker.id));
+        self.tally.sweep(self.farm.workers().map(|worker| worker.id));
     }
 
     /// Progress is for who looks now: it is neither numbered nor kept.
@@ -79,19 +79,6 @@ impl Engine {
         let (permille, note) = (progress.permille.min(1000), wire::clip(&progress.note, wire::NOTE_MAX).to_owned());
         let what = Happening::Progress { step, attempt: attempt.to_string(), frame, permille, note };
         let _ = self.events_out.send(Arc::new(EventView { seq: None, job, at: now, what }));
-    }
-
-    pub(super) fn worker_states(&self) -> WorkerStates {
-        let mut states = WorkerStates::default();
-        for worker in self.farm.workers() {
-            match worker.state {
-                WorkerActivity::Starting => states.starting += 1,
-                WorkerActivity::Idle => states.idle += 1,
-                WorkerActivity::Busy(..) => states.busy += 1,
-                WorkerActivity::Draining => states.draining += 1,
-            }
-        }
-        states
     }
 
     pub(super) fn worker_views(&self, after: Option<&WorkerId>, limit: usize) -> Vec<WorkerView> {

@@ -83,13 +83,24 @@ pub(super) async fn take(queue: &Queue) -> Result<(), Look> {
     Ok(())
 }
 
-/// Makes the consumers that are missing; when the stream of orders was made, which tells one stream from its successor.
+/// The streams as they were found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// When the stream of orders was made, which tells one stream from its successor.
+    pub(super) created: String,
+    /// Orders that wait to be claimed.
+    pub(super) orders: u64,
+    /// Reports that wait to be counted, once that is known.
+    pub(super) reports: Option<u64>,
+}
+
+/// Makes the consumers that are missing.
 pub(super) async fn prepare(
     context: &Context,
     subjects: &Subjects,
     functions: &BTreeSet<FunctionKey>,
     orders_stale: bool,
-) -> Result<String, Error> {
+) -> Result<Found, Error> {
     let mut stream = context.get_stream(subjects.orders_stream()).await.map_err(Error::Get)?;
     if orders_stale {
         stream.purge().await.map_err(Error::Purge)?;
@@ -97,20 +108,21 @@ pub(super) async fn prepare(
     for key in functions {
         add_consumer(context, subjects, key).await?;
     }
-    purge_durable(context, subjects).await;
+    let reports = purge_durable(context, subjects).await;
     let info = stream.info().await.map_err(Error::Info)?;
-    Ok(info.created.to_string())
+    Ok(Found { created: info.created.to_string(), orders: info.state.messages, reports })
 }
 
-/// Reports that the scheduler acknowledged are in SQLite: nobody needs them any more.
-async fn purge_durable(context: &Context, subjects: &Subjects) {
-    let Ok(stream) = context.get_stream(subjects.reports_stream()).await else { return };
-    let Ok(mut consumer) = stream.get_consumer::<pull::Config>(&subjects.reports_consumer()).await else { return };
-    if let Ok(info) = consumer.info().await
-        && info.ack_floor.stream_sequence > 0
-    {
+/// Reports that the scheduler acknowledged are in SQLite: nobody needs them any more. How many are left.
+async fn purge_durable(context: &Context, subjects: &Subjects) -> Option<u64> {
+    let stream = context.get_stream(subjects.reports_stream()).await.ok()?;
+    let mut consumer = stream.get_consumer::<pull::Config>(&subjects.reports_consumer()).await.ok()?;
+    let info = consumer.info().await.ok()?;
+    let left = info.num_pending + u64::try_from(info.num_ack_pending).unwrap_or(0);
+    if info.ack_floor.stream_sequence > 0 {
         let _ = stream.purge().sequence(info.ack_floor.stream_sequence + 1).await;
     }
+    Some(left)
 }
 
 /// The consumer that workers of one version of a function share.

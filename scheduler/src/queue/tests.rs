@@ -112,9 +112,9 @@ impl Running {
         let store = tempfile::tempdir().expect("room for a folder");
         let address = format!("file://{}", store.path().display()).parse().expect("a good address");
         let objects = Objects::open(&address).expect("a folder is a store");
-        let queue = Queue::connect(&nats.url(), subjects(), Owner::this("farm", store.path()), false)
-            .await
-            .expect("a good address");
+        let owner = Owner::this("farm", store.path());
+        let queue =
+            Queue::connect(&nats.url(), subjects(), owner, false, Arc::default()).await.expect("a good address");
         let (inbox_in, inbox) = mpsc::channel(1000);
         let (commands, commands_out) = mpsc::unbounded_channel();
         let (health_in, health) = watch::channel(Health { nats: "not yet".to_owned(), drained: false });

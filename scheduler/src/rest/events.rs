@@ -126,7 +126,7 @@ impl Drop for StreamPermit {
 
 pub(super) fn stream_permit(app: &App, peer: Peer) -> Answer<StreamPermit> {
     let pass = app.shares.enter(Class::Stream, peer)?;
-    let open = app.metrics.event_streams.clone();
+    let open = app.metrics.parts.event_streams.clone();
     open.inc();
     Ok(StreamPermit { _pass: pass, open })
 }

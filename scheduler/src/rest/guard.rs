@@ -37,7 +37,7 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     };
     if let Some(refusal) = refusal_of(&mut response) {
         let code = refusal.code().as_str();
-        app.metrics.problems.with_label_values(&[code]).inc();
+        app.metrics.parts.problems.with_label_values(&[code]).inc();
         if let Some(cause) = refusal.cause() {
             error!(request.id = id, %method, route, code, "request {id} failed: {cause}");
         } else {
@@ -56,7 +56,7 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     let elapsed = started.elapsed().as_secs_f64();
     let method = known_method(&method);
-    app.metrics.request_seconds.with_label_values(&[&route, method, response.status().as_str()]).observe(elapsed);
+    app.metrics.parts.request_seconds.with_label_values(&[&route, method, response.status().as_str()]).observe(elapsed);
     response
 }
 

@@ -3,7 +3,6 @@
 use super::App;
 use super::openapi::Problems;
 use super::problem::Answer;
-use crate::engine::handle::WorkerStates;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,6 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use framewake_proto::api::{Problem, Readiness};
 use framewake_proto::chain::Chain;
+use framewake_proto::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,14 +85,15 @@ async fn objects(app: &App) -> String {
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"), Problems))]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Answer<impl IntoResponse> {
-    app.metrics.engine_inbox_events.set(i64::try_from(app.handle.backlog()).unwrap_or(i64::MAX));
-    app.metrics.nats_connected.set(i64::from(app.handle.health().nats.is_empty()));
-    // A stuck engine must not take its own metrics away.
-    if let Ok(Ok(states)) = timeout(ENGINE_TIMEOUT, app.handle.worker_states()).await {
-        let WorkerStates { starting, idle, busy, draining } = states;
-        for (name, count) in [("starting", starting), ("idle", idle), ("busy", busy), ("draining", draining)] {
-            app.metrics.workers.with_label_values(&[name]).set(i64::from(count));
-        }
+    let parts = &app.metrics.parts;
+    parts.engine_inbox_events.set(i64::try_from(app.handle.backlog()).unwrap_or(i64::MAX));
+    parts.nats_connected.set(i64::from(app.handle.health().nats.is_empty()));
+    for (file, bytes) in app.reader.files() {
+        parts.store_bytes.with_label_values(&[file]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
-    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.text()))
+    // A stuck engine must not take its own metrics away.
+    if let Ok(Ok(loads)) = timeout(ENGINE_TIMEOUT, app.handle.loads()).await {
+        app.metrics.farm.set_loads(&loads);
+    }
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.text(Timestamp::now())))
 }

@@ -286,7 +286,7 @@ async fn append(app: &App, digest: Digest, received: u64, size: u64, body: Body)
         at = end;
     };
     let flushed = writer.flush().await;
-    app.metrics.upload_bytes.inc_by(at - received);
+    app.metrics.parts.upload_bytes.inc_by(at - received);
     outcome?;
     flushed.map_err(|error| disk(&error))?;
     Ok(at)

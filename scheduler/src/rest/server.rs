@@ -70,7 +70,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationT
                         });
                     }
                     Err(refusal) => {
-                        app.metrics.problems.with_label_values(&[refusal.code().as_str()]).inc();
+                        app.metrics.parts.problems.with_label_values(&[refusal.code().as_str()]).inc();
                         if let Ok(turn) = refused.clone().try_acquire_owned() {
                             tokio::spawn(async move {
                                 let _ = timeout(REFUSAL_TIMEOUT, refuse(socket, &problem::plain(refusal))).await;

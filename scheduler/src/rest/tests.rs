@@ -83,7 +83,7 @@ impl Farm {
     async fn start_bounded(limits: UploadLimits, urls: UrlsAllowed, jobs_max: u32) -> Farm {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Store::open(folder.path()).await.expect("a new store");
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::default());
         let (_, health) = watch::channel(Health::default());
         let (engine, handle, commands) =
             Engine::load(store, Settings::default(), health, metrics.clone()).await.expect("an empty farm");

@@ -48,6 +48,7 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Reader {
     pool: SqlitePool,
+    file: std::sync::Arc<Path>,
     outlines: std::sync::Arc<Outlines>,
 }
 
@@ -69,7 +70,15 @@ impl Reader {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options)
             .await?;
-        Ok(Reader { pool, outlines: std::sync::Arc::default() })
+        Ok(Reader { pool, file: file.into(), outlines: std::sync::Arc::default() })
+    }
+
+    /// The database's files with their sizes in bytes.
+    pub fn files(&self) -> [(&'static str, u64); 2] {
+        let size = |file: &Path| std::fs::metadata(file).map_or(0, |metadata| metadata.len());
+        let mut wal = self.file.as_os_str().to_owned();
+        wal.push("-wal");
+        [("database", size(&self.file)), ("wal", size(Path::new(&wal)))]
     }
 
     /// `None` when there is no such job.

@@ -427,7 +427,7 @@ impl Auditor {
                     self.fail(Invariant::OverIsOver, About::job(*job), text);
                 }
             }
-            Effect::StartWorker { worker, function } => {
+            Effect::StartWorker { worker, function, .. } => {
                 if self.demand(function) == 0 {
                     let text = format!("{worker} is asked for and nothing is to be done for {function}");
                     self.fail(Invariant::NoDemandNoWorkers, About::worker(worker), text);

@@ -9,6 +9,7 @@ use framewake_core::farm::Applied;
 use framewake_core::values::{Snapshot, StoredChunkState};
 use framewake_proto::ids::{AttemptId, FunctionKey, WorkerId};
 use framewake_proto::verdict::Verdict;
+use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Plant {
@@ -176,7 +177,7 @@ impl Plant {
             Plant::StartsForNothing => {
                 if effects.iter().any(|effect| matches!(effect, Effect::AnnounceJobOver { .. })) {
                     let worker = "nobody-1".parse().expect("a good name");
-                    effects.push(Effect::StartWorker { worker, function: function.clone() });
+                    effects.push(Effect::StartWorker { worker, function: function.clone(), waited: Duration::ZERO });
                 }
             }
             Plant::NeverStarts => effects.retain(|effect| !matches!(effect, Effect::StartWorker { .. })),
@@ -203,9 +204,9 @@ impl Plant {
             }
             Plant::TooManyWorkers => {
                 let more = effects.iter().filter_map(|effect| match effect {
-                    Effect::StartWorker { worker, function } => {
+                    Effect::StartWorker { worker, function, waited } => {
                         let worker = format!("{worker}b").parse().expect("a good name");
-                        Some(Effect::StartWorker { worker, function: function.clone() })
+                        Some(Effect::StartWorker { worker, function: function.clone(), waited: *waited })
                     }
                     _ => None,
                 });

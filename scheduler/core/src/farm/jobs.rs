@@ -49,6 +49,8 @@ impl Farm {
                 retries: step.retries,
                 after: step.after,
                 state: StepState::Blocked,
+                // A restart knows no better.
+                ready_at: submitted_at(id),
                 total: step.tasks,
                 done: stored.done.len(),
                 open: 0,
@@ -224,6 +226,7 @@ impl Farm {
         let begun = job.steps.iter().any(|step| step.state != StepState::Blocked && step.state != StepState::Ready);
         self.set_job_state(now, id, if begun { JobState::Running } else { JobState::Queued }, out);
         for at in 0..self.jobs[&id].steps.len() {
+            self.jobs.get_mut(&id).expect("found above").steps[at].ready_at = now;
             if self.jobs[&id].steps[at].may_run() {
                 self.count_tasks(id, at, true);
             }
@@ -345,4 +348,9 @@ fn blend(timing: &mut Timing, measured: Timing) {
     };
     mix(&mut timing.load_s, measured.load_s);
     mix(&mut timing.task_s, measured.task_s);
+}
+
+/// When the job's id was made.
+fn submitted_at(id: JobId) -> Timestamp {
+    Timestamp(i64::try_from(id.0.timestamp_ms()).unwrap_or(i64::MAX))
 }

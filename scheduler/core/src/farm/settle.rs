@@ -12,6 +12,7 @@ use crate::split::chunk_size;
 use crate::timers::Timer;
 use framewake_proto::ids::{ChunkId, JobId, WorkerId};
 use framewake_proto::time::Timestamp;
+use std::time::Duration;
 
 /// Orders on the stream for each worker that is there or wanted: enough to have the next at hand,
 /// few enough that what is published says nothing about what is decided.
@@ -142,6 +143,7 @@ impl Farm {
         function.wanted = wanted_workers(demand, function.rules.workers_max.min(fit));
         let there = function.workers.present + function.workers.starting;
         let mut missing = function.wanted.saturating_sub(there);
+        function.short_since = (missing > 0).then(|| function.short_since.unwrap_or(now));
         let too_many = function.workers.present > function.rules.workers_max;
         if too_many && let Some(id) = function.idle.first().cloned() {
             // One that was thought lost came back, or the provider started more than it was asked for.
@@ -182,7 +184,8 @@ impl Farm {
         let id: WorkerId = name.parse().expect("letters, digits and a dash");
         let function = &mut self.functions[at];
         function.started_total += 1;
-        out.effects.push(Effect::StartWorker { worker: id.clone(), function: function.key.clone() });
+        let waited = function.short_since.map_or(Duration::ZERO, |since| now.since(since));
+        out.effects.push(Effect::StartWorker { worker: id.clone(), function: function.key.clone(), waited });
         self.add_worker(now, &id, at, WorkerState::Starting);
     }
 

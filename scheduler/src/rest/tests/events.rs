@@ -186,7 +186,7 @@ async fn streams_end_when_the_scheduler_stops() {
     let stream = open(&farm, &format!("/v1/jobs/{id}/events"), None).await;
     farm.app.closing.cancel();
     stream.all().await;
-    assert_eq!(farm.app.metrics.event_streams.get(), 0);
+    assert_eq!(farm.app.metrics.parts.event_streams.get(), 0);
 }
 
 #[tokio::test]

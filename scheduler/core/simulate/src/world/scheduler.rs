@@ -334,7 +334,7 @@ impl World {
             // Not yet started are those that this very batch asks for.
             let mut asked = self.asked_for();
             for effect in &effects {
-                if let Effect::StartWorker { function, worker } = effect
+                if let Effect::StartWorker { function, worker, .. } = effect
                     && !self.by_id.contains_key(worker)
                 {
                     asked.entry(function.clone()).or_default().staying += 1;
@@ -413,7 +413,7 @@ impl World {
                     self.answer(worker, 0, Answer::Control(control));
                 }
             }
-            Effect::StartWorker { worker, function } => self.start_worker(&worker, &function),
+            Effect::StartWorker { worker, function, .. } => self.start_worker(&worker, &function),
             Effect::StopWorker { worker } => self.stop_worker(&worker),
             Effect::PurgeOrders { .. } | Effect::ArchiveLog { .. } | Effect::AnnounceJobOver { .. } => {}
         }
