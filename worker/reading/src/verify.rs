@@ -3,19 +3,26 @@
 
 mod exr;
 mod image;
+mod output;
+mod patience;
 mod video;
 
+pub use output::OutputFile;
+
 use framewake_proto::job::{Policy, Verify};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use std::fs::File;
+use patience::Patient;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+/// Largest output. A file with a hole costs its renderer nothing, and whoever copies it all of its size.
+pub const OUTPUT_SIZE_MAX: u64 = 64 * 1024 * 1024 * 1024;
 /// Largest side of an image.
 pub const SIDE_MAX: u32 = 32 * 1024;
-/// Most bytes a decoded image may need.
+/// Most bytes an image may need while it is decoded.
 pub const DECODED_SIZE_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// Longest time for one output: the largest honest ones need a minute.
+pub const CHECK_TIME_MAX: Duration = Duration::from_mins(5);
 
 /// What a good output is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,8 +52,15 @@ pub enum Bad {
     Truncated(&'static str),
     #[error("the output does not decode: {0}")]
     Broken(String),
-    #[error("the output is {width}x{height} pixels, more than this worker decodes ({SIDE_MAX} a side, 2 GiB in all)")]
-    TooLarge { width: u64, height: u64 },
+    #[error("the output has {0} bytes, more than the {OUTPUT_SIZE_MAX} allowed")]
+    TooLong(u64),
+    #[error("looking through the output took longer than {} s", CHECK_TIME_MAX.as_secs())]
+    TooSlow,
+    #[error(
+        "the output is {width}x{height} pixels, more than this worker decodes ({SIDE_MAX} a side, {} MiB in all)",
+        size_bytes_max >> 20
+    )]
+    TooLarge { width: u64, height: u64, size_bytes_max: u64 },
     #[error("the output is {width}x{height} pixels, and {expected} was asked for")]
     OtherSize { width: u32, height: u32, expected: String },
     #[error("the size of `.{0}` files can't be checked: leave `verify.width` and `verify.height` out")]
@@ -74,12 +88,41 @@ struct Picture {
 /// Checks the file `path`, which must hold an output with this lower-case `extension`. Takes as long
 /// as decoding does: not for the runtime's own threads.
 pub fn check(path: &Path, extension: &str, wanted: &Verify) -> Result<Verified, Bad> {
-    let (file, size_bytes) = open(path)?;
-    check_read(BufReader::with_capacity(128 * 1024, file), size_bytes, extension, wanted)
+    check_file(&OutputFile::open(path)?, extension, wanted)
+}
+
+/// The same of a file that is open.
+pub fn check_file(output: &OutputFile, extension: &str, wanted: &Verify) -> Result<Verified, Bad> {
+    let file = output.from_start().map_err(Bad::Read)?;
+    check_read(BufReader::with_capacity(128 * 1024, file), output.size_bytes(), extension, wanted)
 }
 
 /// The same of `size_bytes` bytes that are read from anywhere.
 pub fn check_read<R: BufRead + Seek>(
+    reader: R,
+    size_bytes: u64,
+    extension: &str,
+    wanted: &Verify,
+) -> Result<Verified, Bad> {
+    check_until(Instant::now() + CHECK_TIME_MAX, reader, size_bytes, extension, wanted)
+}
+
+fn check_until<R: BufRead + Seek>(
+    deadline: Instant,
+    reader: R,
+    size_bytes: u64,
+    extension: &str,
+    wanted: &Verify,
+) -> Result<Verified, Bad> {
+    if size_bytes > OUTPUT_SIZE_MAX {
+        return Err(Bad::TooLong(size_bytes));
+    }
+    let checked = check_bytes(Patient::new(reader, deadline), size_bytes, extension, wanted);
+    // A decoder tells in its own words that nothing more was to be read.
+    if checked.is_err() && Instant::now() >= deadline { Err(Bad::TooSlow) } else { checked }
+}
+
+fn check_bytes<R: BufRead + Seek>(
     mut reader: R,
     size_bytes: u64,
     extension: &str,
@@ -117,25 +160,6 @@ pub fn check_read<R: BufRead + Seek>(
         }
     }
     Ok(verified)
-}
-
-fn open(path: &Path) -> Result<(File, u64), Bad> {
-    // A link could lead out of the scratch folder, and a fifo would wait for its writer. What is looked at is what was
-    // opened: a name may mean something else a moment later.
-    let file = match rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty()) {
-        Ok(file) => File::from(file),
-        // A link, or a socket.
-        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Err(Bad::Missing),
-        Err(error) => return Err(Bad::Read(error.into())),
-    };
-    let meta = file.metadata().map_err(Bad::Read)?;
-    if !meta.is_file() {
-        return Err(Bad::Missing);
-    }
-    if meta.len() == 0 {
-        return Err(Bad::Empty);
-    }
-    Ok((file, meta.len()))
 }
 
 fn check_size(found: &Verified, wanted: &Verify) -> Result<(), Bad> {

@@ -1,15 +1,39 @@
 //! `OpenEXR`, decoded block by block, so that a file of thirty layers needs the memory of one block.
 
-use super::{Bad, Picture, SIDE_MAX};
+use super::{Bad, DECODED_SIZE_MAX, Picture, SIDE_MAX};
 use exr::block::UncompressedBlock;
+use exr::block::chunk::CompressedBlock;
 use exr::block::reader::ChunksReader;
+use exr::compression::Compression;
 use exr::error::Error;
 use exr::meta::attribute::SampleType;
+use exr::meta::attribute::TileDescription;
 use exr::meta::header::Header;
+use exr::meta::{BlockDescription, MetaData};
 use exr::prelude::f16;
-use std::io::{BufRead, Seek};
+use std::io::{BufRead, Read, Seek, SeekFrom};
 
-pub(super) fn decode(reader: impl BufRead + Seek) -> Result<Picture, Bad> {
+/// Largest header of all parts together, which is held while the blocks are read; the manifests of Cryptomatte make
+/// the largest that are known, of some MiB.
+const HEADER_SIZE_MAX: u64 = 32 * 1024 * 1024;
+/// Most bytes of a block. The decoder holds them up to four times: as they came, unpacked, sorted, and in the machine's
+/// order.
+const BLOCK_SIZE_MAX: u64 = DECODED_SIZE_MAX / 4;
+/// Most channels of a part; Nuke, which uses most of all, knows 1023. For some compressions the decoder compares each
+/// with all others, in each block.
+const CHANNELS_MAX: usize = 1024;
+
+pub(super) fn decode(mut reader: impl BufRead + Seek) -> Result<Picture, Bad> {
+    // Read on their own first: the decoder would go on for as long as a header claims to be.
+    let mut head = reader.by_ref().take(HEADER_SIZE_MAX);
+    match MetaData::read_from_buffered(&mut head, false) {
+        Ok(meta) => check_headers(&meta.headers)?,
+        Err(_) if head.limit() == 0 => {
+            return Err(Bad::Broken(format!("its header is larger than {} MiB", HEADER_SIZE_MAX >> 20)));
+        }
+        Err(error) => return unsupported_or_broken(&error, Picture::default()),
+    }
+    reader.seek(SeekFrom::Start(0)).map_err(Bad::Read)?;
     let reader = match exr::block::read(reader, false) {
         Ok(reader) => reader,
         Err(error) => return unsupported_or_broken(&error, Picture::default()),
@@ -20,12 +44,6 @@ pub(super) fn decode(reader: impl BufRead + Seek) -> Result<Picture, Bad> {
     };
     // The display window is what the user asked for; a crop writes a smaller data window.
     let display = first.shared_attributes.display_window.size;
-    let sides = reader.headers().iter().map(|header| header.layer_size).chain([display]);
-    for side in sides {
-        if side.0 > SIDE_MAX as usize || side.1 > SIDE_MAX as usize {
-            return Err(Bad::TooLarge { width: side.0 as u64, height: side.1 as u64 });
-        }
-    }
     let clamp = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
     (picture.width, picture.height) = (clamp(display.0), clamp(display.1));
     let mut chunks = match reader.all_chunks(false) {
@@ -35,6 +53,9 @@ pub(super) fn decode(reader: impl BufRead + Seek) -> Result<Picture, Bad> {
     let colors: Vec<Vec<Role>> = chunks.headers().iter().map(roles).collect();
     picture.black = colors.iter().flatten().any(|role| *role == Role::Color).then_some(true);
     while let Some(chunk) = chunks.next() {
+        if let Ok(chunk) = &chunk {
+            check_claims(chunks.headers()[chunk.layer_index].compression, &chunk.compressed_block)?;
+        }
         let block = chunk.and_then(|chunk| UncompressedBlock::decompress_chunk(chunk, chunks.meta_data(), false));
         match block {
             Ok(block) => read_block(&block, chunks.headers(), &colors, &mut picture)?,
@@ -42,6 +63,54 @@ pub(super) fn decode(reader: impl BufRead + Seek) -> Result<Picture, Bad> {
         }
     }
     Ok(picture)
+}
+
+/// Refuses parts whose blocks the decoder could not hold: it takes the room that is claimed.
+fn check_headers(headers: &[Header]) -> Result<(), Bad> {
+    for header in headers {
+        for side in [header.layer_size, header.shared_attributes.display_window.size] {
+            if side.0 > SIDE_MAX as usize || side.1 > SIDE_MAX as usize {
+                return Err(Bad::TooLarge {
+                    width: side.0 as u64,
+                    height: side.1 as u64,
+                    size_bytes_max: DECODED_SIZE_MAX,
+                });
+            }
+        }
+        let channels = header.channels.list.len();
+        if channels > CHANNELS_MAX {
+            return Err(Bad::Broken(format!("a part with {channels} channels, more than {CHANNELS_MAX}")));
+        }
+        let (width, height) = match header.blocks {
+            BlockDescription::ScanLines => (header.layer_size.0, header.compression.scan_lines_per_block()),
+            // The size of the tiles, also where the image is smaller: the decoder takes a tile for that large.
+            BlockDescription::Tiles(TileDescription { tile_size, .. }) => (tile_size.0, tile_size.1),
+        };
+        let size_bytes = (width as u64).saturating_mul(height as u64);
+        let size_bytes = size_bytes.saturating_mul(header.channels.bytes_per_pixel as u64);
+        if size_bytes > BLOCK_SIZE_MAX {
+            let limit = BLOCK_SIZE_MAX >> 20;
+            return Err(Bad::Broken(format!("its blocks of {width}x{height} pixels take more than {limit} MiB each")));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a block that claims to hold more than any may: for DWA the decoder takes the room before it looks.
+fn check_claims(compression: Compression, block: &CompressedBlock) -> Result<(), Bad> {
+    let (Compression::DWAA(_) | Compression::DWAB(_)) = compression else { return Ok(()) };
+    let bytes = match block {
+        CompressedBlock::ScanLine(block) => &block.compressed_pixels_le,
+        CompressedBlock::Tile(block) => &block.compressed_pixels_le,
+        CompressedBlock::DeepScanLine(_) | CompressedBlock::DeepTile(_) => return Ok(()),
+    };
+    // It begins with numbers: the version, sizes and counts of what follows, and the kind of its packing.
+    let (numbers, _) = bytes.as_chunks::<8>();
+    let claims = numbers.iter().take(10).map(|number| u64::from_le_bytes(*number));
+    if claims.into_iter().any(|claim| claim > BLOCK_SIZE_MAX) {
+        return Err(Bad::Broken("a block claims to hold more than it may".to_owned()));
+    }
+    Ok(())
 }
 
 /// What a channel's numbers mean to us.

@@ -1,43 +1,74 @@
 //! PNG and JPEG, decoded whole.
 
 use super::{Bad, DECODED_SIZE_MAX, Picture, SIDE_MAX};
+use image::codecs::jpeg::JpegDecoder;
+use image::codecs::png::PngDecoder;
 use image::error::ImageError;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, Limits};
 use std::io::{BufRead, Read, Seek, SeekFrom};
 
 /// Bytes after which the end of a JPEG is no longer looked for: some programs pad.
 const JPEG_PADDING_MAX: u64 = 4096;
 
+/// Most bytes of a PNG that are not pixels: texts and profiles unfold on their way in.
+const PNG_EXTRAS_MAX: u64 = 16 * 1024 * 1024;
+/// Largest JPEG, as a file and as pixels. The decoder holds the file, the pixels, and for a progressive one
+/// coefficients of twice the size: [`DECODED_SIZE_MAX`] in all.
+const JPEG_SIZE_MAX: u64 = DECODED_SIZE_MAX / 4;
+
 pub(super) fn decode(mut reader: impl BufRead + Seek, extension: &str, size_bytes: u64) -> Result<Picture, Bad> {
     // The decoders forgive a missing end; we don't.
-    let format = if extension == "png" {
+    if extension == "png" {
         check_png_end(&mut reader, size_bytes)?;
-        ImageFormat::Png
+        check_sides(png_sides(&mut reader)?, DECODED_SIZE_MAX)?;
+        let mut limits = Limits::no_limits();
+        limits.max_alloc = Some(PNG_EXTRAS_MAX);
+        read(PngDecoder::with_limits(reader, limits).map_err(|error| broken(&error))?, DECODED_SIZE_MAX)
     } else {
         check_jpeg_end(&mut reader, size_bytes)?;
-        ImageFormat::Jpeg
-    };
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(SIDE_MAX);
-    limits.max_image_height = Some(SIDE_MAX);
-    limits.max_alloc = Some(DECODED_SIZE_MAX);
-    let mut reader = ImageReader::with_format(reader, format);
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|error| broken(&error, 0, 0))?;
-    let (width, height) = decoder.dimensions();
-    if decoder.total_bytes() > DECODED_SIZE_MAX {
-        return Err(Bad::TooLarge { width: width.into(), height: height.into() });
+        // The decoder begins by reading all of it.
+        if size_bytes > JPEG_SIZE_MAX {
+            return Err(Bad::Broken(format!("a JPEG file of more than {} MiB", JPEG_SIZE_MAX >> 20)));
+        }
+        let decoder = JpegDecoder::new(reader).map_err(|error| broken(&error))?;
+        check_sides(decoder.dimensions(), JPEG_SIZE_MAX)?;
+        read(decoder, JPEG_SIZE_MAX)
     }
-    let pixels = DynamicImage::from_decoder(decoder).map_err(|error| broken(&error, width, height))?;
-    let samples = u64::from(width) * u64::from(height) * u64::from(pixels.color().channel_count());
-    Ok(Picture { width, height, black: Some(is_black(&pixels)), samples, not_finite: 0, note: None })
 }
 
-fn broken(error: &ImageError, width: u32, height: u32) -> Bad {
+fn check_sides((width, height): (u32, u32), size_bytes_max: u64) -> Result<(), Bad> {
+    if width > SIDE_MAX || height > SIDE_MAX {
+        return Err(Bad::TooLarge { width: width.into(), height: height.into(), size_bytes_max });
+    }
+    Ok(())
+}
+
+/// What the first chunk says, which the decoder believes.
+fn png_sides(reader: &mut (impl BufRead + Seek)) -> Result<(u32, u32), Bad> {
+    let mut head = [0; 24];
+    reader.read_exact(&mut head).map_err(|_| Bad::Truncated("a PNG file begins with its sides"))?;
+    reader.seek(SeekFrom::Start(0)).map_err(Bad::Read)?;
+    let side = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    Ok((side(16), side(20)))
+}
+
+fn broken(error: &ImageError) -> Bad {
     match error {
-        ImageError::Limits(_) => Bad::TooLarge { width: width.into(), height: height.into() },
+        ImageError::Limits(_) => {
+            Bad::Broken(format!("it holds more than {} MiB beside its pixels", PNG_EXTRAS_MAX >> 20))
+        }
         other => Bad::Broken(other.to_string()),
     }
+}
+
+fn read(decoder: impl ImageDecoder, size_bytes_max: u64) -> Result<Picture, Bad> {
+    let (width, height) = decoder.dimensions();
+    if decoder.total_bytes() > size_bytes_max {
+        return Err(Bad::TooLarge { width: width.into(), height: height.into(), size_bytes_max });
+    }
+    let pixels = DynamicImage::from_decoder(decoder).map_err(|error| broken(&error))?;
+    let samples = u64::from(width) * u64::from(height) * u64::from(pixels.color().channel_count());
+    Ok(Picture { width, height, black: Some(is_black(&pixels)), samples, not_finite: 0, note: None })
 }
 
 /// No color anywhere; alpha is no color.

@@ -1,5 +1,8 @@
 //! Good, cut off, mislabeled and empty outputs.
 
+mod bombs;
+mod special;
+
 use super::*;
 use ::image::{ImageFormat, Rgb, RgbImage};
 use std::path::PathBuf;
@@ -85,18 +88,6 @@ fn absent_and_empty_outputs_are_bad_and_unknown_kinds_are_good_when_not_empty() 
     let link = folder.path().join("b.bin");
     std::os::unix::fs::symlink("/etc/hostname", &link).expect("links");
     assert!(matches!(check(&link, "bin", &Verify::default()), Err(Bad::Missing)));
-}
-
-#[test]
-fn folders_fifos_and_sockets_are_no_outputs_and_are_not_waited_for() {
-    let folder = folder();
-    let path = |name| folder.path().join(name);
-    std::fs::create_dir(path("folder")).expect("makes");
-    rustix::fs::mknodat(rustix::fs::CWD, path("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("makes");
-    let _listens = std::os::unix::net::UnixListener::bind(path("socket")).expect("binds");
-    for name in ["folder", "fifo", "socket"] {
-        assert!(matches!(check(&path(name), "bin", &Verify::default()), Err(Bad::Missing)), "{name}");
-    }
 }
 
 #[test]

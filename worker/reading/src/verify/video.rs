@@ -7,6 +7,9 @@ use std::io::{BufRead, Seek, SeekFrom};
 /// Largest index (`moov`, or one `moof`) read into memory: hours of video need some ten MiB.
 const INDEX_SIZE_MAX: u64 = 64 * 1024 * 1024;
 
+/// Most outermost boxes: a day of video with a fragment for each second needs a sixth of it.
+const BOXES_MAX: u32 = 1024 * 1024;
+
 pub(super) struct Video {
     pub(super) width: u32,
     pub(super) height: u32,
@@ -44,16 +47,22 @@ struct Top {
 /// The outermost boxes that make up the index; each box of the file must lie inside it.
 fn top_boxes(reader: &mut (impl BufRead + Seek), size_bytes: u64) -> Result<Vec<Top>, Bad> {
     let mut found = Vec::new();
-    let mut start = 0;
+    let (mut start, mut count, mut at) = (0, 0, 0_u64);
     while start < size_bytes {
+        count += 1;
+        if count > BOXES_MAX {
+            return Err(Bad::Broken(format!("it has more than {BOXES_MAX} boxes")));
+        }
         let left = size_bytes - start;
         let mut head = [0; 16];
-        reader.seek(SeekFrom::Start(start)).map_err(Bad::Read)?;
+        // What is buffered stays: most boxes may be small ones.
+        reader.seek_relative(start.cast_signed() - at.cast_signed()).map_err(Bad::Read)?;
         let long = left >= 16;
         let wanted = if long { 16 } else { 8 };
         if left < 8 || reader.read_exact(&mut head[..wanted]).is_err() {
             return Err(Bad::Truncated("the last box of the video is not whole"));
         }
+        at = start + wanted as u64;
         let (size, head_size) = match u32_at(&head, 0) {
             Some(0) => (left, 8),
             Some(1) if long => (u64_at(&head, 8).unwrap_or(0), 16),
