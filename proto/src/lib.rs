@@ -15,6 +15,7 @@ pub mod tasks;
 pub mod template;
 pub mod time;
 pub mod verdict;
+pub mod xid;
 
 #[cfg(feature = "wire")]
 pub mod subjects;

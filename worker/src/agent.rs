@@ -5,6 +5,7 @@ mod tasks;
 mod together;
 
 use crate::config::Config;
+use crate::gpu::Gpus;
 use crate::inputs::{Cache, Inputs};
 use crate::queue::{self, Delivered, Heartbeats, LogStream, Orders, Queue, Reports, State, attempt_id};
 use crate::renderer::confinement::Confinement;
@@ -63,6 +64,7 @@ pub enum Left {
     Idle,
     Drained,
     Aborted,
+    GpuBroken,
 }
 
 impl Left {
@@ -71,6 +73,7 @@ impl Left {
             Left::Idle => "idle",
             Left::Drained => "drained",
             Left::Aborted => "aborted",
+            Left::GpuBroken => "its GPU is broken",
         }
     }
 }
@@ -87,6 +90,7 @@ struct Crew {
     logs: LogStream,
     heartbeats: Heartbeats,
     leave: Leave,
+    gpus: Gpus,
     /// Numbers the work folders.
     works: u64,
 }
@@ -109,7 +113,13 @@ pub async fn run(config: &Config, path: String, leave: Leave) -> Result<Left, Er
     let writable: Vec<PathBuf> = folders.writable().into_iter().chain(config.writable.iter().cloned()).collect();
     let confinement = Confinement::probe(config.confine, &writable).map_err(|error| Error::Renderer(error.into()))?;
     tracing::info!(held = confinement.held(), missing = confinement.missing(), "renderers are confined");
-    let setup = Setup::new(welcome.function, folders.clone(), path, confinement)?;
+    let gpus = if welcome.function.resources.gpus > 0 || !config.gpus.is_empty() {
+        Gpus::watch(config.gpu_probe.clone(), config.gpus.clone(), config.gpu_look())
+    } else {
+        Gpus::none()
+    };
+    gpus.known().await;
+    let setup = Setup { gpus: gpus.uuids(), ..Setup::new(welcome.function, folders.clone(), path, confinement)? };
     setup.check().map_err(Error::Renderer)?;
     tracing::info!(worker = %config.worker, function = %config.function, "worker is ready for orders");
     let crew = Crew {
@@ -120,8 +130,9 @@ pub async fn run(config: &Config, path: String, leave: Leave) -> Result<Left, Er
         store,
         reports: Reports::start(queue.clone()),
         logs: LogStream::start(queue.clone()),
-        heartbeats: Heartbeats::start(queue.clone(), welcome.heartbeat),
+        heartbeats: Heartbeats::start(queue.clone(), welcome.heartbeat, gpus.clone()),
         leave,
+        gpus,
         works: 0,
     };
     let left = Box::pin(crew.serve(queue, config.linger())).await;
@@ -137,9 +148,13 @@ impl Crew {
         let mut steps = Steps::default();
         let mut idle_since = Instant::now();
         let mut looked = false;
+        let gpus = self.gpus.clone();
         let left = loop {
             if self.leave.abort.is_cancelled() {
                 break Left::Aborted;
+            }
+            if !self.gpus.faults().is_empty() {
+                break Left::GpuBroken;
             }
             if self.leave.drain.is_cancelled() || self.heartbeats.wanted.borrow().drain {
                 break Left::Drained;
@@ -155,6 +170,7 @@ impl Crew {
                 delivered = orders.next(still) => delivered,
                 () = self.leave.drain.cancelled() => continue,
                 _ = wanted.wait_for(|control| control.drain) => continue,
+                () = gpus.broken() => continue,
             };
             if let Some(delivered) = delivered
                 && self.take(&queue, delivered, &mut steps).await

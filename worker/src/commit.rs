@@ -1,5 +1,6 @@
 //! Turns a rendered file into a committed result: verify, store once, or count what is there already.
 
+use crate::gpu::GpuUse;
 use crate::renderer::{Failure, Output, Step, is_cpu};
 use crate::store::{Content, Created, Store};
 use crate::verify::{self, Verified};
@@ -44,18 +45,37 @@ impl Committer {
             );
             return Err(Failure::new(Verdict::RetryElsewhere, message));
         }
+        // The renderer's word stands, unless the driver surely saw nothing of it.
+        if self.gpu_asked
+            && !self.allow_cpu
+            && let Some(gpu) = output.gpu.filter(GpuUse::was_idle)
+        {
+            let message = format!(
+                "a GPU was asked for and did nothing: at each of {} looks within {:.1} s it was idle and its memory was not \
+                 used, although the renderer names `{}`; hint: `allow_cpu: true` accepts that",
+                gpu.looks,
+                output.elapsed.as_secs_f64(),
+                output.device,
+            );
+            return Err(Failure::new(Verdict::RetryElsewhere, message));
+        }
         Ok(if named || self.gpu_asked { output.device.clone() } else { "CPU".to_owned() })
     }
 
     /// Verifies and stores what the renderer made of a task.
     pub async fn commit(&self, attempt: AttemptId, task: u32, frame: i64, output: Output) -> Result<TaskDone, Failure> {
         let device = self.device(&output)?;
+        let gpu = output.gpu.unwrap_or_default();
         let mut done = TaskDone {
             task,
             device,
             renderer: output.renderer,
             elapsed_ms: milliseconds(output.elapsed),
             memory_peak_bytes: output.memory_peak_bytes,
+            energy_millijoules: gpu.energy_millijoules,
+            vram_peak_bytes: gpu.vram_peak_bytes,
+            gpu_busy_permille: gpu.busy_permille,
+            gpu_busy_max_permille: gpu.busy_max_permille,
             ..TaskDone::default()
         };
         let (Some(path), Some(key)) = (output.path, self.key(frame)) else {

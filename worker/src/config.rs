@@ -1,5 +1,6 @@
 //! What the worker is told at its start, by flags or environment.
 
+use crate::gpu::Probe;
 use crate::renderer::confinement::Demand;
 use clap::Parser;
 use framewake_proto::ids::{FunctionKey, Name, WorkerId};
@@ -54,11 +55,25 @@ pub struct Config {
     /// `:`.
     #[arg(long, env = "FRAMEWAKE_WRITABLE", value_delimiter = ':')]
     pub writable: Vec<PathBuf>,
+    /// The GPUs of this worker as their driver names them (`GPU-5c9a…`), with commas between [default: all that are there].
+    #[arg(long, env = "FRAMEWAKE_GPUS", value_delimiter = ',')]
+    pub gpus: Vec<String>,
+    /// How GPUs are read: `nvml`, `none`, or for tests `script:FILE`.
+    #[arg(long, env = "FRAMEWAKE_GPU_PROBE", default_value = "nvml")]
+    pub gpu_probe: Probe,
+    /// How often GPUs are looked at, in milliseconds (20 to 60000). Seldom: short frames have no measurement.
+    #[arg(long, env = "FRAMEWAKE_GPU_LOOK_MS", default_value_t = 1000)]
+    pub gpu_look_ms: u64,
 }
 
 impl Config {
     pub fn linger(&self) -> Duration {
         Duration::from_millis(self.linger_ms)
+    }
+
+    /// How often GPUs are looked at.
+    pub fn gpu_look(&self) -> Duration {
+        Duration::from_millis(self.gpu_look_ms.clamp(20, 60_000))
     }
 
     /// The machine's name, as given or as the system has it.

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod commit;
 pub mod config;
+pub mod gpu;
 pub mod inputs;
 pub mod logs;
 pub mod queue;

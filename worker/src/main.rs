@@ -4,6 +4,7 @@ use clap::Parser;
 use framewake_proto::chain::Chain;
 use framewake_worker::agent::{self, Error, Leave, Left};
 use framewake_worker::config::Config;
+use framewake_worker::gpu::{self, LIST_GPUS_ARGUMENT, Probe};
 use framewake_worker::queue;
 use framewake_worker::renderer::confinement::{Confinement, Demand};
 use framewake_worker::renderer::keeper::{KEEPER_ARGUMENT, Keeper, keep};
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some(PROBE_ARGUMENT) => return probe(),
+        Some(LIST_GPUS_ARGUMENT) => return list_gpus(),
         _ => {}
     }
     rustls::crypto::aws_lc_rs::default_provider()
@@ -63,6 +65,25 @@ fn probe() -> ExitCode {
     }
 }
 
+/// Says on standard output which GPUs this machine has. For the local provider, which so hears it from a process that it
+/// can give up when the driver hangs.
+fn list_gpus() -> ExitCode {
+    use std::io::Write;
+    #[allow(clippy::disallowed_methods)] // The one setting that this needs.
+    let probe = std::env::var("FRAMEWAKE_GPU_PROBE").unwrap_or_else(|_| "nvml".to_owned());
+    let listed = probe.parse::<Probe>().map_err(|error| error.to_string()).and_then(|probe| {
+        let gpus = gpu::list(&probe).map_err(|error| Chain(&error).to_string())?;
+        serde_json::to_string(&gpus).map_err(|error| error.to_string())
+    });
+    match listed.and_then(|text| writeln!(std::io::stdout(), "{text}").map_err(|error| error.to_string())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            complain(&why);
+            ExitCode::from(EXIT_UNAVAILABLE)
+        }
+    }
+}
+
 async fn run(config: &Config) -> ExitCode {
     become_reaper();
     // The renderers' user may be ours: what is in our environment and memory is not for them.
@@ -90,7 +111,7 @@ async fn run(config: &Config) -> ExitCode {
     #[allow(clippy::disallowed_methods)] // Not a setting of ours.
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
     match Box::pin(agent::run(config, path, leave)).await {
-        Ok(Left::Idle | Left::Drained) => ExitCode::SUCCESS,
+        Ok(Left::Idle | Left::Drained | Left::GpuBroken) => ExitCode::SUCCESS,
         Ok(Left::Aborted) => ExitCode::from(EXIT_FAILED),
         Err(error) => {
             complain(&Chain(&error).to_string());

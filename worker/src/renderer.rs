@@ -11,6 +11,7 @@ pub mod session;
 mod usage;
 pub mod words;
 
+use crate::gpu::{GpuUse, Gpus};
 use crate::inputs::Staged;
 use crate::logs::AttemptLog;
 use crate::rules::{Progress, Rules};
@@ -149,6 +150,7 @@ pub struct Watch {
     /// The attempt is to end now.
     pub stop: CancellationToken,
     pub chunk_deadline: Instant,
+    pub gpus: Gpus,
     /// When the renderer was first ready to render.
     began: OnceLock<Instant>,
 }
@@ -159,8 +161,9 @@ impl Watch {
         progress: watch::Sender<Option<(u32, Progress)>>,
         stop: CancellationToken,
         chunk_deadline: Instant,
+        gpus: Gpus,
     ) -> Watch {
-        Watch { log, progress, stop, chunk_deadline, began: OnceLock::new() }
+        Watch { log, progress, stop, chunk_deadline, gpus, began: OnceLock::new() }
     }
 
     /// The renderer begins to render; what was before is load time.
@@ -202,6 +205,8 @@ pub struct Output {
     pub renderer: String,
     pub memory_peak_bytes: u64,
     pub elapsed: Duration,
+    /// What its GPUs did, by their driver; `None` where that is not known.
+    pub gpu: Option<GpuUse>,
 }
 
 /// What a renderer needs beside the task.
@@ -213,6 +218,8 @@ pub struct Setup {
     /// `PATH` of renderers, and where programs are looked for.
     pub path: String,
     pub confinement: Confinement,
+    /// Names of the GPUs that renderers see; empty: all that are there.
+    pub gpus: Vec<String>,
 }
 
 impl Setup {
@@ -224,7 +231,7 @@ impl Setup {
     ) -> Result<Setup, crate::rules::Error> {
         let rules = Rules::new(function.name.as_str(), &function.rules, &function.extra_rules)?;
         let path = function.environment.get("PATH").cloned().unwrap_or(path);
-        Ok(Setup { function, rules, folders, path, confinement })
+        Ok(Setup { function, rules, folders, path, gpus: Vec::new(), confinement })
     }
 
     /// Fails when the renderer surely can't run here.
@@ -250,6 +257,11 @@ impl Setup {
             // Who did not ask for a GPU gets none, so that "CPU" is known and not guessed.
             for name in ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"] {
                 environment.insert(name.to_owned(), OsString::new());
+            }
+        } else if !self.gpus.is_empty() {
+            // By name: numbers are given anew when a GPU goes away, and differ between CUDA and the driver.
+            for name in ["CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"] {
+                environment.insert(name.to_owned(), self.gpus.join(",").into());
             }
         }
         for (name, value) in &self.function.environment {

@@ -46,6 +46,7 @@ impl Desk {
             device: "CPU".into(),
             renderer: "Fake 1".into(),
             memory_peak_bytes: 5,
+            gpu: None,
             elapsed: Duration::from_millis(12),
         }
     }

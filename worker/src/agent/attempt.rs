@@ -3,6 +3,7 @@
 use super::Crew;
 use super::tasks::Tasks;
 use crate::commit::{Committer, milliseconds};
+use crate::gpu::Gpus;
 use crate::inputs::Staged;
 use crate::logs::AttemptLog;
 use crate::queue::{Item, Reports};
@@ -13,6 +14,7 @@ use framewake_proto::ids::AttemptId;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::verdict::Verdict;
 use framewake_proto::wire::{AttemptEnd, EVIDENCE_MAX, FAILURE_MESSAGE_MAX, TaskFailed, clip, clip_front};
+use framewake_proto::xid;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +37,7 @@ pub(super) struct Attempt {
     pub(super) reports: Reports,
     log: AttemptLog,
     pub(super) committer: Committer,
+    pub(super) gpus: Gpus,
 }
 
 impl Crew {
@@ -43,7 +46,8 @@ impl Crew {
         let log = AttemptLog::default();
         let halt = CancellationToken::new();
         let progress = self.heartbeats.progress.clone();
-        let watch = Watch::new(log.clone(), progress, halt.clone(), claimed + step.order.timeouts.chunk.0);
+        let deadline = claimed + step.order.timeouts.chunk.0;
+        let watch = Watch::new(log.clone(), progress, halt.clone(), deadline, self.gpus.clone());
         let committer = Committer {
             store: self.store.clone(),
             worker: self.worker.clone(),
@@ -53,7 +57,7 @@ impl Crew {
         };
         let reports = self.reports.clone();
         let (logs, job) = (self.logs.clone(), step.order.job);
-        let attempt = Attempt { id, step, tasks: Tasks::new(&tasks), reports, log, committer };
+        let attempt = Attempt { id, step, tasks: Tasks::new(&tasks), reports, log, committer, gpus: self.gpus.clone() };
         let mut wanted = self.heartbeats.wanted.clone();
         let abort = self.leave.abort.clone();
         let obey = async {
@@ -78,6 +82,12 @@ impl Crew {
             }
             std::future::pending::<()>().await;
         };
+        let (gpus, break_off) = (self.gpus.clone(), halt.clone());
+        let watch_gpus = async {
+            gpus.broken().await;
+            break_off.cancel();
+            std::future::pending::<()>().await;
+        };
         let publish_often = async {
             loop {
                 tokio::time::sleep(LOG_WAIT).await;
@@ -89,12 +99,14 @@ impl Crew {
             end = self.render(&attempt, &watch, claimed) => end,
             () = obey => unreachable!("it obeys for ever"),
             () = publish_often => unreachable!("it publishes for ever"),
+            () = watch_gpus => unreachable!("it waits for ever"),
         };
         attempt.log.close();
         // The next attempt must not wait for a log that nobody takes.
         let _given_up = tokio::time::timeout(LOG_END_WAIT, Box::pin(logs.publish(job, id, &attempt.log))).await;
         // Aborted by a second signal, not canceled by the scheduler: someone else shall go on.
         let end = if self.leave.abort.is_cancelled() { AttemptEnd::HandedBack } else { end };
+        let end = attempt.blame_gpu(end).await;
         let lost = attempt.log.give_up();
         if lost > 0 {
             tracing::warn!(attempt = %id, bytes = lost, "the end of the log of attempt {id} is lost: NATS does not take it");
@@ -196,6 +208,9 @@ impl Crew {
                     });
                 }
                 Rendered::Failed(failure) => {
+                    if attempt.was_gpu().await {
+                        break AttemptEnd::HandedBack;
+                    }
                     let waits = failure.verdict == Verdict::LicenseWait;
                     attempt.fail(task, failure, began.elapsed()).await;
                     if waits {
@@ -275,7 +290,7 @@ impl Attempt {
         async move {
             match committer.commit(id, task, frame, output).await {
                 Ok(done) => reports.tell(id, Item::Done(done)).await,
-                Err(failure) => report_failure(&reports, &log, id, task, failure, elapsed).await,
+                Err(failure) => report_failure(&reports, &log, id, task, failure, elapsed, None).await,
             }
         }
     }
@@ -287,7 +302,33 @@ impl Attempt {
 
     pub(super) async fn fail(&self, task: u32, failure: Failure, elapsed: Duration) {
         self.tasks.end(task);
-        report_failure(&self.reports, &self.log, self.id, task, failure, elapsed).await;
+        let xid = self.gpus.xid_since(Instant::now() - elapsed);
+        report_failure(&self.reports, &self.log, self.id, task, with_xid(failure, xid), elapsed, xid).await;
+    }
+
+    /// Whether a GPU broke under the renderer that has just failed: then the task is not to blame.
+    pub(super) async fn was_gpu(&self) -> bool {
+        self.gpus.look_again().await;
+        !self.gpus.faults().is_empty()
+    }
+
+    /// With a broken GPU the attempt is over: the task at hand is lost with it, what was not begun is given back.
+    async fn blame_gpu(&self, end: AttemptEnd) -> AttemptEnd {
+        let Some(fault) = self.gpus.faults().into_iter().next() else { return end };
+        if let Some(task) = self.tasks.first_begun() {
+            self.tasks.end(task);
+            let message = format!("GPU {} broke: {}", fault.uuid, fault.reason);
+            self.log.worker_says(&format!("task {task}: {message}"));
+            let failed = TaskFailed {
+                task,
+                verdict: Verdict::Preempted.to_string(),
+                message: clip(&message, FAILURE_MESSAGE_MAX).to_owned(),
+                gpu_fault: Some(fault),
+                ..TaskFailed::default()
+            };
+            self.reports.tell(self.id, Item::Failed(failed)).await;
+        }
+        AttemptEnd::HandedBack
     }
 
     /// Fails every task that is left, for a reason that they share.
@@ -305,6 +346,14 @@ impl Attempt {
     }
 }
 
+/// What the driver said meanwhile belongs to what happened.
+fn with_xid(mut failure: Failure, xid: Option<u32>) -> Failure {
+    if let Some(xid) = xid {
+        failure.message = format!("{}; the GPU's driver tells of {}", failure.message, xid::describe(xid));
+    }
+    failure
+}
+
 async fn report_failure(
     reports: &Reports,
     log: &AttemptLog,
@@ -312,6 +361,7 @@ async fn report_failure(
     task: u32,
     failure: Failure,
     elapsed: Duration,
+    xid: Option<u32>,
 ) {
     log.worker_says(&format!("task {task}: {}: {}", failure.verdict, failure.message));
     tracing::info!(attempt = %id, task, verdict = %failure.verdict, message = failure.message, "task failed");
@@ -321,6 +371,8 @@ async fn report_failure(
         message: clip(&failure.message, FAILURE_MESSAGE_MAX).to_owned(),
         evidence: clip_front(&failure.evidence, EVIDENCE_MAX).to_owned(),
         elapsed_ms: milliseconds(elapsed),
+        xid: xid.unwrap_or(0),
+        gpu_fault: None,
     };
     reports.tell(id, Item::Failed(failed)).await;
 }

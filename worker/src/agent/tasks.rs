@@ -34,6 +34,11 @@ impl Tasks {
         self.lock().unbegun.iter().copied().collect()
     }
 
+    /// The task at hand, or the first of those that one process has.
+    pub(super) fn first_begun(&self) -> Option<u32> {
+        self.lock().begun.first().copied()
+    }
+
     /// Begins one task out of the unbegun ones; false when it was given back meanwhile.
     pub(super) fn begin(&self, task: u32) -> bool {
         let mut inner = self.lock();

@@ -73,6 +73,7 @@ impl Crew {
             }
             match end {
                 ChunkEnd::Exited | ChunkEnd::Enough => {}
+                ChunkEnd::Failed(_) if attempt.was_gpu().await => return AttemptEnd::HandedBack,
                 ChunkEnd::Failed(failure) => {
                     // The first that has no file is the one it failed at; the rest gets a new process.
                     let failed = tasks.iter().find(|(task, _)| attempt.tasks.holds(*task));

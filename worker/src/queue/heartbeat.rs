@@ -1,6 +1,7 @@
 //! Heartbeats, from a task that a render can't starve, and what the scheduler wants in return.
 
 use super::Queue;
+use crate::gpu::Gpus;
 use crate::rules::Progress;
 use framewake_proto::ids::AttemptId;
 use framewake_proto::wire::{Control, Heartbeat, TaskProgress};
@@ -32,18 +33,25 @@ pub struct Heartbeats {
     pub progress: watch::Sender<Option<(u32, Progress)>>,
     /// What the scheduler wants, as it said last.
     pub wanted: watch::Receiver<Control>,
+    gpus: Gpus,
     tasks: [JoinHandle<()>; 2],
 }
 
 impl Heartbeats {
-    pub fn start(queue: Queue, interval: Duration) -> Heartbeats {
+    pub fn start(queue: Queue, interval: Duration, gpus: Gpus) -> Heartbeats {
         let (state, state_seen) = watch::channel(State::default());
         let (progress, progress_seen) = watch::channel(None);
         let (want, wanted) = watch::channel(Control::default());
-        let beat =
-            Beat { queue: queue.clone(), interval, state: state_seen, progress: progress_seen, want: want.clone() };
+        let beat = Beat {
+            queue: queue.clone(),
+            interval,
+            state: state_seen,
+            progress: progress_seen,
+            want: want.clone(),
+            gpus: gpus.clone(),
+        };
         let tasks = [tokio::spawn(beat.run()), tokio::spawn(listen(queue.clone(), want))];
-        Heartbeats { queue, state, progress, wanted, tasks }
+        Heartbeats { queue, state, progress, wanted, gpus, tasks }
     }
 
     /// Says good-bye, if anyone hears it.
@@ -51,7 +59,7 @@ impl Heartbeats {
         for task in &self.tasks {
             task.abort();
         }
-        let mut last = self.queue.heartbeat(&self.state.borrow(), None);
+        let mut last = self.queue.heartbeat(&self.state.borrow(), None, &self.gpus);
         why.clone_into(&mut last.leaving);
         let request = self.queue.client.request(self.queue.subjects.heartbeat(), last.encode_to_vec().into());
         let _best_effort = tokio::time::timeout(LAST_WAIT, request).await;
@@ -64,10 +72,15 @@ struct Beat {
     state: watch::Receiver<State>,
     progress: watch::Receiver<Option<(u32, Progress)>>,
     want: watch::Sender<Control>,
+    gpus: Gpus,
 }
 
 impl Beat {
     async fn run(mut self) {
+        let gpus = self.gpus.clone();
+        let broken = gpus.broken();
+        tokio::pin!(broken);
+        let mut all_well = true;
         loop {
             let began = Instant::now();
             self.beat().await;
@@ -76,6 +89,7 @@ impl Beat {
             tokio::select! {
                 () = tokio::time::sleep_until(due) => {}
                 changed = self.state.changed() => if changed.is_err() { return },
+                () = &mut broken, if all_well => all_well = false,
             }
         }
     }
@@ -84,7 +98,7 @@ impl Beat {
         let heartbeat = {
             let state = self.state.borrow_and_update();
             let progress = self.progress.borrow();
-            self.queue.heartbeat(&state, progress.as_ref())
+            self.queue.heartbeat(&state, progress.as_ref(), &self.gpus)
         };
         let body = heartbeat.encode_to_vec().into();
         match self.queue.client.request(self.queue.subjects.heartbeat(), body).await {
@@ -123,7 +137,7 @@ fn want(wanted: &watch::Sender<Control>, body: bytes::Bytes) {
 }
 
 impl Queue {
-    fn heartbeat(&self, state: &State, progress: Option<&(u32, Progress)>) -> Heartbeat {
+    fn heartbeat(&self, state: &State, progress: Option<&(u32, Progress)>, gpus: &Gpus) -> Heartbeat {
         Heartbeat {
             worker: self.worker.to_string(),
             function: self.function.name.to_string(),
@@ -140,8 +154,9 @@ impl Queue {
             draining: state.draining,
             leaving: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            gpus: Vec::new(),
-            gpu_samples: Vec::new(),
+            gpus: gpus.uuids(),
+            gpu_samples: gpus.samples(),
+            gpu_faults: gpus.faults(),
         }
     }
 }

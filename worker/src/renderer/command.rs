@@ -103,6 +103,7 @@ pub async fn render_chunk(
                 renderer: with_version(&renderer, monitor),
                 memory_peak_bytes: 0,
                 elapsed: monitor.elapsed(),
+                gpu: monitor.gpu_use(),
             };
             sent += 1;
             monitor.begin_frame(chunk.tasks[sent].0);
@@ -294,6 +295,7 @@ impl Run {
             renderer: with_version(&self.renderer, monitor),
             memory_peak_bytes: self.memory_peak_bytes,
             elapsed: monitor.elapsed(),
+            gpu: monitor.gpu_use(),
         }
     }
 }

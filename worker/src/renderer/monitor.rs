@@ -3,6 +3,7 @@
 
 use super::usage::Usage;
 use super::{Failure, Watch};
+use crate::gpu::{GpuUse, Meter};
 use crate::lines::Line;
 use crate::rules::{Finding, Progress, Rules};
 use framewake_proto::duration::Span;
@@ -44,6 +45,7 @@ pub(super) struct Monitor<'a> {
     quiet: Quiet,
     recent: VecDeque<String>,
     found: Option<Found>,
+    meter: Meter,
     pub(super) version: Option<String>,
     pub(super) device: Option<String>,
 }
@@ -109,6 +111,7 @@ impl<'a> Monitor<'a> {
             quiet: Quiet::default(),
             recent: VecDeque::new(),
             found: None,
+            meter: watch.gpus.meter(),
             version: None,
             device: None,
         }
@@ -118,6 +121,7 @@ impl<'a> Monitor<'a> {
     pub(super) fn begin_frame(&mut self, task: u32) {
         self.task = task;
         self.frame_began = Instant::now();
+        self.meter = self.watch.gpus.meter();
         self.hear();
     }
 
@@ -153,6 +157,10 @@ impl<'a> Monitor<'a> {
     fn look(&mut self, now: Instant, cpu: Option<Duration>) -> Option<Limit> {
         let silent = self.timeouts.silent.0;
         let quiet = &mut self.quiet;
+        if self.meter.worked() {
+            // It may wait for its GPU without using the processor.
+            quiet.worked = Some(now);
+        }
         if let Some(cpu) = cpu {
             let (at, before) = *quiet.base.get_or_insert((now, cpu));
             if cpu.abs_diff(before) > WORKING_MIN + (now - at).mul_f64(WORKING_SHARE) {
@@ -279,6 +287,11 @@ impl<'a> Monitor<'a> {
         }
         let code = status.code().unwrap_or(-1);
         self.failure(Verdict::RetrySame, &format!("the renderer exited with code {code}"))
+    }
+
+    /// What the GPUs did since the task began.
+    pub(super) fn gpu_use(&self) -> Option<GpuUse> {
+        self.meter.read()
     }
 
     pub(super) fn elapsed(&self) -> Duration {

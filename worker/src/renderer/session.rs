@@ -208,6 +208,7 @@ impl Live {
                     renderer: self.renderer.clone(),
                     memory_peak_bytes,
                     elapsed: monitor.elapsed(),
+                    gpu: monitor.gpu_use(),
                 }))
             }
             Tell::Failed { message, verdict } => Ok(failed(monitor, &message, verdict)),

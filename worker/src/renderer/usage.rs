@@ -1,7 +1,5 @@
 //! How much processor time a renderer has used, with everything it started: what tells work from a hang.
-//!
-//! The use of GPUs belongs here too, as soon as the worker can read it. Until then a renderer that only waits for its
-//! GPU looks idle; the drivers known here poll, and so use the processor meanwhile.
+//! The use of its GPUs, which counts as work too, is the driver's to tell: see [`crate::gpu`].
 
 use super::leftovers;
 use rustix::process::Pid;

@@ -5,6 +5,7 @@
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::objects::Digest;
 use framewake_proto::order::StepOrder;
+use framewake_worker::gpu::Gpus;
 use framewake_worker::inputs::Staged;
 use framewake_worker::logs::AttemptLog;
 use framewake_worker::renderer::confinement::Confinement;
@@ -53,7 +54,7 @@ pub(crate) fn bench(function: &Value, step: &Value) -> Bench {
     let (log, halt) = (AttemptLog::default(), CancellationToken::new());
     let (progress, seen) = watch::channel(None);
     let chunk = tokio::time::Instant::now() + step.order.timeouts.chunk.0;
-    let watch = Watch::new(log.clone(), progress, halt.clone(), chunk);
+    let watch = Watch::new(log.clone(), progress, halt.clone(), chunk, Gpus::none());
     Bench { folder, setup, step, inputs, stop: halt, log, progress: seen, watch }
 }
 
