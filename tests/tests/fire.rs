@@ -45,14 +45,17 @@ async fn look(farm: &TestFarm, id: JobId, promise: &Promise) -> Findings {
     audit(&farm.client, &Bucket::of(farm), &BTreeMap::from([(id, promise.clone())])).await
 }
 
-#[allow(clippy::disallowed_methods)] // Settings of the longer forms of these tests.
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+/// How often everything is killed in the middle of a job.
+const KILLS: u32 = 10;
+
+#[allow(clippy::disallowed_methods)] // Not a setting of the product.
+fn seed() -> Option<u64> {
+    std::env::var("FIRE_SEED").ok().map(|text| text.parse().expect("a number"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_farm_under_random_faults_loses_nothing() {
-    let seed = setting("FIRE_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let seed = seed().unwrap_or_else(|| fastrand::u64(..1_000_000));
     eprintln!("seed {seed}");
     let plan = Plan { seed, duration: Duration::from_secs(10), frames: 300, long: false };
     let outcome = run(&plan, |line| eprintln!("{line}")).await;
@@ -102,9 +105,7 @@ async fn the_auditor_sees_what_is_missing_cut_off_extra_or_swapped() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killing_everything_at_once_gives_the_hashes_of_an_undisturbed_blender_job() {
-    // Each kill takes seconds to come back from.
-    let kills = u32::try_from(setting("FIRE_KILLS").unwrap_or(2)).expect("a small number");
-    let frames = kills * 4 + 4;
+    let frames = KILLS * 4 + 4;
     let mut farm = TestFarm::start_on_s3(1).await;
     let scene = farm.folder().join("cube.blend");
     jobs::make_blender_scene(&scene);
@@ -115,7 +116,7 @@ async fn killing_everything_at_once_gives_the_hashes_of_an_undisturbed_blender_j
         farm.outputs(id).await.iter().map(|output| (output.name.clone(), output.sha256.to_string())).collect()
     };
     let id = farm.submit(&job).await;
-    for kill in 0..kills {
+    for kill in 0..KILLS {
         done(&farm, id, kill * 4 + 1).await;
         let view = farm.client.job(id).await.expect("it is there");
         assert!(!view.state.is_over(), "kill {kill} came too late: {view:?}");

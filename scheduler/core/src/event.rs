@@ -77,7 +77,6 @@ pub enum Event {
     /// The provider saw the worker's process or pod end, or could not start it.
     WorkerExited {
         worker: WorkerId,
-        function: FunctionKey,
         end: WorkerEnd,
     },
     /// Somebody says that a place that was set aside is mended.

@@ -230,7 +230,7 @@ impl Farm {
             }
             Event::WorkerLeft { worker } => self.remove_worker(now, &worker, Gone::Left, out),
             Event::WorkerFound { worker, function } => self.find_worker(now, &worker, &function),
-            Event::WorkerExited { worker, function, end } => self.end_worker(now, &worker, &function, end, out),
+            Event::WorkerExited { worker, end } => self.end_worker(now, &worker, end, out),
             Event::PlaceRestored { place } => self.restore_place(now, &place, out),
             Event::OrdersLost => self.offer_all_again(now, out),
             Event::ReportsHeldUp => self.deadlines_held = true,

@@ -80,7 +80,7 @@ fn a_paused_job_asks_for_no_workers_until_it_is_resumed() {
     assert!(started(&paused).is_empty());
     for worker in workers {
         // They find nothing to do and leave.
-        let left = Event::WorkerExited { worker, function: function(), end: WorkerEnd::Left };
+        let left = Event::WorkerExited { worker, end: WorkerEnd::Left };
         assert!(started(&apply(&mut farm, START, left)).is_empty(), "nobody is called to a job that is paused");
     }
     let resumed = apply(&mut farm, START, Event::JobResumed { id: id() });

@@ -235,7 +235,7 @@ fn a_worker_that_comes_up_on_a_machine_that_is_set_aside_leaves_and_is_not_repla
         for worker in std::mem::take(&mut world.started) {
             started += 1;
             assert!(world.speaks(worker.as_str(), "node1", None), "it has no work there");
-            world.apply(Event::WorkerExited { worker, function: function(), end: WorkerEnd::Left });
+            world.apply(Event::WorkerExited { worker, end: WorkerEnd::Left });
         }
         world.pass(Duration::from_secs(1));
     }
@@ -323,7 +323,7 @@ fn a_frame_that_kills_its_workers_is_quarantined_with_what_happened_each_time() 
             world.pass(settings().lease + Duration::from_secs(1));
         } else {
             let end = WorkerEnd::Failed { reason: "killed by signal 9".to_owned() };
-            world.apply(Event::WorkerExited { worker: id(&worker), function: function(), end });
+            world.apply(Event::WorkerExited { worker: id(&worker), end });
         }
         // What the scheduler knows of it comes from its disk, at the third time.
         if number == 3 {

@@ -2,7 +2,7 @@
 //! finds them by their command lines. A note on disk would not be there yet if the scheduler was killed just
 //! after it started a worker.
 
-use crate::engine::{Handle, Message, ProviderCommand};
+use crate::engine::{Handle, Health, Message, ProviderCommand};
 use framewake_core::event::{Event, WorkerEnd};
 use framewake_proto::ids::{FunctionKey, WorkerId};
 use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group, test_kill_process};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -28,6 +28,8 @@ const FINISH_MAX: Duration = Duration::from_secs(3);
 const GIVE_BACK_MAX: Duration = Duration::from_secs(3);
 /// Time for the kernel to end what is killed.
 const KILL_MAX: Duration = Duration::from_secs(2);
+
+const ENDED_BEFORE: &str = "ended while no scheduler ran";
 
 /// What a worker is told, and where it runs.
 #[derive(Debug, Clone)]
@@ -72,10 +74,12 @@ struct Worker {
 pub struct LocalProvider {
     config: LocalConfig,
     workers: BTreeMap<WorkerId, Worker>,
+    /// Those that ended while no scheduler ran.
+    ended_before: Vec<WorkerId>,
 }
 
 impl LocalProvider {
-    /// The provider, with the workers of an earlier scheduler that are still alive.
+    /// The provider, with the workers of an earlier scheduler that are still alive, and word of those that are not.
     pub fn new(config: LocalConfig) -> Result<LocalProvider, Error> {
         if !config.worker.is_file() {
             return Err(Error::NoProgram(config.worker));
@@ -83,15 +87,17 @@ impl LocalProvider {
         let folder = config.data.join("workers");
         fs::create_dir_all(&folder).map_err(|error| Error::Folder { path: folder.clone(), error })?;
         let mut running = running(&folder);
-        let mut workers = BTreeMap::new();
+        let (mut workers, mut ended_before) = (BTreeMap::new(), Vec::new());
         for entry in fs::read_dir(&folder).map_err(|error| Error::Folder { path: folder.clone(), error })?.flatten() {
             let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<WorkerId>().ok()) else { continue };
-            match running.remove(&id) {
-                Some((function, process)) => drop(workers.insert(id, Worker { function, process, child: None })),
-                None => remove(&entry.path()),
+            if let Some((function, process)) = running.remove(&id) {
+                workers.insert(id, Worker { function, process, child: None });
+            } else {
+                remove(&entry.path());
+                ended_before.push(id);
             }
         }
-        Ok(LocalProvider { config, workers })
+        Ok(LocalProvider { config, workers, ended_before })
     }
 
     /// The workers found alive.
@@ -108,14 +114,23 @@ impl LocalProvider {
         stop: CancellationToken,
     ) {
         let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut health = handle.health.clone();
         loop {
             tokio::select! {
+                // Not before: what they reported with their last breath counts.
+                Some(()) = drained(&mut health), if !self.ended_before.is_empty() => {
+                    for worker in std::mem::take(&mut self.ended_before) {
+                        info!(worker.id = %worker, "worker {worker} {ENDED_BEFORE}");
+                        let end = WorkerEnd::Failed { reason: ENDED_BEFORE.to_owned() };
+                        let _ = handle.tell(Message::Happened(Event::WorkerExited { worker, end })).await;
+                    }
+                }
                 () = stop.cancelled() => break,
                 command = commands.recv() => match command {
                     None => break,
                     Some(ProviderCommand::Start { worker, function, linger }) => {
                         if let Err(reason) = self.start(&worker, &function, linger) {
-                            tell_end(&handle, worker, function, WorkerEnd::Failed { reason }).await;
+                            tell_end(&handle, worker, WorkerEnd::Failed { reason }).await;
                         }
                     }
                     Some(ProviderCommand::Stop { worker }) => {
@@ -127,8 +142,8 @@ impl LocalProvider {
                 _ = look.tick() => {}
                 () = any_ended(&mut self.workers) => {}
             }
-            for (id, function, end) in self.sweep() {
-                tell_end(&handle, id, function, end).await;
+            for (id, end) in self.sweep() {
+                tell_end(&handle, id, end).await;
             }
         }
         if end_workers {
@@ -172,7 +187,7 @@ impl LocalProvider {
     }
 
     /// Takes out the workers that ended, and their folders.
-    fn sweep(&mut self) -> Vec<(WorkerId, FunctionKey, WorkerEnd)> {
+    fn sweep(&mut self) -> Vec<(WorkerId, WorkerEnd)> {
         let mut ended = Vec::new();
         for (id, worker) in &mut self.workers {
             let log = self.config.data.join("workers").join(id.as_str()).join("log");
@@ -187,9 +202,9 @@ impl LocalProvider {
                 // Not our child: how it ended is not to be known.
                 None => WorkerEnd::Left,
             };
-            ended.push((id.clone(), worker.function.clone(), end));
+            ended.push((id.clone(), end));
         }
-        for (id, _, _) in &ended {
+        for (id, _) in &ended {
             self.workers.remove(id);
             // Scratch may be large, and other workers wait to be started.
             let folder = self.folder(id);
@@ -213,8 +228,8 @@ impl LocalProvider {
             let mut look = tokio::time::interval(Duration::from_millis(20));
             while !self.workers.is_empty() && tokio::time::Instant::now() < deadline {
                 look.tick().await;
-                for (id, function, end) in self.sweep() {
-                    tell_end(handle, id, function, end).await;
+                for (id, end) in self.sweep() {
+                    tell_end(handle, id, end).await;
                 }
             }
         }
@@ -225,12 +240,17 @@ impl LocalProvider {
     }
 }
 
-async fn tell_end(handle: &Handle, worker: WorkerId, function: FunctionKey, end: WorkerEnd) {
+/// Comes back when every report that waited has been counted; `None` when nobody will tell.
+async fn drained(health: &mut watch::Receiver<Health>) -> Option<()> {
+    health.wait_for(|health| health.drained).await.ok().map(drop)
+}
+
+async fn tell_end(handle: &Handle, worker: WorkerId, end: WorkerEnd) {
     match &end {
         WorkerEnd::Left => info!(worker.id = %worker, "worker {worker} has left"),
-        WorkerEnd::Failed { reason } => warn!(worker.id = %worker, "worker {worker} of {function} failed: {reason}"),
+        WorkerEnd::Failed { reason } => warn!(worker.id = %worker, "worker {worker} failed: {reason}"),
     }
-    let _ = handle.tell(Message::Happened(Event::WorkerExited { worker, function, end })).await;
+    let _ = handle.tell(Message::Happened(Event::WorkerExited { worker, end })).await;
 }
 
 /// Comes back when one of our children has ended.

@@ -246,24 +246,15 @@ impl Farm {
         }
     }
 
-    pub(super) fn end_worker(
-        &mut self,
-        now: Timestamp,
-        id: &WorkerId,
-        key: &FunctionKey,
-        end: WorkerEnd,
-        out: &mut Applied,
-    ) {
-        let was_starting = self.workers.get(id).is_some_and(|worker| worker.state == WorkerState::Starting);
+    pub(super) fn end_worker(&mut self, now: Timestamp, id: &WorkerId, end: WorkerEnd, out: &mut Applied) {
+        let starting = self.workers.get(id).filter(|worker| worker.state == WorkerState::Starting);
+        let started_for = starting.map(|worker| worker.function);
         let gone = match &end {
             WorkerEnd::Left => Gone::Left,
             WorkerEnd::Failed { reason } => Gone::Failed(reason.clone()),
         };
         self.remove_worker(now, id, gone, out);
-        if let WorkerEnd::Failed { reason } = end
-            && was_starting
-            && let Some(function) = self.function_index.get(key).copied()
-        {
+        if let (WorkerEnd::Failed { reason }, Some(function)) = (end, started_for) {
             self.start_failed(now, function, reason);
         }
     }

@@ -55,12 +55,8 @@ impl World {
         }
         if self.strikes(Fault::ProviderFails) {
             say!(self, about, "the provider can't start {id}");
-            let exited = Inbound::Exited {
-                worker: id.clone(),
-                function,
-                end: WorkerEnd::Failed { reason: "no such node".to_owned() },
-            };
-            self.plan_in(500, What::Hear(exited));
+            let end = WorkerEnd::Failed { reason: "no such node".to_owned() };
+            self.plan_in(500, What::Hear(Inbound::Exited { worker: id.clone(), end }));
             return;
         }
         let boot_ms = self.chance.world().i64(self.shape.boot_ms.0..=self.shape.boot_ms.1);
@@ -118,7 +114,7 @@ impl World {
         }
         if !self.strikes(Fault::ExitUnnoticed) {
             let ms = self.chance.world().i64(0..NOTICED_MS_MAX);
-            self.plan_in(ms, What::Hear(Inbound::Exited { worker: id, function, end }));
+            self.plan_in(ms, What::Hear(Inbound::Exited { worker: id, end }));
         }
     }
 

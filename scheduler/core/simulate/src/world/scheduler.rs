@@ -54,7 +54,6 @@ pub(super) enum Inbound {
     },
     Exited {
         worker: WorkerId,
-        function: usize,
         end: WorkerEnd,
     },
     OrdersLost,
@@ -232,9 +231,7 @@ impl World {
             Inbound::Found { worker, function } => {
                 (Event::WorkerFound { worker, function: self.shape.functions[function].0.clone() }, Heard::Other)
             }
-            Inbound::Exited { worker, function, end } => {
-                (Event::WorkerExited { worker, function: self.shape.functions[function].0.clone(), end }, Heard::Other)
-            }
+            Inbound::Exited { worker, end } => (Event::WorkerExited { worker, end }, Heard::Other),
             Inbound::OrdersLost => (Event::OrdersLost, Heard::OrdersLost),
             Inbound::HeldUp => (Event::ReportsHeldUp, Heard::Other),
             Inbound::ReportsDrained => (Event::ReportsDrained, Heard::Other),
