@@ -198,6 +198,24 @@ pub struct TaskView {
     /// Why it failed for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureView>,
+    /// What GPUs did for it, once it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuView>,
+}
+
+/// What the GPUs of its worker did for a task, by their driver. What it did not tell is absent, never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct GpuView {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_millijoules: Option<u64>,
+    /// Most memory in use on any of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vram_peak_bytes: Option<u64>,
+    /// Mean and most of what the driver calls their use, 0 to 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy_permille: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy_max_permille: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -231,6 +249,8 @@ pub struct OutputView {
     pub attempt: String,
     pub elapsed_ms: u32,
     pub memory_peak_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuView>,
     pub at: Timestamp,
 }
 

@@ -29,12 +29,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
     include_str!("store/migrations/0006_schedules.sql"),
     include_str!("store/migrations/0007_confinement.sql"),
+    include_str!("store/migrations/0008_gpus.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

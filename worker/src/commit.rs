@@ -51,11 +51,11 @@ impl Committer {
             && let Some(gpu) = output.gpu.filter(GpuUse::was_idle)
         {
             let message = format!(
-                "a GPU was asked for and did nothing: at each of {} looks within {:.1} s it was idle and its memory was not \
-                 used, although the renderer names `{}`; hint: `allow_cpu: true` accepts that",
+                "{CPU_FALLBACK} something else, although the renderer names `{}`: at each of {} looks within {:.1} s the GPU \
+                 was idle and its memory not used; hint: `allow_cpu: true` accepts that",
+                output.device,
                 gpu.looks,
                 output.elapsed.as_secs_f64(),
-                output.device,
             );
             return Err(Failure::new(Verdict::RetryElsewhere, message));
         }

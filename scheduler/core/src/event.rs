@@ -79,6 +79,11 @@ pub enum Event {
         worker: WorkerId,
         end: WorkerEnd,
     },
+    /// The driver says of the GPU at this place that it is broken.
+    PlaceBroke {
+        place: Place,
+        reason: String,
+    },
     /// Somebody says that a place that was set aside is mended.
     PlaceRestored {
         place: Place,
@@ -139,6 +144,17 @@ pub struct TaskResult {
     /// The object was there already: says nothing about how long a task takes.
     pub found: bool,
     pub memory_peak_bytes: u64,
+    pub gpu: GpuUse,
+}
+
+/// What the worker's GPUs did for a task, by their driver; absent where it did not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GpuUse {
+    pub energy_millijoules: Option<u64>,
+    /// Most memory in use on any of them.
+    pub vram_peak_bytes: Option<u64>,
+    pub busy_permille: Option<u32>,
+    pub busy_max_permille: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +163,20 @@ pub struct TaskFailure {
     pub verdict: Verdict,
     pub message: String,
     pub evidence: String,
+    pub gpu: GpuWord,
+}
+
+/// What the driver of the GPUs said while a task failed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum GpuWord {
+    #[default]
+    Nothing,
+    Xid(u32),
+    /// The GPU of this name broke: the task is not to blame.
+    Broke {
+        uuid: String,
+        reason: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

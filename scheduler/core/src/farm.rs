@@ -231,6 +231,7 @@ impl Farm {
             Event::WorkerLeft { worker } => self.remove_worker(now, &worker, Gone::Left, out),
             Event::WorkerFound { worker, function } => self.find_worker(now, &worker, &function),
             Event::WorkerExited { worker, end } => self.end_worker(now, &worker, end, out),
+            Event::PlaceBroke { place, reason } => self.condemn(now, &place, &reason, out),
             Event::PlaceRestored { place } => self.restore_place(now, &place, out),
             Event::OrdersLost => self.offer_all_again(now, out),
             Event::ReportsHeldUp => self.deadlines_held = true,

@@ -9,6 +9,7 @@
 //! - It is set aside only while others work: each function that failed on it was done elsewhere meanwhile, and each
 //!   that has work for it can be. So the store's or the network's fault sets nobody aside, and never the last place.
 //! - At most half of the places are set aside. What more than half of them have in common is not their hardware.
+//! - A GPU that its driver calls broken needs no comparison: it is set aside at once, whatever others do.
 //! - It comes back by itself, each time after twice as long, and then one worker tries: its first task decides.
 //!
 //! What to do about it (workers leave, attempts are given back) is the farm's: see `farm/places.rs`.
@@ -67,6 +68,8 @@ struct Record {
     /// Tasks that failed since, and were done elsewhere.
     proven: BTreeSet<(Scene, u32)>,
     lost_at: Option<Timestamp>,
+    /// It is set aside on its driver's word, not for what failed on it.
+    condemned: bool,
     /// Times it was set aside, until it has been well for [`MEMORY`].
     times: u32,
 }
@@ -290,7 +293,7 @@ impl Health {
             let Some(record) = self.places.get(place) else { return false };
             let jobs: BTreeSet<JobId> =
                 record.streak.keys().filter(|scene| self.counts(place, **scene)).map(|(job, _)| *job).collect();
-            let first_time = record.times == 1 && !record.streak.is_empty();
+            let first_time = record.times == 1 && !record.streak.is_empty() && !record.condemned;
             first_time && jobs.len() < JOBS_MIN && record.proven.len() < TASKS_PROVEN_MIN
         });
         wronged.cloned().collect()
@@ -308,6 +311,20 @@ impl Health {
         until
     }
 
+    /// Sets the place aside because its driver says that it is broken. False when it is already, or nothing ever is.
+    pub(crate) fn condemn(&mut self, now: Timestamp, place: &Place, reason: String) -> bool {
+        self.seen(now, place);
+        let Some(record) = self.places.get_mut(place) else { return false };
+        if record.is_aside() || self.aside.is_zero() {
+            return false;
+        }
+        record.condemned = true;
+        record.streak.clear();
+        record.proven.clear();
+        self.set_aside(now, place, reason);
+        true
+    }
+
     /// The time aside may be over, or an old one may be forgotten. True when something changed.
     pub(crate) fn look(&mut self, now: Timestamp, place: &Place) -> bool {
         let Some(record) = self.places.get_mut(place) else { return false };
@@ -316,6 +333,7 @@ impl Health {
                 record.standing = Standing::Trial { since: now, reason: std::mem::take(reason) };
                 record.streak.clear();
                 record.proven.clear();
+                record.condemned = false;
                 self.aside_now.remove(place);
                 true
             }
@@ -336,6 +354,7 @@ impl Health {
         record.times = 0;
         record.streak.clear();
         record.proven.clear();
+        record.condemned = false;
         self.aside_now.remove(place);
         was_noted
     }

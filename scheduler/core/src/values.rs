@@ -114,6 +114,11 @@ impl Place {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is the GPU of this name.
+    pub fn is_gpu(&self, uuid: &str) -> bool {
+        self.0.split_once('/').is_some_and(|(_, gpu)| gpu == uuid)
+    }
 }
 
 impl fmt::Display for Place {

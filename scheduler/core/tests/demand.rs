@@ -2,7 +2,7 @@
 
 use framewake_core::change::Change;
 use framewake_core::effect::{ClaimAnswer, Effect};
-use framewake_core::event::{AttemptEnd, Event, Report, RequestId, TaskFailure, WorkerEnd};
+use framewake_core::event::{AttemptEnd, Event, GpuWord, Report, RequestId, TaskFailure, WorkerEnd};
 use framewake_core::farm::{Applied, Farm, PlaceStanding};
 use framewake_core::values::{
     FunctionRules, NewJob, NewStep, Place, Settings, Snapshot, StoredChunk, StoredJob, StoredPlace, StoredStep,
@@ -94,8 +94,13 @@ fn a_task_that_ends_while_its_job_is_paused_is_counted_once() {
     let (worker, attempt) = (started(&submitted).remove(0), offered(&submitted));
     apply(&mut farm, START, Event::AttemptClaimed { request: RequestId(1), worker: worker.clone(), attempt });
     apply(&mut farm, START, Event::JobPaused { id: id() });
-    let failure =
-        |task| TaskFailure { task, verdict: Verdict::SceneError, message: String::new(), evidence: String::new() };
+    let failure = |task| TaskFailure {
+        task,
+        verdict: Verdict::SceneError,
+        message: String::new(),
+        evidence: String::new(),
+        gpu: GpuWord::Nothing,
+    };
     let failed = vec![failure(0), failure(1)];
     let report = Report { failed, end: Some(AttemptEnd::Finished), ..Report::default() };
     apply(&mut farm, START, Event::AttemptReported { worker, attempt, report });
@@ -113,7 +118,13 @@ fn a_clock_that_was_set_back_makes_no_wait_longer() {
     let claimed = apply(&mut farm, START, claimed);
     let granted = |effect: &Effect| matches!(effect, Effect::AnswerClaim { answer: ClaimAnswer::Granted { .. }, .. });
     assert!(claimed.effects.iter().any(granted), "{claimed:?}");
-    let failure = TaskFailure { task: 0, verdict: Verdict::RetrySame, message: String::new(), evidence: String::new() };
+    let failure = TaskFailure {
+        task: 0,
+        verdict: Verdict::RetrySame,
+        message: String::new(),
+        evidence: String::new(),
+        gpu: GpuWord::Nothing,
+    };
     let report = Report { failed: vec![failure], end: Some(AttemptEnd::Finished), ..Report::default() };
     let failed = apply(&mut farm, START, Event::AttemptReported { worker, attempt, report });
     let chunks: Vec<StoredChunk> = failed

@@ -2,7 +2,9 @@
 
 use framewake_core::change::{Change, Outcome};
 use framewake_core::effect::{ClaimAnswer, Effect};
-use framewake_core::event::{AttemptEnd, Event, Progress, Report, RequestId, TaskFailure, TaskResult, WorkerEnd};
+use framewake_core::event::{
+    AttemptEnd, Event, GpuUse, GpuWord, Progress, Report, RequestId, TaskFailure, TaskResult, WorkerEnd,
+};
 use framewake_core::farm::{Applied, Farm, PlaceStanding};
 use framewake_core::values::{FunctionRules, NewJob, NewStep, Place, Settings, Snapshot, StoredChunk, StoredPlace};
 use framewake_proto::duration::Span;
@@ -163,13 +165,20 @@ impl World {
             elapsed_ms: 100,
             found: false,
             memory_peak_bytes: 0,
+            gpu: GpuUse::default(),
         };
         self.reports(worker, attempt, Report { done: vec![result], ..Report::default() });
     }
 
     fn fails(&mut self, worker: &str, verdict: Verdict) {
         let (attempt, task) = self.holds(worker);
-        let failure = TaskFailure { task, verdict, message: "no luck".to_owned(), evidence: String::new() };
+        let failure = TaskFailure {
+            task,
+            verdict,
+            message: "no luck".to_owned(),
+            evidence: String::new(),
+            gpu: GpuWord::Nothing,
+        };
         self.reports(worker, attempt, Report { failed: vec![failure], ..Report::default() });
     }
 

@@ -296,6 +296,9 @@ impl Engine {
             return;
         };
         self.count_heartbeat(&worker, &function, &heartbeat, batch.now);
+        for (place, reason) in reading::broken(&heartbeat) {
+            self.apply(Event::PlaceBroke { place, reason }, batch);
+        }
         if !heartbeat.leaving.is_empty() {
             self.beats.forget(&worker);
             self.apply(Event::WorkerLeft { worker }, batch);

@@ -1,7 +1,7 @@
 //! What workers send, as the rules understand it. A worker may be of another version, broken or hostile: what
 //! it says is bounded here.
 
-use framewake_core::event::{AttemptEnd, Event, Progress, Report, TaskFailure, TaskResult};
+use framewake_core::event::{AttemptEnd, Event, GpuUse, GpuWord, Progress, Report, TaskFailure, TaskResult};
 use framewake_core::values::{LogSize, Place};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, WorkerId};
 use framewake_proto::verdict::Verdict;
@@ -59,6 +59,12 @@ fn task_result(done: wire::TaskDone) -> Result<TaskResult, String> {
         elapsed_ms: done.elapsed_ms,
         found: done.found,
         memory_peak_bytes: done.memory_peak_bytes.min(BYTES_MAX),
+        gpu: GpuUse {
+            energy_millijoules: done.energy_millijoules.map(|energy| energy.min(BYTES_MAX)),
+            vram_peak_bytes: done.vram_peak_bytes.map(|bytes| bytes.min(BYTES_MAX)),
+            busy_permille: done.gpu_busy_permille.map(|busy| busy.min(1000)),
+            busy_max_permille: done.gpu_busy_max_permille.map(|busy| busy.min(1000)),
+        },
     })
 }
 
@@ -69,7 +75,29 @@ fn task_failure(failed: wire::TaskFailed) -> TaskFailure {
         verdict: failed.verdict.parse().unwrap_or(Verdict::RetrySame),
         message: wire::clip(&failed.message, wire::FAILURE_MESSAGE_MAX).to_owned(),
         evidence: wire::clip_front(&failed.evidence, wire::EVIDENCE_MAX).to_owned(),
+        gpu: match (failed.gpu_fault, failed.xid) {
+            (Some(fault), _) => {
+                let (uuid, reason) = broke(&fault);
+                GpuWord::Broke { uuid, reason }
+            }
+            (None, 0) => GpuWord::Nothing,
+            (None, xid) => GpuWord::Xid(xid),
+        },
     }
+}
+
+fn broke(fault: &wire::GpuFault) -> (String, String) {
+    let reason = wire::clip(&fault.reason, wire::FAILURE_MESSAGE_MAX).to_owned();
+    (wire::clip(fault.uuid.trim(), GPU_MAX).to_owned(), reason)
+}
+
+/// Those of its places that the worker says are broken.
+pub(crate) fn broken(heartbeat: &wire::Heartbeat) -> Vec<(Place, String)> {
+    let places = places(heartbeat);
+    let faults = heartbeat.gpu_faults.iter().take(wire::GPUS_MAX).map(broke);
+    let known =
+        |(uuid, reason): (String, String)| Some((places.iter().find(|place| place.is_gpu(&uuid))?.clone(), reason));
+    faults.filter_map(known).collect()
 }
 
 /// The worker and function of a heartbeat, if its names are names.

@@ -19,7 +19,7 @@ use crate::store::read::Reader;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
-use framewake_core::event::{AttemptEnd, Event, Report, RequestId, TaskFailure, TaskResult};
+use framewake_core::event::{AttemptEnd, Event, GpuUse, GpuWord, Report, RequestId, TaskFailure, TaskResult};
 use framewake_core::values::{LogSize, Settings};
 use framewake_proto::api::{JobView, Problem, Submitted};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, Name};
@@ -210,11 +210,18 @@ fn done(task: u32, key: &str, bytes: &[u8]) -> TaskResult {
         elapsed_ms: 7,
         found: false,
         memory_peak_bytes: 1024,
+        gpu: GpuUse::default(),
     }
 }
 
 fn failed(task: u32, verdict: Verdict) -> TaskFailure {
-    TaskFailure { task, verdict, message: "no such texture".to_owned(), evidence: "wood.png: not found".to_owned() }
+    TaskFailure {
+        task,
+        verdict,
+        message: "no such texture".to_owned(),
+        evidence: "wood.png: not found".to_owned(),
+        gpu: GpuWord::Nothing,
+    }
 }
 
 fn json_request(method: &str, path: &str, body: &Value) -> Request<Body> {

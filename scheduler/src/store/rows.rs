@@ -79,7 +79,11 @@ impl Rows {
             attempt.number,
             result.elapsed_ms,
             result.memory_peak_bytes,
-            at.0
+            at.0,
+            result.gpu.energy_millijoules,
+            result.gpu.vram_peak_bytes,
+            result.gpu.busy_permille,
+            result.gpu.busy_max_permille
         ]));
     }
 

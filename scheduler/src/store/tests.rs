@@ -9,7 +9,7 @@ use crate::engine::Submission;
 use crate::function_table::{Accepted, FunctionTable};
 use framewake_core::change::{Change, JobState};
 use framewake_core::effect::{ClaimAnswer, Effect};
-use framewake_core::event::{AttemptEnd, Event, Report, RequestId, TaskFailure, TaskResult};
+use framewake_core::event::{AttemptEnd, Event, GpuUse, GpuWord, Report, RequestId, TaskFailure, TaskResult};
 use framewake_core::farm::{Applied, Farm};
 use framewake_core::schedule::ScheduleId;
 use framewake_core::values::{LogSize, NewJob, Place, Settings, Snapshot, StoredJob, StoredPlace, StoredStep, Timing};
@@ -174,11 +174,18 @@ fn result(task: u32) -> TaskResult {
         elapsed_ms: 17 + task,
         found: false,
         memory_peak_bytes: 1 << 40,
+        gpu: GpuUse::default(),
     }
 }
 
 fn failure(task: u32, verdict: Verdict) -> TaskFailure {
-    TaskFailure { task, verdict, message: "it \"broke\"\n".to_owned(), evidence: format!("line of task {task}") }
+    TaskFailure {
+        task,
+        verdict,
+        message: "it \"broke\"\n".to_owned(),
+        evidence: format!("line of task {task}"),
+        gpu: GpuWord::Nothing,
+    }
 }
 
 /// What the store should remember, told change by change.

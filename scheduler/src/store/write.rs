@@ -288,9 +288,11 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
     // A task that is recorded twice breaks the primary key, and with it the batch: invariant 1 is the store's too.
     each(
         c,
-        "INSERT INTO results SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5,
-         value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14
-         FROM json_each(?)",
+        "INSERT INTO results (job, step, task, key, sha256, size_bytes, width, height, device, renderer, chunk, attempt,
+         elapsed_ms, memory_peak, at, energy_mj, vram_peak, gpu_busy, gpu_busy_max)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> 6, value ->> 7,
+         value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14, value ->> 15,
+         value ->> 16, value ->> 17, value ->> 18 FROM json_each(?)",
         &rows.results,
     )
     .await?;

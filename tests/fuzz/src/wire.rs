@@ -79,6 +79,10 @@ impl World {
                 let holds = (heartbeat.chunk > 0)
                     .then_some(AttemptId { chunk: ChunkId(heartbeat.chunk), number: heartbeat.attempt });
                 let draining = heartbeat.draining;
+                for (place, reason) in reading::broken(&heartbeat) {
+                    assert!(places.contains(&place), "a worker breaks no GPU but its own");
+                    self.apply(Event::PlaceBroke { place, reason });
+                }
                 let request = RequestId(2);
                 self.apply(Event::WorkerSeen { request, worker, function, holds, draining, places, progress });
             }

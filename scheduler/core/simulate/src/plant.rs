@@ -4,7 +4,7 @@ use crate::auditor::Heard;
 use crate::invariant::Invariant;
 use framewake_core::change::{Change, JobState, Outcome};
 use framewake_core::effect::{Control, Effect};
-use framewake_core::event::{TaskFailure, TaskResult};
+use framewake_core::event::{GpuUse, GpuWord, TaskFailure, TaskResult};
 use framewake_core::farm::Applied;
 use framewake_core::values::{Snapshot, StoredChunkState};
 use framewake_proto::ids::{AttemptId, FunctionKey, WorkerId};
@@ -296,7 +296,7 @@ fn lost(
 }
 
 fn failure(task: u32, verdict: Verdict) -> TaskFailure {
-    TaskFailure { task, verdict, message: String::new(), evidence: String::new() }
+    TaskFailure { task, verdict, message: String::new(), evidence: String::new(), gpu: GpuWord::Nothing }
 }
 
 /// The result of a task, as far as the rules care.
@@ -313,5 +313,6 @@ pub(crate) fn result(task: u32) -> TaskResult {
         elapsed_ms: 100,
         found: false,
         memory_peak_bytes: 0,
+        gpu: GpuUse::default(),
     }
 }

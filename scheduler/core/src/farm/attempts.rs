@@ -5,7 +5,7 @@ use super::{Applied, Farm, WorkerState};
 use crate::change::{Change, JobState, Outcome, StepState};
 use crate::chunk::{Chunk, ChunkState, History, Lease};
 use crate::effect::{ClaimAnswer, Effect};
-use crate::event::{AttemptEnd, Report, RequestId, TaskFailure, TaskResult};
+use crate::event::{AttemptEnd, GpuWord, Report, RequestId, TaskFailure, TaskResult};
 use crate::health::{Fault, may_blame_machine};
 use crate::loss;
 use crate::retry::{self, Decision, LICENSE_WAIT, LICENSE_WAIT_MAX, LOSSES_BEFORE_SPLIT, LOSSES_MAX};
@@ -15,6 +15,7 @@ use framewake_proto::ids::{AttemptId, ChunkId, JobId, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
+use framewake_proto::xid::{self, Blame};
 use std::time::Duration;
 
 impl Farm {
@@ -179,6 +180,23 @@ impl Farm {
         }
         let places = self.places_of(holder.as_ref());
         let verdict = failure.verdict;
+        if let GpuWord::Broke { uuid, reason } = &failure.gpu {
+            for place in places.iter().filter(|place| place.is_gpu(uuid)) {
+                self.condemn(now, place, reason, out);
+            }
+            // It costs no attempt, but a task under which GPU after GPU breaks is kept apart as one that kills workers.
+            history.losses += 1;
+            if let Some(worker) = holder.clone() {
+                let how = loss::words(&failure.message);
+                loss::keep(&mut history.lost, Loss { attempt, worker, places: places.clone(), at: now, how });
+            }
+            if history.losses >= LOSSES_MAX {
+                self.quarantine_task(now, attempt, (job, at), task, &history.lost, out);
+                return;
+            }
+        }
+        // What the scene did to the GPU says nothing of the machine.
+        let may_blame = may_blame_machine(verdict) && !is_the_scenes(&failure.gpu);
         let Some(step) = self.step_mut(job, at) else { return };
         step.open -= 1;
         let function = step.function;
@@ -193,12 +211,12 @@ impl Farm {
         if let Decision::Again { after, spends, elsewhere } = decision {
             let state = ChunkState::Waiting { until: now.after(after), avoid: holder.filter(|_| elsewhere) };
             history.spent += u32::from(spends);
-            if spends && may_blame_machine(verdict) && !places.is_empty() {
+            if spends && may_blame && !places.is_empty() {
                 history.blamed.push(places.clone());
             }
             self.add_chunk(now, job, at, TaskSet::from_run(task..task + 1), history, state, out);
         }
-        if may_blame_machine(verdict) {
+        if may_blame {
             self.blame(now, &places, function, (job, at), Fault::Task(verdict), out);
         }
     }
@@ -366,6 +384,19 @@ impl Farm {
         let (job, at) = (self.chunks[&id].job, self.chunks[&id].step);
         let lost = std::mem::take(&mut self.chunks.get_mut(&id).expect("the caller found it").lost);
         self.close_chunk(id, out);
+        self.quarantine_task(now, attempt, (job, at), task, &lost, out);
+    }
+
+    /// A task that is in no chunk any more, and was open.
+    fn quarantine_task(
+        &mut self,
+        now: Timestamp,
+        attempt: AttemptId,
+        (job, at): (JobId, usize),
+        task: u32,
+        lost: &[Loss],
+        out: &mut Applied,
+    ) {
         if let Some(step) = self.step_mut(job, at) {
             step.open -= 1;
             step.failed.insert(task);
@@ -375,8 +406,9 @@ impl Farm {
         let failure = TaskFailure {
             task,
             verdict: Verdict::Quarantined,
-            message: loss::message(&lost),
-            evidence: loss::evidence(job, &lost),
+            message: loss::message(lost),
+            evidence: loss::evidence(job, lost),
+            gpu: GpuWord::Nothing,
         };
         out.changes.push(Change::TaskFailed { job, step: at, attempt, failure, for_good: true, at: now });
     }
@@ -454,4 +486,9 @@ impl Farm {
         self.touch(job, at);
         self.wait_or_ready(now, id);
     }
+}
+
+/// Whether the driver blames what was rendered.
+fn is_the_scenes(gpu: &GpuWord) -> bool {
+    matches!(gpu, GpuWord::Xid(xid) if xid::blame(*xid) == Blame::Application)
 }

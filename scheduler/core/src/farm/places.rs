@@ -3,6 +3,7 @@
 use super::{Applied, Farm, WorkerState};
 use crate::change::Change;
 use crate::health::{Fault, Judgment, Scene, Standing};
+use crate::loss;
 use crate::timers::Timer;
 use crate::values::Place;
 use framewake_proto::ids::WorkerId;
@@ -85,6 +86,18 @@ impl Farm {
     fn judge(&mut self, now: Timestamp, place: &Place, out: &mut Applied) {
         if let Judgment::Broken { reason } = self.health.judge(now, place, || self.needed(place)) {
             self.health.set_aside(now, place, reason);
+            self.store_place(place, out);
+            self.set_place_timer(place);
+            self.give_attempts_back(now, place, out);
+            for id in self.workers_of(place) {
+                self.ask_to_leave(now, id, out);
+            }
+        }
+    }
+
+    /// The driver's word needs no comparison: the GPU is set aside at once, even if it is the last.
+    pub(super) fn condemn(&mut self, now: Timestamp, place: &Place, reason: &str, out: &mut Applied) {
+        if self.health.condemn(now, place, loss::words(reason)) {
             self.store_place(place, out);
             self.set_place_timer(place);
             self.give_attempts_back(now, place, out);

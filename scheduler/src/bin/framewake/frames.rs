@@ -5,7 +5,7 @@ use crate::failure::Outcome;
 use crate::printer::Style;
 use crate::{find, text};
 use clap::ValueEnum;
-use framewake_proto::api::{PAGE_SIZE_MAX, TaskState, TaskView};
+use framewake_proto::api::{GpuView, PAGE_SIZE_MAX, TaskState, TaskView};
 use framewake_proto::client::PartQuery;
 use framewake_proto::ids::Name;
 
@@ -83,7 +83,10 @@ fn say(context: &Context, task: &TaskView, with_evidence: bool) -> anyhow::Resul
     let state = printer.paint(style, word);
     let head = format!("{:<12} {:>8} {state}", task.step, task.frame);
     let Some(failure) = &task.failure else {
-        printer.line(head)?;
+        match &task.gpu {
+            Some(gpu) => printer.line(format_args!("{head}: {}", gpu_words(gpu)))?,
+            None => printer.line(head)?,
+        }
         return Ok(());
     };
     let attempt = text::clean(&failure.attempt);
@@ -94,4 +97,13 @@ fn say(context: &Context, task: &TaskView, with_evidence: bool) -> anyhow::Resul
         }
     }
     Ok(())
+}
+
+/// What is known of it: `GPU 87 % busy, 5.2 GiB, 1234 J`.
+fn gpu_words(gpu: &GpuView) -> String {
+    let busy = gpu.busy_permille.map(|busy| format!("{} % busy", (busy + 5) / 10));
+    let memory = gpu.vram_peak_bytes.map(|bytes| indicatif::BinaryBytes(bytes).to_string());
+    let energy = gpu.energy_millijoules.map(|energy| format!("{:.1} J", energy as f64 / 1000.0));
+    let known: Vec<String> = [busy, memory, energy].into_iter().flatten().collect();
+    format!("GPU {}", known.join(", "))
 }

@@ -1,7 +1,7 @@
 //! Verified, committed outputs.
 
 use super::{Error, JobKey, Reader, attempt, page, word};
-use framewake_proto::api::{OutputView, Page};
+use framewake_proto::api::{GpuView, OutputView, Page};
 use framewake_proto::objects::Digest;
 use framewake_proto::time::Timestamp;
 use sqlx::Row;
@@ -85,9 +85,25 @@ fn view(job: &JobKey, row: &SqliteRow) -> Result<(u32, OutputView), Error> {
         attempt: attempt(row)?,
         elapsed_ms: row.try_get("elapsed_ms")?,
         memory_peak_bytes: size(row, "memory_peak")?,
+        gpu: gpu(row)?,
         at: Timestamp(row.try_get("at")?),
     };
     Ok((at, view))
+}
+
+/// What GPUs did for a task, if anything is known of it.
+pub(super) fn gpu(row: &SqliteRow) -> Result<Option<GpuView>, Error> {
+    let number = |column: &str| {
+        let number: Option<i64> = row.try_get(column)?;
+        number.map(|number| u64::try_from(number).map_err(|_| word("a number", &number.to_string()))).transpose()
+    };
+    let gpu = GpuView {
+        energy_millijoules: number("energy_mj")?,
+        vram_peak_bytes: number("vram_peak")?,
+        busy_permille: row.try_get("gpu_busy")?,
+        busy_max_permille: row.try_get("gpu_busy_max")?,
+    };
+    Ok((gpu != GpuView::default()).then_some(gpu))
 }
 
 fn digest(row: &SqliteRow) -> Result<Digest, Error> {

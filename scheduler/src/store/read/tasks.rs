@@ -1,7 +1,8 @@
 //! Tasks, computed: the frame set says which there are, a bitmap which are done. No list of them is ever made whole.
 
+use super::outputs::gpu;
 use super::{Error, JobKey, Reader, attempt, named};
-use framewake_proto::api::{FailureView, Page, StepState, TaskState, TaskView};
+use framewake_proto::api::{FailureView, GpuView, Page, StepState, TaskState, TaskView};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use sqlx::Row;
@@ -72,6 +73,7 @@ impl Reader {
         let next = (found.len() == wanted).then(|| found.pop()).flatten();
         let next = next.map(|(step, task, _)| format!("{step}.{task}"));
         let mut failures = self.failures(job, &found).await?;
+        let mut gpus = self.gpus(job, &found).await?;
         let items = found.into_iter().map(|(at, task, state)| {
             let step = &job.outline.steps[at];
             TaskView {
@@ -80,6 +82,7 @@ impl Reader {
                 frame: step.frames.get(task).expect("a task below the length of its frame set"),
                 state,
                 failure: failures.remove(&(at, task)),
+                gpu: gpus.remove(&(at, task)),
             }
         });
         Ok(Page { items: items.collect(), next })
@@ -136,26 +139,48 @@ impl Reader {
         job: &JobKey,
         found: &[(usize, u32, TaskState)],
     ) -> Result<HashMap<(usize, u32), FailureView>, Error> {
-        let failed: Vec<(usize, u32)> = found
-            .iter()
-            .filter(|(_, _, state)| *state == TaskState::Failed)
-            .map(|(at, task, _)| (*at, *task))
-            .collect();
-        if failed.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let rows = sqlx::query(
-            "SELECT failures.* FROM json_each(?2) AS wanted
-             JOIN failures ON job = ?1 AND step = wanted.value ->> 0 AND task = wanted.value ->> 1",
-        )
-        .bind(job.seq)
-        .bind(serde_json::to_string(&failed).expect("numbers are JSON"))
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter()
-            .map(|row| Ok(((row.try_get::<u32, _>("step")? as usize, row.try_get("task")?), failure(row)?)))
-            .collect()
+        const FAILURES: &str = "SELECT failures.* FROM json_each(?2) AS wanted
+             JOIN failures ON job = ?1 AND step = wanted.value ->> 0 AND task = wanted.value ->> 1";
+        let rows = self.rows_of(FAILURES, job, found, TaskState::Failed).await?;
+        rows.iter().map(|row| Ok((place(row)?, failure(row)?))).collect()
     }
+
+    async fn gpus(
+        &self,
+        job: &JobKey,
+        found: &[(usize, u32, TaskState)],
+    ) -> Result<HashMap<(usize, u32), GpuView>, Error> {
+        const RESULTS: &str = "SELECT results.* FROM json_each(?2) AS wanted
+             JOIN results ON job = ?1 AND step = wanted.value ->> 0 AND task = wanted.value ->> 1
+             WHERE coalesce(energy_mj, vram_peak, gpu_busy, gpu_busy_max) IS NOT NULL";
+        let mut gpus = HashMap::new();
+        for row in self.rows_of(RESULTS, job, found, TaskState::Done).await? {
+            gpus.extend(gpu(&row)?.map(|gpu| Ok::<_, Error>((place(&row)?, gpu))).transpose()?);
+        }
+        Ok(gpus)
+    }
+
+    /// What `text` finds of those tasks that are in this state.
+    async fn rows_of(
+        &self,
+        text: &'static str,
+        job: &JobKey,
+        found: &[(usize, u32, TaskState)],
+        wanted: TaskState,
+    ) -> Result<Vec<SqliteRow>, Error> {
+        let tasks = found.iter().filter(|(_, _, state)| *state == wanted).map(|(at, task, _)| (*at, *task));
+        let tasks: Vec<(usize, u32)> = tasks.collect();
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tasks = serde_json::to_string(&tasks).expect("numbers are JSON");
+        Ok(sqlx::query(text).bind(job.seq).bind(tasks).fetch_all(&self.pool).await?)
+    }
+}
+
+/// Step and task.
+fn place(row: &SqliteRow) -> Result<(usize, u32), Error> {
+    Ok((row.try_get::<u32, _>("step")? as usize, row.try_get("task")?))
 }
 
 fn failure(row: &SqliteRow) -> Result<FailureView, Error> {

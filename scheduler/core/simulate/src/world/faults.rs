@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use crate::invariant::About;
 use crate::plant::result;
 use crate::shape::project;
-use framewake_core::event::{AttemptEnd, Event, Report, RequestId, TaskFailure};
+use framewake_core::event::{AttemptEnd, Event, GpuWord, Report, RequestId, TaskFailure};
 use framewake_proto::ids::{AttemptId, ChunkId, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::verdict::Verdict;
@@ -119,8 +119,13 @@ impl World {
         let honest = own == Some(attempt);
         // Of its own attempt, a worker is believed about the tasks it holds: only the others are a lie.
         let task = if honest { task + 1_000_000 } else { task % 40 };
-        let failure =
-            TaskFailure { task, verdict: Verdict::SceneError, message: String::new(), evidence: String::new() };
+        let failure = TaskFailure {
+            task,
+            verdict: Verdict::SceneError,
+            message: String::new(),
+            evidence: String::new(),
+            gpu: GpuWord::Nothing,
+        };
         let report = match kind {
             0 | 4 => Report { done: vec![result(task)], ..Report::default() },
             1 | 5 => Report { failed: vec![failure], ..Report::default() },

@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::invariant::About;
 use crate::plant::result;
 use framewake_core::effect::{ClaimAnswer, Control};
-use framewake_core::event::{AttemptEnd, Report, RequestId, TaskFailure, WorkerEnd};
+use framewake_core::event::{AttemptEnd, GpuWord, Report, RequestId, TaskFailure, WorkerEnd};
 use framewake_core::values::Place;
 use framewake_proto::ids::{AttemptId, JobId, WorkerId};
 use framewake_proto::tasks::TaskSet;
@@ -376,7 +376,13 @@ impl World {
                 report.done.push(result);
             }
             Frame::Failed { task, verdict } => {
-                report.failed.push(TaskFailure { task, verdict, message: String::new(), evidence: String::new() });
+                report.failed.push(TaskFailure {
+                    task,
+                    verdict,
+                    message: String::new(),
+                    evidence: String::new(),
+                    gpu: GpuWord::Nothing,
+                });
             }
         }
         let work = self.work(at);
