@@ -263,6 +263,11 @@ impl Farm {
         Some((chunk.job, chunk.step))
     }
 
+    /// What a worker that is here, or asked for, works for.
+    pub fn worker_function(&self, worker: &WorkerId) -> Option<&FunctionKey> {
+        Some(&self.functions[self.workers.get(worker)?.function].key)
+    }
+
     pub fn workers(&self) -> impl Iterator<Item = WorkerStatus<'_>> {
         self.workers_after(None)
     }

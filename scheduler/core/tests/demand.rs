@@ -237,7 +237,7 @@ fn a_worker_that_waited_for_a_slot_says_how_long() {
     assert!(started(&submitted).is_empty(), "the only slot is taken");
     apply(&mut farm, START, Event::JobCanceled { id: id() });
     let later = START.after(Duration::from_secs(7));
-    let exited = Event::WorkerExited { worker: first, function: function(), end: WorkerEnd::Left };
+    let exited = Event::WorkerExited { worker: first, end: WorkerEnd::Left };
     let waited = apply(&mut farm, later, exited).effects.into_iter().find_map(|effect| match effect {
         Effect::StartWorker { waited, .. } => Some(waited),
         _ => None,

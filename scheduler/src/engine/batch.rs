@@ -301,7 +301,9 @@ impl Engine {
         }
         if !heartbeat.leaving.is_empty() {
             self.beats.forget(&worker);
-            self.apply(Event::WorkerLeft { worker }, batch);
+            let left = Event::WorkerLeft { worker };
+            self.count_end(&left);
+            self.apply(left, batch);
             // It waits for a moment to be heard; the answer promises nothing.
             self.ask_queue(QueueCommand::Answer { subject: reply, body: Vec::new() });
             return;

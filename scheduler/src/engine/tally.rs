@@ -145,10 +145,16 @@ impl Engine {
         }
     }
 
+    /// The worker's goodbye, or the end of its process, whichever is heard first.
     pub(super) fn count_end(&mut self, event: &Event) {
-        if let Event::WorkerExited { worker, function, end } = event {
-            self.tally.starts.remove(worker);
-            self.metrics.farm.worker_ended(&function.name, matches!(end, WorkerEnd::Failed { .. }));
+        let (worker, failed) = match event {
+            Event::WorkerLeft { worker } => (worker, false),
+            Event::WorkerExited { worker, end } => (worker, matches!(end, WorkerEnd::Failed { .. })),
+            _ => return,
+        };
+        self.tally.starts.remove(worker);
+        if let Some(function) = self.farm.worker_function(worker) {
+            self.metrics.farm.worker_ended(&function.name, failed);
         }
     }
 
