@@ -457,11 +457,19 @@ impl StepSpec {
         }
         let mut staged = BTreeSet::new();
         for (index, input) in inputs.iter().enumerate() {
-            if !matches!(input.source, Source::Step(_)) && !staged.insert(&input.staged_as) {
+            if !matches!(input.source, Source::Step(_)) && !staged.insert(input.staged_as.as_str()) {
                 fault(
                     &format!("/inputs/{index}/as"),
                     format!("`{}` is already the place of another input", input.staged_as),
                 );
+            }
+        }
+        // A file can't be a folder too, neither for its neighbors nor for the outputs of a step.
+        for (index, input) in inputs.iter().enumerate() {
+            let folders = input.staged_as.match_indices('/').map(|(at, _)| &input.staged_as[..at]);
+            let own = matches!(input.source, Source::Step(_)).then_some(input.staged_as.as_str());
+            if let Some(file) = folders.chain(own).find(|folder| staged.contains(folder)) {
+                fault(&format!("/inputs/{index}/as"), format!("`{file}` is the place of a file, not of a folder"));
             }
         }
         let resolved = self.function.parse::<FunctionRef>().map_err(|error| error.to_string()).and_then(|wanted| {

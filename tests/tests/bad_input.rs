@@ -84,6 +84,14 @@ fn cases() -> Vec<(Value, &'static str, &'static str)> {
             "allow",
         ),
         (with(|job| job["steps"][0]["inputs"] = json!([{}])), "/steps/0/inputs/0", "exactly one"),
+        (
+            with(|job| {
+                let digest = "0".repeat(64);
+                job["steps"][0]["inputs"] = json!([{ "digest": digest, "as": "a/b" }, { "digest": digest, "as": "a" }]);
+            }),
+            "/steps/0/inputs/0/as",
+            "`a` is the place of a file",
+        ),
         (two_steps(|_, _| {}), "/steps/1/output", "could write the same names"),
         (
             two_steps(|first, second| {

@@ -3,24 +3,22 @@
 use crate::gpu::GpuUse;
 use crate::renderer::{Failure, Output, Step, is_cpu};
 use crate::store::{Content, Created, Store};
-use crate::verify::{self, Verified};
+use crate::verify::{self, Bad, OUTPUT_SIZE_MAX, OutputFile, Verified};
 use framewake_proto::chain::Chain;
 use framewake_proto::ids::{AttemptId, WorkerId};
 use framewake_proto::objects::staging_key;
 use framewake_proto::verdict::{CPU_FALLBACK, Verdict};
 use framewake_proto::wire::TaskDone;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
-
-/// Largest output fetched to be verified.
-const OUTPUT_SIZE_MAX: u64 = 64 * 1024 * 1024 * 1024;
 
 /// Commits the outputs of one step.
 #[derive(Debug, Clone)]
 pub struct Committer {
     pub store: Store,
     pub worker: WorkerId,
-    pub step: std::sync::Arc<Step>,
+    pub step: Arc<Step>,
     /// The function asks for a GPU.
     pub gpu_asked: bool,
     /// The job accepts outputs made on the CPU all the same.
@@ -81,9 +79,9 @@ impl Committer {
         let (Some(path), Some(key)) = (output.path, self.key(frame)) else {
             return Ok(done);
         };
-        let verified = self.verify(&path).await?;
+        let (file, verified) = self.verify(&path).await?;
         let staging = staging_key(&self.worker, attempt, task);
-        let created = self.store.create(&key, &path, &staging).await.map_err(|error| store_failure(&error))?;
+        let created = self.store.create(&key, &file, &staging).await.map_err(|error| store_failure(&error))?;
         match created {
             Created::Now(content) => fill(&mut done, key, content, &verified),
             Created::Existed(ours) => {
@@ -111,8 +109,10 @@ impl Committer {
         if self.store.size(&key).await.map_err(|error| store_failure(&error))?.is_none() {
             return Ok(None);
         }
+        // Whatever a renderer left there, a link for one, is not written through.
+        let _usually_absent = tokio::fs::remove_file(scratch).await;
         let content = self.store.fetch(&key, scratch, OUTPUT_SIZE_MAX).await.map_err(|error| store_failure(&error))?;
-        let verified = self.verify(scratch).await.map_err(|failure| Failure {
+        let (_, verified) = self.verify(scratch).await.map_err(|failure| Failure {
             verdict: Verdict::OutputBad,
             message: format!("object `{key}` is there from an earlier attempt and is not good: {}", failure.message),
             evidence: String::new(),
@@ -123,15 +123,20 @@ impl Committer {
         Ok(Some(done))
     }
 
-    async fn verify(&self, path: &Path) -> Result<Verified, Failure> {
+    /// Opens and checks a file. What is stored is what was opened, whatever the renderer does with the name since.
+    async fn verify(&self, path: &Path) -> Result<(Arc<OutputFile>, Verified), Failure> {
         let extension =
             self.step.output.as_ref().map_or(String::new(), framewake_proto::template::OutputTemplate::extension);
         let wanted = self.step.order.verify;
-        let file: PathBuf = path.to_owned();
+        let path = path.to_owned();
         // Decoders are other people's code over hostile bytes: one that panics is a bad output, no more.
-        let checked = tokio::task::spawn_blocking(move || verify::check(&file, &extension, &wanted)).await;
-        match checked {
-            Ok(Ok(verified)) => Ok(verified),
+        let check = move || -> Result<(OutputFile, Verified), Bad> {
+            let file = OutputFile::open(&path)?;
+            let verified = verify::check_file(&file, &extension, &wanted)?;
+            Ok((file, verified))
+        };
+        match tokio::task::spawn_blocking(check).await {
+            Ok(Ok((file, verified))) => Ok((Arc::new(file), verified)),
             Ok(Err(bad)) => Err(Failure::new(Verdict::OutputBad, Chain(&bad).to_string())),
             Err(_) => Err(Failure::new(Verdict::OutputBad, "the output does not decode: the decoder gave up on it")),
         }

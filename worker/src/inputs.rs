@@ -15,6 +15,7 @@ use framewake_proto::template::OutputTemplate;
 use framewake_proto::verdict::Verdict;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,10 +68,12 @@ impl Error {
             Error::Absent { .. } | Error::OutputAbsent(_) | Error::Url { .. } | Error::TooLarge { .. } => {
                 Verdict::SceneError
             }
-            Error::Refused { status, .. } if (400..500).contains(status) && *status != 429 => Verdict::SceneError,
+            Error::Refused { status, .. } if (300..500).contains(status) && *status != 429 => Verdict::SceneError,
             Error::Http { error, .. } if error.is_redirect() => Verdict::SceneError,
             Error::Refused { .. } | Error::Http { .. } => Verdict::RetrySame,
             Error::Store { error, .. } => error.verdict(),
+            // Two inputs want the same place; elsewhere they would too.
+            Error::File { error, .. } if is_in_the_way(error.kind()) => Verdict::SceneError,
             // The disk of this machine.
             Error::File { .. } => Verdict::RetryElsewhere,
         };
@@ -217,18 +220,27 @@ impl Inputs {
         if !status.is_success() {
             return Err(Error::Refused { name: name.to_owned(), url: shown.clone(), status: status.as_u16() });
         }
-        let mut file = tokio::fs::File::create(to).await.map_err(file_failed)?;
+        let too_large = || Error::TooLarge { name: name.to_owned(), size_max: self.url_size_max };
+        if response.content_length().is_some_and(|length| length > self.url_size_max) {
+            return Err(too_large());
+        }
+        let mut file = tokio::fs::File::from_std(store::create_plain(to).map_err(file_failed)?);
         let mut got = 0;
         let mut pieces = response.bytes_stream();
         while let Some(piece) = pieces.try_next().await.map_err(failed)? {
             got += piece.len() as u64;
             if got > self.url_size_max {
-                return Err(Error::TooLarge { name: name.to_owned(), size_max: self.url_size_max });
+                return Err(too_large());
             }
             file.write_all(&piece).await.map_err(file_failed)?;
         }
         file.flush().await.map_err(file_failed)
     }
+}
+
+/// A file lies where a folder should be, or the other way round.
+fn is_in_the_way(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists)
 }
 
 /// Equal for orders whose inputs are surely the same bytes.
@@ -255,15 +267,15 @@ fn shown(url: &str) -> String {
 }
 
 fn http_client() -> reqwest::Client {
-    // The scheduler allowed this host and no other.
+    // The scheduler allowed this host and no other, nor another service of it, nor a way that others can read.
     let same_host = reqwest::redirect::Policy::custom(|attempt| {
-        let origin = attempt.previous().first().and_then(|url| url.host_str().map(str::to_owned));
+        let origin = attempt.previous().first().map(reqwest::Url::origin);
         if attempt.previous().len() > REDIRECTS_MAX {
             attempt.error("too many redirects")
-        } else if attempt.url().host_str() == origin.as_deref() {
+        } else if Some(attempt.url().origin()) == origin {
             attempt.follow()
         } else {
-            attempt.error("it redirects to another host")
+            attempt.error("it redirects to another host, port or scheme")
         }
     });
     reqwest::Client::builder()

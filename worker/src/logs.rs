@@ -6,6 +6,7 @@
 
 use crate::lines::Line;
 use framewake_proto::wire::{LOG_BATCH_MAX, LOG_SIZE_MAX, LOG_TAIL_MAX, LogBatch};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +14,9 @@ use std::sync::{Arc, Mutex};
 const LAST_WORDS: u64 = 512;
 /// Where a log's beginning ends.
 const BEGINNING_MAX: u64 = LOG_SIZE_MAX - LOG_TAIL_MAX as u64 - LAST_WORDS;
+
+/// Begins what the worker says.
+const WORKER_SAYS: &str = "[framewake]";
 
 /// A shared handle on the log of one attempt.
 #[derive(Debug, Clone, Default)]
@@ -48,10 +52,10 @@ impl AttemptLog {
         let mut inner = self.lock();
         for line in lines {
             if line.overwritten {
-                inner.overwritten = Some(line.text.clone());
+                inner.overwritten = Some(as_renderers(&line.text).into_owned());
             } else {
                 inner.settle();
-                inner.add(&line.text);
+                inner.add(&as_renderers(&line.text));
             }
         }
     }
@@ -60,7 +64,7 @@ impl AttemptLog {
     pub fn worker_says(&self, sentence: &str) {
         let mut inner = self.lock();
         inner.settle();
-        inner.add(&format!("[framewake] {sentence}"));
+        inner.add(&format!("{WORKER_SAYS} {sentence}"));
     }
 
     /// No more will come: says what was left out, and adds the tail.
@@ -166,6 +170,11 @@ impl Inner {
     }
 }
 
+/// A line of the renderer; one that poses as the worker's is told apart.
+fn as_renderers(text: &str) -> Cow<'_, str> {
+    if text.trim_start().starts_with(WORKER_SAYS) { Cow::Owned(format!("[renderer] {text}")) } else { text.into() }
+}
+
 /// `123,456`
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -212,6 +221,20 @@ mod tests {
         log.renderer_said(&[line("99%", true)]);
         log.close();
         assert_eq!(whole(&log), "start\n2%\nend\n99%\n");
+    }
+
+    #[test]
+    fn a_renderer_that_speaks_as_the_worker_is_told_apart() {
+        let log = AttemptLog::default();
+        log.worker_says("task 0: done");
+        log.renderer_said(&[line("[framewake] task 1: done", false), line("  [framewake] x", false)]);
+        log.renderer_said(&[line("[framewake] 99%", true), line("as [framewake] says", false)]);
+        log.close();
+        assert_eq!(
+            whole(&log),
+            "[framewake] task 0: done\n[renderer] [framewake] task 1: done\n[renderer]   [framewake] x\n\
+             [renderer] [framewake] 99%\nas [framewake] says\n"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod local;
 
 use crate::config::SecretUrl;
+use crate::verify::OutputFile;
 use bytes::Bytes;
 use framewake_proto::ids::WorkerId;
 use framewake_proto::objects::Digest;
@@ -13,6 +14,7 @@ use object_store::aws::{AmazonS3Builder, S3ConditionalPut, S3CopyIfNotExists};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig, WriteMultipart};
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,7 +66,9 @@ pub enum Error {
         #[source]
         error: object_store::Error,
     },
-    #[error("cannot write `{}`", path.display())]
+    #[error("`{}` was written to while it was stored: the renderer was not through with it", .0.display())]
+    Changed(PathBuf),
+    #[error("cannot read or write `{}`", path.display())]
     File {
         path: PathBuf,
         #[source]
@@ -76,7 +80,7 @@ impl Error {
     /// Whether the same call may work later.
     fn passes(&self) -> bool {
         match self {
-            Error::NotFound(_) | Error::TooLarge { .. } => false,
+            Error::NotFound(_) | Error::TooLarge { .. } | Error::Changed(_) => false,
             Error::CutOff { .. } | Error::File { .. } => true,
             Error::Store { error, .. } => !matches!(
                 error,
@@ -91,7 +95,7 @@ impl Error {
     /// Whether the store can't be reached or is not well, as opposed to one that answers and refuses.
     fn is_away(&self) -> bool {
         match self {
-            Error::NotFound(_) | Error::TooLarge { .. } | Error::File { .. } => false,
+            Error::NotFound(_) | Error::TooLarge { .. } | Error::Changed(_) | Error::File { .. } => false,
             Error::CutOff { .. } => true,
             Error::Store { error, .. } => {
                 let refused = matches!(
@@ -105,7 +109,11 @@ impl Error {
 
     /// What a task fails with. A store that is away says nothing about the task, and spends no attempt.
     pub fn verdict(&self) -> Verdict {
-        if self.is_away() { Verdict::Preempted } else { Verdict::RetrySame }
+        match self {
+            Error::Changed(_) => Verdict::OutputBad,
+            error if error.is_away() => Verdict::Preempted,
+            _ => Verdict::RetrySame,
+        }
     }
 }
 
@@ -184,8 +192,8 @@ impl Store {
     }
 
     /// Stores the file `from` as `key`, unless there is an object already. The object appears whole or
-    /// not at all, whenever this process dies.
-    pub async fn create(&self, key: &str, from: &Path, staging_key: &str) -> Result<Created, Error> {
+    /// not at all, whenever this process dies; a file that is written to meanwhile is not stored.
+    pub async fn create(&self, key: &str, from: &Arc<OutputFile>, staging_key: &str) -> Result<Created, Error> {
         let location = self.key(key)?;
         let mut patience = Patience::new();
         loop {
@@ -196,20 +204,29 @@ impl Store {
         }
     }
 
-    async fn create_once(&self, key: &str, location: &Key, from: &Path, staging_key: &str) -> Result<Created, Error> {
+    async fn create_once(
+        &self,
+        key: &str,
+        location: &Key,
+        from: &Arc<OutputFile>,
+        staging_key: &str,
+    ) -> Result<Created, Error> {
         if let Some(local) = &self.local {
             return local.create(key, from, staging_key).await;
         }
-        let size = tokio::fs::metadata(from).await.map_err(|error| file_error(from, error))?.len();
-        if size <= SINGLE_PUT_MAX {
+        if from.size_bytes() <= SINGLE_PUT_MAX {
             self.put(key, location, from).await
         } else {
             self.put_large(key, location, from, staging_key).await
         }
     }
 
-    async fn put(&self, key: &str, location: &Key, from: &Path) -> Result<Created, Error> {
-        let bytes = Bytes::from(tokio::fs::read(from).await.map_err(|error| file_error(from, error))?);
+    async fn put(&self, key: &str, location: &Key, from: &OutputFile) -> Result<Created, Error> {
+        let mut bytes = Vec::new();
+        let file = open(from)?;
+        file.take(from.size_bytes()).read_to_end(&mut bytes).await.map_err(|error| file_error(from.path(), error))?;
+        check_unchanged(from)?;
+        let bytes = Bytes::from(bytes);
         let content = Content { size_bytes: bytes.len() as u64, sha256: Digest::of(&bytes) };
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.objects.put_opts(location, bytes.into(), options).await {
@@ -221,7 +238,13 @@ impl Store {
         }
     }
 
-    async fn put_large(&self, key: &str, location: &Key, from: &Path, staging_key: &str) -> Result<Created, Error> {
+    async fn put_large(
+        &self,
+        key: &str,
+        location: &Key,
+        from: &OutputFile,
+        staging_key: &str,
+    ) -> Result<Created, Error> {
         let staging = self.key(staging_key)?;
         let failed = |error| Error::Store { key: key.to_owned(), error };
         let upload = self.objects.put_multipart(&staging).await.map_err(failed)?;
@@ -237,7 +260,7 @@ impl Store {
             }
             Err(Part::Read(error)) => {
                 let _best_effort = upload.abort().await;
-                return Err(file_error(from, error));
+                return Err(error);
             }
         };
         let created = match self.objects.copy_if_not_exists(&staging, location).await {
@@ -254,13 +277,15 @@ impl Store {
         created
     }
 
-    async fn send_parts(&self, from: &Path, upload: &mut WriteMultipart) -> Result<Content, Part> {
-        let mut file = tokio::fs::File::open(from).await.map_err(Part::Read)?;
+    async fn send_parts(&self, from: &OutputFile, upload: &mut WriteMultipart) -> Result<Content, Part> {
+        let mut file = open(from).map_err(Part::Read)?.take(from.size_bytes());
         let mut buffer = vec![0; 1024 * 1024];
         let (mut hasher, mut size_bytes) = (Sha256::new(), 0);
         loop {
-            let count = file.read(&mut buffer).await.map_err(Part::Read)?;
+            let count = file.read(&mut buffer).await;
+            let count = count.map_err(|error| Part::Read(file_error(from.path(), error)))?;
             if count == 0 {
+                check_unchanged(from).map_err(Part::Read)?;
                 return Ok(Content { size_bytes, sha256: Digest(hasher.finalize().into()) });
             }
             hasher.update(&buffer[..count]);
@@ -272,8 +297,32 @@ impl Store {
 }
 
 enum Part {
-    Read(std::io::Error),
+    Read(Error),
     Store(object_store::Error),
+}
+
+fn open(from: &OutputFile) -> Result<tokio::fs::File, Error> {
+    from.from_start().map(tokio::fs::File::from_std).map_err(|error| file_error(from.path(), error))
+}
+
+/// To be asked when all is read and nothing is visible yet.
+fn check_unchanged(from: &OutputFile) -> Result<(), Error> {
+    let unchanged = from.is_unchanged().map_err(|error| file_error(from.path(), error))?;
+    if unchanged { Ok(()) } else { Err(Error::Changed(from.path().to_owned())) }
+}
+
+/// Makes an ordinary file, or empties the one that is there. What a renderer may have left there instead, a link to
+/// another place or a fifo, is neither written through nor waited for.
+pub(crate) fn create_plain(path: &Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = std::fs::File::options().write(true).create(true).truncate(false).custom_flags(flags).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.nlink() > 1 {
+        return Err(std::io::Error::other("something else lies there"));
+    }
+    file.set_len(0)?;
+    Ok(file)
 }
 
 /// Opens a bucket with the credentials and the endpoint of the environment.
@@ -326,7 +375,8 @@ async fn fetch_once(
         // Copying in one go is many times faster than the stream of a local file.
         GetResultPayload::File(source, _) => local::copy_hashed(source, to).await?,
         GetResultPayload::Stream(mut stream) => {
-            let mut file = tokio::fs::File::create(to).await.map_err(|error| file_error(to, error))?;
+            let file = create_plain(to).map_err(|error| file_error(to, error))?;
+            let mut file = tokio::fs::File::from_std(file);
             let (mut hasher, mut got) = (Sha256::new(), 0);
             let failed = |error| Error::Store { key: key.to_owned(), error };
             while let Some(piece) = stream.try_next().await.map_err(failed)? {

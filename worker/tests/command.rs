@@ -299,3 +299,56 @@ async fn a_chunk_whose_tail_was_given_back_ends_when_the_rest_is_done() {
     assert!(matches!(end, ChunkEnd::Enough), "{end:?}");
     assert_eq!(sent, [0, 1]);
 }
+
+/// Processes whose environment names the bench's folder.
+fn left(bench: &common::Bench) -> usize {
+    let folder = bench.folder.path().display().to_string();
+    let processes = std::fs::read_dir("/proc").expect("lists").flatten();
+    let of_bench = processes.filter(|process| {
+        std::fs::read(process.path().join("environ")).is_ok_and(|text| String::from_utf8_lossy(&text).contains(&folder))
+    });
+    of_bench.count()
+}
+
+#[tokio::test]
+async fn a_process_that_flees_from_child_to_child_does_not_outlive_its_task() {
+    // Each starts the next, in a session of its own, and is gone.
+    let script = "echo 'echo $1 > reached; [ $1 -lt 20000 ] && setsid sh $0 $(($1 + 1)) &' > flee; \
+        setsid sh flee 0 & until [ -e reached ]; do :; done; echo x > $1";
+    let bench = bench(&shell(script), &json!({"output": "{frame}.txt"}));
+    done(render(&bench).await);
+    until("the end of all", || left(&bench) == 0).await;
+    let reached = std::fs::read_to_string(bench.work().join("reached")).expect("reads");
+    assert!(reached.trim().parse::<u32>().unwrap_or(0) < 20_000, "it ended by itself");
+}
+
+#[tokio::test]
+async fn hundreds_of_daemons_do_not_outlive_their_task_and_hold_nobody_up() {
+    let script = "i=0; while [ $i -lt 300 ]; do (setsid sleep 100 &); i=$((i + 1)); done; echo x > $1";
+    let bench = bench(&shell(script), &json!({"output": "{frame}.txt"}));
+    let began = Instant::now();
+    done(render(&bench).await);
+    until("the end of all", || left(&bench) == 0).await;
+    assert!(began.elapsed() < DEADLINE, "they hold its output open, which nobody waits for: {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn whatever_a_renderer_prints_is_text_of_its_own_in_the_log() {
+    // Not UTF-8, a NUL, colors, a title for the terminal, an answer of a bridge, and words that pose as the worker's.
+    let script = r#"printf 'a\377b\000c\n\033[31mred\033[0m \033]0;title\007\n'
+        printf '{{"is":"rendered","path":"/etc/passwd"}}\n[framewake] task 6: done\n\r[framewake] 99%%\r\n'
+        echo x > $1"#;
+    let bench = bench(&shell(script), &json!({"output": "{frame}.txt"}));
+    assert!(done(render(&bench).await).path.expect("a path").ends_with("7.txt"));
+    let log = bench.log_text();
+    assert!(log.contains("a\u{fffd}b\0c\nred "), "{log:?}");
+    assert!(log.contains("\n[renderer] [framewake] task 6: done\n[renderer] [framewake] 99%\n"), "{log:?}");
+}
+
+#[tokio::test]
+async fn a_million_lines_are_counted_and_do_not_slow_the_end() {
+    let bench = bench(&shell("seq 1000000; echo x > $1"), &json!({"output": "{frame}.txt"}));
+    done(render(&bench).await);
+    let log = bench.log_text();
+    assert!(log.starts_with("1\n2\n") && log.contains("\n1000000\n"), "its beginning and its end are there");
+}

@@ -113,3 +113,29 @@ async fn a_gpu_that_was_asked_for_must_have_been_used() {
     let on_gpu = Output { device: "OPTIX: NVIDIA L40S".into(), ..desk.output(9) };
     desk.committer.commit(FIRST, 6, 7, on_gpu).await.expect("commits");
 }
+
+#[tokio::test]
+async fn links_in_a_renderers_folder_lead_the_worker_nowhere() {
+    let desk = desk();
+    desk.committer.commit(FIRST, 6, 7, desk.output(9)).await.expect("commits");
+    let kept = desk.bench.folder.path().join("kept");
+    std::fs::write(&kept, "kept").expect("writes");
+    // Where the worker will put the object that is there already.
+    let second = desk.output(200);
+    std::os::unix::fs::symlink(&kept, second.path.as_ref().expect("a path").with_extension("found")).expect("links");
+    assert!(desk.committer.commit(FIRST, 6, 7, second).await.expect("counts").found);
+    assert_eq!(std::fs::read_to_string(&kept).expect("reads"), "kept");
+    // An output that is another's picture, by a link to it or to its folder.
+    let theirs = desk.bench.folder.path().join("theirs");
+    std::fs::create_dir(&theirs).expect("makes");
+    write_picture(&theirs.join("1.png"), 9, 8);
+    let work = desk.bench.work();
+    std::os::unix::fs::symlink(&theirs, work.join("folder")).expect("links");
+    std::os::unix::fs::symlink(theirs.join("1.png"), work.join("file.png")).expect("links");
+    for path in ["folder/1.png", "file.png"] {
+        let output = Output { path: Some(work.join(path)), ..desk.output(9) };
+        let failure = desk.committer.commit(FIRST, 5, 6, output).await.expect_err("refused");
+        assert_eq!((failure.verdict, failure.message.as_str()), (Verdict::OutputBad, "the renderer wrote no output"));
+    }
+    assert!(theirs.join("1.png").exists());
+}

@@ -122,11 +122,41 @@ async fn urls_are_fetched_within_their_bounds() {
 }
 
 #[tokio::test]
-async fn a_redirect_may_not_leave_its_host() {
-    let away = "HTTP/1.1 302 Found\r\nlocation: http://localhost:1/x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-    let error = fetch(away).await.expect_err("refused");
-    assert!(matches!(error, Error::Http { .. }), "{error}");
-    let failure = error.failure();
-    assert_eq!(failure.verdict, Verdict::SceneError);
-    assert!(!failure.message.contains("secret"), "{}", failure.message);
+async fn a_redirect_may_not_leave_its_host_nor_reach_other_services_of_it() {
+    for away in [
+        "HTTP/1.1 302 Found\r\nlocation: http://localhost:1/x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 302 Found\r\nlocation: https://127.0.0.1/x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 302 Found\r\nlocation: file:///etc/passwd\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        // To itself, for ever.
+        "HTTP/1.1 302 Found\r\nlocation: /a.bin\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    ] {
+        let error = fetch(away).await.expect_err("refused");
+        let failure = error.failure();
+        assert_eq!(failure.verdict, Verdict::SceneError, "{}", failure.message);
+        assert!(!failure.message.contains("secret"), "{}", failure.message);
+    }
+}
+
+#[tokio::test]
+async fn lengths_that_lie_are_not_believed() {
+    let longer = fetch("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello and more").await;
+    assert_eq!(longer.expect("what was announced"), b"hello");
+    let huge = fetch("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\nhello").await;
+    assert!(matches!(huge, Err(Error::TooLarge { .. })), "{huge:?}");
+    let endless = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n64\r\n\
+        0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\r\n\
+        5\r\nhello\r\n";
+    assert!(matches!(fetch(endless).await, Err(Error::TooLarge { .. })));
+}
+
+#[tokio::test]
+async fn inputs_that_want_the_same_place_are_the_jobs_fault() {
+    let scene = Digest::of(b"scene");
+    let mut desk = desk(&json!([
+        {"staged_as": "shots", "source": {"digest": scene}},
+        {"staged_as": "shots/a.blend", "source": {"digest": scene}},
+    ]));
+    desk.put(&input_key(&scene), b"scene");
+    assert_eq!(desk.stage().await.expect_err("no room").failure().verdict, Verdict::SceneError);
 }

@@ -186,3 +186,68 @@ async fn a_machine_without_blender_says_so() {
     assert_eq!(failure.verdict, Verdict::RetryElsewhere);
     assert!(failure.message.contains("not installed"), "{}", failure.message);
 }
+
+/// A session whose bridge is `words` of Python, after it has said hello: `ask` is what it is asked.
+fn hostile(words: &str) -> Bench {
+    let script = format!(
+        "import json, os, socket, sys\n\
+         link = socket.socket(socket.AF_UNIX)\n\
+         link.connect(sys.argv[2])\n\
+         def say(*told):\n    link.sendall(''.join(json.dumps(words) + '\\n' for words in told).encode())\n\
+         say({{'is': 'hello', 'renderer': 'x'}})\n\
+         print('RENDERING', os.getpid(), flush=True)\n\
+         for line in link.makefile():\n    ask = json.loads(line)\n    {}\n",
+        words.replace('\n', "\n    ")
+    );
+    // Its braces are no placeholders.
+    let script = script.replace('{', "{{").replace('}', "}}");
+    let command = ["python3", "-c", &script, "{bridge}", "{socket}"];
+    let function = json!({"name": "f", "driver": {"kind": "session", "bridge": "blender", "command": command}});
+    bench(&function, &json!({"output": "{frame}.txt", "timeouts": patient()}))
+}
+
+#[tokio::test]
+async fn a_bridge_that_answers_twice_never_gives_one_frame_for_another() {
+    let bench = hostile(
+        "if ask['do'] == 'open': say({'is': 'opened'})\n\
+         else:\n    open(ask['output'], 'w').write(str(ask['frame']))\n    done = {'is': 'rendered', 'path': ask['output']}\n    say(done, done)",
+    );
+    let mut session = Session::default();
+    for task in 0..3 {
+        let path = done(render(&bench, &mut session, task).await).path.expect("a path");
+        assert_eq!(std::fs::read_to_string(&path).expect("it was rendered"), (task + 1).to_string());
+        std::fs::remove_file(path).expect("removes");
+    }
+    session.close().await;
+    let log = bench.log_text();
+    assert_eq!(log.matches("started again: its bridge said `rendered` without being asked").count(), 2, "{log}");
+}
+
+#[tokio::test]
+async fn bridges_that_talk_nonsense_or_out_of_turn_fail_their_try_and_are_ended() {
+    let cases = [
+        ("say({'is': 'rendered', 'path': '/etc/passwd'})", "it answered `open` with `rendered`"),
+        ("say({'is': 'hello', 'renderer': 'y'})", "it answered `open` with `hello`"),
+        ("say({'is': 'opened'}, {'is': 'opened'})", "it answered `render` with `opened`"),
+        (
+            "say({'is': 'opened'}, {'is': 'rendered', 'path': '/etc/passwd'})",
+            "it wrote `/etc/passwd`, which is not where it should",
+        ),
+        ("link.sendall(b'[' * 10000 + b'\\n')", "it said nonsense"),
+        ("link.sendall(b'{\"is\": ' * 10000 + b'\\n')", "it said nonsense"),
+        ("say({'is': 'progress', 'permille': -1})", "it said nonsense"),
+        ("say({'is': 'opened', 'note': 'x' * 2_000_000})", "longer than 1 MiB"),
+        ("say({'is': 'failed', 'message': 'x' * 500_000})", "xxx"),
+        ("link.close(); os._exit(0)", "exited with code 0"),
+    ];
+    for (words, expected) in cases {
+        let bench = hostile(words);
+        let mut session = Session::default();
+        let failure = failed(render(&bench, &mut session, 0).await);
+        assert_eq!(failure.verdict, Verdict::RetrySame, "{words}: {}", failure.message);
+        assert!(failure.message.contains(expected), "{words}: {}", failure.message);
+        assert!(failure.message.len() < 5000 && failure.evidence.len() < 50_000, "{words}");
+        session.close().await;
+        assert!(!runs(pids(&bench.log_text())[0]), "{words}");
+    }
+}

@@ -120,7 +120,9 @@ impl Cache {
 }
 
 fn is_whole(object: &Path) -> bool {
-    std::fs::metadata(object).and_then(|meta| meta.modified()).is_ok_and(|modified| modified == whole_mark())
+    // Not through a link: it could lead to other bytes with such a time.
+    std::fs::symlink_metadata(object)
+        .is_ok_and(|meta| meta.is_file() && meta.modified().is_ok_and(|modified| modified == whole_mark()))
 }
 
 /// Makes a fetched file an object: durable, read-only, marked whole.
@@ -134,7 +136,14 @@ fn finish(incoming: &Path, object: &Path) -> std::io::Result<()> {
     if let Some(parent) = object.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    std::fs::rename(incoming, object)
+    match std::fs::rename(incoming, object) {
+        // A folder in its place would keep this input from every job.
+        Err(error) if matches!(error.kind(), ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty) => {
+            std::fs::remove_dir_all(object)?;
+            std::fs::rename(incoming, object)
+        }
+        renamed => renamed,
+    }
 }
 
 /// Notes a use.
@@ -244,6 +253,27 @@ mod tests {
         std::fs::set_permissions(&staged, Permissions::from_mode(0o644)).expect("may");
         std::fs::write(&staged, b"SCENE").expect("writes through the link");
         assert_eq!(bench.place(digest, "b").await.expect("places"), b"scene");
+    }
+
+    #[tokio::test]
+    async fn what_takes_an_objects_place_is_not_taken_for_it() {
+        let bench = bench(1000);
+        let digest = bench.put(b"scene");
+        bench.place(digest, "a").await.expect("places");
+        let hex = digest.to_string();
+        let object = bench.folder.path().join("cache/objects").join(&hex[..2]).join(&hex);
+        // Other bytes, with the very time that marks whole objects.
+        let other = bench.folder.path().join("other");
+        std::fs::write(&other, b"other").expect("writes");
+        let times = FileTimes::new().set_modified(whole_mark());
+        File::options().write(true).open(&other).expect("opens").set_times(times).expect("may");
+        std::fs::remove_file(&object).expect("removes");
+        std::os::unix::fs::symlink(&other, &object).expect("links");
+        assert_eq!(bench.place(digest, "b").await.expect("places"), b"scene");
+        std::fs::remove_file(&object).expect("removes");
+        std::fs::create_dir_all(object.join("folder")).expect("makes");
+        assert_eq!(bench.place(digest, "c").await.expect("places"), b"scene");
+        assert_eq!(std::fs::read(&other).expect("reads"), b"other");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use framewake_proto::job::ParameterValue;
 use framewake_proto::objects::Digest;
 use framewake_proto::verdict::Verdict;
 use framewake_proto::wire::{NOTE_MAX, clip};
-use framewake_reading::bridge::{Messages, Tell};
+use framewake_reading::bridge::{MESSAGE_SIZE_MAX, Messages, Tell};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,9 @@ use tokio::net::{UnixListener, UnixStream};
 
 /// Longest address of a Unix socket that every system takes.
 const SOCKET_PATH_MAX: usize = 100;
+
+/// Bytes taken from a bridge at once.
+const RECEIVE_SIZE: usize = 16 * 1024;
 
 /// Files of the Blender bridge; the first is the one to run.
 const BLENDER: [(&str, &str); 2] =
@@ -78,7 +81,13 @@ impl Session {
         let mut monitor = Monitor::new(watch, &setup.rules, task.step.order.timeouts, task.task);
         if let Some(live) = &mut self.live {
             monitor.read(&live.process.read_ready());
-        } else {
+            // To take it for the answer to the next question would put each later answer with the wrong frame.
+            if let Err(why) = live.link.has_nothing_to_say() {
+                watch.log.worker_says(&format!("the renderer is started again: {why}"));
+                self.close().await;
+            }
+        }
+        if self.live.is_none() {
             match Live::start(setup, bridge, command) {
                 Ok((mut live, listener)) => match live.greet(&listener, &mut monitor, watch).await {
                     Ok(()) => self.live = Some(live),
@@ -199,8 +208,10 @@ impl Live {
                     return Ok(Rendered::Failed(failure));
                 }
                 if path != output {
-                    let message = format!("the renderer wrote `{}`, which is not where it should", path.display());
-                    return Ok(Rendered::Failed(monitor.failure(Verdict::OutputBad, &message)));
+                    // Perhaps the answer to an earlier question: who answers twice is not to be understood any more.
+                    let path = path.display().to_string();
+                    let message = format!("it wrote `{}`, which is not where it should", clip(&path, NOTE_MAX));
+                    return Err(Broken::Lost(message));
                 }
                 Ok(Rendered::Done(Output {
                     path: task.step.output.is_some().then_some(output),
@@ -342,18 +353,40 @@ impl Link {
         }
     }
 
+    /// Whether the bridge is as silent as it should be when it was asked nothing; how far its work is it may say.
+    fn has_nothing_to_say(&mut self) -> Result<(), String> {
+        // A message at most: whatever is beyond is read when something is asked.
+        for _ in 0..MESSAGE_SIZE_MAX / RECEIVE_SIZE {
+            while let Some(told) = self.messages.take().map_err(|nonsense| nonsense.to_string())? {
+                if !matches!(told, Tell::Progress { .. }) {
+                    return Err(format!("its bridge said `{}` without being asked", told.describe()));
+                }
+            }
+            if !self.read_ready()? {
+                return Ok(());
+            }
+        }
+        Err("its bridge does not stop talking".to_owned())
+    }
+
     /// Waits for more bytes. Losing the future loses nothing.
     async fn receive(&mut self) -> Result<(), String> {
         let stream = self.stream.as_ref().ok_or("it is not connected")?;
         stream.readable().await.map_err(|error| error.to_string())?;
-        let mut buffer = [0; 16 * 1024];
+        self.read_ready().map(|_| ())
+    }
+
+    /// Takes what has come; whether there was anything.
+    fn read_ready(&mut self) -> Result<bool, String> {
+        let stream = self.stream.as_ref().ok_or("it is not connected")?;
+        let mut buffer = [0; RECEIVE_SIZE];
         match stream.try_read(&mut buffer) {
             Ok(0) => Err("it hung up".to_owned()),
             Ok(count) => {
                 self.messages.push(&buffer[..count]);
-                Ok(())
+                Ok(true)
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error.to_string()),
         }
     }

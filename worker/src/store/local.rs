@@ -3,7 +3,8 @@
 //! The copy is made in `staging/<worker>/`, which the worker keeps locked while it lives. What a
 //! killed worker left there is swept by the next one that finds the lock free.
 
-use super::{Content, Created, Error, file_error};
+use super::{Content, Created, Error, check_unchanged, create_plain, file_error};
+use crate::verify::OutputFile;
 use framewake_proto::ids::WorkerId;
 use framewake_proto::objects::Digest;
 use rustix::fs::{FlockOperation, flock};
@@ -11,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 #[derive(Debug)]
 pub(super) struct LocalStaging {
@@ -29,24 +30,26 @@ impl LocalStaging {
     }
 
     pub(super) async fn create(
-        self: &std::sync::Arc<Self>,
+        self: &Arc<Self>,
         key: &str,
-        from: &Path,
+        from: &Arc<OutputFile>,
         staging_key: &str,
     ) -> Result<Created, Error> {
-        let (this, key, from, staging) = (self.clone(), key.to_owned(), from.to_owned(), self.root.join(staging_key));
+        let (this, key, from, staging) = (self.clone(), key.to_owned(), from.clone(), self.root.join(staging_key));
         tokio::task::spawn_blocking(move || this.create_now(&key, &from, &staging))
             .await
             .expect("creating an object does not panic")
     }
 
-    fn create_now(&self, key: &str, from: &Path, staging: &Path) -> Result<Created, Error> {
+    fn create_now(&self, key: &str, from: &OutputFile, staging: &Path) -> Result<Created, Error> {
         let target = self.root.join(key);
         self.lock_folder().map_err(|error| file_error(&self.folder, error))?;
-        let source = File::open(from).map_err(|error| file_error(from, error))?;
-        let content = copy_synced(source, staging).map_err(|error| file_error(staging, error))?;
-        let linked = link(staging, &target, &self.root);
+        let source = from.from_start().map_err(|error| file_error(from.path(), error))?.take(from.size_bytes());
+        let copied = copy_synced(source, staging).map_err(|error| file_error(staging, error));
+        let copied = copied.and_then(|content| check_unchanged(from).map(|()| content));
+        let linked = copied.map(|content| (content, link(staging, &target, &self.root)));
         let _best_effort = std::fs::remove_file(staging);
+        let (content, linked) = linked?;
         match linked {
             Ok(()) => Ok(Created::Now(content)),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Created::Existed(content)),
@@ -121,14 +124,14 @@ pub(super) async fn copy_hashed(source: File, to: &Path) -> Result<Content, Erro
         .map_err(|error| file_error(to, error))
 }
 
-fn copy_synced(source: File, to: &Path) -> std::io::Result<Content> {
+fn copy_synced(source: impl Read, to: &Path) -> std::io::Result<Content> {
     let (content, file) = copy(source, to)?;
     file.sync_all()?;
     Ok(content)
 }
 
-fn copy(mut source: File, to: &Path) -> std::io::Result<(Content, File)> {
-    let mut file = File::create(to)?;
+fn copy(mut source: impl Read, to: &Path) -> std::io::Result<(Content, File)> {
+    let mut file = create_plain(to)?;
     let mut buffer = vec![0; 256 * 1024];
     let (mut hasher, mut size_bytes) = (Sha256::new(), 0);
     loop {

@@ -7,6 +7,10 @@ fn open(root: &Path, worker: &str) -> Store {
     Store::open(&url, &worker.parse().expect("a name")).expect("opens")
 }
 
+fn output(path: &Path) -> Arc<OutputFile> {
+    Arc::new(OutputFile::open(path).expect("an ordinary file"))
+}
+
 fn files(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
@@ -31,10 +35,10 @@ async fn an_object_is_created_once_and_fetched_whole() {
     let source = folder.path().join("frame");
     std::fs::write(&source, b"first").expect("writes");
     let content = Content { size_bytes: 5, sha256: Digest::of(b"first") };
-    let created = store.create("jobs/a b/é/1.png", &source, "staging/w1/1.1.0").await.expect("stores");
+    let created = store.create("jobs/a b/é/1.png", &output(&source), "staging/w1/1.1.0").await.expect("stores");
     assert_eq!(created, Created::Now(content));
     std::fs::write(&source, b"second").expect("writes");
-    let again = store.create("jobs/a b/é/1.png", &source, "staging/w1/1.2.0").await.expect("answers");
+    let again = store.create("jobs/a b/é/1.png", &output(&source), "staging/w1/1.2.0").await.expect("answers");
     assert!(matches!(again, Created::Existed(_)));
     assert_eq!(store.size("jobs/a b/é/1.png").await.expect("answers"), Some(5));
     let back = folder.path().join("back");
@@ -54,7 +58,7 @@ async fn what_a_lost_worker_left_is_swept_and_what_a_living_one_holds_is_not() {
     let source = folder.path().join("frame");
     std::fs::write(&source, b"whole").expect("writes");
     let living = open(&root, "living");
-    living.create("jobs/1", &source, "staging/living/1.1.0").await.expect("stores");
+    living.create("jobs/1", &output(&source), "staging/living/1.1.0").await.expect("stores");
     std::fs::write(root.join("staging/living/1.1.1"), b"half").expect("writes");
     std::fs::create_dir_all(root.join("staging/lost")).expect("makes");
     std::fs::write(root.join("staging/lost/2.1.0"), b"ha").expect("writes");
@@ -80,4 +84,51 @@ fn a_store_that_is_away_says_nothing_about_the_task() {
     let refused = failed(object_store::Error::PermissionDenied { path: "k".to_owned(), source: broken() });
     assert_eq!(refused.verdict(), Verdict::RetrySame);
     assert_eq!(Error::NotFound("k".to_owned()).verdict(), Verdict::RetrySame);
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_to_while_it_is_stored_is_not() {
+    use std::io::Write;
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().join("store");
+    let local = open(&root, "w1");
+    // As an S3 server is written to, in one piece and in many.
+    let remote = Store { local: None, ..local.clone() };
+    for (store, size) in [(&local, 5), (&remote, 5), (&remote, SINGLE_PUT_MAX + 1)] {
+        let source = folder.path().join("frame");
+        std::fs::File::create(&source).expect("makes").set_len(size).expect("grows");
+        let verified = output(&source);
+        let mut renderer = std::fs::File::options().append(true).open(&source).expect("opens");
+        renderer.write_all(b"one more line").expect("writes");
+        let error = store.create("jobs/1", &verified, "staging/w1/1.1.0").await.expect_err("it changed");
+        assert_eq!((error.verdict(), error.passes()), (Verdict::OutputBad, false), "{error}");
+        assert!(error.to_string().contains("was not through with it"), "{error}");
+        assert_eq!(files(&root), [""; 0], "nothing is left of it");
+        let again = store.create("jobs/1", &output(&source), "staging/w1/1.1.0").await.expect("stores");
+        assert!(matches!(again, Created::Now(content) if content.size_bytes == size + 13));
+        std::fs::remove_file(root.join("jobs/1")).expect("removes");
+    }
+}
+
+#[tokio::test]
+async fn what_is_fetched_is_never_written_through_a_link_nor_into_a_fifo() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder.path().join("store"), "w1");
+    let source = folder.path().join("frame");
+    std::fs::write(&source, b"object").expect("writes");
+    store.create("jobs/1", &output(&source), "staging/w1/1.1.0").await.expect("stores");
+    let kept = folder.path().join("kept");
+    std::fs::write(&kept, b"kept").expect("writes");
+    let place = |name| folder.path().join(name);
+    std::os::unix::fs::symlink(&kept, place("symbolic")).expect("links");
+    std::os::unix::fs::symlink(place("made"), place("dangling")).expect("links");
+    std::fs::hard_link(&kept, place("hard")).expect("links");
+    rustix::fs::mknodat(rustix::fs::CWD, place("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("makes");
+    for name in ["symbolic", "dangling", "hard", "fifo"] {
+        let to = place(name);
+        let fetched = fetch_once(&*store.objects, &store.key("jobs/1").expect("a key"), "jobs/1", &to, 100).await;
+        assert!(matches!(fetched, Err(Error::File { .. })), "{name}: {fetched:?}");
+    }
+    assert_eq!(std::fs::read(&kept).expect("reads"), b"kept");
+    assert!(!place("made").exists());
 }

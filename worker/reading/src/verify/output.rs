@@ -6,11 +6,12 @@ use rustix::io::Errno;
 use std::fs::{File, Metadata};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// An ordinary file, open for reading.
 #[derive(Debug)]
 pub struct OutputFile {
+    path: PathBuf,
     file: File,
     found: State,
 }
@@ -40,8 +41,13 @@ impl OutputFile {
         match meta.len() {
             0 => Err(Bad::Empty),
             size_bytes if size_bytes > OUTPUT_SIZE_MAX => Err(Bad::TooLong(size_bytes)),
-            _ => Ok(OutputFile { file, found: State::of(&meta) }),
+            _ => Ok(OutputFile { path: path.to_owned(), file, found: State::of(&meta) }),
         }
+    }
+
+    /// Where it was found.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     pub fn size_bytes(&self) -> u64 {
