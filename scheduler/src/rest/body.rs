@@ -4,7 +4,7 @@ use super::faults;
 use super::problem::{Answer, Code, Refusal};
 use super::schema::BodySchema;
 use axum::body::Body;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -25,6 +25,7 @@ pub(super) enum Format {
 impl Format {
     /// By the content type. Without one nothing is guessed: a page of another site can send text, not JSON.
     pub(super) fn of(headers: &HeaderMap) -> Answer<Format> {
+        check_unpacked(headers)?;
         let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match media.as_str() {
@@ -41,6 +42,15 @@ impl Format {
             }
         }
     }
+}
+
+/// Refuses a packed body: it would be taken for what it is not, and what it unfolds to has no bound.
+pub(super) fn check_unpacked(headers: &HeaderMap) -> Answer<()> {
+    if headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding == "identity") {
+        return Ok(());
+    }
+    let hint = "send it as it is, without `content-encoding`";
+    Err(Refusal::new(Code::UnsupportedMedia, "packed bodies are not unpacked here").hint(hint))
 }
 
 /// All bytes of a body of at most `size_bytes_max`. A larger one is refused without being read.

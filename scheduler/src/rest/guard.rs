@@ -124,8 +124,15 @@ pub(super) fn cross_origin() -> Response {
 
 /// On a loopback address a name other than `localhost` is a page that had its name point here (DNS rebinding).
 pub(super) async fn only_local_names(request: Request, next: Next) -> Response {
-    let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if is_local(host) {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    // A whole address as the target counts before the header.
+    let named = match (request.uri().authority(), hosts.next(), hosts.next()) {
+        (Some(authority), _, None) => Some(authority.as_str()),
+        (None, None, _) => Some(""),
+        (None, Some(host), None) => host.to_str().ok(),
+        (_, _, Some(_)) => None,
+    };
+    if named.is_some_and(is_local) {
         return next.run(request).await;
     }
     Refusal::new(Code::CrossOrigin, "this scheduler answers under `localhost` and IP addresses only").into_response()

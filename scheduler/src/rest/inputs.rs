@@ -1,6 +1,7 @@
 //! Inputs on their way in: piece by piece into a local file, and into the store once the digest is right.
 
 use super::App;
+use super::body::check_unpacked;
 use super::border::store_away;
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
@@ -166,6 +167,7 @@ pub(super) async fn send(
     body: Body,
 ) -> Answer<Json<InputView>> {
     let query = query.only(&["offset", "size"])?;
+    check_unpacked(&headers)?;
     let digest = read_digest(&digest)?;
     let needed = |name: &str| invalid(format!("`{name}` is missing"));
     let offset: u64 = query.parsed("offset", "a number of bytes")?.ok_or_else(|| needed("offset"))?;

@@ -7,6 +7,7 @@ mod guards;
 mod jobs;
 mod outputs;
 mod places;
+mod raw;
 mod sockets;
 mod uploads;
 

@@ -4,7 +4,7 @@ use super::*;
 use framewake_proto::api::{OutputView, Page};
 use framewake_proto::objects::log_key;
 
-async fn farm_with_outputs() -> (Farm, JobId, Vec<u8>) {
+pub(super) async fn farm_with_outputs() -> (Farm, JobId, Vec<u8>) {
     let farm = Farm::start().await;
     let id = farm.submit(&job("shot", 10)).await;
     farm.wait(id, |job| job.tasks.open > 0).await;
