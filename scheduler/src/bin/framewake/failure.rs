@@ -64,7 +64,7 @@ pub(crate) fn report(printer: &Printer, error: &anyhow::Error) -> ExitCode {
     let message = message(error);
     if printer.is_json() {
         let body = serde_json::json!({ "error": message, "code": code, "faults": faults, "hint": hint });
-        printer.note(body);
+        printer.note(text::clean_json(&body.to_string()));
         return ExitCode::from(code);
     }
     printer.note(format_args!("{} {}", printer.paint_note(Style::Bad, "error:"), text::clean_lines(&message)));

@@ -74,13 +74,12 @@ impl Shown<'_> {
 
     fn print(&mut self, piece: &[u8]) -> anyhow::Result<()> {
         self.bytes += piece.len() as u64;
+        // Also into a pipe: what `grep` finds ends on a terminal as a rule.
+        let text = self.cleaner.clean(piece);
         if self.printer.is_json() {
-            let text = self.cleaner.clean(piece);
             self.printer.json(&serde_json::json!({ "attempt": self.attempt.to_string(), "text": text }))?;
-        } else if self.printer.is_terminal() {
-            self.printer.raw(self.cleaner.clean(piece).as_bytes())?;
         } else {
-            self.printer.raw(piece)?;
+            self.printer.raw(text.as_bytes())?;
         }
         Ok(())
     }

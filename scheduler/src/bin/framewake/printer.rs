@@ -1,5 +1,6 @@
 //! The one place that writes to stdout and stderr: colors only for a terminal, JSON when asked for.
 
+use crate::text;
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width};
 use indicatif::ProgressDrawTarget;
 use serde::Serialize;
@@ -76,7 +77,7 @@ impl Printer {
     /// One value on a line.
     pub(crate) fn json(&self, value: &impl Serialize) -> io::Result<()> {
         let line = serde_json::to_string(value).map_err(io::Error::other)?;
-        self.line(line)
+        self.line(text::clean_json(&line))
     }
 
     pub(crate) fn raw(&self, bytes: &[u8]) -> io::Result<()> {

@@ -25,9 +25,28 @@ pub(crate) fn clean_lines(text: &str) -> String {
     text.lines().map(clean).collect::<Vec<_>>().join("\n")
 }
 
+/// JSON on one line, with the same meaning and nothing that a terminal would obey: `jq` understands it, and whoever reads
+/// it without is safe.
+pub(crate) fn clean_json(line: &str) -> Cow<'_, str> {
+    if !line.chars().any(is_harmful) {
+        return Cow::Borrowed(line);
+    }
+    let mut cleaned = String::with_capacity(line.len() + 16);
+    for c in line.chars() {
+        if is_harmful(c) {
+            // All of them have four digits, and stand in strings only.
+            write!(cleaned, "\\u{:04x}", u32::from(c)).expect("a String takes everything");
+        } else {
+            cleaned.push(c);
+        }
+    }
+    Cow::Owned(cleaned)
+}
+
 /// Control characters, and those that turn the direction of the text around them, so that `a` reads as `b`.
 fn is_harmful(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+    let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// Cleans text that arrives in pieces, cut anywhere, and keeps its lines and tabs.
@@ -139,6 +158,16 @@ mod tests {
         assert_eq!(clean("\x1b[2Jgone\x07"), "\\u{1b}[2Jgone\\u{7}");
         assert_eq!(clean("a\u{9b}31mb\u{202e}c\r\n"), "a\\u{9b}31mb\\u{202e}c\\r\\n");
         assert_eq!(clean_lines("a\nb\x1b]0;t\x07"), "a\nb\\u{1b}]0;t\\u{7}");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning_and_nothing_in_it_is_obeyed() {
+        let said = serde_json::json!({"text": "\x1b[2J\u{9b}31m\x7f\u{202e}cod.exe\u{200f} ä漢\n"});
+        let line = said.to_string();
+        let cleaned = clean_json(&line);
+        assert_eq!(cleaned, r#"{"text":"\u001b[2J\u009b31m\u007f\u202ecod.exe\u200f ä漢\n"}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&cleaned).expect("JSON"), said);
+        assert_eq!(clean_json("{}"), "{}");
     }
 
     #[test]
