@@ -7,6 +7,7 @@ pub mod frames;
 pub mod function;
 pub mod ids;
 pub mod job;
+pub mod money;
 pub mod objects;
 pub mod order;
 pub mod schedule;

@@ -5,6 +5,7 @@
 //! against each other.
 
 mod aliases;
+mod cost;
 pub mod farm;
 mod gpu;
 mod make;
@@ -14,6 +15,7 @@ mod process;
 mod text;
 
 pub use aliases::Alias;
+pub use cost::Cost;
 pub use farm::Farm;
 pub use gpu::Gpus;
 pub use parts::Parts;
@@ -33,6 +35,7 @@ pub struct Metrics {
     pub farm: Farm,
     pub gpus: Gpus,
     pub parts: Parts,
+    pub cost: Cost,
 }
 
 impl Default for Metrics {
@@ -50,6 +53,7 @@ impl Metrics {
         let openfaas = aliases.contains(&Alias::OpenFaas).then(|| OpenFaas::new(&make));
         Metrics {
             farm: Farm::new(&make, Arc::clone(&functions), openfaas),
+            cost: Cost::new(&make, Arc::clone(&functions)),
             gpus: Gpus::new(&make, functions, aliases.contains(&Alias::Dcgm)),
             parts: Parts::new(&make),
             registry,

@@ -4,6 +4,7 @@ pub mod backup;
 pub(crate) mod file;
 pub(crate) mod happenings;
 mod job_cache;
+mod ledger;
 mod load;
 pub mod read;
 mod rows;
@@ -29,13 +30,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
     include_str!("store/migrations/0006_schedules.sql"),
     include_str!("store/migrations/0007_confinement.sql"),
     include_str!("store/migrations/0008_gpus.sql"),
+    include_str!("store/migrations/0009_cost.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

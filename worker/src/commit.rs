@@ -12,6 +12,7 @@ use framewake_proto::wire::TaskDone;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Commits the outputs of one step.
 #[derive(Debug, Clone)]
@@ -62,6 +63,7 @@ impl Committer {
 
     /// Verifies and stores what the renderer made of a task.
     pub async fn commit(&self, attempt: AttemptId, task: u32, frame: i64, output: Output) -> Result<TaskDone, Failure> {
+        let begin = Instant::now();
         let device = self.device(&output)?;
         let gpu = output.gpu.unwrap_or_default();
         let mut done = TaskDone {
@@ -99,6 +101,7 @@ impl Committer {
             }
         }
         let _best_effort = tokio::fs::remove_file(&path).await;
+        done.upload_ms = milliseconds(begin.elapsed());
         Ok(done)
     }
 

@@ -2,6 +2,7 @@
 //! that people follow are made from it too.
 
 use crate::event::{TaskFailure, TaskResult};
+use crate::ledger::{Account, Spent};
 use crate::values::{LogSize, NewJob, Place, StoredChunk, StoredPlace, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, Name, WorkerId};
 use framewake_proto::tasks::TaskSet;
@@ -96,6 +97,16 @@ pub enum Change {
     /// Remove this place's row, if there is one.
     PlaceForgotten {
         place: Place,
+    },
+    /// Time of a worker, each piece with its cause, and how far it is accounted for now.
+    Paid {
+        account: Account,
+        spent: Vec<Spent>,
+    },
+    /// The worker is paid no longer; all its time is accounted for.
+    AccountClosed {
+        worker: WorkerId,
+        at: Timestamp,
     },
     /// Chunk numbers below this may have been used.
     ChunkNumbers {

@@ -1,5 +1,6 @@
 //! What happened, as the rules hear of it.
 
+use crate::price::Prices;
 use crate::values::{FunctionRules, LogSize, NewJob, Place, StoredJob};
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::tasks::TaskSet;
@@ -62,6 +63,8 @@ pub enum Event {
         draining: bool,
         /// Where it runs: its GPUs, or its machine if it names none.
         places: Vec<Place>,
+        /// Model of its first GPU; empty if it names none.
+        gpu: String,
         /// Where it is within its task.
         progress: Option<Progress>,
     },
@@ -87,6 +90,10 @@ pub enum Event {
     /// Somebody says that a place that was set aside is mended.
     PlaceRestored {
         place: Place,
+    },
+    /// From now on workers are paid so.
+    PricesSet {
+        prices: Prices,
     },
     /// The stream of orders is gone or new: what was offered must be offered again.
     OrdersLost,
@@ -126,7 +133,20 @@ pub struct Report {
     /// Milliseconds from the claim until the renderer was ready.
     pub load_ms: Option<u32>,
     pub end: Option<AttemptEnd>,
+    /// What the time went to, beside loading and what is done.
+    pub spent: ReportedTime,
     pub log: LogSize,
+}
+
+/// What a worker's time went to, as its report tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReportedTime {
+    /// Rendering tasks that failed.
+    pub failed_ms: u64,
+    /// Rendering tasks that were preempted.
+    pub preempted_ms: u64,
+    /// Verifying and storing outputs.
+    pub upload_ms: u64,
 }
 
 /// A verified and committed task.

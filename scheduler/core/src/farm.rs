@@ -20,6 +20,7 @@ use crate::chunk::{Chunk, ChunkState, Lease};
 use crate::effect::Effect;
 use crate::event::{Event, Progress};
 use crate::health::Health;
+use crate::ledger::{Account, Ledger};
 use crate::rank::{Project, Queue, Rank};
 use crate::timers::{Timer, Timers};
 use crate::values::{FunctionRules, Place, Settings, Snapshot, StoredChunk, StoredChunkState, StoredJob, Timing};
@@ -48,6 +49,7 @@ pub struct Farm {
     function_index: BTreeMap<FunctionKey, usize>,
     /// Weight of each project.
     projects: Vec<u32>,
+    project_names: Vec<Name>,
     project_index: BTreeMap<Name, Project>,
     /// Jobs that are not over.
     jobs: BTreeMap<JobId, Job>,
@@ -55,6 +57,7 @@ pub struct Farm {
     workers: BTreeMap<WorkerId, Worker>,
     timers: Timers,
     health: Health,
+    ledger: Ledger,
     chunk_next: u64,
     /// Numbers below this are reserved on disk.
     chunk_reserved: u64,
@@ -224,8 +227,8 @@ impl Farm {
             Event::JobPrioritized { id, priority } => self.prioritize_job(now, id, priority, out),
             Event::AttemptClaimed { request, worker, attempt } => self.claim(now, request, &worker, attempt, out),
             Event::AttemptReported { worker, attempt, report } => self.report(now, &worker, attempt, report, out),
-            Event::WorkerSeen { request, worker, function, holds, draining, places, progress } => {
-                let told = Told { places, progress, draining };
+            Event::WorkerSeen { request, worker, function, holds, draining, places, gpu, progress } => {
+                let told = Told { places, gpu, progress, draining };
                 self.see_worker(now, request, &worker, &function, holds, told, out);
             }
             Event::WorkerLeft { worker } => self.remove_worker(now, &worker, Gone::Left, out),
@@ -233,6 +236,7 @@ impl Farm {
             Event::WorkerExited { worker, end } => self.end_worker(now, &worker, end, out),
             Event::PlaceBroke { place, reason } => self.condemn(now, &place, &reason, out),
             Event::PlaceRestored { place } => self.restore_place(now, &place, out),
+            Event::PricesSet { prices } => self.ledger.prices = prices,
             Event::OrdersLost => self.offer_all_again(now, out),
             Event::ReportsHeldUp => self.deadlines_held = true,
             Event::ReportsDrained => self.honor_deadlines(now),
@@ -240,6 +244,7 @@ impl Farm {
         }
         self.pass_time(now, out);
         self.settle(now, out);
+        self.ledger.take_changes(&mut out.changes);
     }
 
     /// When [`Event::TimePassed`] is due next.
@@ -292,6 +297,11 @@ impl Farm {
         })
     }
 
+    /// Workers that are paid, and how far their time is accounted for.
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.ledger.accounts()
+    }
+
     fn add_function(&mut self, key: FunctionKey, rules: FunctionRules) -> usize {
         if let Some(at) = self.function_index.get(&key) {
             return *at;
@@ -324,6 +334,7 @@ impl Farm {
         let at = self.projects.len();
         self.project_index.insert(name.clone(), at);
         self.projects.push(1);
+        self.project_names.push(name.clone());
         at
     }
 
@@ -413,12 +424,14 @@ impl Restoring {
             functions: Vec::new(),
             function_index: BTreeMap::new(),
             projects: Vec::new(),
+            project_names: Vec::new(),
             project_index: BTreeMap::new(),
             jobs: BTreeMap::new(),
             chunks: BTreeMap::new(),
             workers: BTreeMap::new(),
             timers: Timers::default(),
             health: Health::new(settings.aside, snapshot.places.clone()),
+            ledger: Ledger::restore(now, snapshot.accounts, snapshot.prices),
             chunk_next: snapshot.chunk_next.max(1),
             chunk_reserved: snapshot.chunk_next.max(1),
             epoch: now,

@@ -11,6 +11,8 @@ pub mod change;
 pub mod effect;
 pub mod event;
 pub mod farm;
+pub mod ledger;
+pub mod price;
 pub mod schedule;
 pub mod values;
 

@@ -1,5 +1,7 @@
 //! Plain values that events bring and [`crate::farm::Farm::restore`] takes.
 
+use crate::ledger::Account;
+use crate::price::Prices;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Chunking, Job, Retries};
 use framewake_proto::tasks::TaskSet;
@@ -100,6 +102,9 @@ pub struct Snapshot {
     pub chunk_next: u64,
     /// Places that are set aside, or were lately.
     pub places: Vec<StoredPlace>,
+    /// Workers that are paid.
+    pub accounts: Vec<Account>,
+    pub prices: Prices,
 }
 
 /// Where workers run, as they name it: a machine (`node7`), or a GPU of it (`node7/GPU-5c9a…`).

@@ -113,6 +113,7 @@ impl World {
     /// A heartbeat; whether the worker is told to leave.
     fn speaks(&mut self, worker: &str, place: &str, progress: Option<Progress>) -> bool {
         let out = self.apply(Event::WorkerSeen {
+            gpu: String::new(),
             request: RequestId(1),
             worker: id(worker),
             function: function(),

@@ -312,8 +312,12 @@ impl Engine {
             (heartbeat.chunk > 0).then_some(AttemptId { chunk: ChunkId(heartbeat.chunk), number: heartbeat.attempt });
         let request = self.wait_for_answer(reply, false);
         let (places, progress) = (reading::places(&heartbeat), reading::progress(&heartbeat));
+        let gpu = reading::gpu(&heartbeat);
         let (seen, draining) = (worker.clone(), heartbeat.draining);
-        self.apply(Event::WorkerSeen { request, worker: seen, function, holds, draining, places, progress }, batch);
+        self.apply(
+            Event::WorkerSeen { request, worker: seen, function, holds, draining, places, gpu, progress },
+            batch,
+        );
         self.note_beat(worker, heartbeat, batch.now);
     }
 

@@ -118,6 +118,7 @@ impl Engine {
                         self.metrics.farm.attempt_ended(&function.name, ended);
                     }
                 }
+                Change::Paid { account, spent } => self.metrics.cost.spent(account, spent),
                 Change::PlaceStored(stored) => self.count_place(stored),
                 Change::JobState { .. }
                 | Change::JobPriority { .. }
@@ -129,6 +130,7 @@ impl Engine {
                 | Change::ChunkStored(_)
                 | Change::ChunkClosed { .. }
                 | Change::PlaceForgotten { .. }
+                | Change::AccountClosed { .. }
                 | Change::ChunkNumbers { .. } => {}
             }
         }

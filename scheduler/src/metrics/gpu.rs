@@ -18,7 +18,7 @@ use std::time::Duration;
 use sums::{Kind, Sums};
 
 /// Models that are told apart.
-const MODELS_MAX: usize = 32;
+pub(super) const MODELS_MAX: usize = 32;
 /// GPUs that are followed: what is summed needs the sample before. One takes about half a kilobyte.
 const FOLLOWED_MAX: usize = 20_000;
 /// GPUs that are shown one by one, of about 850 bytes each on a page of at most 2 MB.

@@ -1,7 +1,9 @@
 //! What workers send, as the rules understand it. A worker may be of another version, broken or hostile: what
 //! it says is bounded here.
 
-use framewake_core::event::{AttemptEnd, Event, GpuUse, GpuWord, Progress, Report, TaskFailure, TaskResult};
+use framewake_core::event::{
+    AttemptEnd, Event, GpuUse, GpuWord, Progress, Report, ReportedTime, TaskFailure, TaskResult,
+};
 use framewake_core::values::{LogSize, Place};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, WorkerId};
 use framewake_proto::verdict::Verdict;
@@ -29,8 +31,10 @@ pub(crate) fn report(payload: &[u8]) -> Result<Event, String> {
     };
     let worker = report.worker.parse().map_err(|_| "it names an impossible worker".to_owned())?;
     let attempt = AttemptId { chunk: ChunkId(report.chunk), number: report.attempt };
+    let spent = reported_time(&report);
     let done = report.done.into_iter().map(task_result).collect::<Result<_, _>>()?;
     let report = Report {
+        spent,
         done,
         failed: report.failed.into_iter().map(task_failure).collect(),
         released: wire::task_set(&report.released),
@@ -42,6 +46,17 @@ pub(crate) fn report(payload: &[u8]) -> Result<Event, String> {
         },
     };
     Ok(Event::AttemptReported { worker, attempt, report })
+}
+
+/// What its failures and uploads took.
+fn reported_time(report: &wire::Report) -> ReportedTime {
+    let mut spent = ReportedTime::default();
+    for failed in &report.failed {
+        let preempted = failed.verdict == Verdict::Preempted.as_str();
+        *(if preempted { &mut spent.preempted_ms } else { &mut spent.failed_ms }) += u64::from(failed.elapsed_ms);
+    }
+    spent.upload_ms = report.done.iter().map(|done| u64::from(done.upload_ms)).sum();
+    spent
 }
 
 fn task_result(done: wire::TaskDone) -> Result<TaskResult, String> {
@@ -115,6 +130,12 @@ pub(crate) fn places(heartbeat: &wire::Heartbeat) -> Vec<Place> {
     let gpus = heartbeat.gpus.iter().map(|gpu| gpu.trim()).filter(|gpu| !gpu.is_empty()).take(wire::GPUS_MAX);
     let gpus: Vec<Place> = gpus.map(|gpu| Place::new(&format!("{host}/{}", wire::clip(gpu, GPU_MAX)))).collect();
     if gpus.is_empty() { vec![Place::new(host)] } else { gpus }
+}
+
+/// Model of its first GPU; empty if it names none.
+pub(crate) fn gpu(heartbeat: &wire::Heartbeat) -> String {
+    let model = heartbeat.gpu_samples.first().map_or("", |sample| sample.model.trim());
+    wire::clip(model, GPU_MAX).to_owned()
 }
 
 pub(crate) fn progress(heartbeat: &wire::Heartbeat) -> Option<Progress> {

@@ -152,6 +152,7 @@ impl Farm {
     async fn claim(&self, chunk: u64) {
         let worker: Name = "w1".parse().expect("a name");
         let seen = Event::WorkerSeen {
+            gpu: String::new(),
             request: RequestId(0),
             worker: worker.clone(),
             function: "paint@1".parse().expect("a key"),

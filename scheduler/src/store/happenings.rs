@@ -85,6 +85,8 @@ fn happening(
         | Change::ChunkClosed { .. }
         | Change::PlaceStored(_)
         | Change::PlaceForgotten { .. }
+        | Change::Paid { .. }
+        | Change::AccountClosed { .. }
         | Change::ChunkNumbers { .. } => return None,
     })
 }
@@ -108,6 +110,8 @@ pub(crate) fn job_of(change: &Change) -> Option<JobId> {
         | Change::ChunkClosed { .. }
         | Change::PlaceStored(_)
         | Change::PlaceForgotten { .. }
+        | Change::Paid { .. }
+        | Change::AccountClosed { .. }
         | Change::ChunkNumbers { .. } => None,
     }
 }

@@ -48,6 +48,8 @@ impl Store {
             chunks: self.load_chunks().await?,
             chunk_next: self.load_chunk_next().await?,
             places: self.load_places().await?,
+            accounts: self.load_accounts().await?,
+            prices: self.load_paid_by().await?,
             jobs: Vec::new(),
         };
         Ok(Loaded { snapshot, functions })
@@ -233,7 +235,7 @@ impl Store {
         rows.iter().map(chunk_row).collect()
     }
 
-    async fn scalar(&mut self, text: &'static str) -> Result<i64, Error> {
+    pub(super) async fn scalar(&mut self, text: &'static str) -> Result<i64, Error> {
         let (value,): (i64,) =
             sqlx::query_as(text).fetch_one(&mut self.writer).await.map_err(|error| Error::Read { error })?;
         Ok(value)

@@ -1,8 +1,10 @@
 //! Changes gathered into rows, the last word on each: a batch touches every row at most once.
 
+use super::ledger::SpentTime;
 use crate::engine::Submission;
 use framewake_core::change::Counts;
 use framewake_core::event::{TaskFailure, TaskResult};
+use framewake_core::ledger::Account;
 use framewake_core::values::{Loss, Place, StoredChunk, StoredChunkState, StoredPlace, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, WorkerId};
 use framewake_proto::tasks::TaskSet;
@@ -44,6 +46,9 @@ pub(crate) struct Rows {
     pub(crate) attempts: Vec<Value>,
     pub(crate) ends: Vec<Value>,
     pub(crate) events: Vec<Value>,
+    /// `None`: the row goes.
+    pub(crate) accounts: BTreeMap<WorkerId, Option<Account>>,
+    pub(crate) spent: SpentTime,
     /// `None`: the row goes.
     pub(crate) places: BTreeMap<Place, Option<Value>>,
 }

@@ -11,6 +11,7 @@ use framewake_core::change::{Change, JobState};
 use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{AttemptEnd, Event, GpuUse, GpuWord, Report, RequestId, TaskFailure, TaskResult};
 use framewake_core::farm::{Applied, Farm};
+use framewake_core::ledger::Account;
 use framewake_core::schedule::ScheduleId;
 use framewake_core::values::{LogSize, NewJob, Place, Settings, Snapshot, StoredJob, StoredPlace, StoredStep, Timing};
 use framewake_proto::api::{EventView, Happening};
@@ -195,6 +196,9 @@ struct Model {
     weights: BTreeMap<framewake_proto::ids::Name, u32>,
     chunks: BTreeMap<u64, framewake_core::values::StoredChunk>,
     places: BTreeMap<Place, StoredPlace>,
+    accounts: BTreeMap<WorkerId, Account>,
+    /// Paid time in all, and of jobs.
+    time_us: (u64, u64),
     chunk_next: u64,
 }
 
@@ -231,6 +235,14 @@ impl Model {
                 | Change::StepCounts { .. }
                 | Change::AttemptStarted { .. }
                 | Change::AttemptEnded { .. } => {}
+                Change::Paid { account, spent } => {
+                    for piece in spent {
+                        self.time_us.0 += piece.time_us();
+                        self.time_us.1 += if piece.work.is_some() { piece.time_us() } else { 0 };
+                    }
+                    self.accounts.insert(account.worker.clone(), account);
+                }
+                Change::AccountClosed { worker, .. } => drop(self.accounts.remove(&worker)),
                 Change::PlaceStored(place) => drop(self.places.insert(place.place.clone(), place)),
                 Change::PlaceForgotten { place } => drop(self.places.remove(&place)),
             }
@@ -252,6 +264,7 @@ impl Model {
         let mut chunks = found.chunks.clone();
         chunks.sort_by_key(|chunk| chunk.id);
         assert_eq!(chunks, self.chunks.values().cloned().collect::<Vec<_>>());
+        assert_eq!(found.accounts, self.accounts.values().cloned().collect::<Vec<_>>());
         assert_eq!(found.places, self.places.values().cloned().collect::<Vec<_>>());
         assert_eq!(found.projects.iter().cloned().collect::<BTreeMap<_, _>>(), self.weights);
         assert_eq!(found.chunk_next, self.chunk_next.max(1));
@@ -313,6 +326,7 @@ impl Fate {
         self.requests += 1;
         let request = RequestId(self.requests);
         books.apply(Event::WorkerSeen {
+            gpu: String::new(),
             request,
             worker: worker.clone(),
             function: FunctionKey { name: "any".parse().expect("a good name"), version: 1 },
@@ -388,6 +402,10 @@ async fn a_restart_finds_what_was_committed_whatever_happened() {
                     let snapshot;
                     (books, snapshot, fate.orders) = books.restart().await;
                     model.check(&snapshot);
+                    let of_days = books.store.scalar("SELECT coalesce(sum(time_us), 0) FROM time_of_days").await;
+                    let of_jobs = books.store.scalar("SELECT coalesce(sum(time_us), 0) FROM time_of_jobs").await;
+                    let found = (of_days.expect("a number"), of_jobs.expect("a number"));
+                    assert_eq!(found, (model.time_us.0.cast_signed(), model.time_us.1.cast_signed()));
                 }
                 1 => {
                     let failed = model.jobs.iter().find(|(_, job)| job.state == JobState::Failed).map(|(id, _)| *id);

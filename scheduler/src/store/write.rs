@@ -176,6 +176,11 @@ impl Store {
             Change::ChunkStored(chunk) => rows.store_chunk(self.seq(chunk.job), chunk),
             Change::ChunkClosed { id } => rows.close_chunk(id.0),
             Change::ChunkNumbers { next } => rows.chunk_next = Some(*next),
+            Change::Paid { account, spent } => {
+                rows.spent.add(account, spent);
+                rows.accounts.insert(account.worker.clone(), Some(account.clone()));
+            }
+            Change::AccountClosed { worker, .. } => drop(rows.accounts.insert(worker.clone(), None)),
             Change::PlaceStored(stored) => rows.store_place(stored),
             Change::PlaceForgotten { place } => drop(rows.places.insert(place.clone(), None)),
         }
@@ -336,6 +341,7 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
         &places,
     )
     .await?;
+    super::ledger::write(c, rows).await?;
     insert(c, "events", 4, "", &rows.events).await
 }
 
@@ -344,7 +350,7 @@ fn done_row((job, step, segment): (i64, usize, u32), bits: &[u8; SEGMENT_BYTES])
 }
 
 /// Inserts rows given as JSON arrays of `columns` values, in the order of the table's columns.
-async fn insert(
+pub(super) async fn insert(
     connection: &mut SqliteConnection,
     table: &str,
     columns: usize,
@@ -361,7 +367,11 @@ async fn insert(
     Ok(())
 }
 
-async fn each(connection: &mut SqliteConnection, text: &'static str, rows: &[Value]) -> Result<(), sqlx::Error> {
+pub(super) async fn each(
+    connection: &mut SqliteConnection,
+    text: &'static str,
+    rows: &[Value],
+) -> Result<(), sqlx::Error> {
     if !rows.is_empty() {
         sqlx::query(text).bind(json_text(rows)).execute(connection).await?;
     }

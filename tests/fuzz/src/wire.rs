@@ -84,7 +84,8 @@ impl World {
                     self.apply(Event::PlaceBroke { place, reason });
                 }
                 let request = RequestId(2);
-                self.apply(Event::WorkerSeen { request, worker, function, holds, draining, places, progress });
+                let gpu = reading::gpu(&heartbeat);
+                self.apply(Event::WorkerSeen { request, worker, function, holds, draining, places, gpu, progress });
             }
             3 => {
                 // Time goes on, by as many seconds as the message has bytes.

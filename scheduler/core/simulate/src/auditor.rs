@@ -7,9 +7,11 @@ use crate::objects::Objects;
 use framewake_core::change::{Change, Counts, JobState, Outcome};
 use framewake_core::effect::Effect;
 use framewake_core::farm::Farm;
+use framewake_core::ledger::{Account, Cause, Spent};
 use framewake_core::values::{FunctionRules, NewJob, StoredChunk, StoredChunkState};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
 use framewake_proto::tasks::TaskSet;
+use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -71,6 +73,12 @@ pub(crate) struct Asked {
     pub(crate) leaving: u32,
 }
 
+/// What was paid of a worker that is there.
+#[derive(Debug)]
+struct PaidBook {
+    until: Timestamp,
+}
+
 type Task = (JobId, usize, u32);
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -92,6 +100,13 @@ pub(crate) struct Auditor {
     /// Workers that spoke since the scheduler started.
     spoke: HashSet<WorkerId>,
     now: Heard,
+    /// The scheduler's clock when it heard.
+    at: Timestamp,
+    /// The same when it started last.
+    started_at: Timestamp,
+    paid: BTreeMap<WorkerId, PaidBook>,
+    /// Milliseconds by cause.
+    pub(crate) spent_ms: BTreeMap<Cause, u64>,
     published: BTreeMap<FunctionKey, u32>,
     published_steps: BTreeSet<(JobId, usize)>,
     pub(crate) checks: u64,
@@ -110,6 +125,10 @@ impl Auditor {
             losses: HashMap::new(),
             spoke: HashSet::new(),
             now: Heard::Other,
+            at: Timestamp(0),
+            started_at: Timestamp(0),
+            paid: BTreeMap::new(),
+            spent_ms: BTreeMap::new(),
             published: BTreeMap::new(),
             published_steps: BTreeSet::new(),
             checks: 0,
@@ -133,7 +152,8 @@ impl Auditor {
     }
 
     /// What follows comes of this.
-    pub(crate) fn heard(&mut self, heard: Heard) {
+    pub(crate) fn heard(&mut self, heard: Heard, at: Timestamp) {
+        self.at = at;
         self.published.clear();
         self.published_steps.clear();
         if let Heard::Worker(worker) = &heard
@@ -223,6 +243,8 @@ impl Auditor {
                     self.fail(Invariant::OneHolder, about, format!("chunk {id} was closed while {holder} held it"));
                 }
             }
+            Change::Paid { account, spent } => self.paid(account, spent),
+            Change::AccountClosed { worker, at } => self.account_closed(worker, *at),
             Change::JobPriority { .. }
             | Change::ProjectWeight { .. }
             | Change::StepState { .. }
@@ -230,6 +252,41 @@ impl Auditor {
             | Change::PlaceStored(_)
             | Change::PlaceForgotten { .. }
             | Change::ChunkNumbers { .. } => {}
+        }
+    }
+
+    /// Each piece begins where the one before ended, and the last ends where the account says.
+    fn paid(&mut self, account: &Account, spent: &[Spent]) {
+        let about = About::worker(&account.worker);
+        let at = self.at;
+        let book = self.paid.entry(account.worker.clone()).or_insert(PaidBook { until: at });
+        if spent.is_empty() && account.until < book.until && account.until == self.started_at {
+            // The clock was set back while the scheduler was down: the same hour is not paid twice.
+            book.until = account.until;
+        }
+        let mut until = book.until;
+        let gap = spent.iter().find(|piece| {
+            let before = std::mem::replace(&mut until, piece.until);
+            piece.from != before || piece.until <= piece.from
+        });
+        book.until = account.until;
+        let worker = &account.worker;
+        if let Some(piece) = gap {
+            self.fail(Invariant::PaidTimeAddsUp, about, format!("{worker}: {piece:?} does not follow what was paid"));
+        } else if until != account.until || until > at {
+            let text = format!("{worker} is accounted for until {} and paid until {until}, at {at}", account.until);
+            self.fail(Invariant::PaidTimeAddsUp, about, text);
+        }
+        for piece in spent {
+            *self.spent_ms.entry(piece.cause).or_default() += piece.time_us() / 1000;
+        }
+    }
+
+    fn account_closed(&mut self, worker: &WorkerId, at: Timestamp) {
+        let book = self.paid.remove(worker);
+        if book.is_none_or(|book| book.until != at) || at != self.at {
+            let text = format!("{worker} is gone at {at} and not paid until then");
+            self.fail(Invariant::PaidTimeAddsUp, About::worker(worker), text);
         }
     }
 
@@ -505,9 +562,11 @@ impl Auditor {
     }
 
     /// The scheduler started again from what was durable.
-    pub(crate) fn restarted(&mut self, farm: &Farm) {
+    pub(crate) fn restarted(&mut self, farm: &Farm, at: Timestamp) {
         self.spoke.clear();
+        self.started_at = at;
         self.check_jobs(farm);
+        self.check_paid(farm);
         for book in self.jobs.values_mut() {
             for step in &mut book.steps {
                 step.open = 0;
@@ -528,6 +587,19 @@ impl Auditor {
             let text = format!("the job is {:?} and the farm has it as {:?}", book.state, farm.job_state(*id));
             let id = *id;
             self.fail(Invariant::JobsSurvive, About::job(id), text);
+        }
+    }
+
+    /// Every worker that the farm hears of is paid, and nobody else.
+    pub(crate) fn check_paid(&mut self, farm: &Farm) {
+        let accounts: BTreeSet<&WorkerId> = farm.accounts().map(|account| &account.worker).collect();
+        // One of before a restart may be long gone: it is paid once it speaks.
+        let mut heard = farm.workers().map(|worker| worker.id).filter(|id| self.spoke.contains(*id));
+        let unpaid = heard.find(|id| !self.paid.contains_key(*id));
+        let forgotten = self.paid.keys().find(|id| !accounts.contains(*id));
+        if let Some(worker) = unpaid.or(forgotten).cloned() {
+            let text = format!("{worker} works without an account, or is paid although it is gone");
+            self.fail(Invariant::PaidTimeAddsUp, About::worker(&worker), text);
         }
     }
 

@@ -1,9 +1,12 @@
 //! What the store of a scheduler would hold: changes go in, and a restart finds a snapshot of them.
 
 use framewake_core::change::{Change, JobState};
+use framewake_core::ledger::Account;
+use framewake_core::price::Prices;
 use framewake_core::values::{
     FunctionRules, NewJob, Place, Snapshot, StoredChunk, StoredJob, StoredPlace, StoredStep, Timing,
 };
+use framewake_proto::ids::WorkerId;
 use framewake_proto::ids::{ChunkId, FunctionKey, JobId, Name};
 use framewake_proto::tasks::TaskSet;
 use std::collections::BTreeMap;
@@ -17,6 +20,7 @@ pub(crate) struct Disk {
     pub(crate) chunk_next: u64,
     pub(crate) weights: BTreeMap<Name, u32>,
     pub(crate) places: BTreeMap<Place, StoredPlace>,
+    pub(crate) accounts: BTreeMap<WorkerId, Account>,
 }
 
 impl Disk {
@@ -57,6 +61,12 @@ impl Disk {
             }
             Change::PlaceForgotten { place } => {
                 self.places.remove(&place);
+            }
+            Change::Paid { account, .. } => {
+                self.accounts.insert(account.worker.clone(), account);
+            }
+            Change::AccountClosed { worker, .. } => {
+                self.accounts.remove(&worker);
             }
             Change::ChunkNumbers { next } => self.chunk_next = next,
             // For people; the rules make them anew.
@@ -103,6 +113,8 @@ impl Disk {
             chunks: self.chunks.values().cloned().collect(),
             chunk_next: self.chunk_next,
             places: self.places.values().cloned().collect(),
+            accounts: self.accounts.values().cloned().collect(),
+            prices: Prices::default(),
         }
     }
 }

@@ -25,10 +25,11 @@ pub enum Invariant {
     OrdersComeAgain,
     WorkEnds,
     NothingIsMissing,
+    PaidTimeAddsUp,
 }
 
 impl Invariant {
-    pub const ALL: [Invariant; 19] = [
+    pub const ALL: [Invariant; 20] = [
         Invariant::OneResult,
         Invariant::OnlyObjectsCount,
         Invariant::StaleChangesNothing,
@@ -48,6 +49,7 @@ impl Invariant {
         Invariant::OrdersComeAgain,
         Invariant::WorkEnds,
         Invariant::NothingIsMissing,
+        Invariant::PaidTimeAddsUp,
     ];
 
     pub fn sentence(self) -> &'static str {
@@ -73,6 +75,7 @@ impl Invariant {
             Invariant::OrdersComeAgain => "orders that JetStream lost are offered again",
             Invariant::WorkEnds => "once the faults stop, every job ends within a bounded time",
             Invariant::NothingIsMissing => "at the end each task is done, or failed, or stands behind one that failed",
+            Invariant::PaidTimeAddsUp => "every paid moment of every worker has exactly one cause",
         }
     }
 }

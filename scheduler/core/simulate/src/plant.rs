@@ -6,6 +6,7 @@ use framewake_core::change::{Change, JobState, Outcome};
 use framewake_core::effect::{Control, Effect};
 use framewake_core::event::{GpuUse, GpuWord, TaskFailure, TaskResult};
 use framewake_core::farm::Applied;
+use framewake_core::ledger::{Cause, Spent};
 use framewake_core::values::{Snapshot, StoredChunkState};
 use framewake_proto::ids::{AttemptId, FunctionKey, WorkerId};
 use framewake_proto::verdict::Verdict;
@@ -59,10 +60,18 @@ pub enum Plant {
     RetryNeverPublished,
     /// A job with failed tasks ends as succeeded.
     FailureHidden,
+    /// Idle time is given to no cause.
+    IdleForgotten,
+    /// Time is given to two causes.
+    SpentTwice,
+    /// A worker is paid on after it is gone.
+    PaidForEver,
+    /// How far a worker is accounted for is forgotten over a restart.
+    RestartForgetsAccount,
 }
 
 impl Plant {
-    pub const ALL: [Plant; 23] = [
+    pub const ALL: [Plant; 27] = [
         Plant::DoneTwice,
         Plant::DoneWithoutObject,
         Plant::StaleReportCounts,
@@ -86,6 +95,10 @@ impl Plant {
         Plant::WipeForgotten,
         Plant::RetryNeverPublished,
         Plant::FailureHidden,
+        Plant::IdleForgotten,
+        Plant::SpentTwice,
+        Plant::PaidForEver,
+        Plant::RestartForgetsAccount,
     ];
 
     /// What the auditor must say of it.
@@ -110,6 +123,9 @@ impl Plant {
             Plant::WipeForgotten => Invariant::OrdersComeAgain,
             Plant::RetryNeverPublished => Invariant::WorkEnds,
             Plant::FailureHidden => Invariant::NothingIsMissing,
+            Plant::IdleForgotten | Plant::SpentTwice | Plant::PaidForEver | Plant::RestartForgetsAccount => {
+                Invariant::PaidTimeAddsUp
+            }
         }
     }
 
@@ -236,11 +252,29 @@ impl Plant {
                     }
                 }
             }
+            Plant::IdleForgotten => {
+                for change in changes {
+                    if let Change::Paid { spent, .. } = change {
+                        spent.retain(|spent| spent.cause != Cause::Idle);
+                    }
+                }
+            }
+            Plant::SpentTwice => {
+                for change in changes {
+                    if let Change::Paid { spent, .. } = change
+                        && let Some(useful) = spent.iter().find(|spent| spent.cause == Cause::Useful)
+                    {
+                        spent.push(Spent { cause: Cause::Load, ..useful.clone() });
+                    }
+                }
+            }
+            Plant::PaidForEver => changes.retain(|change| !matches!(change, Change::AccountClosed { .. })),
             // Elsewhere: at the border, or at a restart.
             Plant::StaleReportCounts
             | Plant::ChunkNumbersReused
             | Plant::RestartForgetsJob
-            | Plant::RestartForgetsTask => {}
+            | Plant::RestartForgetsTask
+            | Plant::RestartForgetsAccount => {}
         }
     }
 
@@ -261,6 +295,7 @@ impl Plant {
                     let _ = step.done.take_first(1);
                 }
             }
+            Plant::RestartForgetsAccount => drop(snapshot.accounts.pop()),
             _ => {} // Bends events, not restarts.
         }
     }

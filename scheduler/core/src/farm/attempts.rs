@@ -5,8 +5,9 @@ use super::{Applied, Farm, WorkerState};
 use crate::change::{Change, JobState, Outcome, StepState};
 use crate::chunk::{Chunk, ChunkState, History, Lease};
 use crate::effect::{ClaimAnswer, Effect};
-use crate::event::{AttemptEnd, GpuWord, Report, RequestId, TaskFailure, TaskResult};
+use crate::event::{AttemptEnd, GpuWord, Report, ReportedTime, RequestId, TaskFailure, TaskResult};
 use crate::health::{Fault, may_blame_machine};
+use crate::ledger::Worked;
 use crate::loss;
 use crate::retry::{self, Decision, LICENSE_WAIT, LICENSE_WAIT_MAX, LOSSES_BEFORE_SPLIT, LOSSES_MAX};
 use crate::timers::Timer;
@@ -83,6 +84,7 @@ impl Farm {
         self.functions[function].leased.insert((tasks.len(), id));
         out.changes.push(Change::AttemptStarted { job, step, attempt, worker: worker.clone(), tasks, at: now });
         self.set_timer(until, Timer::Chunk(id));
+        self.ledger.open(now, worker, &self.functions[function].key);
         self.hold_worker(now, worker, function, attempt);
         if self.jobs[&job].steps[step].state == StepState::Ready {
             self.set_step_state(now, job, step, StepState::Running, out);
@@ -113,6 +115,7 @@ impl Farm {
             return;
         }
         lease.until = lease.until.max(now.after(self.settings.lease));
+        self.ledger.worked(now, worker, attempt, worked(&report));
         if let Some(load_ms) = report.load_ms {
             self.measure(job, step, Timing { load_s: Some(f64::from(load_ms) / 1000.0), task_s: None });
         }
@@ -442,6 +445,7 @@ impl Farm {
             out.changes.push(Change::StepTiming { job, step, timing });
         }
         self.free_worker(now, &lease.worker, attempt);
+        self.ledger.ended(now, &lease.worker, attempt, &outcome);
         let (done, failed) = (lease.done, lease.failed);
         let was_lost = matches!(outcome, Outcome::Lost { .. });
         out.changes.push(Change::AttemptEnded { job, step, attempt, outcome, done, failed, log, at: now });
@@ -491,4 +495,12 @@ impl Farm {
 /// Whether the driver blames what was rendered.
 fn is_the_scenes(gpu: &GpuWord) -> bool {
     matches!(gpu, GpuWord::Xid(xid) if xid::blame(*xid) == Blame::Application)
+}
+
+/// What a report says of the time it took.
+fn worked(report: &Report) -> Worked {
+    let ReportedTime { failed_ms, preempted_ms, upload_ms } = report.spent;
+    let rendered = report.done.iter().filter(|result| !result.found).map(|result| u64::from(result.elapsed_ms));
+    let load_ms = report.load_ms.map_or(0, u64::from);
+    Worked { load_ms, useful_ms: rendered.sum(), failed_ms, preempted_ms, upload_ms }
 }

@@ -77,7 +77,12 @@ impl Farm {
     }
 
     fn worker_due(&mut self, now: Timestamp, id: &WorkerId, out: &mut Applied) {
-        let Some(worker) = self.workers.get(id) else { return };
+        let Some(worker) = self.workers.get(id) else {
+            if !self.deadlines_held {
+                self.ledger.closed(now, id);
+            }
+            return;
+        };
         let starting = worker.state == WorkerState::Starting;
         let silent = if starting { self.settings.start } else { self.settings.lease * 2 };
         let due = worker.seen_at.after(silent);
@@ -115,6 +120,9 @@ impl Farm {
             worker.seen_at = now;
             timers.push((until, Timer::Worker(id.clone())));
         }
+        // Workers of before a restart that nobody has heard of since.
+        let silent = self.ledger.accounts().filter(|account| !self.workers.contains_key(&account.worker));
+        timers.extend(silent.map(|account| (until, Timer::Worker(account.worker.clone()))));
         for (at, timer) in timers {
             self.set_timer(at, timer);
         }
@@ -186,6 +194,7 @@ impl Farm {
         function.started_total += 1;
         let waited = function.short_since.map_or(Duration::ZERO, |since| now.since(since));
         out.effects.push(Effect::StartWorker { worker: id.clone(), function: function.key.clone(), waited });
+        self.ledger.open(now, &id, &function.key);
         self.add_worker(now, &id, at, WorkerState::Starting);
     }
 

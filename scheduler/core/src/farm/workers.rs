@@ -4,6 +4,7 @@ use super::{Applied, Farm, ScalingStatus, Worker, WorkerState};
 use crate::chunk::ChunkState;
 use crate::effect::{Control, Effect};
 use crate::event::{Progress, RequestId, WorkerEnd};
+use crate::ledger::Work;
 use crate::loss;
 use crate::retry::backoff;
 use crate::timers::Timer;
@@ -20,6 +21,7 @@ const START_BACKOFF_MAX: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) places: Vec<Place>,
+    pub(super) gpu: String,
     pub(super) progress: Option<Progress>,
     pub(super) draining: bool,
 }
@@ -72,6 +74,8 @@ impl Farm {
             }
             Some((WorkerState::Idle | WorkerState::Busy(_) | WorkerState::Draining(_), _)) => {}
         }
+        self.ledger.open(now, id, key);
+        self.ledger.spoke(now, id, &told.gpu);
         for place in &told.places {
             self.health.seen(now, place);
         }
@@ -126,6 +130,12 @@ impl Farm {
         if let Some(worker) = self.workers.get_mut(id) {
             worker.seen_at = now;
         }
+        if let Some(chunk) = self.chunks.get(&attempt.chunk)
+            && let Some(job) = self.jobs.get(&chunk.job)
+        {
+            let project = self.project_names[job.project].clone();
+            self.ledger.claimed(now, id, attempt, Work { job: chunk.job, step: chunk.step, project });
+        }
     }
 
     /// The worker holds this attempt no longer.
@@ -154,6 +164,7 @@ impl Farm {
             && !self.workers.contains_key(id)
         {
             self.add_worker(now, id, function, WorkerState::Starting);
+            self.ledger.open(now, id, key);
         }
     }
 
@@ -213,6 +224,7 @@ impl Farm {
         {
             self.lose(now, attempt.chunk, lost, out);
         }
+        self.ledger.closed(now, id);
     }
 
     /// What is to be said of a worker that is lost now.
@@ -254,6 +266,8 @@ impl Farm {
             WorkerEnd::Failed { reason } => Gone::Failed(reason.clone()),
         };
         self.remove_worker(now, id, gone, out);
+        // One of before a restart that never spoke again.
+        self.ledger.closed(now, id);
         if let (WorkerEnd::Failed { reason }, Some(function)) = (end, started_for) {
             self.start_failed(now, function, reason);
         }

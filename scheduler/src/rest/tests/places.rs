@@ -8,6 +8,7 @@ use framewake_proto::api::{Page, PlaceState, PlaceView};
 async fn seen(farm: &Farm, places: &[&str]) {
     for (number, place) in places.iter().enumerate() {
         let seen = Event::WorkerSeen {
+            gpu: String::new(),
             request: RequestId(0),
             worker: format!("w{number}").parse().expect("a name"),
             function: "paint@1".parse().expect("a key"),

@@ -138,7 +138,16 @@ impl World {
             7 => {
                 let function = if number == 0 { crate::shape::key("unknown") } else { function };
                 let places = vec![self.workers[at as usize].place.clone()];
-                Event::WorkerSeen { request, worker, function, holds: foreign, draining: false, places, progress: None }
+                Event::WorkerSeen {
+                    request,
+                    worker,
+                    function,
+                    holds: foreign,
+                    draining: false,
+                    places,
+                    gpu: String::new(),
+                    progress: None,
+                }
             }
             _ => Event::AttemptReported { worker, attempt, report },
         };

@@ -67,6 +67,7 @@ pub(super) enum Inbound {
 /// One event of a batch and what the rules made of it.
 #[derive(Debug)]
 struct Turn {
+    at: Timestamp,
     heard: Heard,
     applied: Applied,
     report: Option<u64>,
@@ -184,7 +185,7 @@ impl World {
         if let Some(plant) = self.plant {
             plant.bend(&heard, &self.shape.functions[0].0, &mut applied);
         }
-        self.scheduler.batch.push(Turn { heard, applied, report, accepted });
+        self.scheduler.batch.push(Turn { at: now, heard, applied, report, accepted });
     }
 
     fn event(&mut self, inbound: Inbound) -> Option<(Event, Heard)> {
@@ -211,8 +212,8 @@ impl World {
                 let request = RequestId(u64::from(at) << 32);
                 let heard = Heard::Worker(worker.clone());
                 let places = vec![self.workers[at as usize].place.clone()];
-                let progress = None;
-                (Event::WorkerSeen { request, worker, function, holds, draining, places, progress }, heard)
+                let (gpu, progress) = ("NVIDIA L4".to_owned(), None);
+                (Event::WorkerSeen { request, worker, function, holds, draining, places, gpu, progress }, heard)
             }
             Inbound::Report(number) => {
                 let mut mail = self.mail(number)?;
@@ -282,12 +283,12 @@ impl World {
         let mut starts = false;
         let mut acknowledged = None;
         for turn in std::mem::take(&mut self.scheduler.batch) {
-            let Turn { heard, applied, report, accepted } = turn;
+            let Turn { at, heard, applied, report, accepted } = turn;
             acknowledged = report.or(acknowledged);
             self.scheduler.accepted += usize::from(accepted && !applied.changes.is_empty());
             self.tally.changes += applied.changes.len() as u64;
             self.tally.effects += applied.effects.len() as u64;
-            self.auditor.heard(heard);
+            self.auditor.heard(heard, at);
             self.auditor.changed(&applied.changes, &self.objects);
             for effect in &applied.effects {
                 let told = match effect {
@@ -322,6 +323,7 @@ impl World {
             && self.shape.jobs.len() < JOBS_CHECKED_MAX
         {
             self.auditor.check_jobs(farm);
+            self.auditor.check_paid(farm);
         }
         if let Some(last) = acknowledged {
             self.queue.acknowledge(last);
@@ -478,7 +480,7 @@ impl World {
             plant.bend_snapshot(&mut snapshot);
         }
         let farm = Farm::restore(self.shape.rules, Timestamp(self.now + clock_ms), snapshot);
-        self.auditor.restarted(&farm);
+        self.auditor.restarted(&farm, Timestamp(self.now + clock_ms));
         self.scheduler.farm = Some(farm);
         // The provider says whom it runs.
         for at in self.alive.clone() {

@@ -71,6 +71,7 @@ pub(super) struct Work {
     /// Reported with the next task.
     load_ms: Option<u32>,
     frame: Frame,
+    frame_since: i64,
 }
 
 /// What will have become of the frame at hand when its time is over.
@@ -264,7 +265,8 @@ impl World {
             ClaimAnswer::Granted { job, step, tasks } => {
                 let loaded = worker.loaded == Some((job, step));
                 worker.loaded = Some((job, step));
-                let work = Work { attempt, job, step, tasks, load_ms: None, frame: Frame::Loading };
+                let work =
+                    Work { attempt, job, step, tasks, load_ms: None, frame: Frame::Loading, frame_since: self.now };
                 worker.state = State::Rendering(work);
                 if self.strikes(Fault::LicenseWait) {
                     self.set_frame(at, Frame::NoLicense, 1000);
@@ -289,7 +291,9 @@ impl World {
     }
 
     fn set_frame(&mut self, at: u32, frame: Frame, ms: i64) {
-        self.work(at).frame = frame;
+        let now = self.now;
+        let work = self.work(at);
+        (work.frame, work.frame_since) = (frame, now);
         self.due_in(at, ms);
     }
 
@@ -376,6 +380,7 @@ impl World {
                 report.done.push(result);
             }
             Frame::Failed { task, verdict } => {
+                report.spent.failed_ms = u64::try_from(self.now - self.work(at).frame_since).unwrap_or(0);
                 report.failed.push(TaskFailure {
                     task,
                     verdict,

@@ -1,0 +1,322 @@
+//! Where every paid moment of every worker goes: to exactly one cause.
+//!
+//! A worker has an account from when it is asked for until it is gone. `until` says how far its time is accounted for;
+//! whatever is learned of it moves `until` on and gives the time passed over to causes. Time is given out nowhere
+//! else, so the causes of a worker add up to its paid time by construction. Who leaves a worker idle pays for it:
+//! idle time is of the work before it, and the time before the first work is of that.
+
+use crate::change::{Change, Outcome};
+use crate::price::{Held, Prices};
+use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
+use framewake_proto::time::Timestamp;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+const DAY_MS: i64 = 86_400_000;
+/// Most days that one span is cut into. A longer one comes of a clock that was set; it is of the day it ends in.
+const DAYS_MAX: i64 = 400;
+
+/// What paid time went to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// From asking for a worker to its first words.
+    ColdStart,
+    /// From a claim until the renderer is ready: inputs, start, scene.
+    Load,
+    /// Rendering frames that count.
+    Useful,
+    /// Verifying and storing outputs while nothing else is done.
+    Upload,
+    /// Nothing to do, or waiting for a license.
+    Idle,
+    /// Rendering what failed or was canceled.
+    Failed,
+    /// Rendering what was lost with its worker, or given up because it had to leave.
+    Preempted,
+}
+
+impl Cause {
+    pub const ALL: [Cause; 7] =
+        [Cause::ColdStart, Cause::Load, Cause::Useful, Cause::Upload, Cause::Idle, Cause::Failed, Cause::Preempted];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::ColdStart => "cold_start",
+            Cause::Load => "load",
+            Cause::Useful => "useful",
+            Cause::Upload => "upload",
+            Cause::Idle => "idle",
+            Cause::Failed => "failed",
+            Cause::Preempted => "preempted",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The work that time is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Work {
+    pub job: JobId,
+    pub step: usize,
+    pub project: Name,
+}
+
+/// How far the time of one worker is accounted for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    pub worker: WorkerId,
+    pub function: Arc<FunctionKey>,
+    /// Model of its GPU, as it says; empty for none and until it has said so.
+    pub gpu: Arc<str>,
+    pub opened_at: Timestamp,
+    pub until: Timestamp,
+    pub doing: Doing,
+    /// What it is working on, or did last.
+    pub work: Option<Arc<Work>>,
+}
+
+/// What a worker has been doing since `until`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// It has not claimed anything yet.
+    Starting {
+        spoke_at: Option<Timestamp>,
+    },
+    Idle,
+    /// `upload_ms`: told to have gone into uploads, and not given out yet.
+    Working {
+        attempt: AttemptId,
+        upload_ms: u64,
+    },
+    /// It fell silent over its work.
+    Silent,
+}
+
+/// Some time of a worker and its one cause; within one UTC day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spent {
+    pub from: Timestamp,
+    pub until: Timestamp,
+    pub cause: Cause,
+    pub work: Option<Arc<Work>>,
+    /// `None`: unknown, which is not 0.
+    pub price: Option<Held>,
+}
+
+impl Spent {
+    pub fn time_us(&self) -> u64 {
+        u64::try_from(self.until.0 - self.from.0).unwrap_or(0) * 1000
+    }
+
+    /// Days since 1970.
+    pub fn day(&self) -> i64 {
+        // The end of a day is the beginning of the next.
+        (self.until.0 - 1).div_euclid(DAY_MS)
+    }
+}
+
+/// What a report says of the time it took, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Worked {
+    pub load_ms: u64,
+    pub useful_ms: u64,
+    pub failed_ms: u64,
+    pub preempted_ms: u64,
+    pub upload_ms: u64,
+}
+
+/// The accounts of all workers that are there.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    accounts: BTreeMap<WorkerId, Account>,
+    pub(crate) prices: Prices,
+    /// Not yet handed over.
+    changes: Vec<Change>,
+}
+
+impl Ledger {
+    /// `now` may be before what was accounted for: the clock was set back. That time is not counted twice.
+    pub(crate) fn restore(now: Timestamp, accounts: Vec<Account>, prices: Prices) -> Ledger {
+        let mut ledger = Ledger { accounts: BTreeMap::new(), prices, changes: Vec::new() };
+        for mut account in accounts {
+            if account.until > now {
+                account.until = now;
+                account.opened_at = account.opened_at.min(now);
+                if let Doing::Starting { spoke_at } = &mut account.doing {
+                    *spoke_at = spoke_at.map(|at| at.min(now));
+                }
+                ledger.changes.push(Change::Paid { account: account.clone(), spent: Vec::new() });
+            }
+            ledger.accounts.insert(account.worker.clone(), account);
+        }
+        ledger
+    }
+
+    pub(crate) fn take_changes(&mut self, out: &mut Vec<Change>) {
+        out.append(&mut self.changes);
+    }
+
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.values()
+    }
+
+    /// From now on the worker is paid; nothing new if it is already.
+    pub(crate) fn open(&mut self, now: Timestamp, worker: &WorkerId, function: &FunctionKey) {
+        if self.accounts.contains_key(worker) {
+            return;
+        }
+        let account = Account {
+            worker: worker.clone(),
+            function: Arc::new(function.clone()),
+            gpu: "".into(),
+            opened_at: now,
+            until: now,
+            doing: Doing::Starting { spoke_at: None },
+            work: None,
+        };
+        self.changes.push(Change::Paid { account: account.clone(), spent: Vec::new() });
+        self.accounts.insert(worker.clone(), account);
+    }
+
+    /// It spoke. Not durable by itself: the next claim makes it so.
+    pub(crate) fn spoke(&mut self, now: Timestamp, worker: &WorkerId, gpu: &str) {
+        let Some(account) = self.accounts.get_mut(worker) else { return };
+        // Once: a worker that changes its mind would make rows without end.
+        if !gpu.is_empty() && account.gpu.is_empty() {
+            account.gpu = gpu.into();
+        }
+        match &mut account.doing {
+            Doing::Starting { spoke_at } => {
+                spoke_at.get_or_insert(now);
+            }
+            Doing::Silent => self.turn(now, worker, Cause::Preempted, Doing::Idle),
+            Doing::Idle | Doing::Working { .. } => {}
+        }
+    }
+
+    /// It holds this attempt from now on.
+    pub(crate) fn claimed(&mut self, now: Timestamp, worker: &WorkerId, attempt: AttemptId, work: Work) {
+        let Some(account) = self.accounts.get_mut(worker) else { return };
+        let doing = Doing::Working { attempt, upload_ms: 0 };
+        if account.work.as_deref() != Some(&work) || account.work.is_none() {
+            let work = Arc::new(work);
+            if let Doing::Starting { .. } = account.doing {
+                account.work = Some(work);
+            } else {
+                // What comes before is of the work before.
+                self.finish(now, worker, doing);
+                if let Some(account) = self.accounts.get_mut(worker) {
+                    account.work = Some(work);
+                }
+                return;
+            }
+        }
+        self.finish(now, worker, doing);
+    }
+
+    /// News of the attempt that it holds. What the report does not explain waits for the next one: it is
+    /// the beginning of what that one tells.
+    pub(crate) fn worked(&mut self, now: Timestamp, worker: &WorkerId, attempt: AttemptId, worked: Worked) {
+        let Some(account) = self.accounts.get_mut(worker) else { return };
+        let Doing::Working { attempt: held, upload_ms } = &mut account.doing else { return };
+        if *held != attempt {
+            return;
+        }
+        *upload_ms = upload_ms.saturating_add(worked.upload_ms);
+        let causes = [
+            (Cause::Load, worked.load_ms),
+            (Cause::Useful, worked.useful_ms),
+            (Cause::Failed, worked.failed_ms),
+            (Cause::Preempted, worked.preempted_ms),
+        ];
+        let mut spent = Vec::new();
+        for (cause, ms) in causes {
+            // A worker can't have worked for longer than it was paid.
+            let end = Timestamp(account.until.0.saturating_add_unsigned(ms)).min(now);
+            spend(account, end, cause, &self.prices, &mut spent);
+        }
+        if !spent.is_empty() {
+            self.changes.push(Change::Paid { account: account.clone(), spent });
+        }
+    }
+
+    /// The attempt is over.
+    pub(crate) fn ended(&mut self, now: Timestamp, worker: &WorkerId, attempt: AttemptId, outcome: &Outcome) {
+        let Some(account) = self.accounts.get_mut(worker) else { return };
+        let Doing::Working { attempt: held, upload_ms } = account.doing else { return };
+        if held != attempt {
+            return;
+        }
+        let (cause, doing) = match outcome {
+            // What it waited for: messages, the last of its log, a license.
+            Outcome::Finished | Outcome::LicenseWait => (Cause::Idle, Doing::Idle),
+            Outcome::Canceled => (Cause::Failed, Doing::Idle),
+            Outcome::HandedBack => (Cause::Preempted, Doing::Idle),
+            Outcome::Lost { .. } => (Cause::Preempted, Doing::Silent),
+        };
+        let mut spent = Vec::new();
+        if *outcome == Outcome::Finished {
+            let uploaded = Timestamp(account.until.0.saturating_add_unsigned(upload_ms)).min(now);
+            spend(account, uploaded, Cause::Upload, &self.prices, &mut spent);
+        }
+        spend(account, now, cause, &self.prices, &mut spent);
+        account.doing = doing;
+        self.changes.push(Change::Paid { account: account.clone(), spent });
+    }
+
+    /// It is gone, or thought to be.
+    pub(crate) fn closed(&mut self, now: Timestamp, worker: &WorkerId) {
+        if self.accounts.contains_key(worker) {
+            self.finish(now, worker, Doing::Idle);
+            self.accounts.remove(worker);
+            self.changes.push(Change::AccountClosed { worker: worker.clone(), at: now });
+        }
+    }
+
+    /// Gives out all time until now, as what it has been doing says.
+    fn finish(&mut self, now: Timestamp, worker: &WorkerId, next: Doing) {
+        let Some(account) = self.accounts.get_mut(worker) else { return };
+        let mut spent = Vec::new();
+        match account.doing {
+            Doing::Starting { spoke_at } => {
+                let spoke_at = spoke_at.unwrap_or(now).min(now);
+                spend(account, spoke_at, Cause::ColdStart, &self.prices, &mut spent);
+                spend(account, now, Cause::Idle, &self.prices, &mut spent);
+            }
+            Doing::Idle => spend(account, now, Cause::Idle, &self.prices, &mut spent),
+            Doing::Working { .. } | Doing::Silent => spend(account, now, Cause::Preempted, &self.prices, &mut spent),
+        }
+        account.doing = next;
+        self.changes.push(Change::Paid { account: account.clone(), spent });
+    }
+
+    fn turn(&mut self, now: Timestamp, worker: &WorkerId, cause: Cause, next: Doing) {
+        let Some(account) = self.accounts.get_mut(worker) else { return };
+        let mut spent = Vec::new();
+        spend(account, now, cause, &self.prices, &mut spent);
+        account.doing = next;
+        self.changes.push(Change::Paid { account: account.clone(), spent });
+    }
+}
+
+/// Gives the account's time up to `end` to the cause, a piece a day.
+fn spend(account: &mut Account, end: Timestamp, cause: Cause, prices: &Prices, spent: &mut Vec<Spent>) {
+    while account.until < end {
+        let midnight = (account.until.0.div_euclid(DAY_MS) + 1) * DAY_MS;
+        let many = end.0 - account.until.0 > DAYS_MAX * DAY_MS;
+        let until = if many { end } else { end.min(Timestamp(midnight)) };
+        let mut piece = Spent { from: account.until, until, cause, work: account.work.clone(), price: None };
+        piece.price = prices.of(&account.function.name, &account.gpu, piece.day());
+        account.until = until;
+        spent.push(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests;
