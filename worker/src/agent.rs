@@ -7,6 +7,8 @@ mod together;
 use crate::config::Config;
 use crate::gpu::Gpus;
 use crate::inputs::{Cache, Inputs};
+use crate::job_mapping::JobMapping;
+use crate::port::{Figures, Port};
 use crate::queue::{self, Delivered, Heartbeats, LogStream, Orders, Queue, Reports, State, attempt_id};
 use crate::renderer::confinement::Confinement;
 use crate::renderer::session::Session;
@@ -18,11 +20,13 @@ use framewake_proto::ids::WorkerId;
 use framewake_proto::order::StepOrder;
 use framewake_proto::wire::{ClaimAnswer, task_set};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// Steps remembered, so that their description need not travel with each claim.
 const STEPS_MAX: usize = 8;
@@ -40,6 +44,12 @@ pub enum Error {
     Rules(#[from] rules::Error),
     #[error("the function can't run here")]
     Renderer(#[source] renderer::process::Error),
+    #[error("cannot listen on {address}: is another program there? hint: port 0 takes any that is free")]
+    Port {
+        address: SocketAddr,
+        #[source]
+        error: std::io::Error,
+    },
     #[error("cannot make the {what} folder `{}`", path.display())]
     Folder {
         what: &'static str,
@@ -91,6 +101,8 @@ struct Crew {
     heartbeats: Heartbeats,
     leave: Leave,
     gpus: Gpus,
+    figures: Figures,
+    dcgm_job_mapping: Option<PathBuf>,
     /// Numbers the work folders.
     works: u64,
 }
@@ -102,6 +114,8 @@ pub async fn run(config: &Config, path: String, leave: Leave) -> Result<Left, Er
     let cache_folder = config.cache_folder();
     let cache = Cache::open(&cache_folder, config.cache_size.0).map_err(folder("cache", cache_folder))?;
     let store = Store::open(&config.store, &config.worker)?;
+    let figures = Figures::default();
+    let _port = open_port(config, &figures).await?;
     let queue = tokio::select! {
         connected = Queue::connect(config) => connected?,
         () = leave.drain.cancelled() => return Ok(Left::Drained),
@@ -128,17 +142,27 @@ pub async fn run(config: &Config, path: String, leave: Leave) -> Result<Left, Er
         session: Session::default(),
         inputs: Inputs::new(store.clone(), cache, folders.inputs.clone(), config.url_input_size.0),
         store,
-        reports: Reports::start(queue.clone()),
+        reports: Reports::start(queue.clone(), figures.clone()),
         logs: LogStream::start(queue.clone()),
-        heartbeats: Heartbeats::start(queue.clone(), welcome.heartbeat, gpus.clone()),
+        heartbeats: Heartbeats::start(queue.clone(), welcome.heartbeat, gpus.clone(), figures.clone()),
         leave,
         gpus,
+        figures,
+        dcgm_job_mapping: config.dcgm_job_mapping.clone(),
         works: 0,
     };
     let left = Box::pin(crew.serve(queue, config.linger())).await;
     folders.remove();
     tracing::info!(worker = %config.worker, why = left.describe(), "worker leaves");
     Ok(left)
+}
+
+async fn open_port(config: &Config, figures: &Figures) -> Result<Option<Port>, Error> {
+    let Some(address) = config.metrics else { return Ok(None) };
+    let port = Port::open(address, config.worker.clone(), config.function.clone(), figures.clone()).await;
+    let port = port.map_err(|error| Error::Port { address, error })?;
+    tracing::info!(worker = %config.worker, "worker answers on http://{}/metrics", port.address());
+    Ok(Some(port))
 }
 
 impl Crew {
@@ -149,6 +173,7 @@ impl Crew {
         let mut idle_since = Instant::now();
         let mut looked = false;
         let gpus = self.gpus.clone();
+        self.figures.set_ready(true);
         let left = loop {
             if self.leave.abort.is_cancelled() {
                 break Left::Aborted;
@@ -178,6 +203,7 @@ impl Crew {
                 idle_since = Instant::now();
             }
         };
+        self.figures.set_ready(false);
         self.heartbeats.state.send_modify(|state| state.draining = true);
         orders.close().await;
         self.session.close().await;
@@ -222,7 +248,13 @@ impl Crew {
         steps.put(&order.job, order.step, &step);
         self.heartbeats.progress.send_replace(None);
         self.heartbeats.state.send_modify(|state| *state = State { attempt: Some(attempt), ..state.clone() });
-        self.work(attempt, step, task_set(&answer.tasks), claimed).await;
+        self.figures.begin_attempt();
+        let mapping = self.dcgm_job_mapping.as_deref();
+        let mapping = mapping.map(|folder| JobMapping::write(folder, &self.gpus.samples(), &order.job));
+        let span = tracing::info_span!("attempt", job.id = order.job, chunk.id = order.chunk, attempt = order.attempt);
+        self.work(attempt, step, task_set(&answer.tasks), claimed).instrument(span).await;
+        drop(mapping);
+        self.figures.end_attempt();
         self.heartbeats.state.send_modify(|state| state.attempt = None);
         true
     }

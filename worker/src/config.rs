@@ -5,6 +5,7 @@ use crate::renderer::confinement::Demand;
 use clap::Parser;
 use framewake_proto::ids::{FunctionKey, Name, WorkerId};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -61,9 +62,26 @@ pub struct Config {
     /// How GPUs are read: `nvml`, `none`, or for tests `script:FILE`.
     #[arg(long, env = "FRAMEWAKE_GPU_PROBE", default_value = "nvml")]
     pub gpu_probe: Probe,
+    /// Address of a port of its own with `/metrics`, `/_/health` and `/_/ready`; port 0: any that is free. Without it there
+    /// is none: the farm hears of the worker over NATS.
+    #[arg(long, env = "FRAMEWAKE_METRICS")]
+    pub metrics: Option<SocketAddr>,
+    /// Folder in which dcgm-exporter looks for the job of each GPU (its `DCGM_HPC_JOB_MAPPING_DIR`).
+    #[arg(long, env = "FRAMEWAKE_DCGM_JOB_MAPPING")]
+    pub dcgm_job_mapping: Option<PathBuf>,
+    /// How the worker's own log looks.
+    #[arg(long, env = "FRAMEWAKE_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
     /// How often GPUs are looked at, in milliseconds (20 to 60000). Seldom: short frames have no measurement.
     #[arg(long, env = "FRAMEWAKE_GPU_LOOK_MS", default_value_t = 1000)]
     pub gpu_look_ms: u64,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
 impl Config {

@@ -3,7 +3,7 @@
 use clap::Parser;
 use framewake_proto::chain::Chain;
 use framewake_worker::agent::{self, Error, Leave, Left};
-use framewake_worker::config::Config;
+use framewake_worker::config::{Config, LogFormat};
 use framewake_worker::gpu::{self, LIST_GPUS_ARGUMENT, Probe};
 use framewake_worker::queue;
 use framewake_worker::renderer::confinement::{Confinement, Demand};
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         .install_default()
         .expect("nothing installed another provider before main began");
     let config = Config::parse();
-    start_log();
+    start_log(config.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // One for the render, one for heartbeats and reports; decoding has threads of its own.
         .worker_threads(2)
@@ -116,7 +116,9 @@ async fn run(config: &Config) -> ExitCode {
         Err(error) => {
             complain(&Chain(&error).to_string());
             ExitCode::from(match error {
-                Error::Queue(queue::Error::Hello(_)) | Error::Store(_) | Error::Folder { .. } => EXIT_FAILED,
+                Error::Queue(queue::Error::Hello(_)) | Error::Store(_) | Error::Folder { .. } | Error::Port { .. } => {
+                    EXIT_FAILED
+                }
                 Error::Queue(_) => EXIT_UNAVAILABLE,
                 Error::Renderer(_) | Error::Rules(_) => EXIT_CANNOT_RUN,
             })
@@ -141,12 +143,16 @@ async fn obey_signals(mut terminate: Signal, mut interrupt: Signal, leave: Leave
     }
 }
 
-fn start_log() {
+fn start_log(format: LogFormat) {
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("FRAMEWAKE_LOG").unwrap_or_else(|_| "info,async_nats=warn".into());
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     // Otherwise a line that the full disk refuses makes another one, whose failure ends the process.
-    subscriber.log_internal_errors(false).init();
+    let subscriber = subscriber.log_internal_errors(false);
+    match format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
 }
 
 /// The last line of standard error is what the provider shows people.

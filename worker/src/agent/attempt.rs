@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// Commits under way while the renderer goes on; more would only fill the disk.
 const COMMITS_MAX: usize = 2;
@@ -202,10 +203,11 @@ impl Crew {
                         }
                     }
                     let committing = attempt.commit(task, frame, output);
-                    commits.spawn(async move {
+                    let committing = async move {
                         committing.await;
                         drop(work);
-                    });
+                    };
+                    commits.spawn(committing.in_current_span());
                 }
                 Rendered::Failed(failure) => {
                     if attempt.was_gpu().await {

@@ -2,6 +2,7 @@
 
 use super::Queue;
 use crate::gpu::Gpus;
+use crate::port::Figures;
 use crate::rules::Progress;
 use framewake_proto::ids::AttemptId;
 use framewake_proto::wire::{Control, Heartbeat, TaskProgress};
@@ -38,7 +39,7 @@ pub struct Heartbeats {
 }
 
 impl Heartbeats {
-    pub fn start(queue: Queue, interval: Duration, gpus: Gpus) -> Heartbeats {
+    pub fn start(queue: Queue, interval: Duration, gpus: Gpus, figures: Figures) -> Heartbeats {
         let (state, state_seen) = watch::channel(State::default());
         let (progress, progress_seen) = watch::channel(None);
         let (want, wanted) = watch::channel(Control::default());
@@ -49,6 +50,7 @@ impl Heartbeats {
             progress: progress_seen,
             want: want.clone(),
             gpus: gpus.clone(),
+            figures,
         };
         let tasks = [tokio::spawn(beat.run()), tokio::spawn(listen(queue.clone(), want))];
         Heartbeats { queue, state, progress, wanted, gpus, tasks }
@@ -73,6 +75,7 @@ struct Beat {
     progress: watch::Receiver<Option<(u32, Progress)>>,
     want: watch::Sender<Control>,
     gpus: Gpus,
+    figures: Figures,
 }
 
 impl Beat {
@@ -102,7 +105,10 @@ impl Beat {
         };
         let body = heartbeat.encode_to_vec().into();
         match self.queue.client.request(self.queue.subjects.heartbeat(), body).await {
-            Ok(answer) => want(&self.want, answer.payload),
+            Ok(answer) => {
+                self.figures.answered();
+                want(&self.want, answer.payload);
+            }
             // The render goes on: the scheduler may be back before the lease ends, and if not, the
             // results count all the same unless someone else was faster.
             Err(error) => tracing::debug!(%error, "a heartbeat was not answered"),

@@ -1,6 +1,7 @@
 //! Reports, in order, for as long as it takes. Results of fast tasks travel together.
 
 use super::{Queue, RETRY_WAIT, RETRY_WAIT_MAX};
+use crate::port::Figures;
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use framewake_proto::ids::AttemptId;
@@ -37,18 +38,24 @@ enum Note {
 #[derive(Debug, Clone)]
 pub struct Reports {
     notes: mpsc::Sender<Note>,
+    figures: Figures,
 }
 
 impl Reports {
     /// Starts the task that sends. It ends with the last handle.
-    pub fn start(queue: Queue) -> Reports {
+    pub fn start(queue: Queue, figures: Figures) -> Reports {
         let (notes, received) = mpsc::channel(ITEMS_MAX);
         tokio::spawn(Sender::new(queue).run(received));
-        Reports { notes }
+        Reports { notes, figures }
     }
 
     /// Hands in; waits only when far too much is unsent.
     pub async fn tell(&self, attempt: AttemptId, item: Item) {
+        match &item {
+            Item::Done(done) => self.figures.done(done.elapsed_ms),
+            Item::Failed(_) => self.figures.failed(),
+            Item::Released(_) | Item::Loaded { .. } | Item::End { .. } => {}
+        }
         self.notes.send(Note::Item(attempt, item)).await.expect("the sender lives as long as its handles");
     }
 
