@@ -18,6 +18,9 @@ const WORK_SECONDS: [f64; 17] =
 /// Seconds, from a process on this machine to a node that must be bought first.
 const START_SECONDS: [f64; 13] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
 
+/// As the store names them.
+const OUTCOMES: [&str; 5] = ["finished", "handed_back", "canceled", "license_wait", "lost"];
+
 /// Steps of a worker's way from being wanted to its first frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
@@ -120,7 +123,7 @@ impl Farm {
         let work = |name, help| make.histograms(name, help, &WORK_SECONDS, FUNCTION);
         let counts = |name, help| make.counters(name, help, FUNCTION);
         let states = |name, help| make.gauges(name, help, FUNCTION);
-        Farm {
+        let farm = Farm {
             names,
             openfaas,
             jobs_submitted: make.counter("framewake_jobs_submitted_total", "Jobs accepted, each once."),
@@ -190,7 +193,17 @@ impl Farm {
                 "Runs of schedules that missed a deadline.",
                 &["deadline"],
             ),
+        };
+        for state in ["succeeded", "failed", "canceled"] {
+            farm.jobs_finished.with_label_values(&[state]);
         }
+        for outcome in ["submitted", "waiting", "skipped", "refused"] {
+            farm.schedules_runs.with_label_values(&[outcome]);
+        }
+        for deadline in ["start", "finish"] {
+            farm.schedules_late.with_label_values(&[deadline]);
+        }
+        farm
     }
 
     fn label(&self, function: &Name) -> Arc<str> {
@@ -264,6 +277,17 @@ impl Farm {
         self.heartbeats.with_label_values(&[&self.label(function)]).inc();
     }
 
+    /// A counter that is first seen at 1 has not risen, for Prometheus: whoever waits for it would miss it.
+    fn begin_at_zero(&self, label: &str) {
+        for verdict in Verdict::ALL {
+            self.tasks.with_label_values(&[label, verdict.as_str()]);
+        }
+        for outcome in OUTCOMES {
+            self.attempts_ended.with_label_values(&[label, outcome]);
+        }
+        self.cpu_fallbacks.with_label_values(&[label]);
+    }
+
     /// What is true at this moment and no sum of what happened.
     pub(crate) fn set_loads(&self, loads: &Loads) {
         let mut by_label: BTreeMap<Arc<str>, Load> = BTreeMap::new();
@@ -272,6 +296,7 @@ impl Farm {
         }
         for (label, load) in &by_label {
             let label = label.as_ref();
+            self.begin_at_zero(label);
             let set = |gauges: &IntGaugeVec, labels: &[&str], count: u64| {
                 gauges.with_label_values(labels).set(i64::try_from(count).unwrap_or(i64::MAX));
             };

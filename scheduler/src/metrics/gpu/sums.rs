@@ -3,6 +3,7 @@
 use super::super::make::Maker;
 use super::super::names::{OTHER, lock};
 use framewake_proto::wire::GpuSample;
+use framewake_proto::xid::{Blame, blame};
 use prometheus::{Counter, CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -92,7 +93,11 @@ impl Sums {
                 &TEMPERATURES,
                 &["gpu"],
             ),
-            xids: make.counters("framewake_gpu_xids_total", "Xids that drivers told, by number.", &["gpu", "xid"]),
+            xids: make.counters(
+                "framewake_gpu_xids_total",
+                "Xids that drivers told, by number and who is to blame.",
+                &["gpu", "xid", "blame"],
+            ),
             ecc_errors: make.counters("framewake_gpu_ecc_errors_total", "Memory errors.", &["gpu", "kind"]),
             kinds: Mutex::default(),
         }
@@ -152,7 +157,12 @@ impl Sums {
 
     pub(super) fn xid(&self, kind: &Kind, xid: u32) {
         let number = if xid <= XID_MAX { xid.to_string() } else { OTHER.to_owned() };
-        self.xids.with_label_values(&[kind.model.as_ref(), number.as_str()]).inc();
+        let blame = match blame(xid) {
+            Blame::Application => "application",
+            Blame::Hardware => "hardware",
+            Blame::Unclear => "unclear",
+        };
+        self.xids.with_label_values(&[kind.model.as_ref(), number.as_str(), blame]).inc();
     }
 }
 

@@ -115,12 +115,9 @@ fn an_xid_counts_once_however_often_it_is_told() {
         beat(&metrics, number, second, 0, told(xid));
     }
     let text = metrics.text(at(9));
-    for xid in ["79", "31", "other"] {
-        assert_eq!(
-            value(&text, &format!("framewake_gpu_xids_total{{gpu=\"NVIDIA L40S\",xid=\"{xid}\"}}")),
-            1.0,
-            "{xid}"
-        );
+    for (xid, blame) in [("79", "hardware"), ("31", "application"), ("other", "unclear")] {
+        let series = format!("framewake_gpu_xids_total{{blame=\"{blame}\",gpu=\"NVIDIA L40S\",xid=\"{xid}\"}}");
+        assert_eq!(value(&text, &series), 1.0);
     }
     assert!(!text.contains("xid=\"0\""));
 }

@@ -8,6 +8,7 @@ mod chunks;
 mod crowd;
 mod heartbeats;
 mod idle;
+mod metrics;
 mod million;
 mod noop;
 mod process;
@@ -53,6 +54,9 @@ async fn main() {
     }
     if runs("heartbeats") {
         heartbeats::run().await;
+    }
+    if runs("metrics") {
+        metrics::run().await;
     }
     // Takes minutes: only when it is asked for.
     if wanted.iter().any(|name| name == "million") {
