@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo build test quick lint bench simulate simulate-scale fuzz fire api-check
+.PHONY: help setup demo build test quick lint bench simulate simulate-scale fuzz fire api-check monitoring-pictures
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -33,6 +33,10 @@ fire: setup ## a farm under random faults for FIRE_MINUTES=30, with FIRE_FRAMES=
 bench: setup ## figures beside yardsticks of the same run (PARTS="submit chunks" for some)
 	cargo build --release --workspace --bins
 	./target/release/bench $(PARTS)
+
+monitoring-pictures: setup ## a farm at work for two minutes, as the dashboards show it, into docs/monitoring/
+	cargo build --workspace --bins --quiet
+	./target/debug/pictures
 
 simulate: ## the rules in small hostile worlds (SEEDS=n new ones, FROM=n for the same again)
 	cargo run --release --quiet -p framewake-simulate -- $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the demo (setup.sh demo) or the tests (setup.sh test) need and this machine lacks.
 # Python packages go into .venv and touch nothing else; only the tests use the system's package
-# manager, for three renderers. What is there already is left alone, so a second run needs no network.
+# manager, for three renderers and Prometheus. What is there already is left alone, so a second run needs no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-demo}
@@ -119,6 +119,7 @@ renderers() {
   command -v tachyon-nox >/dev/null 2>&1 || echo tachyon-bin-nox
   command -v povray >/dev/null 2>&1 || echo povray povray-includes
   command -v blender >/dev/null 2>&1 || echo blender
+  command -v prometheus >/dev/null 2>&1 || echo prometheus
 }
 packages=$(renderers | tr '\n' ' ')
 rm -f .venv/framewake/missing
@@ -126,7 +127,7 @@ rm -f .venv/framewake/missing
 as_root=()
 [ "$(id -u)" = 0 ] || as_root=(sudo -n)
 if command -v apt-get >/dev/null 2>&1 && "${as_root[@]}" true 2>/dev/null; then
-  say "Installing renderers for the tests, as root: $packages"
+  say "Installing renderers and Prometheus for the tests, as root: $packages"
   export DEBIAN_FRONTEND=noninteractive
   # shellcheck disable=SC2086 # One package a word.
   if ! { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" apt-get install -y -qq --no-install-recommends $packages; } >.venv/framewake/apt.log 2>&1; then
@@ -137,7 +138,7 @@ packages=$(renderers | tr '\n' ' ')
 [ -n "$packages" ] || exit 0
 cat >.venv/framewake/missing <<END
 NOT INSTALLED: $packages
-The tests that use these renderers will FAIL; with tachyon missing that is most of tests/. As root:
+The tests that use these will FAIL; with tachyon missing that is most of tests/. As root:
   apt-get install --no-install-recommends $packages
 END
 cat .venv/framewake/missing >&2

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod farm;
 pub mod fire;
 pub mod jobs;
+pub mod monitoring;
 pub mod nvml;
 pub mod parts;
 pub mod proxy;
