@@ -14,9 +14,12 @@ use crate::api::{
     PlaceState, PlaceView, ProjectChange, ProjectView, Readiness, StoredJob, Submitted, TaskState, TaskView,
     WorkerView,
 };
+use crate::cost::{CostsView, JobCostView};
 use crate::ids::{AttemptId, JobId, Name};
 use crate::objects::Digest;
+use crate::price::{PaidByChange, PaidByView, PaidFor, PriceRow, PricesAdd, PricesAdded};
 use crate::schedule::{RunView, ScheduleStored, ScheduleView, Upcoming};
+use crate::time::Day;
 use bytes::Bytes;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
@@ -282,6 +285,48 @@ impl Client {
 
     pub async fn change_project(&self, name: &Name, change: &ProjectChange) -> Result<ProjectView, Error> {
         self.json(self.request(Method::PUT, self.at(&["v1", "projects", name.as_str()])).json(change)).await
+    }
+
+    /// What a job cost so far, with so many of its dearest frames.
+    pub async fn job_cost(&self, id: JobId, frames: u32) -> Result<JobCostView, Error> {
+        let mut url = self.at(&["v1", "jobs", &id.to_string(), "cost"]);
+        url.query_pairs_mut().append_pair("frames", &frames.to_string());
+        self.get(url).await
+    }
+
+    /// What was paid on some days, by these keys.
+    pub async fn costs(&self, from: Day, to: Day, project: Option<&Name>, by: &str) -> Result<CostsView, Error> {
+        let mut url = self.at(&["v1", "costs"]);
+        url.query_pairs_mut()
+            .append_pair("from", &from.to_string())
+            .append_pair("to", &to.to_string())
+            .append_pair("by", by)
+            .extend_pairs(project.map(|name| ("project", name.as_str())));
+        self.get(url).await
+    }
+
+    pub async fn prices(
+        &self,
+        gpu: Option<&str>,
+        provider: Option<&str>,
+        cursor: Option<&str>,
+    ) -> Result<Page<PriceRow>, Error> {
+        let mut url = self.at_list("prices", cursor);
+        let words = [gpu.map(|gpu| ("gpu", gpu)), provider.map(|provider| ("provider", provider))];
+        url.query_pairs_mut().extend_pairs(words.into_iter().flatten());
+        self.get(url).await
+    }
+
+    pub async fn add_prices(&self, prices: &PricesAdd) -> Result<PricesAdded, Error> {
+        self.json(self.request(Method::POST, self.at(&["v1", "prices"])).json(prices)).await
+    }
+
+    pub async fn paid_by(&self, cursor: Option<&str>) -> Result<Page<PaidByView>, Error> {
+        self.get(self.at_list("paid-by", cursor)).await
+    }
+
+    pub async fn pay_by(&self, what: &PaidFor, change: &PaidByChange) -> Result<PaidByView, Error> {
+        self.json(self.request(Method::PUT, self.at(&["v1", "paid-by", &what.to_string()])).json(change)).await
     }
 
     pub async fn schedules(&self, cursor: Option<&str>) -> Result<Page<ScheduleView>, Error> {

@@ -2,6 +2,7 @@
 //! REST bodies and the typed REST client. No I/O beyond that client.
 
 pub mod chain;
+pub mod cost;
 pub mod duration;
 pub mod frames;
 pub mod function;
@@ -10,6 +11,7 @@ pub mod job;
 pub mod money;
 pub mod objects;
 pub mod order;
+pub mod price;
 pub mod schedule;
 pub mod sse;
 pub mod tasks;

@@ -53,6 +53,75 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// Milliseconds of a day.
+const DAY_MS: i64 = 86_400_000;
+
+/// A day in UTC, counted from 1970-01-01. Written as `2026-11-21`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(pub i64);
+
+impl Day {
+    #[must_use]
+    pub fn of(at: Timestamp) -> Day {
+        Day(at.0.div_euclid(DAY_MS))
+    }
+
+    fn date(self) -> Option<jiff::civil::Date> {
+        let days = jiff::Span::new().try_days(self.0).ok()?;
+        jiff::civil::date(1970, 1, 1).checked_add(days).ok()
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.date() {
+            Some(date) => write!(f, "{date}"),
+            None => write!(f, "day {}", self.0),
+        }
+    }
+}
+
+impl std::str::FromStr for Day {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Day, String> {
+        let wrong = || format!("`{}` is not a day, as `2026-11-21`", text.chars().take(32).collect::<String>());
+        if text.len() != 10 {
+            return Err(wrong());
+        }
+        let date: jiff::civil::Date = text.parse().map_err(|_| wrong())?;
+        let days = jiff::civil::date(1970, 1, 1).until(date).map_err(|_| wrong())?;
+        Ok(Day(days.get_days().into()))
+    }
+}
+
+impl Serialize for Day {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Day, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::PartialSchema for Day {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)))
+            .description(Some("A day in UTC"))
+            .into()
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::ToSchema for Day {}
+
 #[cfg(feature = "schema")]
 impl utoipa::PartialSchema for Timestamp {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {

@@ -5,6 +5,7 @@
 mod attempts;
 mod body;
 mod border;
+mod costs;
 mod events;
 mod faults;
 mod feeds;

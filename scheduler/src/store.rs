@@ -6,6 +6,7 @@ pub(crate) mod happenings;
 mod job_cache;
 mod ledger;
 mod load;
+mod prices;
 pub mod read;
 mod rows;
 mod schedules;

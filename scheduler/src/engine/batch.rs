@@ -11,7 +11,10 @@ use framewake_core::values::{NewJob, StoredJob};
 use framewake_proto::api::{self, EventView, PlaceView, ScalingView, Submitted, WorkerView};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
+use framewake_proto::money::Money;
+use framewake_proto::price::{Market, PaidFor, PriceRow};
 use framewake_proto::schedule::{ScheduleChange, ScheduleStored, ScheduleView};
+use framewake_proto::time::Day;
 use framewake_proto::time::Timestamp;
 use framewake_proto::wire;
 use std::collections::{BTreeMap, HashMap};
@@ -138,6 +141,14 @@ impl Engine {
             }
             Message::Schedules(after, limit, reply) => batch.replies.push(Reply::Schedules(after, limit, reply)),
             Message::Schedule(name, reply) => batch.replies.push(Reply::Schedule(name, reply)),
+            Message::AddPrices(rows, reply) => {
+                let added = self.store.add_prices(&rows, batch.now).await?;
+                drop(reply.send(added.ok_or(Refused::TooManyPrices)));
+            }
+            Message::PayBy(paid_for, since, price, own, reply) => {
+                let answer = self.pay_by(&paid_for, since, price, own, batch).await?;
+                drop(reply.send(answer));
+            }
             Message::WeighProject(project, weight, reply) => {
                 self.apply(Event::ProjectWeighed { project, weight }, batch);
                 batch.replies.push(Reply::Weighed(reply));
@@ -212,6 +223,40 @@ impl Engine {
         self.functions.insert(key.clone(), spec.clone());
         batch.functions.push((key.clone(), spec));
         Ok(key)
+    }
+
+    /// Durable at once, and in force before the next event.
+    async fn pay_by(
+        &mut self,
+        paid_for: &PaidFor,
+        since: Day,
+        price: Option<u32>,
+        own: Option<Money>,
+        batch: &mut Batch,
+    ) -> Result<Result<u32, Refused>, Error> {
+        let mut id = price;
+        if let Some(an_hour) = own {
+            let row = PriceRow {
+                id: None,
+                provider: "own".to_owned(),
+                instance_type: paid_for.to_string(),
+                gpu: String::new(),
+                gpu_count: 0,
+                market: Market::OnDemand,
+                region: String::new(),
+                an_hour,
+                as_of: since,
+                source: "set by hand".to_owned(),
+            };
+            if self.store.add_prices(std::slice::from_ref(&row), batch.now).await?.is_none() {
+                return Ok(Err(Refused::TooManyPrices));
+            }
+            id = self.store.price_id(&row).await?;
+        }
+        let Some(id) = id else { return Ok(Err(Refused::NotFound)) };
+        let Some(prices) = self.store.pay_by(paid_for, since, id).await? else { return Ok(Err(Refused::NotFound)) };
+        self.apply(Event::PricesSet { prices }, batch);
+        Ok(Ok(id))
     }
 
     async fn change_job(

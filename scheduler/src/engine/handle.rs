@@ -9,8 +9,11 @@ use framewake_proto::api::{EventView, JobState, PlaceView, ScalingView, Submitte
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Job, JobSpec};
+use framewake_proto::money::Money;
 use framewake_proto::order::StepOrder;
+use framewake_proto::price::{PaidFor, PriceRow, PricesAdded};
 use framewake_proto::schedule::{SCHEDULES_MAX, ScheduleSpec, ScheduleStored, ScheduleView};
+use framewake_proto::time::Day;
 use framewake_proto::wire::{self, STEP_SIZE_MAX};
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -73,6 +76,8 @@ pub enum Refused {
     TooManySchedules,
     #[error("no run of `{schedule}` can be made: {reason}")]
     NoRun { schedule: Name, reason: String },
+    #[error("the price table is full")]
+    TooManyPrices,
     #[error("the scheduler is stopping")]
     Closing,
 }
@@ -108,6 +113,9 @@ pub(crate) enum Message {
     Schedules(Option<Name>, usize, oneshot::Sender<Vec<ScheduleView>>),
     Schedule(Name, oneshot::Sender<Option<ScheduleView>>),
     WeighProject(Name, u32, oneshot::Sender<()>),
+    AddPrices(Vec<PriceRow>, oneshot::Sender<Result<PricesAdded, Refused>>),
+    /// By a row of the table, or an amount of one's own.
+    PayBy(PaidFor, Day, Option<u32>, Option<Money>, oneshot::Sender<Result<u32, Refused>>),
     /// So many after this one, by name.
     Workers(Option<WorkerId>, usize, oneshot::Sender<Vec<WorkerView>>),
     Loads(oneshot::Sender<Loads>),
@@ -192,6 +200,22 @@ impl Handle {
 
     pub async fn weigh_project(&self, project: Name, weight: u32) -> Result<(), Refused> {
         self.ask(|reply| Message::WeighProject(project, weight, reply)).await
+    }
+
+    /// Those that are in the table already are left as they are.
+    pub async fn add_prices(&self, rows: Vec<PriceRow>) -> Result<PricesAdded, Refused> {
+        self.ask(|reply| Message::AddPrices(rows, reply)).await?
+    }
+
+    /// The number of the row that is paid by from that day on.
+    pub async fn pay_by(
+        &self,
+        paid_for: PaidFor,
+        since: Day,
+        price: Option<u32>,
+        own: Option<Money>,
+    ) -> Result<u32, Refused> {
+        self.ask(|reply| Message::PayBy(paid_for, since, price, own, reply)).await?
     }
 
     /// At most `limit` workers after the one named, by name.

@@ -268,7 +268,7 @@ pub(super) fn step(job: &JobKey, name: Option<&str>) -> Answer<Option<usize>> {
     job.outline.step(name).map(Some).ok_or_else(wrong)
 }
 
-fn no_such_job(id: JobId) -> Refusal {
+pub(super) fn no_such_job(id: JobId) -> Refusal {
     Refusal::not_found(format!("there is no job {id}")).hint("GET /v1/jobs lists the jobs there are")
 }
 
@@ -291,7 +291,7 @@ pub(super) fn refused(error: &Refused, id: Option<JobId>) -> Refusal {
         Refused::ScheduleExists(_) => Refusal::new(Code::WrongState, error.to_string())
             .hint("choose another name, or put new rules in its place with PUT"),
         Refused::TooManySchedules => Refusal::new(Code::WrongState, error.to_string()).hint("remove one that is over"),
-        Refused::NoRun { .. } => Refusal::new(Code::WrongState, error.to_string()),
+        Refused::TooManyPrices | Refused::NoRun { .. } => Refusal::new(Code::WrongState, error.to_string()),
         Refused::Closing => Refusal::unavailable("the scheduler is stopping; nothing was changed", error),
     }
 }

@@ -1,8 +1,8 @@
 //! The interface's own description (`OpenAPI` 3.1), made from the handlers and the types they take and give.
 
 use super::{
-    App, attempts, events, functions, health, inputs, jobs, logs, outputs, places, projects, schedules, schema, tasks,
-    workers,
+    App, attempts, costs, events, functions, health, inputs, jobs, logs, outputs, places, projects, schedules, schema,
+    tasks, workers,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -39,6 +39,7 @@ use utoipa_axum::routes;
         (name = "workers", description = "Running instances of functions"),
         (name = "places", description = "Machines and GPUs, and those that are set aside"),
         (name = "projects", description = "Who pays, and their share"),
+        (name = "costs", description = "What was paid, what for, and by which prices"),
         (name = "schedules", description = "Jobs that are made by themselves"),
         (name = "health", description = "How the scheduler is"),
         (name = "descriptions", description = "This page and the schemas of job, schedule and function files"),
@@ -103,6 +104,11 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(places::restore))
         .routes(routes!(projects::list))
         .routes(routes!(projects::show, projects::weigh))
+        .routes(routes!(costs::of_job))
+        .routes(routes!(costs::of_days))
+        .routes(routes!(costs::prices, costs::add))
+        .routes(routes!(costs::paid_by))
+        .routes(routes!(costs::pay_by))
         .routes(routes!(schedules::list, schedules::add))
         .routes(routes!(schedules::show, schedules::put, schedules::remove))
         .routes(routes!(schedules::pause))

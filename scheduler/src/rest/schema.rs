@@ -4,6 +4,7 @@
 use framewake_proto::api::{JobChange, ProjectChange};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::job::JobSpec;
+use framewake_proto::price::{PaidByChange, PricesAdd};
 use framewake_proto::schedule::ScheduleSpec;
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
@@ -24,6 +25,9 @@ pub(super) static JOB_CHANGE: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<JobChange>("A change of a job"));
 pub(super) static PROJECT_CHANGE: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<ProjectChange>("A change of a project"));
+pub(super) static PRICES_ADD: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<PricesAdd>("Rows of prices"));
+pub(super) static PAID_BY_CHANGE: LazyLock<BodySchema> =
+    LazyLock::new(|| BodySchema::new::<PaidByChange>("What is paid by"));
 
 /// A body's schema, as published and as compiled.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod copies;
+mod costs;
 mod events;
 mod guards;
 mod jobs;

@@ -127,7 +127,7 @@ impl Store {
     }
 
     pub(super) async fn load_paid_by(&mut self) -> Result<Prices, Error> {
-        let text = "SELECT paid_for, since, prices.id, micros, currency FROM paid_by JOIN prices ON prices.id = price";
+        let text = "SELECT paid_for, since, prices.id, micros, currency, gpu_count FROM paid_by JOIN prices ON prices.id = price";
         let mut prices = Prices::default();
         for row in self.fetch(text).await? {
             let (paid_for, day, held) = held(&row).ok_or_else(|| unreadable("paid_by"))?;
@@ -183,7 +183,10 @@ fn account(row: &SqliteRow) -> Option<Account> {
 fn held(row: &SqliteRow) -> Option<(PaidFor, i64, Held)> {
     let paid_for = row.try_get::<String, _>(0).ok()?.parse().ok()?;
     let currency = row.try_get::<String, _>(4).ok()?.parse().ok()?;
-    let held = Held { price: PriceId(row.try_get(2).ok()?), micros_an_hour: row.try_get(3).ok()?, currency };
+    let (micros, gpus): (i64, u32) = (row.try_get(3).ok()?, row.try_get(5).ok()?);
+    // An hour of one GPU of the machine.
+    let micros_an_hour = micros.unsigned_abs().div_ceil(u64::from(gpus.max(1))).cast_signed();
+    let held = Held { price: PriceId(row.try_get(2).ok()?), micros_an_hour, currency };
     Some((paid_for, row.try_get(1).ok()?, held))
 }
 

@@ -1,6 +1,7 @@
 //! What people ask of the store: read-only, on connections of its own, so that a slow list never holds up a commit.
 
 mod attempts;
+mod costs;
 mod events;
 mod farm;
 mod jobs;
@@ -9,6 +10,7 @@ mod outputs;
 mod schedules;
 mod tasks;
 
+pub use costs::{DayTime, Elapsed, JobTime, PriceRows};
 pub use events::StoredEvent;
 pub use farm::Accepted;
 pub use jobs::JobFilter;

@@ -4,6 +4,7 @@
 mod bars;
 mod change;
 mod completions;
+mod cost;
 mod doctor;
 mod failure;
 mod fetch;
@@ -18,6 +19,7 @@ mod local_inputs;
 mod logs;
 mod pace;
 mod plain;
+mod prices;
 mod printer;
 mod projects;
 mod retry;
@@ -97,6 +99,10 @@ enum Ask {
     Workers(workers::Args),
     /// List projects, and set their share of the farm
     Projects(projects::Args),
+    /// Show what a job cost, or what was paid on some days
+    Cost(cost::Args),
+    /// List and import prices, and say which are paid by
+    Prices(prices::Args),
     /// Check the scheduler and this machine, and say what to do
     Doctor,
     /// Print completions for a shell
@@ -170,6 +176,8 @@ async fn ask(context: &Context, command: Ask) -> anyhow::Result<Outcome> {
         Ask::Schedules(args) => schedules::run(context, args).await,
         Ask::Workers(args) => workers::run(context, &args).await,
         Ask::Projects(args) => projects::run(context, args).await,
+        Ask::Cost(args) => cost::run(context, args).await,
+        Ask::Prices(args) => prices::run(context, args).await,
         Ask::Doctor => doctor::run(context).await,
         Ask::Completions(args) => completions::run(context, &args),
     }
