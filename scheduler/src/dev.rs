@@ -80,8 +80,13 @@ struct NatsServer {
 
 impl NatsServer {
     async fn start(data: &Path, program: Option<&Path>) -> Result<NatsServer> {
-        let left = left_behind(data);
-        let port = left.map_or_else(free_port, |(_, port)| Ok(port)).context("no free port on this machine")?;
+        let noted = noted(data);
+        let left = noted.filter(|(pid, _)| is_ours(*pid, data));
+        // The same as before, if it is still to be had: workers of an earlier run look for it there.
+        let port = match noted {
+            Some((_, port)) if left.is_some() || is_free(port) => port,
+            _ => free_port().context("no free port on this machine")?,
+        };
         let (data, program) = (data.to_owned(), find(program)?);
         let mut server =
             NatsServer { data, program, port, url: format!("nats://127.0.0.1:{port}"), pid: 0, child: None };
@@ -178,12 +183,11 @@ fn config_file(data: &Path) -> PathBuf {
     data.join("nats.conf")
 }
 
-/// Process and port of a nats-server that an earlier run left behind.
-fn left_behind(data: &Path) -> Option<(i32, u16)> {
+/// Process and port of the nats-server of an earlier run.
+fn noted(data: &Path) -> Option<(i32, u16)> {
     let text = fs::read_to_string(note(data)).ok()?;
     let (pid, port) = text.trim().split_once(' ')?;
-    let (pid, port) = (pid.parse().ok()?, port.parse().ok()?);
-    is_ours(pid, data).then_some((pid, port))
+    Some((pid.parse().ok()?, port.parse().ok()?))
 }
 
 /// Whether the process is there and runs on our configuration: numbers of processes come again.
@@ -202,6 +206,10 @@ async fn answers(port: u16) -> bool {
         (&hello == b"INFO ").then_some(())
     };
     tokio::time::timeout(Duration::from_millis(500), greet).await.ok().flatten().is_some()
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
 fn free_port() -> std::io::Result<u16> {

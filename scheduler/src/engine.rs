@@ -172,6 +172,11 @@ impl Engine {
         self
     }
 
+    /// Those that hold work and that a provider was asked for.
+    pub(crate) fn workers_of_providers(&self) -> Vec<WorkerId> {
+        self.farm.workers_of_providers().cloned().collect()
+    }
+
     /// Runs until every handle is gone, or until the store fails: memory must not run ahead of the disk.
     pub(crate) async fn run(mut self) -> Result<(), Error> {
         self.count_schedules();

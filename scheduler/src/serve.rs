@@ -49,7 +49,8 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let settings = Settings { slots: slots(shared), aside: shared.set_aside.0, ..Settings::default() };
     let (engine, handle, commands) = Engine::load(store, settings, health, Arc::clone(&metrics)).await?;
     let engine = engine.with_jobs_max(shared.jobs_max);
-    let provider = LocalProvider::new(local_config(&config)?)?;
+    let mut provider = LocalProvider::new(local_config(&config)?)?;
+    provider.remembered(engine.workers_of_providers());
     let subjects = Subjects::new(config.farm.clone());
     let queue = Queue::connect(&config.nats, subjects, owner, config.take_streams, Arc::clone(&metrics)).await?;
     queue.ask_before_start().await?;

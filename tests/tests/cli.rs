@@ -161,35 +161,3 @@ async fn a_followed_log_goes_on_after_a_restart_of_the_scheduler() {
     assert_eq!(logs.wait(SOON), 0, "{}", logs.log());
     assert_eq!(lines(&logs.log(), "first"), 1, "nothing is printed twice: {}", logs.log());
 }
-
-/// `dev` as a user runs it: it brings NATS and a store, and leaves nothing behind.
-#[test]
-fn dev_runs_a_job_and_leaves_nothing_behind() {
-    use framewake_tests::parts::free_port;
-    use framewake_tests::wait::until_sync;
-    use rustix::process::Signal;
-    use std::time::Duration;
-    let folder = tempfile::tempdir().expect("there is room");
-    let port = free_port();
-    let url = format!("http://127.0.0.1:{port}");
-    let data = folder.path().join("data");
-    let mut command = Command::new(built("framewake"));
-    command.args(["dev", "--listen", &format!("127.0.0.1:{port}"), "--functions", "samples/functions"]);
-    command.arg("--data").arg(&data).current_dir(root()).env("PATH", path());
-    let mut dev = Running::start("framewake dev", &mut command, &folder.path().join("dev.log"));
-    until_sync(Duration::from_secs(30), "dev is ready", || {
-        dev.assert_alive();
-        dev.log().contains("is ready on").then_some(())
-    });
-    let submit = Command::new(built("framewake"))
-        .args(["submit", "samples/jobs/command.yaml", "--wait", "--url", &url])
-        .current_dir(root())
-        .output()
-        .expect("the program runs");
-    assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
-    dev.signal(Signal::INT);
-    assert_eq!(dev.wait(Duration::from_secs(30)), 0, "{}", dev.log());
-    let data = data.display().to_string();
-    let left = framewake_tests::farm::processes().into_iter().filter(|process| process.line.contains(&data));
-    assert_eq!(left.count(), 0, "nats-server and workers are gone");
-}

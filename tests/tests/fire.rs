@@ -150,6 +150,28 @@ async fn deleting_the_jetstream_folder_in_the_middle_of_a_job_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_worker_of_a_farm_that_does_not_come_back_leaves_and_its_frames_are_found_later() {
+    let mut farm = TestFarm::start(1).await;
+    farm.restart_scheduler_with(&[("FRAMEWAKE_KEEP_REPORTS", "1s")]).await;
+    add_picture(&farm).await;
+    let (mut job, promise) = pictures(100);
+    job["steps"][0]["chunking"] = json!({ "mode": "fixed", "size": 100 });
+    let id = farm.submit(&job).await;
+    done(&farm, id, 1).await;
+    farm.kill_scheduler();
+    farm.nats.kill();
+    until(SOON, "the worker has left", || async { farm.worker_pids().is_empty().then_some(()) }).await;
+    let bucket = Bucket::of(&farm);
+    let stored = bucket.list().await.expect("a folder");
+    assert_eq!(stored.keys().filter(|key| key.starts_with("jobs/")).count(), 100, "it finished first");
+    farm.nats.restart();
+    farm.restart_scheduler().await;
+    assert_eq!(farm.over(id).await.state, JobState::Succeeded);
+    let findings = look(&farm, id, &promise).await;
+    assert!(findings.is_clean() && findings.spent.is_empty(), "{findings}\n{:?}", findings.spent);
+}
+
+#[tokio::test]
 async fn a_worker_finishes_while_scheduler_and_nats_are_away_and_hands_in_later() {
     let mut farm = TestFarm::start(1).await;
     add_picture(&farm).await;

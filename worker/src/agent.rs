@@ -142,7 +142,7 @@ pub async fn run(config: &Config, path: String, leave: Leave) -> Result<Left, Er
         session: Session::default(),
         inputs: Inputs::new(store.clone(), cache, folders.inputs.clone(), config.url_input_size.0),
         store,
-        reports: Reports::start(queue.clone(), figures.clone()),
+        reports: Reports::start(queue.clone(), config.keep_reports.0, figures.clone()),
         logs: LogStream::start(queue.clone()),
         heartbeats: Heartbeats::start(queue.clone(), welcome.heartbeat, gpus.clone(), figures.clone()),
         leave,

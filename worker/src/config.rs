@@ -3,6 +3,7 @@
 use crate::gpu::Probe;
 use crate::renderer::confinement::Demand;
 use clap::Parser;
+use framewake_proto::duration::Span;
 use framewake_proto::ids::{FunctionKey, Name, WorkerId};
 use std::fmt;
 use std::net::SocketAddr;
@@ -48,6 +49,10 @@ pub struct Config {
     /// Largest input fetched from a URL.
     #[arg(long, env = "FRAMEWAKE_URL_INPUT_SIZE", default_value = "64GiB")]
     pub url_input_size: Size,
+    /// How long results that nobody takes are told again and again while NATS is away; then the worker leaves. They lie in
+    /// the store, so that whoever gets the task next counts them and renders nothing.
+    #[arg(long, env = "FRAMEWAKE_KEEP_REPORTS", default_value = "1h")]
+    pub keep_reports: Span,
     /// How far renderers are confined: to writing their own folders, to signals among themselves, without system calls
     /// that only attacks need.
     #[arg(long, env = "FRAMEWAKE_CONFINE", value_enum, default_value = "auto")]

@@ -268,6 +268,11 @@ impl Farm {
         Some((chunk.job, chunk.step))
     }
 
+    /// Those known of, after a restart for instance, that a provider was asked for, and so must know of too.
+    pub fn workers_of_providers(&self) -> impl Iterator<Item = &WorkerId> {
+        self.workers.keys().filter(|id| settle::is_given(id))
+    }
+
     /// What a worker that is here, or asked for, works for.
     pub fn worker_function(&self, worker: &WorkerId) -> Option<&FunctionKey> {
         Some(&self.functions[self.workers.get(worker)?.function].key)

@@ -6,7 +6,7 @@ use crate::engine::{Handle, Health, Message, ProviderCommand};
 use framewake_core::event::{Event, WorkerEnd};
 use framewake_proto::ids::{FunctionKey, WorkerId};
 use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group, test_kill_process};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
@@ -75,7 +75,7 @@ pub struct LocalProvider {
     config: LocalConfig,
     workers: BTreeMap<WorkerId, Worker>,
     /// Those that ended while no scheduler ran.
-    ended_before: Vec<WorkerId>,
+    ended_before: BTreeSet<WorkerId>,
 }
 
 impl LocalProvider {
@@ -87,17 +87,24 @@ impl LocalProvider {
         let folder = config.data.join("workers");
         fs::create_dir_all(&folder).map_err(|error| Error::Folder { path: folder.clone(), error })?;
         let mut running = running(&folder);
-        let (mut workers, mut ended_before) = (BTreeMap::new(), Vec::new());
+        let (mut workers, mut ended_before) = (BTreeMap::new(), BTreeSet::new());
         for entry in fs::read_dir(&folder).map_err(|error| Error::Folder { path: folder.clone(), error })?.flatten() {
             let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<WorkerId>().ok()) else { continue };
             if let Some((function, process)) = running.remove(&id) {
                 workers.insert(id, Worker { function, process, child: None });
             } else {
                 remove(&entry.path());
-                ended_before.push(id);
+                ended_before.insert(id);
             }
         }
         Ok(LocalProvider { config, workers, ended_before })
+    }
+
+    /// Those that the farm remembers, and that left no trace here: a scheduler may have been killed after it removed
+    /// what an ended worker left, and before that was durable.
+    pub fn remembered(&mut self, workers: impl IntoIterator<Item = WorkerId>) {
+        let gone = workers.into_iter().filter(|worker| !self.workers.contains_key(worker));
+        self.ended_before.extend(gone);
     }
 
     /// The workers found alive.

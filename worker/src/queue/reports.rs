@@ -1,4 +1,4 @@
-//! Reports, in order, for as long as it takes. Results of fast tasks travel together.
+//! Reports, in order, for as long as it is worth. Results of fast tasks travel together.
 
 use super::{Queue, RETRY_WAIT, RETRY_WAIT_MAX};
 use crate::port::Figures;
@@ -42,10 +42,10 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// Starts the task that sends. It ends with the last handle.
-    pub fn start(queue: Queue, figures: Figures) -> Reports {
+    /// Starts the task that sends, each report for `keep` at most. It ends with the last handle.
+    pub fn start(queue: Queue, keep: Duration, figures: Figures) -> Reports {
         let (notes, received) = mpsc::channel(ITEMS_MAX);
-        tokio::spawn(Sender::new(queue).run(received));
+        tokio::spawn(Sender::new(queue, keep).run(received));
         Reports { notes, figures }
     }
 
@@ -59,7 +59,7 @@ impl Reports {
         self.notes.send(Note::Item(attempt, item)).await.expect("the sender lives as long as its handles");
     }
 
-    /// Waits until everything handed in so far is on the stream.
+    /// Waits until everything handed in so far is on the stream, or given up.
     pub async fn flush(&self) {
         let (done, is_done) = oneshot::channel();
         self.notes.send(Note::Flush(done)).await.expect("the sender lives as long as its handles");
@@ -144,13 +144,16 @@ struct Sender {
     /// Differs from an earlier worker that had the same id.
     start: i64,
     sent: u64,
+    /// Longest time that a report is tried.
+    keep: Duration,
+    given_up: bool,
 }
 
 impl Sender {
-    fn new(queue: Queue) -> Sender {
+    fn new(queue: Queue, keep: Duration) -> Sender {
         let gathering = Gathering::new(queue.worker.to_string());
         let subject = queue.subjects.report(&queue.worker);
-        Sender { gathering, subject, start: Timestamp::now().0, sent: 0, queue }
+        Sender { gathering, subject, start: Timestamp::now().0, sent: 0, queue, keep, given_up: false }
     }
 
     async fn run(mut self, mut notes: mpsc::Receiver<Note>) {
@@ -187,14 +190,20 @@ impl Sender {
         }
     }
 
-    /// Publishes until the stream has it, for ever: a result costs more than memory.
+    /// Publishes until the stream has it. Past [`Sender::keep`] it gives up: a machine that waits for a farm that is gone
+    /// costs more than a look into the store.
     async fn send(&mut self, report: Report) {
+        let is_away = self.queue.client.connection_state() == async_nats::connection::State::Disconnected;
+        if self.given_up && is_away {
+            return;
+        }
         let body = Bytes::from(report.encode_to_vec());
         let mut headers = HeaderMap::new();
         let id = format!("{}.{}.{}", self.queue.worker, self.start, self.sent);
         headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
         self.sent += 1;
         let mut wait = RETRY_WAIT;
+        let began = Instant::now();
         loop {
             let context = &self.queue.context;
             let published = context.publish_with_headers(self.subject.clone(), headers.clone(), body.clone()).await;
@@ -203,7 +212,16 @@ impl Sender {
                 Err(error) => Err(error),
             };
             match acknowledged {
-                Ok(()) => return,
+                Ok(()) => {
+                    self.given_up = false;
+                    return;
+                }
+                Err(error) if self.given_up || began.elapsed() > self.keep => {
+                    tracing::error!(%error, "a report is given up, as NATS is away for too long; its results are in the store");
+                    // The next ones are not waited for, until NATS is back.
+                    self.given_up = true;
+                    return;
+                }
                 Err(error) => tracing::warn!(%error, "a report is not on its stream yet; kept and sent again"),
             }
             tokio::time::sleep(wait).await;

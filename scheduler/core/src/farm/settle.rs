@@ -187,9 +187,8 @@ impl Farm {
     }
 
     fn start_worker(&mut self, now: Timestamp, at: usize, out: &mut Applied) {
-        let name = format!("w{:x}-{}", self.epoch.0, self.worker_next);
+        let id = given_name(self.epoch, self.worker_next);
         self.worker_next += 1;
-        let id: WorkerId = name.parse().expect("letters, digits and a dash");
         let function = &mut self.functions[at];
         function.started_total += 1;
         let waited = function.short_since.map_or(Duration::ZERO, |since| now.since(since));
@@ -454,4 +453,16 @@ impl Farm {
             }
         }
     }
+}
+
+/// The name of a worker that the farm asks a provider for. People give other names to those that they start.
+fn given_name(epoch: Timestamp, number: u64) -> WorkerId {
+    format!("w{:x}-{number}", epoch.0).parse().expect("letters, digits and a dash")
+}
+
+/// Whether a farm, this one or an earlier run of it, asked a provider for this worker.
+pub(super) fn is_given(id: &WorkerId) -> bool {
+    let parts = id.as_str().strip_prefix('w').and_then(|name| name.split_once('-'));
+    let read = parts.map(|(epoch, number)| (i64::from_str_radix(epoch, 16), number.parse()));
+    matches!(read, Some((Ok(epoch), Ok(number))) if given_name(Timestamp(epoch), number) == *id)
 }

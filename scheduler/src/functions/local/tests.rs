@@ -46,7 +46,13 @@ impl Place {
 
     /// Runs a provider as a scheduler would.
     fn run(&self, end_workers: bool) -> Running {
-        let provider = LocalProvider::new(self.config()).expect("the folder is good");
+        self.run_for(end_workers, &[])
+    }
+
+    /// For a farm that remembers these workers.
+    fn run_for(&self, end_workers: bool, remembered: &[WorkerId]) -> Running {
+        let mut provider = LocalProvider::new(self.config()).expect("the folder is good");
+        provider.remembered(remembered.iter().cloned());
         let found = provider.found().collect();
         let (inbox_in, inbox) = mpsc::channel(100);
         let (commands, commands_out) = mpsc::unbounded_channel();
@@ -223,6 +229,15 @@ async fn what_a_dead_worker_left_is_swept_its_end_is_told_and_workers_of_other_f
     running.stop().await;
     assert!(other.process().is_some_and(Process::is_alive));
     others.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_the_farm_remembers_and_that_left_no_trace_has_ended() {
+    let place = Place::new("while :; do sleep 0.1; done");
+    let mut running = place.run_for(true, &[w1()]);
+    running.health.send_modify(|health| health.drained = true);
+    assert_eq!(running.end().await, WorkerEnd::Failed { reason: ENDED_BEFORE.to_owned() });
+    running.stop().await;
 }
 
 #[tokio::test]
