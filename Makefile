@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo build test quick lint bench simulate simulate-scale fuzz fire api-check monitoring-pictures
+.PHONY: help setup demo build test quick lint bench simulate simulate-scale fuzz fire api-check monitoring-pictures dashboards-check
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -37,6 +37,9 @@ bench: setup ## figures beside yardsticks of the same run (PARTS="submit chunks"
 monitoring-pictures: setup ## a farm at work for two minutes, as the dashboards show it, into docs/monitoring/
 	cargo build --workspace --bins --quiet
 	./target/debug/pictures
+
+dashboards-check: ## the dashboards held against Grafana's own types (fetches them with npm)
+	@tests/dashboards/check.sh
 
 simulate: ## the rules in small hostile worlds (SEEDS=n new ones, FROM=n for the same again)
 	cargo run --release --quiet -p framewake-simulate -- $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FROM),--from $(FROM))

@@ -21,9 +21,14 @@ const WORK: Duration = Duration::from_secs(8);
 #[tokio::test]
 async fn every_panel_of_every_dashboard_has_data_of_a_farm_at_work() {
     let watched = Watched::start().await;
-    watched.work(WORK).await;
+    let frames = watched.work(WORK).await;
     let text = reqwest::get(format!("{}/metrics", watched.farm.url())).await.expect("answered");
-    well_formed(&text.text().await.expect("text"));
+    let text = text.text().await.expect("text");
+    well_formed(&text);
+    let counted =
+        |series: &str, count: u32| assert!(text.contains(&format!("{series} {count}\n")), "{series}:\n{text}");
+    counted("framewake_tasks_total{function=\"tachyon\",verdict=\"done\"}", frames);
+    counted("framewake_cpu_fallbacks_total{function=\"glow\"}", 1);
     let (mut asked, mut empty) = (0, Vec::new());
     for name in DASHBOARDS {
         for (title, targets) in panels(&dashboard(name)) {
@@ -72,6 +77,7 @@ async fn a_worker_answers_on_its_own_port_logs_json_and_names_its_job_to_dcgm_ex
     environment.push(("FRAMEWAKE_DCGM_JOB_MAPPING", folder));
     environment.push(("FRAMEWAKE_METRICS", "127.0.0.1:0".to_owned()));
     environment.push(("FRAMEWAKE_LOG_FORMAT", "json".to_owned()));
+    environment.push(("FRAMEWAKE_METRICS_ALIASES", "dcgm,openfaas".to_owned()));
     let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     farm.restart_scheduler_with(&environment).await;
     let job = |seconds: f64| {
@@ -98,6 +104,14 @@ async fn a_worker_answers_on_its_own_port_logs_json_and_names_its_job_to_dcgm_ex
         page.contains("framewake_worker_working 1\n") && page.contains("framewake_worker_heartbeat_age_seconds 0.")
     );
     well_formed(&page);
+    let page = reqwest::get(format!("{}/metrics", farm.url())).await.expect("answered").text().await.expect("text");
+    for alias in [
+        "DCGM_FI_DEV_GPU_UTIL{gpu=\"3\",UUID=\"GPU-cc\",device=\"nvidia3\",modelName=\"NVIDIA Test 24\",Hostname=",
+        "gateway_service_count{function_name=\"glow\"} 1\n",
+        "gateway_function_invocation_started{function_name=\"glow\"} 1\n",
+    ] {
+        assert!(page.contains(alias), "{alias} in {page}");
+    }
     farm.over(id).await;
     until(SOON, "the GPU has no job", || async { (!file.exists()).then_some(()) }).await;
     let failed = farm.submit(&job(-1.0)).await;

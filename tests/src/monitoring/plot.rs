@@ -2,6 +2,7 @@
 
 use super::{Prometheus, Series, Span, filled};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Of Grafana's grid of 24 columns.
@@ -48,7 +49,12 @@ pub async fn draw(prometheus: &Prometheus, dashboard: &Value, span: Span, rate_i
             "stat" => draw_number(&mut body, area, unit, &series),
             "heatmap" => draw_heat(&mut body, area, unit, span, &series),
             "text" => draw_text(&mut body, area, panel["options"]["content"].as_str().unwrap_or_default()),
-            _ => draw_curves(&mut body, area, unit, span, &series),
+            _ => {
+                if panel["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "normal" {
+                    stack(&mut series);
+                }
+                draw_curves(&mut body, area, unit, span, &series);
+            }
         }
     }
     let name = escaped(dashboard["title"].as_str().unwrap_or_default());
@@ -61,6 +67,18 @@ pub async fn draw(prometheus: &Prometheus, dashboard: &Value, span: Span, rate_i
         width = 24.0 * COLUMN + GAP,
         height = bottom + 34.0 + GAP
     )
+}
+
+/// Each series upon those before it.
+fn stack(series: &mut [(String, Series)]) {
+    let mut below: BTreeMap<u64, f64> = BTreeMap::new();
+    for (_, series) in series {
+        for (time_s, value) in &mut series.points {
+            let sum = below.entry(time_s.to_bits()).or_default();
+            *sum += *value;
+            *value = *sum;
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -49,8 +49,8 @@ impl Watched {
         Watched { farm, prometheus, began_s: now_s(), gpus, _functions: functions }
     }
 
-    /// Works for about so long, and until all that was asked for is done.
-    pub async fn work(&self, long: Duration) {
+    /// Works for about so long, and until all that was asked for is done; how many fast frames there were.
+    pub async fn work(&self, long: Duration) -> u32 {
         let farm = &self.farm;
         let scene = upload(&farm.client, &read("samples/scenes/spheres.dat")).await;
         let schedule = json!({ "name": "tick", "cron": "*/2 * * * * *", "job": jobs::command(&["/bin/true"], "1") });
@@ -59,15 +59,19 @@ impl Watched {
             "name": "render", "function": "glow", "frames": format!("1-{}", long.as_millis() / 600),
             "allow_cpu": true, "chunking": { "mode": "fixed", "size": 4 },
         }] });
-        let glowing = farm.submit(&glowing).await;
+        // Nobody named a device: not accepted as made on a GPU.
+        let refused = json!({ "name": "no GPU", "priority": 90, "steps": [{
+            "name": "render", "function": "glow", "frames": "1", "retries": { "attempts": 1 },
+        }] });
         let begin = tokio::time::Instant::now();
-        let mut jobs = vec![glowing];
+        let mut jobs = vec![farm.submit(&glowing).await, farm.submit(&refused).await];
         let mut killed = false;
-        let mut rounds = 0;
+        let (mut rounds, mut fast) = (0, 0);
         while rounds < 2 || begin.elapsed() < long.mul_f64(0.8) {
             rounds += 1;
-            let frames = format!("1-{}", 40 + 20 * (rounds % 4));
-            jobs.push(farm.submit(&jobs::tachyon(scene, &frames)).await);
+            let frames = 40 + 20 * (rounds % 4);
+            fast += frames;
+            jobs.push(farm.submit(&jobs::tachyon(scene, &format!("1-{frames}"))).await);
             let failing = farm.submit(&jobs::command(&["/bin/sh", "-c", "exit 3"], "1-2")).await;
             let slow = farm.submit(&jobs::command(&["/bin/sleep", "1"], "1-2")).await;
             if !std::mem::replace(&mut killed, true) {
@@ -86,6 +90,7 @@ impl Watched {
             })
             .await;
         }
+        fast
     }
 
     /// One that holds something.
