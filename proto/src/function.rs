@@ -1,8 +1,10 @@
 //! A function: a renderer packaged to run from zero.
 
+use crate::driver::DriverVersion;
 use crate::duration::Span;
 use crate::ids::{Name, nearest};
 use crate::job::{FAULTS_MAX, Fault, ParameterValue, escape};
+use crate::size::Size;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -22,6 +24,11 @@ pub const EXPRESSION_SIZE_MAX: usize = 256 * 1024;
 pub const WORD_LEN_MAX: usize = 4096;
 /// Most variables of a renderer's environment.
 pub const VARIABLES_MAX: usize = 256;
+/// Most GPUs of one worker: as many as its heartbeats can tell of.
+pub const GPUS_MAX: u32 = 16;
+/// Most names of models that will do, and the longest of them, in bytes.
+pub const GPU_MODELS_MAX: usize = 32;
+pub const GPU_MODEL_LEN_MAX: usize = 100;
 /// Longest linger: past it a forgotten worker costs real money.
 pub const LINGER_MAX_S: u64 = 3600;
 
@@ -173,13 +180,22 @@ impl Rule {
 pub struct Resources {
     /// GPUs. More than 0: an output not made on a GPU is not accepted, unless the job allows CPU.
     pub gpus: u32,
+    /// Least memory of each of these GPUs: `12GiB`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_memory: Option<Size>,
+    /// Parts of the names of GPUs that will do: `[L4, L40S]`; empty: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gpu_models: Vec<String>,
+    /// Oldest driver of the GPUs that will do: `550.54`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver_min: Option<DriverVersion>,
     /// Shares of the machine's `--slots` that one worker takes on the local provider.
     pub slots: u32,
 }
 
 impl Default for Resources {
     fn default() -> Resources {
-        Resources { gpus: 0, slots: 1 }
+        Resources { gpus: 0, gpu_memory: None, gpu_models: Vec::new(), driver_min: None, slots: 1 }
     }
 }
 
@@ -285,6 +301,28 @@ impl FunctionSpec {
         }
         if self.scaling.linger.0.as_secs() > LINGER_MAX_S {
             faults.push(Fault::new("/scaling/linger", format!("must be at most {LINGER_MAX_S}s")));
+        }
+        let Resources { gpus, gpu_memory, gpu_models, driver_min, .. } = &self.resources;
+        if *gpus > GPUS_MAX {
+            faults.push(Fault::new("/resources/gpus", format!("must be at most {GPUS_MAX}")));
+        }
+        for (field, set) in [
+            ("gpu_memory", gpu_memory.is_some()),
+            ("gpu_models", !gpu_models.is_empty()),
+            ("driver_min", driver_min.is_some()),
+        ] {
+            if set && *gpus == 0 {
+                faults.push(Fault::new(format!("/resources/{field}"), "has no meaning without `gpus`"));
+            }
+        }
+        if gpu_models.len() > GPU_MODELS_MAX {
+            faults.push(Fault::new("/resources/gpu_models", format!("more than the {GPU_MODELS_MAX} allowed")));
+        }
+        for (at, model) in gpu_models.iter().take(GPU_MODELS_MAX).enumerate() {
+            if model.trim().is_empty() || model.len() > GPU_MODEL_LEN_MAX {
+                let reason = format!("must have 1 to {GPU_MODEL_LEN_MAX} bytes");
+                faults.push(Fault::new(format!("/resources/gpu_models/{at}"), reason));
+            }
         }
         if self.resources.slots == 0 {
             faults.push(Fault::new("/resources/slots", "must be 1 or more"));

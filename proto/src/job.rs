@@ -6,6 +6,7 @@ use crate::frames::FrameSet;
 use crate::function::{FunctionSpec, ParameterKind};
 use crate::ids::{FunctionKey, FunctionRef, Name, nearest};
 use crate::objects::Digest;
+use crate::size::Size;
 use crate::template::OutputTemplate;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,9 @@ pub struct StepSpec {
     /// Accept outputs made on the CPU although the function asks for a GPU.
     #[serde(default)]
     pub allow_cpu: bool,
+    /// Least memory of the GPU that its tasks need, where that is more than the function asks for: `12GiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_memory: Option<Size>,
     /// Steps that must be done before this one begins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Name>,
@@ -278,6 +282,8 @@ pub struct Step {
     pub timeouts: Timeouts,
     pub verify: Verify,
     pub allow_cpu: bool,
+    /// 0: as the function asks for.
+    pub gpu_memory_bytes: u64,
     /// Indexes of the steps that come before, those of `inputs` included. Without cycles.
     pub after: Vec<usize>,
 }
@@ -502,6 +508,7 @@ impl StepSpec {
             timeouts: self.timeouts,
             verify: self.verify,
             allow_cpu: self.allow_cpu,
+            gpu_memory_bytes: self.gpu_memory.map_or(0, |size| size.0),
             after: after.into_iter().collect(),
         })
     }

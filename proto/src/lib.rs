@@ -3,6 +3,7 @@
 
 pub mod chain;
 pub mod cost;
+pub mod driver;
 pub mod duration;
 pub mod frames;
 pub mod function;
@@ -13,6 +14,7 @@ pub mod objects;
 pub mod order;
 pub mod price;
 pub mod schedule;
+pub mod size;
 pub mod sse;
 pub mod tasks;
 pub mod template;

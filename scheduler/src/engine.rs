@@ -78,8 +78,16 @@ pub(crate) enum QueueCommand {
 
 #[derive(Debug)]
 pub(crate) enum ProviderCommand {
-    Start { worker: WorkerId, function: FunctionKey, linger: Duration },
-    Stop { worker: WorkerId },
+    /// `gpus`: names of those that it gets.
+    Start {
+        worker: WorkerId,
+        function: FunctionKey,
+        gpus: Vec<String>,
+        linger: Duration,
+    },
+    Stop {
+        worker: WorkerId,
+    },
 }
 
 /// The receiving ends of an [`Outbox`].

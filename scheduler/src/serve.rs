@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Shared};
 use crate::engine::{self, Engine, Health, Message};
+use crate::functions::gpus;
 use crate::functions::local::{LocalConfig, LocalProvider};
 use crate::metrics::Metrics;
 use crate::objects::{Address, Objects};
@@ -11,6 +12,7 @@ use crate::store::read::Reader;
 use crate::store::{self, Store};
 use anyhow::{Context, Result, bail};
 use framewake_core::event::Event;
+use framewake_core::gpus::Handing;
 use framewake_core::values::Settings;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::subjects::Subjects;
@@ -49,7 +51,8 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let settings = Settings { slots: slots(shared), aside: shared.set_aside.0, ..Settings::default() };
     let (engine, handle, commands) = Engine::load(store, settings, health, Arc::clone(&metrics)).await?;
     let engine = engine.with_jobs_max(shared.jobs_max);
-    let mut provider = LocalProvider::new(local_config(&config)?)?;
+    let local = local_config(&config)?;
+    let mut provider = LocalProvider::new(local.clone())?;
     provider.remembered(engine.workers_of_providers());
     let subjects = Subjects::new(config.farm.clone());
     let queue = Queue::connect(&config.nats, subjects, owner, config.take_streams, Arc::clone(&metrics)).await?;
@@ -59,10 +62,12 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
 
     let mut checked = tokio::spawn(store::check_large(shared.data.clone()));
     let mut engine = tokio::spawn(engine.run());
+    handle.tell(Message::Happened(Event::GpusHanded(Handing::Awaited { why: gpus::AWAITED.to_owned() }))).await;
+    let listing = tokio::spawn(gpus::hand_out(local.worker.clone(), handle.clone()));
     // Before anything else, so that nobody is started in the place of a worker that lives.
-    for (worker, function) in provider.found().collect::<Vec<_>>() {
+    for (worker, function, gpus) in provider.found().collect::<Vec<_>>() {
         info!(worker.id = %worker, "worker {worker} of {function} is still there");
-        handle.tell(Message::Happened(Event::WorkerFound { worker, function })).await;
+        handle.tell(Message::Happened(Event::WorkerFound { worker, function, gpus })).await;
     }
     for spec in specs {
         let name = spec.name.clone();
@@ -102,6 +107,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     };
     info!("stopping");
     checked.abort();
+    listing.abort();
     // From the outside in: open requests get their answers, workers that are told to leave are heard to the end, and
     // the engine ends when nobody can speak to it any more.
     serving.cancel();

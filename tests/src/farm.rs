@@ -1,5 +1,6 @@
 //! A farm of one scheduler, its own nats-server, a store, and workers from zero.
 
+use crate::nvml::StubNvml;
 use crate::parts::{Nats, Running, S3, built, free_port, path, root};
 use crate::wait::until;
 use framewake_proto::api::{JobState, JobView, OutputView, TaskView};
@@ -55,6 +56,8 @@ pub struct TestFarm {
     functions: PathBuf,
     routes: Option<Routes>,
     environment: Vec<(String, String)>,
+    /// NVIDIA's library, as scheduler and workers find it.
+    nvml: Option<StubNvml>,
 }
 
 impl TestFarm {
@@ -71,6 +74,21 @@ impl TestFarm {
         let mut farm = TestFarm::make(slots, s3, functions);
         farm.restart_scheduler().await;
         farm
+    }
+
+    /// On a machine with the GPUs that these lines describe (see `tests/nvml/stub.c`).
+    pub async fn start_with_gpus(slots: u32, lines: &str) -> TestFarm {
+        let mut farm = TestFarm::make(slots, false, &root().join("samples/functions"));
+        let nvml = StubNvml::build(farm.folder());
+        nvml.says(lines);
+        farm.environment.extend(nvml.environment().map(|(name, value)| (name.to_owned(), value)));
+        farm.nvml = Some(nvml);
+        farm.restart_scheduler().await;
+        farm
+    }
+
+    pub fn nvml(&self) -> &StubNvml {
+        self.nvml.as_ref().expect("a farm with GPUs")
     }
 
     /// On an S3 server, with ways of its own between the parts: `routes` is told the farm's folder, the data folder
@@ -103,6 +121,7 @@ impl TestFarm {
             functions,
             routes: None,
             environment: Vec::new(),
+            nvml: None,
         }
     }
 

@@ -5,6 +5,7 @@ use crate::renderer::confinement::Demand;
 use clap::Parser;
 use framewake_proto::duration::Span;
 use framewake_proto::ids::{FunctionKey, Name, WorkerId};
+use framewake_proto::size::Size;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -150,34 +151,6 @@ impl fmt::Debug for SecretUrl {
     }
 }
 
-/// A number of bytes with an optional unit: `512MiB`, `10GiB`, `1048576`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size(pub u64);
-
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not a size: write a whole number and a unit, as `512MiB` or `10GiB`")]
-pub struct SizeError(String);
-
-impl FromStr for Size {
-    type Err = SizeError;
-
-    fn from_str(text: &str) -> Result<Size, SizeError> {
-        let malformed = || SizeError(text.chars().take(64).collect());
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| malformed())?;
-        let shift = match unit {
-            "" | "B" => 0,
-            "KiB" => 10,
-            "MiB" => 20,
-            "GiB" => 30,
-            "TiB" => 40,
-            _ => return Err(malformed()),
-        };
-        number.checked_mul(1 << shift).map(Size).ok_or_else(malformed)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,15 +166,6 @@ mod tests {
             let url: SecretUrl = url.parse().expect("any text");
             assert_eq!(url.to_string(), printed);
             assert_eq!(format!("{url:?}"), printed);
-        }
-    }
-
-    #[test]
-    fn sizes_need_a_known_unit() {
-        assert_eq!("10GiB".parse(), Ok(Size(10 << 30)));
-        assert_eq!("0".parse(), Ok(Size(0)));
-        for text in ["", "GiB", "1.5GiB", "10GB", "99999999999TiB"] {
-            assert!(text.parse::<Size>().is_err(), "{text}");
         }
     }
 }

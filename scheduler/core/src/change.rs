@@ -2,6 +2,7 @@
 //! that people follow are made from it too.
 
 use crate::event::{TaskFailure, TaskResult};
+use crate::gpus::Vram;
 use crate::ledger::{Account, Spent};
 use crate::values::{LogSize, NewJob, Place, StoredChunk, StoredPlace, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, Name, WorkerId};
@@ -45,6 +46,12 @@ pub enum Change {
         job: JobId,
         step: usize,
         timing: Timing,
+    },
+    /// What is known of the GPU memory that the step's tasks take.
+    StepVram {
+        job: JobId,
+        step: usize,
+        vram: Vram,
     },
     TaskDone {
         job: JobId,

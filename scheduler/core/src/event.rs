@@ -1,5 +1,6 @@
 //! What happened, as the rules hear of it.
 
+use crate::gpus::{Gpu, Handing};
 use crate::price::Prices;
 use crate::values::{FunctionRules, LogSize, NewJob, Place, StoredJob};
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
@@ -76,11 +77,19 @@ pub enum Event {
     WorkerFound {
         worker: WorkerId,
         function: FunctionKey,
+        /// The GPUs that it was given.
+        gpus: Vec<Place>,
     },
     /// The provider saw the worker's process or pod end, or could not start it.
     WorkerExited {
         worker: WorkerId,
         end: WorkerEnd,
+    },
+    /// The provider says how it gives GPUs to workers.
+    GpusHanded(Handing),
+    /// Workers tell of their GPUs what was not known before.
+    GpusDescribed {
+        gpus: Vec<Gpu>,
     },
     /// The driver says of the GPU at this place that it is broken.
     PlaceBroke {

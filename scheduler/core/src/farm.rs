@@ -5,6 +5,7 @@
 
 mod attempts;
 mod explain;
+mod gpus;
 mod jobs;
 mod load;
 mod places;
@@ -13,12 +14,13 @@ mod workers;
 
 pub use load::FunctionLoad;
 pub use places::{PlaceStanding, PlaceStatus};
-use workers::{Gone, Told};
+use workers::Told;
 
 use crate::change::{Change, Counts, JobState, StepState};
 use crate::chunk::{Chunk, ChunkState, Lease};
 use crate::effect::Effect;
 use crate::event::{Event, Progress};
+use crate::gpus::{Gpu, Gpus, Vram};
 use crate::health::Health;
 use crate::ledger::{Account, Ledger};
 use crate::rank::{Project, Queue, Rank};
@@ -58,6 +60,9 @@ pub struct Farm {
     timers: Timers,
     health: Health,
     ledger: Ledger,
+    gpus: Gpus,
+    /// Steps that no GPU which was heard of can do with.
+    unplaceable: BTreeSet<(JobId, usize)>,
     chunk_next: u64,
     /// Numbers below this are reserved on disk.
     chunk_reserved: u64,
@@ -143,6 +148,9 @@ struct Step {
     /// Chunks that may be offered again.
     again: BTreeSet<ChunkId>,
     timing: Timing,
+    /// Least memory of a GPU that its tasks need, as the job says; and as was learned.
+    gpu_memory_bytes: u64,
+    vram: Vram,
     /// No orders before this: the license is not to be had.
     hold: Option<Timestamp>,
     license_waits: u32,
@@ -156,6 +164,8 @@ struct Worker {
     seen_at: Timestamp,
     /// Where it runs; empty until it has said so.
     places: Vec<Place>,
+    /// The GPUs that the provider gave it.
+    gpus: Vec<Place>,
     progress: Option<Progress>,
 }
 
@@ -231,8 +241,10 @@ impl Farm {
                 let told = Told { places, gpu, progress, draining };
                 self.see_worker(now, request, &worker, &function, holds, told, out);
             }
-            Event::WorkerLeft { worker } => self.remove_worker(now, &worker, Gone::Left, out),
-            Event::WorkerFound { worker, function } => self.find_worker(now, &worker, &function),
+            Event::WorkerLeft { worker } => self.say_goodbye(now, &worker, out),
+            Event::WorkerFound { worker, function, gpus } => self.find_worker(now, &worker, &function, gpus),
+            Event::GpusHanded(handing) => self.hand_out_gpus(now, handing),
+            Event::GpusDescribed { gpus } => self.describe_gpus(now, gpus),
             Event::WorkerExited { worker, end } => self.end_worker(now, &worker, end, out),
             Event::PlaceBroke { place, reason } => self.condemn(now, &place, &reason, out),
             Event::PlaceRestored { place } => self.restore_place(now, &place, out),
@@ -276,6 +288,11 @@ impl Farm {
     /// What a worker that is here, or asked for, works for.
     pub fn worker_function(&self, worker: &WorkerId) -> Option<&FunctionKey> {
         Some(&self.functions[self.workers.get(worker)?.function].key)
+    }
+
+    /// Whether this is all that is to be known of a GPU.
+    pub fn knows_gpu(&self, gpu: &Gpu) -> bool {
+        self.gpus.get(&gpu.place) == Some(gpu)
     }
 
     pub fn workers(&self) -> impl Iterator<Item = WorkerStatus<'_>> {
@@ -363,14 +380,20 @@ impl Farm {
         let Some(job) = self.jobs.get(&id) else { return };
         let step = &job.steps[at];
         let rank = Rank { priority: Reverse(job.priority), job: id, step: at };
-        let queue = &mut self.functions[step.function].queue;
+        let project = job.project;
         let active = matches!(job.state, JobState::Queued | JobState::Running);
         let may_run = matches!(step.state, StepState::Ready | StepState::Running);
         let held = step.hold.is_some_and(|until| until > now);
-        if active && may_run && !held && !(step.waiting.is_empty() && step.again.is_empty()) {
-            queue.insert(job.project, rank);
+        let placeable = self.is_placeable(id, at);
+        if !placeable {
+            self.unplaceable.insert((id, at));
+        }
+        let step = &self.jobs[&id].steps[at];
+        let queue = &mut self.functions[step.function].queue;
+        if active && may_run && placeable && !held && !(step.waiting.is_empty() && step.again.is_empty()) {
+            queue.insert(project, rank);
         } else {
-            queue.remove(job.project, rank);
+            queue.remove(project, rank);
         }
         self.touch(id, at);
     }
@@ -437,6 +460,8 @@ impl Restoring {
             timers: Timers::default(),
             health: Health::new(settings.aside, snapshot.places.clone()),
             ledger: Ledger::restore(now, snapshot.accounts, snapshot.prices),
+            gpus: Gpus::default(),
+            unplaceable: BTreeSet::new(),
             chunk_next: snapshot.chunk_next.max(1),
             chunk_reserved: snapshot.chunk_next.max(1),
             epoch: now,

@@ -12,6 +12,7 @@ pub mod cost;
 pub mod effect;
 pub mod event;
 pub mod farm;
+pub mod gpus;
 pub mod ledger;
 pub mod price;
 pub mod schedule;

@@ -1,5 +1,6 @@
 //! Plain values that events bring and [`crate::farm::Farm::restore`] takes.
 
+use crate::gpus::{GpuNeeds, Vram};
 use crate::ledger::Account;
 use crate::price::Prices;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
@@ -11,12 +12,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What the rules need to know of a function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionRules {
     /// Most workers at once.
     pub workers_max: u32,
     /// Slots of the provider that one worker takes.
     pub slots: u32,
+    /// GPUs of one worker, and what each of them must have.
+    pub gpus: u32,
+    pub gpu_needs: GpuNeeds,
+}
+
+impl FunctionRules {
+    /// Those of a function that needs no GPU.
+    pub fn without_gpu(workers_max: u32, slots: u32) -> FunctionRules {
+        FunctionRules { workers_max, slots, gpus: 0, gpu_needs: GpuNeeds::default() }
+    }
 }
 
 /// What the rules need to know of a job.
@@ -35,6 +46,8 @@ pub struct NewStep {
     pub tasks: u32,
     pub chunking: Chunking,
     pub retries: Retries,
+    /// Least memory of a GPU that its tasks need; 0: as the function asks for.
+    pub gpu_memory_bytes: u64,
     /// Indexes of the steps that come before; without cycles.
     pub after: Vec<usize>,
 }
@@ -46,6 +59,7 @@ impl From<&Job> for NewJob {
             tasks: step.frames.len(),
             chunking: step.chunking,
             retries: step.retries,
+            gpu_memory_bytes: step.gpu_memory_bytes,
             after: step.after.clone(),
         });
         NewJob { project: job.project.clone(), priority: job.priority, steps: steps.collect() }
@@ -120,9 +134,14 @@ impl Place {
         &self.0
     }
 
+    /// The name of the GPU, if it is one.
+    pub fn gpu(&self) -> Option<&str> {
+        self.0.split_once('/').map(|(_, gpu)| gpu)
+    }
+
     /// Whether it is the GPU of this name.
     pub fn is_gpu(&self, uuid: &str) -> bool {
-        self.0.split_once('/').is_some_and(|(_, gpu)| gpu == uuid)
+        self.gpu() == Some(uuid)
     }
 }
 
@@ -162,6 +181,7 @@ pub struct StoredStep {
     pub done: TaskSet,
     pub failed: TaskSet,
     pub timing: Timing,
+    pub vram: Vram,
 }
 
 /// A chunk with a history: held by a worker, or waiting to be tried again.

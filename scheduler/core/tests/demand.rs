@@ -29,7 +29,7 @@ fn function() -> FunctionKey {
 fn job(tasks: u32) -> NewJob {
     let retries = Retries { attempts: 3, backoff: Span(BACKOFF_MAX), backoff_max: Span(BACKOFF_MAX) };
     let chunking = Chunking::Fixed { size: 1 };
-    let step = NewStep { function: function(), tasks, chunking, retries, after: Vec::new() };
+    let step = NewStep { function: function(), tasks, chunking, retries, gpu_memory_bytes: 0, after: Vec::new() };
     NewJob { project: "film".parse().expect("a good name"), priority: 50, steps: vec![step] }
 }
 
@@ -40,7 +40,7 @@ fn apply(farm: &mut Farm, now: Timestamp, event: Event) -> Applied {
 }
 
 fn farm() -> Farm {
-    let rules = FunctionRules { workers_max: 4, slots: 1 };
+    let rules = FunctionRules::without_gpu(4, 1);
     let snapshot = Snapshot { functions: vec![(function(), rules)], ..Snapshot::default() };
     let mut farm = Farm::restore(Settings::default(), START, snapshot);
     apply(&mut farm, START, Event::ReportsDrained);
@@ -139,7 +139,7 @@ fn a_clock_that_was_set_back_makes_no_wait_longer() {
     let slow = Timestamp(START.0 - 86_400_000);
     let stored =
         StoredJob { id: id(), job: job(1), paused: false, restored: false, steps: vec![StoredStep::default()] };
-    let rules = FunctionRules { workers_max: 4, slots: 1 };
+    let rules = FunctionRules::without_gpu(4, 1);
     let chunks = chunks.into_iter().filter(|chunk| chunk.id != attempt.chunk).collect();
     let snapshot = Snapshot {
         functions: vec![(function(), rules)],
@@ -181,7 +181,7 @@ fn a_clock_that_was_set_back_sets_nobody_aside_for_longer() {
 #[test]
 fn a_large_farm_keeps_few_orders_ahead_of_busy_workers() {
     const WORKERS: u32 = 5000;
-    let rules = FunctionRules { workers_max: WORKERS, slots: 1 };
+    let rules = FunctionRules::without_gpu(WORKERS, 1);
     let snapshot = Snapshot { functions: vec![(function(), rules)], ..Snapshot::default() };
     let mut farm = Farm::restore(Settings { slots: WORKERS, ..Settings::default() }, START, snapshot);
     apply(&mut farm, START, Event::ReportsDrained);
@@ -223,9 +223,9 @@ fn what_waits_and_how_long_is_told_for_each_function() {
 
 #[test]
 fn a_worker_that_waited_for_a_slot_says_how_long() {
-    let rules = FunctionRules { workers_max: 4, slots: 1 };
+    let rules = FunctionRules::without_gpu(4, 1);
     let other: FunctionKey = "encode@1".parse().expect("a good key");
-    let functions = vec![(function(), rules), (other.clone(), rules)];
+    let functions = vec![(function(), rules.clone()), (other.clone(), rules)];
     let settings = Settings { slots: 1, ..Settings::default() };
     let mut farm = Farm::restore(settings, START, Snapshot { functions, ..Snapshot::default() });
     apply(&mut farm, START, Event::ReportsDrained);

@@ -59,7 +59,7 @@ impl World {
             started: Vec::new(),
         };
         world.apply(Event::ReportsDrained);
-        let rules = FunctionRules { workers_max: 4, slots: 1 };
+        let rules = FunctionRules::without_gpu(4, 1);
         world.apply(Event::FunctionAdded { key: function(), rules });
         world
     }
@@ -102,6 +102,7 @@ impl World {
             tasks,
             chunking: Chunking::Fixed { size: 1 },
             retries: Retries { attempts: 3, backoff: second, backoff_max: second },
+            gpu_memory_bytes: 0,
             after: Vec::new(),
         };
         let id = JobId(self.jobs.into());
@@ -296,7 +297,7 @@ fn a_restart_keeps_a_machine_aside_and_brings_it_back_in_time() {
     let mut world = World::new();
     world.break_down();
     let snapshot = Snapshot {
-        functions: vec![(function(), FunctionRules { workers_max: 4, slots: 1 })],
+        functions: vec![(function(), FunctionRules::without_gpu(4, 1))],
         places: world.places.values().cloned().collect(),
         ..Snapshot::default()
     };
@@ -344,10 +345,11 @@ fn a_frame_that_kills_its_workers_is_quarantined_with_what_happened_each_time() 
                 tasks: 1,
                 chunking: Chunking::Fixed { size: 1 },
                 retries: Retries::default(),
+                gpu_memory_bytes: 0,
                 after: Vec::new(),
             };
             let snapshot = Snapshot {
-                functions: vec![(function(), FunctionRules { workers_max: 4, slots: 1 })],
+                functions: vec![(function(), FunctionRules::without_gpu(4, 1))],
                 jobs: vec![framewake_core::values::StoredJob {
                     id: job,
                     job: NewJob { project: "film".parse().expect("good"), priority: 50, steps: vec![step] },

@@ -37,12 +37,13 @@ fn rendering() -> World {
     let mut world = World { farm: Farm::restore(settings, now, Snapshot::default()), now };
     world.apply(Event::ReportsDrained);
     let function: FunctionKey = "blender@1".parse().expect("a good key");
-    world.apply(Event::FunctionAdded { key: function.clone(), rules: FunctionRules { workers_max: 1, slots: 1 } });
+    world.apply(Event::FunctionAdded { key: function.clone(), rules: FunctionRules::without_gpu(1, 1) });
     let step = NewStep {
         function,
         tasks: 1,
         chunking: Chunking::Fixed { size: 1 },
         retries: Retries::default(),
+        gpu_memory_bytes: 0,
         after: Vec::new(),
     };
     let job = NewJob { project: "film".parse().expect("a good name"), priority: 50, steps: vec![step] };

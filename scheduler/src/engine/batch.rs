@@ -341,6 +341,10 @@ impl Engine {
             return;
         };
         self.count_heartbeat(&worker, &function, &heartbeat, batch.now);
+        let gpus = reading::gpus(&heartbeat);
+        if !gpus.iter().all(|gpu| self.farm.knows_gpu(gpu)) {
+            self.apply(Event::GpusDescribed { gpus }, batch);
+        }
         for (place, reason) in reading::broken(&heartbeat) {
             self.apply(Event::PlaceBroke { place, reason }, batch);
         }

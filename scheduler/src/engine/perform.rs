@@ -3,6 +3,7 @@
 use super::batch::{Batch, Reply};
 use super::{Engine, ProviderCommand, QueueCommand, Refused};
 use framewake_core::effect::{ClaimAnswer, Control, Effect};
+use framewake_core::values::Place;
 use framewake_proto::ids::{FunctionKey, JobId};
 use framewake_proto::order::StepOrder;
 use framewake_proto::schedule::ScheduleStored;
@@ -61,11 +62,12 @@ impl Engine {
                 let body = control_message(&control).encode_to_vec();
                 self.ask_queue(QueueCommand::PushControl { worker, body });
             }
-            Effect::StartWorker { worker, function, waited } => {
+            Effect::StartWorker { worker, function, gpus, waited } => {
                 self.count_start(&worker, &function, waited);
                 info!(worker.id = %worker, function = %function, "worker {worker} of {function} is started");
                 let linger = self.linger(&function);
-                let _ = self.outbox.provider.send(ProviderCommand::Start { worker, function, linger });
+                let gpus = gpus.iter().filter_map(Place::gpu).map(str::to_owned).collect();
+                let _ = self.outbox.provider.send(ProviderCommand::Start { worker, function, gpus, linger });
             }
             Effect::StopWorker { worker } => {
                 let _ = self.outbox.provider.send(ProviderCommand::Stop { worker });

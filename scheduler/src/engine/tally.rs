@@ -126,6 +126,7 @@ impl Engine {
                 | Change::StepState { .. }
                 | Change::StepCounts { .. }
                 | Change::StepTiming { .. }
+                | Change::StepVram { .. }
                 | Change::TasksReset { .. }
                 | Change::ChunkStored(_)
                 | Change::ChunkClosed { .. }

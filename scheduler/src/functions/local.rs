@@ -2,8 +2,10 @@
 //! finds them by their command lines. A note on disk would not be there yet if the scheduler was killed just
 //! after it started a worker.
 
+use super::gpus;
 use crate::engine::{Handle, Health, Message, ProviderCommand};
 use framewake_core::event::{Event, WorkerEnd};
+use framewake_core::values::Place;
 use framewake_proto::ids::{FunctionKey, WorkerId};
 use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group, test_kill_process};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -65,6 +67,8 @@ struct Process {
 #[derive(Debug)]
 struct Worker {
     function: FunctionKey,
+    /// By name, those that it was given.
+    gpus: Vec<String>,
     process: Process,
     /// Absent for one that was found: then /proc tells of its end.
     child: Option<Child>,
@@ -90,8 +94,8 @@ impl LocalProvider {
         let (mut workers, mut ended_before) = (BTreeMap::new(), BTreeSet::new());
         for entry in fs::read_dir(&folder).map_err(|error| Error::Folder { path: folder.clone(), error })?.flatten() {
             let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<WorkerId>().ok()) else { continue };
-            if let Some((function, process)) = running.remove(&id) {
-                workers.insert(id, Worker { function, process, child: None });
+            if let Some((function, gpus, process)) = running.remove(&id) {
+                workers.insert(id, Worker { function, gpus, process, child: None });
             } else {
                 remove(&entry.path());
                 ended_before.insert(id);
@@ -108,8 +112,10 @@ impl LocalProvider {
     }
 
     /// The workers found alive.
-    pub fn found(&self) -> impl Iterator<Item = (WorkerId, FunctionKey)> + '_ {
-        self.workers.iter().map(|(id, worker)| (id.clone(), worker.function.clone()))
+    pub fn found(&self) -> impl Iterator<Item = (WorkerId, FunctionKey, Vec<Place>)> + '_ {
+        let host = gpus::host();
+        let places = move |uuids: &[String]| uuids.iter().map(|uuid| gpus::place(&host, uuid)).collect();
+        self.workers.iter().map(move |(id, worker)| (id.clone(), worker.function.clone(), places(&worker.gpus)))
     }
 
     /// Runs until `stop`; with `end_workers` they are then asked to leave, and at last made to.
@@ -135,8 +141,8 @@ impl LocalProvider {
                 () = stop.cancelled() => break,
                 command = commands.recv() => match command {
                     None => break,
-                    Some(ProviderCommand::Start { worker, function, linger }) => {
-                        if let Err(reason) = self.start(&worker, &function, linger) {
+                    Some(ProviderCommand::Start { worker, function, gpus, linger }) => {
+                        if let Err(reason) = self.start(&worker, &function, gpus, linger) {
                             tell_end(&handle, worker, WorkerEnd::Failed { reason }).await;
                         }
                     }
@@ -159,7 +165,13 @@ impl LocalProvider {
     }
 
     /// Starts a worker; one that runs already is left alone.
-    fn start(&mut self, id: &WorkerId, function: &FunctionKey, linger: Duration) -> Result<(), String> {
+    fn start(
+        &mut self,
+        id: &WorkerId,
+        function: &FunctionKey,
+        gpus: Vec<String>,
+        linger: Duration,
+    ) -> Result<(), String> {
         if self.workers.contains_key(id) {
             return Ok(());
         }
@@ -185,11 +197,18 @@ impl LocalProvider {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors);
+        if !gpus.is_empty() {
+            let named = gpus.join(",");
+            command.args(["--gpus", &named]);
+            for name in ["CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"] {
+                command.env(name, &named);
+            }
+        }
         let child =
             command.spawn().map_err(|error| format!("`{}` does not start: {error}", self.config.worker.display()))?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
         let process = Process { pid, began: began(pid).unwrap_or(0) };
-        self.workers.insert(id.clone(), Worker { function: function.clone(), process, child: Some(child) });
+        self.workers.insert(id.clone(), Worker { function: function.clone(), gpus, process, child: Some(child) });
         Ok(())
     }
 
@@ -272,7 +291,7 @@ async fn any_ended(workers: &mut BTreeMap<WorkerId, Worker>) {
 
 /// The workers that run with their scratch in `folder`. A worker leads its group, so that its children are not
 /// taken for it.
-fn running(folder: &Path) -> HashMap<WorkerId, (FunctionKey, Process)> {
+fn running(folder: &Path) -> HashMap<WorkerId, (FunctionKey, Vec<String>, Process)> {
     let mut found = HashMap::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
@@ -288,7 +307,8 @@ fn running(folder: &Path) -> HashMap<WorkerId, (FunctionKey, Process)> {
             && Pid::from_raw(pid).is_some_and(leads)
             && let Some(began) = began(pid)
         {
-            found.insert(id, (function, Process { pid, began }));
+            let gpus = told("--gpus").map_or_else(Vec::new, |gpus| gpus.split(',').map(str::to_owned).collect());
+            found.insert(id, (function, gpus, Process { pid, began }));
         }
     }
     found

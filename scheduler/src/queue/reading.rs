@@ -4,6 +4,7 @@
 use framewake_core::event::{
     AttemptEnd, Event, GpuUse, GpuWord, Progress, Report, ReportedTime, TaskFailure, TaskResult,
 };
+use framewake_core::gpus::Gpu;
 use framewake_core::values::{LogSize, Place};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, WorkerId};
 use framewake_proto::verdict::Verdict;
@@ -98,6 +99,28 @@ fn task_failure(failed: wire::TaskFailed) -> TaskFailure {
             (None, 0) => GpuWord::Nothing,
             (None, xid) => GpuWord::Xid(xid),
         },
+    }
+}
+
+/// What its GPUs are, as far as their driver tells.
+pub(crate) fn gpus(heartbeat: &wire::Heartbeat) -> Vec<Gpu> {
+    let places = places(heartbeat);
+    let samples = heartbeat.gpu_samples.iter().take(wire::GPUS_MAX);
+    let known = |sample: &wire::GpuSample| {
+        let place = places.iter().find(|place| place.is_gpu(wire::clip(sample.uuid.trim(), GPU_MAX)))?;
+        Some(described(place.clone(), sample))
+    };
+    samples.filter_map(known).collect()
+}
+
+/// A GPU as its driver describes it.
+pub(crate) fn described(place: Place, sample: &wire::GpuSample) -> Gpu {
+    Gpu {
+        place,
+        uuid: wire::clip(sample.uuid.trim(), GPU_MAX).to_owned(),
+        model: wire::clip(sample.model.trim(), GPU_MAX).to_owned(),
+        driver: sample.driver_version.parse().ok(),
+        memory_bytes: sample.memory_total_bytes,
     }
 }
 

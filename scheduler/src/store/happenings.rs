@@ -80,6 +80,7 @@ fn happening(
         | Change::ProjectWeight { .. }
         | Change::StepCounts { .. }
         | Change::StepTiming { .. }
+        | Change::StepVram { .. }
         | Change::TasksReset { .. }
         | Change::ChunkStored(_)
         | Change::ChunkClosed { .. }
@@ -105,6 +106,7 @@ pub(crate) fn job_of(change: &Change) -> Option<JobId> {
         | Change::ProjectWeight { .. }
         | Change::StepCounts { .. }
         | Change::StepTiming { .. }
+        | Change::StepVram { .. }
         | Change::TasksReset { .. }
         | Change::ChunkStored(_)
         | Change::ChunkClosed { .. }

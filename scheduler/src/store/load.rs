@@ -3,6 +3,7 @@
 use super::rows::{SEGMENT_BYTES, SEGMENT_TASKS, lost_from, tasks_from};
 use super::{Error, Store};
 use crate::function_table::{Accepted, FunctionTable};
+use framewake_core::gpus::{GpuNeeds, Vram};
 use framewake_core::values::{
     FunctionRules, NewJob, Place, Snapshot, StoredChunk, StoredChunkState, StoredJob, StoredPlace, StoredStep, Timing,
 };
@@ -198,13 +199,21 @@ impl Store {
     /// Done and failed tasks and timing of the steps of one job, or of all that are not over; fills `segments`.
     async fn load_steps(&mut self, only: Option<i64>) -> Result<HashMap<(i64, usize), StoredStep>, Error> {
         const OPEN: &str = "job IN (SELECT seq FROM jobs WHERE state IN ('queued', 'running', 'paused'))";
+        const VRAM: &str = "vram_floor, vram_peak, vram_enough";
         let filter = only.map_or(OPEN.to_owned(), |seq| format!("job = {seq}"));
         let mut steps: HashMap<(i64, usize), StoredStep> = HashMap::new();
         // Those that were measured: of a million queued jobs, few.
-        let measured = format!("{filter} AND (load_s IS NOT NULL OR task_s IS NOT NULL)");
-        for row in self.rows_of(format!("SELECT job, step, load_s, task_s FROM steps WHERE {measured}")).await? {
+        let measured = format!("{filter} AND (load_s IS NOT NULL OR task_s IS NOT NULL OR vram_floor > 0)");
+        for row in self.rows_of(format!("SELECT job, step, load_s, task_s, {VRAM} FROM steps WHERE {measured}")).await?
+        {
             let step = steps.entry(step_key(&row)?).or_default();
             step.timing = Timing { load_s: get(&row, 2)?, task_s: get(&row, 3)? };
+            let bytes = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
+            step.vram = Vram {
+                floor: bytes(get(&row, 4)?),
+                peak: bytes(get(&row, 5)?),
+                enough: get::<Option<i64>>(&row, 6)?.map(bytes),
+            };
         }
         for row in self.rows_of(format!("SELECT job, step, segment, bits FROM done_tasks WHERE {filter}")).await? {
             let (job, at) = step_key(&row)?;
@@ -253,7 +262,12 @@ impl Store {
 
 /// What the rules need to know of a function.
 pub(crate) fn function_rules(spec: &FunctionSpec) -> FunctionRules {
-    FunctionRules { workers_max: spec.scaling.max, slots: spec.resources.slots }
+    FunctionRules {
+        workers_max: spec.scaling.max,
+        slots: spec.resources.slots,
+        gpus: spec.resources.gpus,
+        gpu_needs: GpuNeeds::from(&spec.resources),
+    }
 }
 
 fn job_row(row: &SqliteRow) -> Result<JobRow, Error> {

@@ -4,6 +4,7 @@ use super::ledger::SpentTime;
 use crate::engine::Submission;
 use framewake_core::change::Counts;
 use framewake_core::event::{TaskFailure, TaskResult};
+use framewake_core::gpus::Vram;
 use framewake_core::ledger::Account;
 use framewake_core::values::{Loss, Place, StoredChunk, StoredChunkState, StoredPlace, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, WorkerId};
@@ -34,6 +35,7 @@ pub(crate) struct Rows {
     pub(crate) priorities: BTreeMap<i64, u32>,
     pub(crate) step_states: BTreeMap<StepKey, &'static str>,
     pub(crate) counts: BTreeMap<StepKey, Counts>,
+    pub(crate) vrams: BTreeMap<StepKey, Vram>,
     pub(crate) timings: BTreeMap<StepKey, Timing>,
     /// Segments with tasks that are newly done, and their rows.
     pub(crate) segments: BTreeSet<(i64, usize, u32)>,

@@ -221,6 +221,7 @@ impl Model {
                 Change::JobPriority { id, priority } => self.job(id).job.priority = priority,
                 Change::ProjectWeight { project, weight } => drop(self.weights.insert(project, weight)),
                 Change::StepTiming { job, step, timing } => self.job(job).steps[step].timing = timing,
+                Change::StepVram { job, step, vram } => self.job(job).steps[step].vram = vram,
                 Change::TaskDone { job, step, result, .. } => {
                     assert!(self.job(job).steps[step].done.insert(result.task), "a task is done once");
                 }

@@ -124,6 +124,9 @@ impl Store {
             Change::StepTiming { job, step, timing } => {
                 rows.timings.insert((self.seq(*job), *step), *timing);
             }
+            Change::StepVram { job, step, vram } => {
+                rows.vrams.insert((self.seq(*job), *step), *vram);
+            }
             Change::TaskDone { job, step, attempt, result, at } => {
                 let seq = self.seq(*job);
                 let segment = (seq, *step, result.task / SEGMENT_TASKS);
@@ -281,6 +284,15 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
         "UPDATE steps SET load_s = r.value ->> 2, task_s = r.value ->> 3 FROM json_each(?) r
          WHERE steps.job = r.value ->> 0 AND steps.step = r.value ->> 1",
         &timings,
+    )
+    .await?;
+    let vrams: Vec<Value> =
+        rows.vrams.iter().map(|((job, step), v)| json!([job, step, v.floor, v.peak, v.enough])).collect();
+    each(
+        c,
+        "UPDATE steps SET vram_floor = r.value ->> 2, vram_peak = r.value ->> 3, vram_enough = r.value ->> 4
+         FROM json_each(?) r WHERE steps.job = r.value ->> 0 AND steps.step = r.value ->> 1",
+        &vrams,
     )
     .await?;
     each(

@@ -43,7 +43,7 @@ impl World {
     fn new() -> World {
         let now = Timestamp(1_000_000);
         let function: FunctionKey = "noop@1".parse().expect("a good key");
-        let rules = FunctionRules { workers_max: 4, slots: 1 };
+        let rules = FunctionRules::without_gpu(4, 1);
         let snapshot = Snapshot { functions: vec![(function.clone(), rules)], ..Snapshot::default() };
         let mut world = World { farm: Farm::restore(Settings::default(), now, snapshot), now, done: BTreeSet::new() };
         world.apply(Event::ReportsDrained);
@@ -52,6 +52,7 @@ impl World {
             tasks: TASKS,
             chunking: Chunking::Fixed { size: 10 },
             retries: Retries::default(),
+            gpu_memory_bytes: 0,
             after: Vec::new(),
         };
         let job = NewJob { project: "default".parse().expect("a good name"), priority: 50, steps: vec![step] };
@@ -79,6 +80,7 @@ impl World {
                 let holds = (heartbeat.chunk > 0)
                     .then_some(AttemptId { chunk: ChunkId(heartbeat.chunk), number: heartbeat.attempt });
                 let draining = heartbeat.draining;
+                self.apply(Event::GpusDescribed { gpus: reading::gpus(&heartbeat) });
                 for (place, reason) in reading::broken(&heartbeat) {
                     assert!(places.contains(&place), "a worker breaks no GPU but its own");
                     self.apply(Event::PlaceBroke { place, reason });

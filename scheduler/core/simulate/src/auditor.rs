@@ -249,6 +249,7 @@ impl Auditor {
             | Change::ProjectWeight { .. }
             | Change::StepState { .. }
             | Change::StepTiming { .. }
+            | Change::StepVram { .. }
             | Change::PlaceStored(_)
             | Change::PlaceForgotten { .. }
             | Change::ChunkNumbers { .. } => {}

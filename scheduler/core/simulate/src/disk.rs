@@ -3,9 +3,7 @@
 use framewake_core::change::{Change, JobState};
 use framewake_core::ledger::Account;
 use framewake_core::price::Prices;
-use framewake_core::values::{
-    FunctionRules, NewJob, Place, Snapshot, StoredChunk, StoredJob, StoredPlace, StoredStep, Timing,
-};
+use framewake_core::values::{FunctionRules, NewJob, Place, Snapshot, StoredChunk, StoredJob, StoredPlace, StoredStep};
 use framewake_proto::ids::WorkerId;
 use framewake_proto::ids::{ChunkId, FunctionKey, JobId, Name};
 use framewake_proto::tasks::TaskSet;
@@ -50,6 +48,7 @@ impl Disk {
             }
             Change::TasksReset { job, step, .. } => self.step(job, step).failed = TaskSet::new(),
             Change::StepTiming { job, step, timing } => self.step(job, step).timing = timing,
+            Change::StepVram { job, step, vram } => self.step(job, step).vram = vram,
             Change::ChunkStored(chunk) => {
                 self.chunks.insert(chunk.id, chunk);
             }
@@ -88,13 +87,7 @@ impl Disk {
 
     pub(crate) fn stored_job(&self, id: JobId) -> Option<StoredJob> {
         let (job, state) = self.jobs.get(&id)?;
-        let steps = (0..job.steps.len()).map(|at| {
-            self.steps.get(&(id, at)).cloned().unwrap_or_else(|| StoredStep {
-                done: TaskSet::new(),
-                failed: TaskSet::new(),
-                timing: Timing::default(),
-            })
-        });
+        let steps = (0..job.steps.len()).map(|at| self.steps.get(&(id, at)).cloned().unwrap_or_default());
         Some(StoredJob {
             id,
             job: job.clone(),

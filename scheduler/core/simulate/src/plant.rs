@@ -193,7 +193,12 @@ impl Plant {
             Plant::StartsForNothing => {
                 if effects.iter().any(|effect| matches!(effect, Effect::AnnounceJobOver { .. })) {
                     let worker = "nobody-1".parse().expect("a good name");
-                    effects.push(Effect::StartWorker { worker, function: function.clone(), waited: Duration::ZERO });
+                    effects.push(Effect::StartWorker {
+                        worker,
+                        function: function.clone(),
+                        gpus: Vec::new(),
+                        waited: Duration::ZERO,
+                    });
                 }
             }
             Plant::NeverStarts => effects.retain(|effect| !matches!(effect, Effect::StartWorker { .. })),
@@ -220,9 +225,14 @@ impl Plant {
             }
             Plant::TooManyWorkers => {
                 let more = effects.iter().filter_map(|effect| match effect {
-                    Effect::StartWorker { worker, function, waited } => {
+                    Effect::StartWorker { worker, function, gpus, waited } => {
                         let worker = format!("{worker}b").parse().expect("a good name");
-                        Some(Effect::StartWorker { worker, function: function.clone(), waited: *waited })
+                        Some(Effect::StartWorker {
+                            worker,
+                            function: function.clone(),
+                            gpus: gpus.clone(),
+                            waited: *waited,
+                        })
                     }
                     _ => None,
                 });

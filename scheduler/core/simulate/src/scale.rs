@@ -91,8 +91,8 @@ fn shape(size: Size, chance: &mut Chance) -> Shape {
     let mut shape = Shape::draw(calm, chance);
     shape.rules = Settings { slots: size.gpus, ..Settings::default() };
     shape.functions = vec![
-        (key("render"), FunctionRules { workers_max: size.gpus, slots: 1 }),
-        (key("encode"), FunctionRules { workers_max: 100, slots: 1 }),
+        (key("render"), FunctionRules::without_gpu(size.gpus, 1)),
+        (key("encode"), FunctionRules::without_gpu(100, 1)),
     ];
     shape.jobs = (0..size.jobs).map(|number| job(size, number, chance)).collect();
     shape.calm_ms = NEVER_MS;
@@ -122,6 +122,7 @@ fn job(size: Size, number: u32, chance: &mut Chance) -> JobShape {
         chunking: Chunking::default(),
         // A frame that passes with 0.5 % fails five times in a row once in 3 * 10^11.
         retries: Retries { attempts: 5, backoff: Span(Duration::from_secs(1)), ..Retries::default() },
+        gpu_memory_bytes: 0,
         after,
     };
     let shape =

@@ -116,8 +116,8 @@ impl Shape {
         let slots = dice.u32(2..12);
         let workers_max = dice.u32(1..=slots);
         let functions = vec![
-            (key("render"), FunctionRules { workers_max, slots: 1 }),
-            (key("encode"), FunctionRules { workers_max: 2, slots: dice.u32(1..=2) }),
+            (key("render"), FunctionRules::without_gpu(workers_max, 1)),
+            (key("encode"), FunctionRules::without_gpu(2, dice.u32(1..=2))),
         ];
         let calm_ms = i64::from(dice.u32(120..900)) * 1000;
         let jobs = dice.u32(1..=Setting::JOBS_MAX).min(setting.jobs_max);
@@ -175,7 +175,7 @@ impl Shape {
                 wrong: some(Fault::SceneError, wrong),
             });
             let function = self.functions[function].0.clone();
-            steps.push(NewStep { function, tasks, chunking, retries, after });
+            steps.push(NewStep { function, tasks, chunking, retries, gpu_memory_bytes: 0, after });
         }
         let dice = chance.world();
         // Some at the start, the others while things go wrong.

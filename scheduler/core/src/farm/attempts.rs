@@ -1,5 +1,6 @@
 //! Attempts: claimed, reported on, given back, lost.
 
+use super::gpus::Escalation;
 use super::workers::Lost;
 use super::{Applied, Farm, WorkerState};
 use crate::change::{Change, JobState, Outcome, StepState};
@@ -13,6 +14,7 @@ use crate::retry::{self, Decision, LICENSE_WAIT, LICENSE_WAIT_MAX, LOSSES_BEFORE
 use crate::timers::Timer;
 use crate::values::{LogSize, Loss, Place, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, WorkerId};
+use framewake_proto::size::Size;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
@@ -65,6 +67,15 @@ impl Farm {
         if let Some(WorkerState::Draining(_)) = self.workers.get(worker).map(|worker| worker.state) {
             self.withdraw(now, attempt.chunk);
             return Err(if self.is_aside(worker) { "its place is set aside" } else { "the worker is leaving" });
+        }
+        if let Some(reason) = self.misfit(worker, job, step) {
+            let function = self.jobs[&job].steps[step].function;
+            self.retry_later(now, attempt.chunk);
+            if !self.is_of_use(worker, function) {
+                // Its GPU and its slot are for one that can do more.
+                self.ask_to_leave(now, worker.clone(), out);
+            }
+            return Err(reason);
         }
         self.grant(now, worker, attempt.chunk, out);
         let tasks = self.chunks[&attempt.chunk].tasks.clone();
@@ -158,6 +169,9 @@ impl Farm {
             }
             let task_s = f64::from(result.elapsed_ms) / 1000.0;
             self.measure(job, step, Timing { load_s: None, task_s: Some(task_s) });
+            if let Some(worker) = &holder {
+                self.learn_vram(worker, result.gpu.vram_peak_bytes, job, step, out);
+            }
         }
         if let Some(step) = self.step_mut(job, step) {
             step.done += 1;
@@ -168,7 +182,7 @@ impl Farm {
         out.changes.push(Change::TaskDone { job, step, attempt, result, at: now });
     }
 
-    fn task_failed(&mut self, now: Timestamp, attempt: AttemptId, failure: TaskFailure, out: &mut Applied) {
+    fn task_failed(&mut self, now: Timestamp, attempt: AttemptId, mut failure: TaskFailure, out: &mut Applied) {
         let chunk = self.chunks.get_mut(&attempt.chunk).expect("the caller found it");
         let task = failure.task;
         if !chunk.tasks.remove(task) {
@@ -204,9 +218,25 @@ impl Farm {
         step.open -= 1;
         let function = step.function;
         let seed = attempt.chunk.0 ^ (u64::from(task) << 32);
-        let decision = retry::decide(verdict, history.spent, &step.retries, seed);
+        let mut decision = retry::decide(verdict, history.spent, &step.retries, seed);
+        if verdict == Verdict::NeedMoreVram
+            && let Some(worker) = &holder
+        {
+            match self.escalate(worker, job, at, out) {
+                // The floor rises each time, so this ends with the largest GPU at the latest.
+                Escalation::Larger => {
+                    decision = Decision::Again { after: Duration::ZERO, spends: false, elsewhere: false };
+                }
+                Escalation::Largest { memory } => {
+                    decision = Decision::Never;
+                    let most = Size(memory);
+                    failure.message = format!("{}; no GPU of this farm has more memory than {most}", failure.message);
+                }
+                Escalation::Unknown => {}
+            }
+        }
         let for_good = decision == Decision::Never;
-        if for_good {
+        if for_good && let Some(step) = self.step_mut(job, at) {
             step.failed.insert(task);
             self.task_resolved(job, at);
         }

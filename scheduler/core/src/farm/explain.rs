@@ -33,6 +33,7 @@ impl Farm {
         if let Some(until) = step.hold.filter(|until| *until > now) {
             reasons.push(format!("license: none was free; tried again in {} s", until.since(now).as_secs() + 1));
         }
+        reasons.extend(self.misfit_reason(id, at));
         let backing_off = self.chunks.values().filter(|chunk| {
             chunk.job == id && chunk.step == at && matches!(chunk.state, crate::chunk::ChunkState::Waiting { .. })
         });
@@ -57,6 +58,8 @@ impl Farm {
                 "no pool fits: a worker of `{}` takes {} slots and there are {}",
                 function.key, function.rules.slots, self.settings.slots
             ));
+        } else if let (true, Some(reason)) = (workers.present == 0, self.gpu_reason(step.function)) {
+            reasons.push(reason);
         } else if workers.present == 0 {
             reasons.push(format!("no capacity yet: all {} slots are taken by other functions", self.settings.slots));
         } else if waiting > backing_off {

@@ -41,7 +41,7 @@ impl Farm {
             // The rules of a function that was never added can't be known; the engine adds functions first.
             let function = self.function_index.get(&step.function).copied();
             let function = function.unwrap_or_else(|| {
-                self.add_function(step.function.clone(), crate::values::FunctionRules { workers_max: 0, slots: 1 })
+                self.add_function(step.function.clone(), crate::values::FunctionRules::without_gpu(0, 1))
             });
             steps.push(Step {
                 function,
@@ -58,6 +58,8 @@ impl Farm {
                 waiting,
                 again: BTreeSet::new(),
                 timing: stored.timing,
+                gpu_memory_bytes: step.gpu_memory_bytes,
+                vram: stored.vram,
                 hold: None,
                 license_waits: 0,
             });
@@ -148,6 +150,7 @@ impl Farm {
         self.set_job_state(now, id, state, out);
         self.jobs.remove(&id);
         self.health.forget_job(id);
+        self.unplaceable.retain(|(job, _)| *job != id);
         out.effects.push(Effect::AnnounceJobOver { job: id, state });
     }
 

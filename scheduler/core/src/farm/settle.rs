@@ -10,6 +10,7 @@ use crate::rank::Rank;
 use crate::scale::{Demand, wanted_workers};
 use crate::split::chunk_size;
 use crate::timers::Timer;
+use crate::values::Place;
 use framewake_proto::ids::{ChunkId, JobId, WorkerId};
 use framewake_proto::time::Timestamp;
 use std::time::Duration;
@@ -21,6 +22,14 @@ const ORDERS_PER_WORKER: u32 = 2;
 /// comes that ranks before them they are all taken back and published anew, and with two for each of 10,000 workers
 /// every submission would cost a tenth of a second and leave 20,000 orders to be refused.
 const ORDERS_AHEAD_MAX: usize = 1000;
+
+/// What there is too little of to start a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Short {
+    Slots,
+    /// Those that will do are with workers of other functions, or set aside.
+    Gpus,
+}
 
 impl Farm {
     /// Looks at every timer that is due.
@@ -69,7 +78,8 @@ impl Farm {
             ChunkState::Leased(_) if self.deadlines_held => {}
             ChunkState::Leased(lease) => {
                 let worker = lease.worker.clone();
-                let lost = self.lost(now, &worker, Gone::Silent);
+                let gone = if self.workers.contains_key(&worker) { Gone::Silent } else { Gone::Left };
+                let lost = self.lost(now, &worker, gone);
                 self.lose(now, id, lost, out);
                 self.touch(job, step);
             }
@@ -140,6 +150,7 @@ impl Farm {
     }
 
     fn scale(&mut self, now: Timestamp, at: usize, out: &mut Applied) {
+        let gpus_fit = self.gpus_fit(at);
         let function = &mut self.functions[at];
         let slots = function.rules.slots;
         let start_s = match (function.start_s, function.timing.load_s) {
@@ -147,7 +158,7 @@ impl Farm {
             (None, _) => None,
         };
         let demand = Demand { tasks: function.tasks, task_s: function.timing.task_s, start_s };
-        let fit = self.settings.slots / slots;
+        let fit = (self.settings.slots / slots).min(gpus_fit.unwrap_or(u32::MAX));
         function.wanted = wanted_workers(demand, function.rules.workers_max.min(fit));
         let there = function.workers.present + function.workers.starting;
         let mut missing = function.wanted.saturating_sub(there);
@@ -168,13 +179,18 @@ impl Farm {
         }
         let mut free = self.settings.slots.saturating_sub(self.slots_taken());
         while missing > 0 && free >= slots {
-            self.start_worker(now, at, out);
+            let Some(gpus) = self.gpus_for_worker(at) else { break };
+            self.start_worker(now, at, gpus, out);
             missing -= 1;
             free -= slots;
         }
         if missing > 0 {
             self.starved.insert(at);
-            self.make_room(now, at, missing * slots - free.min(missing * slots), out);
+            if free < slots {
+                self.make_room(now, at, missing * slots - free.min(missing * slots), Short::Slots, out);
+            } else {
+                self.make_room(now, at, missing * slots, Short::Gpus, out);
+            }
         }
     }
 
@@ -186,27 +202,34 @@ impl Farm {
         taken.sum()
     }
 
-    fn start_worker(&mut self, now: Timestamp, at: usize, out: &mut Applied) {
+    fn start_worker(&mut self, now: Timestamp, at: usize, gpus: Vec<Place>, out: &mut Applied) {
         let id = given_name(self.epoch, self.worker_next);
         self.worker_next += 1;
         let function = &mut self.functions[at];
         function.started_total += 1;
         let waited = function.short_since.map_or(Duration::ZERO, |since| now.since(since));
-        out.effects.push(Effect::StartWorker { worker: id.clone(), function: function.key.clone(), waited });
+        out.effects.push(Effect::StartWorker {
+            worker: id.clone(),
+            function: function.key.clone(),
+            gpus: gpus.clone(),
+            waited,
+        });
         self.ledger.open(now, &id, &function.key);
         self.add_worker(now, &id, at, WorkerState::Starting);
+        self.give_gpus(&id, gpus);
     }
 
     /// Asks workers of other functions to leave: those that are idle, and while this function has none at
     /// all and another has more than its even share, one that is busy once it has finished its task.
-    fn make_room(&mut self, now: Timestamp, at: usize, mut missing: u32, out: &mut Applied) {
+    fn make_room(&mut self, now: Timestamp, at: usize, mut missing: u32, short: Short, out: &mut Applied) {
         let leaving: u32 = self.functions.iter().map(|function| function.workers.draining * function.rules.slots).sum();
         missing = missing.saturating_sub(leaving);
         let needing = self.functions.iter().filter(|function| function.tasks > 0).count();
         let even = self.settings.slots / u32::try_from(needing.max(1)).unwrap_or(u32::MAX);
         let empty = self.functions[at].workers.present + self.functions[at].workers.starting == 0;
         let mut victims = Vec::new();
-        for (other, function) in self.functions.iter().enumerate().filter(|(other, _)| *other != at) {
+        let others = self.functions.iter().enumerate().filter(|(other, _)| *other != at);
+        for (other, function) in others.filter(|(_, function)| short == Short::Slots || function.rules.gpus > 0) {
             let spare = (function.workers.present + function.workers.starting).saturating_sub(function.wanted);
             victims.extend(function.idle.iter().take(spare as usize).map(|id| (id.clone(), function.rules.slots)));
             let takes = function.workers.present * function.rules.slots;

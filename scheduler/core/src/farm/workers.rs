@@ -17,6 +17,9 @@ use std::time::Duration;
 const START_BACKOFF: Duration = Duration::from_secs(1);
 const START_BACKOFF_MAX: Duration = Duration::from_mins(1);
 
+/// How long the last report of a worker may come after its good-bye: it was on the stream before.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// What a worker says of itself with each heartbeat.
 #[derive(Debug)]
 pub(super) struct Told {
@@ -159,12 +162,20 @@ impl Farm {
         }
     }
 
-    pub(super) fn find_worker(&mut self, now: Timestamp, id: &WorkerId, key: &FunctionKey) {
+    pub(super) fn find_worker(&mut self, now: Timestamp, id: &WorkerId, key: &FunctionKey, gpus: Vec<Place>) {
         if let Some(function) = self.function_index.get(key).copied()
             && !self.workers.contains_key(id)
         {
             self.add_worker(now, id, function, WorkerState::Starting);
             self.ledger.open(now, id, key);
+        }
+        self.give_gpus(id, gpus);
+    }
+
+    /// The provider gave it these.
+    pub(super) fn give_gpus(&mut self, id: &WorkerId, gpus: Vec<Place>) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.gpus = gpus;
         }
     }
 
@@ -173,7 +184,7 @@ impl Farm {
         self.set_timer(now.after(silent), Timer::Worker(id.clone()));
         self.workers.insert(
             id.clone(),
-            Worker { function, state, since: now, seen_at: now, places: Vec::new(), progress: None },
+            Worker { function, state, since: now, seen_at: now, places: Vec::new(), gpus: Vec::new(), progress: None },
         );
         self.count_worker(id, true);
     }
@@ -209,6 +220,35 @@ impl Farm {
         self.touched.insert(worker.function);
     }
 
+    /// A worker says that it leaves. Who leaves before it has begun would be started again at once, and again.
+    pub(super) fn say_goodbye(&mut self, now: Timestamp, id: &WorkerId, out: &mut Applied) {
+        let Some((state, function)) = self.workers.get(id).map(|worker| (worker.state, worker.function)) else {
+            return;
+        };
+        match state {
+            WorkerState::Busy(attempt) | WorkerState::Draining(Some(attempt)) => {
+                self.await_last_words(now, id, attempt);
+            }
+            WorkerState::Starting | WorkerState::Idle | WorkerState::Draining(None) => {}
+        }
+        self.remove_worker(now, id, Gone::Left, out);
+        if state == WorkerState::Starting {
+            self.start_failed(now, function, format!("worker {id} left before it had begun"));
+        }
+    }
+
+    /// What it says of its attempt in the end goes by way of the stream, which the good-bye may overtake.
+    fn await_last_words(&mut self, now: Timestamp, id: &WorkerId, attempt: AttemptId) {
+        let until = now.after(LAST_WORDS);
+        if let Some(ChunkState::Leased(lease)) = self.chunks.get_mut(&attempt.chunk).map(|chunk| &mut chunk.state)
+            && lease.worker == *id
+        {
+            lease.until = until;
+            self.set_timer(until, Timer::Chunk(attempt.chunk));
+            self.free_worker(now, id, attempt);
+        }
+    }
+
     /// The worker is gone; what it held is lost with it, free of charge.
     pub(super) fn remove_worker(&mut self, now: Timestamp, id: &WorkerId, gone: Gone, out: &mut Applied) {
         let Some(worker) = self.workers.get(id) else { return };
@@ -218,7 +258,11 @@ impl Farm {
             WorkerState::Starting | WorkerState::Idle | WorkerState::Draining(None) => None,
         };
         self.count_worker(id, false);
-        self.workers.remove(id);
+        let gpus = self.workers.remove(id).map_or_else(Vec::new, |worker| worker.gpus);
+        if !gpus.is_empty() {
+            // Its process may live on; the provider tells of its end.
+            self.gpus.kept.insert(id.clone(), gpus);
+        }
         if let Some(attempt) = held
             && self.holder(attempt.chunk) == Some(id)
         {
@@ -268,6 +312,7 @@ impl Farm {
         self.remove_worker(now, id, gone, out);
         // One of before a restart that never spoke again.
         self.ledger.closed(now, id);
+        self.gpus.kept.remove(id);
         if let (WorkerEnd::Failed { reason }, Some(function)) = (end, started_for) {
             self.start_failed(now, function, reason);
         }

@@ -41,7 +41,7 @@ impl Place {
 
     /// The worker's process, if it runs.
     fn process(&self) -> Option<Process> {
-        running(&self.folder.path().join("workers")).remove(&w1()).map(|(_, process)| process)
+        running(&self.folder.path().join("workers")).remove(&w1()).map(|(_, _, process)| process)
     }
 
     /// Runs a provider as a scheduler would.
@@ -79,13 +79,18 @@ struct Running {
     commands: mpsc::UnboundedSender<ProviderCommand>,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    found: Vec<(WorkerId, FunctionKey)>,
+    found: Vec<(WorkerId, FunctionKey, Vec<framewake_core::values::Place>)>,
     health: watch::Sender<Health>,
 }
 
 impl Running {
     fn start(&self) {
-        let command = ProviderCommand::Start { worker: w1(), function: any(), linger: Duration::from_millis(1500) };
+        let command = ProviderCommand::Start {
+            worker: w1(),
+            function: any(),
+            gpus: Vec::new(),
+            linger: Duration::from_millis(1500),
+        };
         self.commands.send(command).expect("the provider runs");
     }
 
@@ -203,7 +208,7 @@ async fn a_new_scheduler_finds_the_worker_of_the_last_one_and_hears_of_its_end()
     let process = place.process().expect("it runs");
     assert!(process.is_alive(), "a scheduler that stops leaves its workers alone");
     let mut second = place.run(false);
-    assert_eq!(second.found, [(w1(), any())]);
+    assert_eq!(second.found, [(w1(), any(), Vec::new())]);
     second.start();
     process.signal(Signal::KILL);
     assert_eq!(second.end().await, WorkerEnd::Left);

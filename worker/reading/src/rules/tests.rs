@@ -121,6 +121,9 @@ fn failures_are_told_apart_by_what_helps() {
         NeedMoreMemory,
         "memory",
     );
+    // Which memory it is decides where the frame is tried again.
+    check_verdict("generic", "CUDA error: out of memory in cuMemAlloc", NeedMoreVram, "GPU");
+    check_verdict("generic", "kernel: out of memory", NeedMoreMemory, "machine");
 }
 
 #[test]

@@ -229,9 +229,10 @@ impl World {
                 (Event::AttemptReported { worker: mail.worker, attempt: mail.attempt, report: mail.report }, heard)
             }
             Inbound::Left(worker) => (Event::WorkerLeft { worker }, Heard::Other),
-            Inbound::Found { worker, function } => {
-                (Event::WorkerFound { worker, function: self.shape.functions[function].0.clone() }, Heard::Other)
-            }
+            Inbound::Found { worker, function } => (
+                Event::WorkerFound { worker, function: self.shape.functions[function].0.clone(), gpus: Vec::new() },
+                Heard::Other,
+            ),
             Inbound::Exited { worker, end } => (Event::WorkerExited { worker, end }, Heard::Other),
             Inbound::OrdersLost => (Event::OrdersLost, Heard::OrdersLost),
             Inbound::HeldUp => (Event::ReportsHeldUp, Heard::Other),
