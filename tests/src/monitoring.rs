@@ -14,9 +14,6 @@ use std::time::Duration;
 
 pub const DASHBOARDS: [&str; 4] = ["farm", "job", "gpu", "cost"];
 
-/// Money has values only where the prices of GPUs are known, and a farm of this machine's processors has none.
-pub const PRICED: &str = "framewake_cost_micros_total";
-
 /// Labels that every series of the farm has alike.
 const OF_ALL: [&str; 3] = ["__name__", "instance", "job"];
 

@@ -3,7 +3,7 @@
 
 use framewake_tests::farm::{SOON, TestFarm};
 use framewake_tests::monitoring::work::{ON_GPU, Watched};
-use framewake_tests::monitoring::{DASHBOARDS, PRICED, dashboard, filled, panels, rules};
+use framewake_tests::monitoring::{DASHBOARDS, dashboard, filled, panels, rules};
 use framewake_tests::nvml::{StubNvml, gpu};
 use framewake_tests::parts::{root, tool};
 use framewake_tests::wait::until;
@@ -32,7 +32,7 @@ async fn every_panel_of_every_dashboard_has_data_of_a_farm_at_work() {
     let (mut asked, mut empty) = (0, Vec::new());
     for name in DASHBOARDS {
         for (title, targets) in panels(&dashboard(name)) {
-            for (expression, _) in targets.iter().filter(|(expression, _)| !expression.contains(PRICED)) {
+            for (expression, _) in &targets {
                 asked += 1;
                 match watched.prometheus.range(&filled(expression, RATE_INTERVAL), watched.span(), 1.0).await {
                     Ok(series) if !series.is_empty() => {}

@@ -44,6 +44,11 @@ impl Watched {
         let environment = stub.environment();
         let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
         farm.restart_scheduler_with(&environment).await;
+        for (what, an_hour) in [("any", "0.30 USD"), ("function:glow", "0.90 USD")] {
+            let paid = reqwest::Client::new().put(format!("{}/v1/paid-by/{what}", farm.url()));
+            let answer = paid.json(&json!({ "own": an_hour })).send().await.expect("answered");
+            assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
+        }
         let prometheus = Prometheus::start(farm.folder(), &format!("127.0.0.1:{}", farm.port())).await;
         let gpus = tokio::spawn(glow(stub));
         Watched { farm, prometheus, began_s: now_s(), gpus, _functions: functions }
