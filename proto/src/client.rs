@@ -4,6 +4,7 @@
 mod download;
 mod error;
 mod events;
+mod notifications;
 
 pub use download::Download;
 pub use error::Error;

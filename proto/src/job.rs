@@ -5,6 +5,7 @@ use crate::duration::Span;
 use crate::frames::FrameSet;
 use crate::function::{FunctionSpec, ParameterKind};
 use crate::ids::{FunctionKey, FunctionRef, Name, nearest};
+use crate::notify::{self, NotifySpec};
 use crate::objects::Digest;
 use crate::size::Size;
 use crate::template::OutputTemplate;
@@ -52,6 +53,10 @@ pub struct JobSpec {
     /// Words of your own to filter by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Who is told what becomes of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schema(max_items = 16))]
+    pub notify: Vec<NotifySpec>,
     #[cfg_attr(feature = "schema", schema(min_items = 1, max_items = 64))]
     pub steps: Vec<StepSpec>,
 }
@@ -263,6 +268,7 @@ pub struct Job {
     pub project: Name,
     pub priority: u32,
     pub labels: BTreeMap<String, String>,
+    pub notify: Vec<NotifySpec>,
     /// In the order of the file; never empty.
     pub steps: Vec<Step>,
 }
@@ -311,6 +317,8 @@ pub trait Known {
     fn function_names(&self) -> Vec<&str>;
     /// Whether workers may fetch this URL.
     fn url_allowed(&self, url: &str) -> Result<(), String>;
+    /// Whether jobs of this project may have this target told.
+    fn may_notify(&self, target: &Name, project: &Name) -> Result<(), String>;
 }
 
 impl JobSpec {
@@ -321,6 +329,7 @@ impl JobSpec {
     pub fn check(&self, known: &impl Known) -> Result<Job, Vec<Fault>> {
         let mut faults = Vec::new();
         self.check_head(&mut faults);
+        notify::check(&self.notify, &self.project, known, &mut faults);
         if self.steps.len() > STEPS_MAX {
             return Err(faults);
         }
@@ -347,6 +356,7 @@ impl JobSpec {
             project: self.project.clone(),
             priority: self.priority,
             labels: self.labels.clone(),
+            notify: self.notify.clone(),
             steps,
         })
     }

@@ -10,6 +10,7 @@ pub mod function;
 pub mod ids;
 pub mod job;
 pub mod money;
+pub mod notify;
 pub mod objects;
 pub mod order;
 pub mod price;

@@ -117,6 +117,11 @@ impl Subjects {
         format!("{}.owner", self.farm)
     }
 
+    /// A notification, for whoever listens (core NATS).
+    pub fn notification(&self, occasion: &str, project: &str) -> String {
+        format!("{}.events.{occasion}.{project}", self.farm)
+    }
+
     /// What the scheduler wants of one worker (core NATS).
     pub fn control(&self, worker: &WorkerId) -> String {
         format!("{}.control.{worker}", self.farm)

@@ -37,6 +37,18 @@ pub struct Shared {
     /// Beginnings of addresses that jobs may use as inputs, as `https://assets.example/` or `s3://bucket/`
     #[arg(long, env = "FRAMEWAKE_URLS_ALLOWED", value_delimiter = ',')]
     pub urls_allowed: Vec<String>,
+    /// Networks within which webhooks may be called, as `10.0.0.0/8`; the Internet may be, this network may not
+    #[arg(long, env = "FRAMEWAKE_NOTIFY_ALLOW", value_delimiter = ',')]
+    pub notify_allow: Vec<ipnet::IpNet>,
+    /// How long a notification is tried before it is given up; `0s`: once
+    #[arg(long, env = "FRAMEWAKE_NOTIFY_FOR", default_value = "1d")]
+    pub notify_for: Span,
+    /// Mail server of notifications: `smtps://user:password@host`, or `smtp://host?tls=required` for STARTTLS
+    #[arg(long, env = "FRAMEWAKE_SMTP", hide_env_values = true)]
+    pub smtp: Option<String>,
+    /// Address that notifications by mail come from
+    #[arg(long, env = "FRAMEWAKE_SMTP_FROM")]
+    pub smtp_from: Option<String>,
     /// Names of others under which `/metrics` gives its figures too
     #[arg(long, env = "FRAMEWAKE_METRICS_ALIASES", value_delimiter = ',')]
     pub metrics_aliases: Vec<Alias>,

@@ -4,8 +4,9 @@
 //! that many callers share one sync of the disk.
 
 mod batch;
-mod clock;
+pub(crate) mod clock;
 pub mod handle;
+pub(crate) mod notices;
 mod perform;
 pub(crate) mod schedules;
 mod tally;
@@ -26,6 +27,7 @@ use framewake_core::values::Settings;
 use framewake_proto::api::EventView;
 use framewake_proto::chain::Chain;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
+use notices::Notices;
 use perform::Waiting;
 use schedules::Timetable;
 use std::collections::{BTreeSet, HashMap};
@@ -110,6 +112,7 @@ pub(crate) struct Engine {
     jobs: JobCache,
     jobs_max: usize,
     schedules: Timetable,
+    notices: Notices,
     functions: FunctionTable,
     functions_out: watch::Sender<Arc<FunctionTable>>,
     events_out: broadcast::Sender<Arc<EventView>>,
@@ -140,6 +143,7 @@ impl Engine {
         store.load_jobs(&functions, |job| restoring.add(job)).await?;
         let farm = restoring.finish();
         let schedules = Timetable::new(store.load_schedules().await?);
+        let (notices, targets) = Notices::new(store.load_notices().await?);
         info!(jobs = farm.jobs(), chunks, functions = functions.iter().count(), "the farm is loaded");
         let (inbox_in, inbox) = mpsc::channel(handle::INBOX_MAX);
         let (functions_out, functions_in) = watch::channel(Arc::new(functions.clone()));
@@ -150,13 +154,14 @@ impl Engine {
         for (key, _) in functions.iter() {
             let _ = outbox.queue.send(QueueCommand::AddFunction(key));
         }
-        let handle = Handle { inbox: inbox_in, functions: functions_in, events: events_out.clone(), health };
+        let handle = Handle { inbox: inbox_in, functions: functions_in, targets, events: events_out.clone(), health };
         let engine = Engine {
             farm,
             store,
             jobs: JobCache::default(),
             jobs_max: JOBS_MAX_DEFAULT as usize,
             schedules,
+            notices,
             functions,
             functions_out,
             events_out,
@@ -183,6 +188,11 @@ impl Engine {
     /// Those that hold work and that a provider was asked for.
     pub(crate) fn workers_of_providers(&self) -> Vec<WorkerId> {
         self.farm.workers_of_providers().cloned().collect()
+    }
+
+    /// The time that everything here goes by.
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// Runs until every handle is gone, or until the store fails: memory must not run ahead of the disk.
@@ -222,6 +232,7 @@ impl Engine {
         }
         self.run_schedules(&mut batch);
         self.recall(&batch).await?;
+        self.take_note(&mut batch);
         let events = if batch.is_durable_change() {
             let commit = self.metrics.parts.store_commit_seconds.start_timer();
             let events = self.store.commit(batch.to_store(), &self.jobs).await?;

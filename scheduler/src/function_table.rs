@@ -55,4 +55,8 @@ impl Known for Accepted<'_> {
     fn url_allowed(&self, _url: &str) -> Result<(), String> {
         Ok(())
     }
+
+    fn may_notify(&self, _target: &Name, _project: &Name) -> Result<(), String> {
+        Ok(())
+    }
 }

@@ -1,9 +1,10 @@
 //! The scheduler.
 //!
 //! ```text
-//! serve ─► rest, engine, queue, functions
+//! serve ─► rest, engine, queue, functions, notify
 //! rest ──► engine::Handle, store::read, objects
 //! engine ► the rules (framewake-core), store
+//! notify ► engine::Handle, store::read, queue
 //! ```
 
 pub mod config;
@@ -13,6 +14,7 @@ pub mod errands;
 pub mod function_table;
 pub mod functions;
 pub mod metrics;
+pub mod notify;
 pub mod objects;
 pub mod queue;
 pub mod rest;
@@ -20,4 +22,5 @@ pub mod s3_admin;
 pub mod serve;
 pub mod shutdown;
 pub mod store;
+pub mod target_table;
 pub mod telemetry;

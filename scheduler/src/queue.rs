@@ -73,6 +73,16 @@ pub enum Error {
     Foreign { stream: String, theirs: String, ours: String },
 }
 
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishError {
+    #[error("there is no connection to NATS")]
+    Away,
+    #[error("cannot publish on NATS")]
+    Publish(#[from] async_nats::PublishError),
+    #[error("NATS did not confirm that it has it")]
+    Flush(#[from] async_nats::client::FlushError),
+}
+
 /// The connection, and what every part of the queue needs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Queue {
@@ -297,6 +307,24 @@ impl Queue {
             // A worker that gets no answer asks again.
             warn!("an answer to a worker was not sent: {}", Chain(&error));
         }
+    }
+
+    /// A notification, for whoever listens. The server has it when this is done.
+    pub(crate) async fn publish_event(
+        &self,
+        occasion: &str,
+        project: &str,
+        media_type: &str,
+        body: Vec<u8>,
+    ) -> Result<(), PublishError> {
+        if !self.is_connected() {
+            return Err(PublishError::Away);
+        }
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("content-type", media_type);
+        let subject = self.subjects.notification(occasion, project);
+        self.client.publish_with_headers(subject, headers, body.into()).await?;
+        Ok(self.client.flush().await?)
     }
 
     pub fn is_connected(&self) -> bool {

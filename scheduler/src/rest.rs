@@ -15,6 +15,7 @@ mod health;
 mod inputs;
 mod jobs;
 mod logs;
+mod notifications;
 mod openapi;
 mod outputs;
 mod places;
@@ -37,6 +38,7 @@ pub use server::serve;
 
 use crate::engine::handle::Handle;
 use crate::metrics::Metrics;
+use crate::notify::Ways;
 use crate::objects::Objects;
 use crate::queue::Queue;
 use crate::store::read::Reader;
@@ -60,6 +62,7 @@ pub struct App {
     pub urls: UrlsAllowed,
     /// For logs of attempts that run; without it there are only those in the store.
     pub logs: Option<Queue>,
+    pub ways: Arc<Ways>,
     inputs: border::KnownInputs,
     probe: health::LastProbe,
     shares: Shares,
@@ -76,7 +79,7 @@ impl App {
         uploads: Uploads,
         metrics: Arc<Metrics>,
         urls: UrlsAllowed,
-        logs: Option<Queue>,
+        ways: Arc<Ways>,
     ) -> Arc<App> {
         Arc::new(App {
             handle,
@@ -85,7 +88,8 @@ impl App {
             uploads,
             metrics,
             urls,
-            logs,
+            logs: ways.queue().cloned(),
+            ways,
             inputs: border::KnownInputs::default(),
             probe: health::LastProbe::default(),
             feeds: feeds::Feeds::default(),

@@ -5,6 +5,7 @@ use crate::engine::{self, Engine, Health, Message};
 use crate::functions::gpus;
 use crate::functions::local::{LocalConfig, LocalProvider};
 use crate::metrics::Metrics;
+use crate::notify::{Allowed, Delivery, Mail, Ways};
 use crate::objects::{Address, Objects};
 use crate::queue::{Owner, Queue};
 use crate::rest::{self, App, UploadLimits, Uploads, UrlsAllowed};
@@ -38,6 +39,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let address: Address = config.store.parse()?;
     let store = Store::open(&shared.data).await?;
     let owner = Owner::this(store.farm(), &std::path::absolute(&shared.data).context("the data folder")?);
+    let mail = shared.smtp.as_deref().map(|url| Mail::new(url, shared.smtp_from.as_deref())).transpose()?;
     let listener = TcpListener::bind(shared.listen).await.with_context(|| {
         format!("cannot listen on {}: is another program there? Choose another address with --listen", shared.listen)
     })?;
@@ -51,6 +53,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let settings = Settings { slots: slots(shared), aside: shared.set_aside.0, ..Settings::default() };
     let (engine, handle, commands) = Engine::load(store, settings, health, Arc::clone(&metrics)).await?;
     let engine = engine.with_jobs_max(shared.jobs_max);
+    let clock = engine.clock();
     let local = local_config(&config)?;
     let mut provider = LocalProvider::new(local.clone())?;
     provider.remembered(engine.workers_of_providers());
@@ -58,6 +61,8 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let queue = Queue::connect(&config.nats, subjects, owner, config.take_streams, Arc::clone(&metrics)).await?;
     queue.ask_before_start().await?;
     let reader = Reader::open(&shared.data.join("framewake.db")).await?;
+    let allowed = Allowed::new(shared.notify_allow.clone());
+    let ways = Arc::new(Ways::new(config.farm.clone(), allowed, mail, Some(queue.clone())).context("HTTP client")?);
     let uploads = Uploads::open(shared.data.join("uploads"), UploadLimits::default())?;
 
     let mut checked = tokio::spawn(store::check_large(shared.data.clone()));
@@ -75,6 +80,16 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
         info!("function {key} is registered");
     }
     let (serving, providing, queueing) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let delivery = Delivery {
+        handle: handle.clone(),
+        reader: reader.clone(),
+        ways: ways.clone(),
+        metrics: metrics.clone(),
+        patience: shared.notify_for.0,
+        clock,
+    };
+    let delivering = CancellationToken::new();
+    let delivery = tokio::spawn(delivery.run(delivering.clone()));
     let provider = tokio::spawn(provider.run(handle.clone(), commands.provider, end_workers, providing.clone()));
     let mut queue_task = tokio::spawn(queue.clone().run(
         handle.clone(),
@@ -86,7 +101,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     ));
     let url = format!("http://{}", listener.local_addr()?);
     info!("listening on {url}");
-    let app = App::new(handle, reader, objects, uploads, metrics, urls, Some(queue.clone()));
+    let app = App::new(handle, reader, objects, uploads, metrics, urls, ways);
     let mut server = tokio::spawn(rest::serve(listener, app, serving.clone()));
     ready(&url);
 
@@ -112,6 +127,8 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     // the engine ends when nobody can speak to it any more.
     serving.cancel();
     ended("the REST interface", server).await;
+    delivering.cancel();
+    ended("the delivery of notifications", delivery).await;
     providing.cancel();
     ended("the provider", provider).await;
     queueing.cancel();

@@ -6,6 +6,7 @@ pub(crate) mod happenings;
 mod job_cache;
 mod ledger;
 mod load;
+mod notifications;
 mod prices;
 pub mod read;
 mod rows;
@@ -17,6 +18,7 @@ mod write;
 pub(crate) use file::lock;
 pub(crate) use job_cache::JobCache;
 pub(crate) use load::{Loaded, function_rules};
+pub(crate) use notifications::{NoticeRow, NotifyWrite, StoredNotices, Tried};
 pub(crate) use schedules::{RunRow, ScheduleWrite};
 pub(crate) use write::{Batch, job_state_name, outcome_name};
 
@@ -31,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
@@ -39,6 +41,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("store/migrations/0007_confinement.sql"),
     include_str!("store/migrations/0008_gpus.sql"),
     include_str!("store/migrations/0009_cost.sql"),
+    include_str!("store/migrations/0010_notifications.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

@@ -9,5 +9,6 @@ pub mod monitoring;
 pub mod nvml;
 pub mod parts;
 pub mod proxy;
+pub mod receiver;
 pub mod tight;
 pub mod wait;

@@ -196,6 +196,10 @@ mod tests {
         fn url_allowed(&self, _: &str) -> Result<(), String> {
             Ok(())
         }
+
+        fn may_notify(&self, _: &Name, _: &Name) -> Result<(), String> {
+            Ok(())
+        }
     }
 
     fn filled(job: serde_json::Value) -> Result<serde_json::Value, Vec<Fault>> {

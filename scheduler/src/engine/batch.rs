@@ -3,7 +3,7 @@
 use super::{Engine, Error, JobCommand, Message, QueueCommand, Refused, Submission};
 use crate::metrics::farm::Loads;
 use crate::queue::reading;
-use crate::store::{self, ScheduleWrite};
+use crate::store::{self, NotifyWrite, ScheduleWrite};
 use framewake_core::change::Change;
 use framewake_core::event::{Event, RequestId};
 use framewake_core::farm::Applied;
@@ -12,6 +12,7 @@ use framewake_proto::api::{self, EventView, PlaceView, ScalingView, Submitted, W
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::money::Money;
+use framewake_proto::notify::{Notice, TargetChange};
 use framewake_proto::price::{Market, PaidFor, PriceRow};
 use framewake_proto::schedule::{ScheduleChange, ScheduleStored, ScheduleView};
 use framewake_proto::time::Day;
@@ -19,7 +20,7 @@ use framewake_proto::time::Timestamp;
 use framewake_proto::wire;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tracing::warn;
 
 /// Most versions of one function.
@@ -41,6 +42,8 @@ pub(crate) enum Reply {
     ScheduleStored(oneshot::Sender<Result<ScheduleStored, Refused>>, Result<(ScheduleChange, Name), Refused>),
     Schedules(Option<Name>, usize, oneshot::Sender<Vec<ScheduleView>>),
     Schedule(Name, oneshot::Sender<Option<ScheduleView>>),
+    TargetStored(oneshot::Sender<Result<TargetChange, Refused>>, Result<TargetChange, Refused>),
+    Noted(oneshot::Sender<()>),
 }
 
 #[derive(Debug)]
@@ -51,6 +54,12 @@ pub(crate) struct Batch {
     functions: Vec<(FunctionKey, FunctionSpec)>,
     pub(crate) schedules: Vec<ScheduleWrite>,
     pub(crate) schedule_events: Vec<EventView>,
+    /// Of runs of schedules; those of jobs follow from the changes.
+    pub(crate) run_notices: Vec<Notice>,
+    pub(crate) notices: Vec<NotifyWrite>,
+    pub(crate) targets_changed: bool,
+    /// Deliveries that have something new to do.
+    pub(crate) wakes: Vec<Arc<Notify>>,
     /// What confines the renderers of those who claim; the rules have no use for it.
     confinements: BTreeMap<WorkerId, String>,
     pub(crate) replies: Vec<Reply>,
@@ -68,6 +77,10 @@ impl Batch {
             functions: Vec::new(),
             schedules: Vec::new(),
             schedule_events: Vec::new(),
+            run_notices: Vec::new(),
+            notices: Vec::new(),
+            targets_changed: false,
+            wakes: Vec::new(),
             confinements: BTreeMap::new(),
             replies: Vec::new(),
             report_token: None,
@@ -76,7 +89,10 @@ impl Batch {
     }
 
     pub(crate) fn is_durable_change(&self) -> bool {
-        !self.applied.changes.is_empty() || !self.functions.is_empty() || !self.schedules.is_empty()
+        !self.applied.changes.is_empty()
+            || !self.functions.is_empty()
+            || !self.schedules.is_empty()
+            || !self.notices.is_empty()
     }
 
     pub(crate) fn functions_changed(&self) -> bool {
@@ -93,6 +109,7 @@ impl Batch {
             submissions: self.submissions.iter().map(|(id, submission)| (*id, submission)).collect(),
             functions: self.functions.clone(),
             schedules: &self.schedules,
+            notices: &self.notices,
             events: &self.schedule_events,
             confinements: self.confinements.iter().map(|(worker, said)| (worker, said.as_str())).collect(),
             now: self.now,
@@ -138,6 +155,22 @@ impl Engine {
             Message::RunSchedule { name, idempotency, reply } => {
                 let answer = self.run_schedule(&name, idempotency, batch);
                 batch.replies.push(Reply::Submitted(reply, answer));
+            }
+            Message::PutTarget { spec, only_new, reply } => {
+                let answer = self.put_target(*spec, only_new, batch);
+                batch.replies.push(Reply::TargetStored(reply, answer));
+            }
+            Message::RemoveTarget(name, reply) => {
+                let answer = self.remove_target(&name, batch);
+                batch.replies.push(Reply::Changed(reply, answer));
+            }
+            Message::TriedNotices(tries, reply) => {
+                self.note_tries(tries, batch);
+                batch.replies.push(Reply::Noted(reply));
+            }
+            Message::Resend(id, reply) => {
+                let answer = self.resend(id, batch).await?;
+                batch.replies.push(Reply::Changed(reply, answer));
             }
             Message::Schedules(after, limit, reply) => batch.replies.push(Reply::Schedules(after, limit, reply)),
             Message::Schedule(name, reply) => batch.replies.push(Reply::Schedule(name, reply)),

@@ -1,7 +1,9 @@
 //! How the rest of the scheduler speaks to the engine.
 
+use super::notices::TriedNotice;
 use crate::function_table::FunctionTable;
 use crate::metrics::farm::Loads;
+use crate::target_table::TargetTable;
 use framewake_core::event::Event;
 use framewake_core::schedule::Rules;
 use framewake_core::values::Place;
@@ -10,6 +12,7 @@ use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Job, JobSpec};
 use framewake_proto::money::Money;
+use framewake_proto::notify::{TARGETS_MAX, TargetChange, TargetSpec};
 use framewake_proto::order::StepOrder;
 use framewake_proto::price::{PaidFor, PriceRow, PricesAdded};
 use framewake_proto::schedule::{SCHEDULES_MAX, ScheduleSpec, ScheduleStored, ScheduleView};
@@ -78,6 +81,14 @@ pub enum Refused {
     NoRun { schedule: Name, reason: String },
     #[error("the price table is full")]
     TooManyPrices,
+    #[error("there is no notification target `{0}`")]
+    NoTarget(Name),
+    #[error("there is a notification target `{0}` already, and it is another")]
+    TargetExists(Name),
+    #[error("there are {TARGETS_MAX} notification targets, the most there may be")]
+    TooManyTargets,
+    #[error("there is no such notification among those that were given up")]
+    NotDead,
     #[error("the scheduler is stopping")]
     Closing,
 }
@@ -112,6 +123,15 @@ pub(crate) enum Message {
     /// By name, after this one, at most so many.
     Schedules(Option<Name>, usize, oneshot::Sender<Vec<ScheduleView>>),
     Schedule(Name, oneshot::Sender<Option<ScheduleView>>),
+    PutTarget {
+        spec: Box<TargetSpec>,
+        only_new: bool,
+        reply: oneshot::Sender<Result<TargetChange, Refused>>,
+    },
+    RemoveTarget(Name, oneshot::Sender<Result<(), Refused>>),
+    TriedNotices(Vec<TriedNotice>, oneshot::Sender<()>),
+    /// One that was given up.
+    Resend(String, oneshot::Sender<Result<(), Refused>>),
     WeighProject(Name, u32, oneshot::Sender<()>),
     AddPrices(Vec<PriceRow>, oneshot::Sender<Result<PricesAdded, Refused>>),
     /// By a row of the table, or an amount of one's own.
@@ -144,6 +164,7 @@ pub(crate) enum Message {
 pub struct Handle {
     pub(crate) inbox: mpsc::Sender<Message>,
     pub(crate) functions: watch::Receiver<Arc<FunctionTable>>,
+    pub(crate) targets: watch::Receiver<Arc<TargetTable>>,
     pub(crate) events: broadcast::Sender<Arc<EventView>>,
     pub(crate) health: watch::Receiver<Health>,
 }
@@ -196,6 +217,28 @@ impl Handle {
 
     pub async fn schedule(&self, name: Name) -> Result<Option<ScheduleView>, Refused> {
         self.ask(|reply| Message::Schedule(name, reply)).await
+    }
+
+    pub async fn put_target(&self, spec: TargetSpec, only_new: bool) -> Result<TargetChange, Refused> {
+        self.ask(|reply| Message::PutTarget { spec: Box::new(spec), only_new, reply }).await?
+    }
+
+    pub async fn remove_target(&self, name: Name) -> Result<(), Refused> {
+        self.ask(|reply| Message::RemoveTarget(name, reply)).await?
+    }
+
+    /// Answers once it is durable how the tries went.
+    pub(crate) async fn note_tries(&self, tries: Vec<TriedNotice>) -> Result<(), Refused> {
+        self.ask(|reply| Message::TriedNotices(tries, reply)).await
+    }
+
+    /// Tries a notification again that was given up.
+    pub async fn resend(&self, id: String) -> Result<(), Refused> {
+        self.ask(|reply| Message::Resend(id, reply)).await?
+    }
+
+    pub fn targets(&self) -> Arc<TargetTable> {
+        self.targets.borrow().clone()
     }
 
     pub async fn weigh_project(&self, project: Name, weight: u32) -> Result<(), Refused> {

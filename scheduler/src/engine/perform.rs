@@ -28,6 +28,7 @@ impl Engine {
         if let Some(token) = batch.report_token {
             self.ask_queue(QueueCommand::AckReports(token));
         }
+        self.wake_deliveries(batch.targets_changed, &batch.wakes);
         for effect in batch.applied.effects {
             self.perform_effect(effect);
         }
@@ -115,7 +116,8 @@ impl Engine {
             }
             Reply::Schedules(after, limit, to) => drop(to.send(self.schedule_views(after.as_ref(), limit))),
             Reply::Schedule(name, to) => drop(to.send(self.schedule_view(&name))),
-            Reply::Weighed(to) => drop(to.send(())),
+            Reply::TargetStored(to, answer) => drop(to.send(answer)),
+            Reply::Weighed(to) | Reply::Noted(to) => drop(to.send(())),
             Reply::Workers(after, limit, to) => drop(to.send(self.worker_views(after.as_ref(), limit))),
             Reply::Loads(to) => drop(to.send(self.loads())),
             Reply::Places(to) => drop(to.send(self.place_views())),

@@ -11,6 +11,7 @@ use framewake_core::schedule::{Decision, LateFor, Rules, ScheduleId, Schedules, 
 use framewake_proto::api::{EventView, Happening, LateDeadline, Submitted};
 use framewake_proto::ids::{JobId, Name};
 use framewake_proto::job::{Fault, LABELS_MAX};
+use framewake_proto::notify::Notice;
 use framewake_proto::schedule::{
     RunState, SCHEDULES_MAX, ScheduleChange, ScheduleSpec, ScheduleState, ScheduleView, Values, fill,
 };
@@ -194,6 +195,7 @@ impl Engine {
             What::Skip { reason } => {
                 runs.with_label_values(&["skipped"]).inc();
                 warn!(schedule = %name, "the run of schedule {name} due {due} is skipped: {reason}");
+                batch.run_notices.push(missed(&spec, due, &reason));
                 batch.schedules.push(ScheduleWrite::Run(RunRow { state: RunState::Skipped, reason, ..row }));
                 None
             }
@@ -214,6 +216,7 @@ impl Engine {
                     Err(reason) => {
                         self.metrics.farm.schedules_runs.with_label_values(&["refused"]).inc();
                         warn!(schedule = %name, "schedule {name} makes no job for {due}: {reason}");
+                        batch.run_notices.push(missed(&spec, due, reason));
                         self.schedules.rules.job_over(job);
                         RunRow { state: RunState::Skipped, number, reason: reason.clone(), ..row }
                     }
@@ -254,6 +257,8 @@ impl Engine {
         let word = deadline.as_str();
         self.metrics.farm.schedules_late.with_label_values(&[word]).inc();
         warn!(schedule = %name, "the run of schedule {name} due {due} missed its deadline to {word}");
+        let project = spec.job.project.clone();
+        batch.run_notices.push(Notice::Late { schedule: name.clone(), project, due, deadline, job });
         if let Some(job) = job {
             let what = Happening::RunLate { schedule: name.clone(), due, deadline };
             batch.schedule_events.push(EventView { seq: None, job, at: batch.now, what });
@@ -296,6 +301,11 @@ impl Engine {
         let names = self.schedules.ids.range::<Name, _>((begin, Bound::Unbounded)).take(limit);
         names.filter_map(|(name, _)| self.schedule_view(name)).collect()
     }
+}
+
+fn missed(spec: &ScheduleSpec, due: Timestamp, reason: &str) -> Notice {
+    let (schedule, project) = (spec.name.clone(), spec.job.project.clone());
+    Notice::Missed { schedule, project, due, reason: reason.to_owned() }
 }
 
 /// The job of one run as it is submitted: filled in, checked, labeled, its functions with their versions.

@@ -24,12 +24,25 @@ pub struct Parts {
     pub(crate) problems: IntCounterVec,
     pub(crate) event_streams: IntGauge,
     pub(crate) upload_bytes: IntCounter,
+    /// By `way` and `outcome`: `delivered`, `failed` (to be tried again), `given_up`, `left_out` (too many waited).
+    pub(crate) notifications: IntCounterVec,
 }
 
 impl Parts {
     pub(super) fn new(make: &Maker) -> Parts {
         let build = make.gauges("framewake_build_info", "The running version.", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let notifications = make.counters(
+            "framewake_notifications_total",
+            "Tries at telling somebody, and notifications that were left out because too many waited.",
+            &["way", "outcome"],
+        );
+        // A counter that is first seen at 1 has not risen, for Prometheus.
+        for way in ["webhook", "slack", "mail", "nats"] {
+            for outcome in ["delivered", "failed", "given_up", "left_out"] {
+                notifications.with_label_values(&[way, outcome]);
+            }
+        }
         Parts {
             engine_batch_events: make.histogram(
                 "framewake_engine_batch_events",
@@ -63,6 +76,7 @@ impl Parts {
             problems: make.counters("framewake_problems_total", "Requests refused.", &["code"]),
             event_streams: make.gauge("framewake_event_streams", "Open streams of events and logs."),
             upload_bytes: make.counter("framewake_upload_bytes_total", "Bytes of inputs received."),
+            notifications,
         }
     }
 }

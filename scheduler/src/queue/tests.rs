@@ -120,7 +120,8 @@ impl Running {
         let (health_in, health) = watch::channel(Health { nats: "not yet".to_owned(), drained: false });
         let (_, functions) = watch::channel(Arc::new(FunctionTable::default()));
         let (events, _) = broadcast::channel(16);
-        let handle = Handle { inbox: inbox_in, functions, events, health: health.clone() };
+        let (_, targets) = watch::channel(Arc::default());
+        let handle = Handle { inbox: inbox_in, functions, targets, events, health: health.clone() };
         let stop = CancellationToken::new();
         let run = queue.clone().run(handle, commands_out, objects.clone(), health_in, nats.url(), stop.clone());
         let task = tokio::spawn(async move { run.await.expect("the queue runs until it is stopped") });

@@ -4,6 +4,7 @@ use super::App;
 use super::problem::{Answer, Refusal};
 use crate::function_table::FunctionTable;
 use crate::objects::Objects;
+use crate::target_table::TargetTable;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{FunctionRef, Name};
 use framewake_proto::job::{FAULTS_MAX, Fault, JobSpec, Known};
@@ -68,6 +69,7 @@ impl UrlsAllowed {
 pub(super) struct Border<'a> {
     pub(super) functions: &'a FunctionTable,
     pub(super) urls: &'a UrlsAllowed,
+    pub(super) targets: &'a TargetTable,
 }
 
 impl Known for Border<'_> {
@@ -81,6 +83,10 @@ impl Known for Border<'_> {
 
     fn url_allowed(&self, url: &str) -> Result<(), String> {
         self.urls.check(url)
+    }
+
+    fn may_notify(&self, target: &Name, project: &Name) -> Result<(), String> {
+        self.targets.may_notify(target, project)
     }
 }
 

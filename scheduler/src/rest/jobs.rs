@@ -75,8 +75,8 @@ async fn check(app: &Arc<App>, spec: JobSpec) -> Answer<(JobSpec, Job)> {
         && spec.steps.iter().all(|step| step.frames.as_ref().is_none_or(|frames| frames.len() <= FRAMES_TEXT_LIGHT));
     let shared = app.clone();
     let check = move || {
-        let functions = shared.handle.functions();
-        let job = spec.check(&Border { functions: &functions, urls: &shared.urls });
+        let (functions, targets) = (shared.handle.functions(), shared.handle.targets());
+        let job = spec.check(&Border { functions: &functions, urls: &shared.urls, targets: &targets });
         job.map(|job| (pinned(spec, &job), job))
     };
     let checked = if light { Ok(check()) } else { tokio::task::spawn_blocking(check).await };
@@ -292,6 +292,11 @@ pub(super) fn refused(error: &Refused, id: Option<JobId>) -> Refusal {
             .hint("choose another name, or put new rules in its place with PUT"),
         Refused::TooManySchedules => Refusal::new(Code::WrongState, error.to_string()).hint("remove one that is over"),
         Refused::TooManyPrices | Refused::NoRun { .. } => Refusal::new(Code::WrongState, error.to_string()),
+        Refused::NoTarget(_) => Refusal::not_found(error.to_string()).hint("GET /v1/notifications/targets lists them"),
+        Refused::TargetExists(_) => Refusal::new(Code::WrongState, error.to_string())
+            .hint("choose another name, or put it in the place of that one with PUT"),
+        Refused::TooManyTargets => Refusal::new(Code::WrongState, error.to_string()).hint("remove one of them"),
+        Refused::NotDead => Refusal::not_found(error.to_string()).hint("GET /v1/notifications/dead lists them"),
         Refused::Closing => Refusal::unavailable("the scheduler is stopping; nothing was changed", error),
     }
 }

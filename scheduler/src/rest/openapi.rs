@@ -1,8 +1,8 @@
 //! The interface's own description (`OpenAPI` 3.1), made from the handlers and the types they take and give.
 
 use super::{
-    App, attempts, costs, events, functions, health, inputs, jobs, logs, outputs, places, projects, schedules, schema,
-    tasks, workers,
+    App, attempts, costs, events, functions, health, inputs, jobs, logs, notifications, outputs, places, projects,
+    schedules, schema, tasks, workers,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -41,6 +41,7 @@ use utoipa_axum::routes;
         (name = "projects", description = "Who pays, and their share"),
         (name = "costs", description = "What was paid, what for, and by which prices"),
         (name = "schedules", description = "Jobs that are made by themselves"),
+        (name = "notifications", description = "Who is told of what, and what could not be delivered"),
         (name = "health", description = "How the scheduler is"),
         (name = "descriptions", description = "This page and the schemas of job, schedule and function files"),
     )
@@ -117,6 +118,11 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(schedules::runs))
         .routes(routes!(schedules::next))
         .routes(routes!(schedules::calendar))
+        .routes(routes!(notifications::list, notifications::add))
+        .routes(routes!(notifications::show, notifications::put, notifications::remove))
+        .routes(routes!(notifications::test))
+        .routes(routes!(notifications::dead))
+        .routes(routes!(notifications::resend))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))

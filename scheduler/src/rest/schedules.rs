@@ -108,8 +108,8 @@ async fn store(app: &Arc<App>, spec: ScheduleSpec, only_new: bool) -> Answer<Res
 fn check(app: &App, spec: &ScheduleSpec) -> Result<(Rules, JobSpec), Vec<Fault>> {
     let now = Timestamp::now();
     let rules = Rules::check(spec, now);
-    let functions = app.handle.functions();
-    let known = Border { functions: &functions, urls: &app.urls };
+    let (functions, targets) = (app.handle.functions(), app.handle.targets());
+    let known = Border { functions: &functions, urls: &app.urls, targets: &targets };
     // Without good rules, the job is looked at as of now: all faults at once.
     let dues: Vec<Timestamp> = match &rules {
         Ok(rules) => rules.upcoming(now).take(CHECKED_MAX).collect(),

@@ -4,6 +4,7 @@
 use framewake_proto::api::{JobChange, ProjectChange};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::job::JobSpec;
+use framewake_proto::notify::TargetSpec;
 use framewake_proto::price::{PaidByChange, PricesAdd};
 use framewake_proto::schedule::ScheduleSpec;
 use jsonschema::Validator;
@@ -21,6 +22,8 @@ pub(super) static SCHEDULE: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<ScheduleSpec>("A Framewake schedule"));
 pub(super) static FUNCTION: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<FunctionSpec>("A Framewake function"));
+pub(super) static TARGET: LazyLock<BodySchema> =
+    LazyLock::new(|| BodySchema::new::<TargetSpec>("A target of notifications"));
 pub(super) static JOB_CHANGE: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<JobChange>("A change of a job"));
 pub(super) static PROJECT_CHANGE: LazyLock<BodySchema> =

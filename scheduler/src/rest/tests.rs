@@ -15,6 +15,7 @@ mod uploads;
 use super::{App, UploadLimits, Uploads, UrlsAllowed};
 use crate::engine::{Commands, Engine, Handle, Health, Message};
 use crate::metrics::Metrics;
+use crate::notify::{Allowed, Ways};
 use crate::objects::{Address, Objects};
 use crate::store::Store;
 use crate::store::read::Reader;
@@ -93,7 +94,7 @@ impl Farm {
         let reader = Reader::open(&folder.path().join("framewake.db")).await.expect("the store's file");
         let objects = Objects::open(&Address::Folder(folder.path().join("objects"))).expect("a folder");
         let uploads = Uploads::open(folder.path().join("uploads"), limits).expect("a folder");
-        let app = App::new(handle.clone(), reader, objects, uploads, metrics, urls, None);
+        let app = App::new(handle.clone(), reader, objects, uploads, metrics, urls, ways());
         let farm = Farm { router: super::router(app.clone()), app, handle, folder, _commands: commands };
         let function = json!({
             "name": "paint",
@@ -109,7 +110,7 @@ impl Farm {
         let uploads = Uploads::open(self.folder.path().join("uploads"), UploadLimits::default()).expect("a folder");
         let App { handle, reader, objects, metrics, urls, .. } = &*self.app;
         let (handle, reader, objects) = (handle.clone(), reader.clone(), objects.clone());
-        let app = App::new(handle, reader, objects, uploads, metrics.clone(), urls.clone(), None);
+        let app = App::new(handle, reader, objects, uploads, metrics.clone(), urls.clone(), ways());
         Farm { router: super::router(app.clone()), app, ..self }
     }
 
@@ -194,6 +195,12 @@ impl Farm {
         });
         waited.await.expect("the job gets there in time")
     }
+}
+
+fn ways() -> Arc<Ways> {
+    // Some tests ask nothing that needs TLS, others have set it up.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Arc::new(Ways::new("farm".parse().expect("a name"), Allowed::default(), None, None).expect("a client"))
 }
 
 fn attempt(chunk: u64) -> AttemptId {

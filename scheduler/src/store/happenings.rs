@@ -100,6 +100,8 @@ pub(crate) fn job_of(change: &Change) -> Option<JobId> {
         | Change::TaskFailed { job, .. }
         | Change::AttemptStarted { job, .. }
         | Change::AttemptEnded { job, .. } => Some(*job),
+        // Somebody may want to be told.
+        Change::JobState { id, state: JobState::Succeeded | JobState::Failed, .. } => Some(*id),
         Change::JobAdded { .. }
         | Change::JobState { .. }
         | Change::JobPriority { .. }

@@ -5,6 +5,7 @@ mod costs;
 mod events;
 mod farm;
 mod jobs;
+mod notifications;
 mod outline;
 mod outputs;
 mod schedules;
@@ -14,6 +15,7 @@ pub use costs::{DayTime, Elapsed, JobTime, PriceRows};
 pub use events::StoredEvent;
 pub use farm::Accepted;
 pub use jobs::JobFilter;
+pub use notifications::{DueNotice, TargetState};
 pub use outline::{Outline, StepOutline};
 pub use outputs::StoredOutput;
 

@@ -114,6 +114,7 @@ impl Books {
             submissions: pending.submissions.iter().map(|submission| (submission.id, submission)).collect(),
             functions: pending.functions,
             schedules: &pending.schedules,
+            notices: &[],
             events: &[],
             confinements: BTreeMap::new(),
             now: self.now,

@@ -1,7 +1,7 @@
 //! Makes changes durable: one transaction for a batch, one statement for each kind of row.
 
 use super::rows::{Rows, SEGMENT_BYTES, SEGMENT_TASKS, hex, tasks_text};
-use super::{Error, JobCache, ScheduleWrite, Store};
+use super::{Error, JobCache, NotifyWrite, ScheduleWrite, Store};
 use crate::engine::Submission;
 use framewake_core::change::{Change, Counts, JobState, Outcome, StepState};
 use framewake_proto::api::EventView;
@@ -32,6 +32,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) submissions: BTreeMap<JobId, &'a Submission>,
     pub(crate) functions: Vec<(FunctionKey, FunctionSpec)>,
     pub(crate) schedules: &'a [ScheduleWrite],
+    pub(crate) notices: &'a [NotifyWrite],
     /// Beside those that follow from the changes.
     pub(crate) events: &'a [EventView],
     /// What confines the renderers of each worker, for the attempts that it begins.
@@ -60,7 +61,7 @@ impl Store {
         events.extend_from_slice(batch.events);
         let events = self.number_events(events, &mut rows);
         rows.done = rows.segments.iter().map(|key| done_row(*key, &self.segments[key])).collect();
-        self.write(&rows, batch.schedules).await.map_err(|error| Error::Write { error })?;
+        self.write(&rows, batch.schedules, batch.notices).await.map_err(|error| Error::Write { error })?;
         for change in batch.changes {
             if let Change::JobState { id, state, .. } = change
                 && state.is_over()
@@ -194,13 +195,20 @@ impl Store {
         *self.seqs.get(&id).expect("changes are about jobs that were added and are not over")
     }
 
-    async fn write(&mut self, rows: &Rows, schedules: &[ScheduleWrite]) -> Result<(), sqlx::Error> {
+    async fn write(
+        &mut self,
+        rows: &Rows,
+        schedules: &[ScheduleWrite],
+        notices: &[NotifyWrite],
+    ) -> Result<(), sqlx::Error> {
         let connection = &mut self.writer;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-        let written = match write_all(connection, rows).await {
-            Ok(()) => super::schedules::write(connection, schedules, &self.seqs).await,
-            failed => failed,
+        let written = async {
+            write_all(connection, rows).await?;
+            super::schedules::write(connection, schedules, &self.seqs).await?;
+            super::notifications::write(connection, notices, &self.seqs).await
         };
+        let written = written.await;
         if let Err(error) = written {
             let _ = sqlx::query("ROLLBACK").execute(&mut *connection).await;
             return Err(error);

@@ -4,7 +4,7 @@ use crate::template::check_name;
 use framewake_core::values::NewJob;
 use framewake_proto::frames::FrameSet;
 use framewake_proto::function::FunctionSpec;
-use framewake_proto::ids::{FunctionRef, JobId};
+use framewake_proto::ids::{FunctionRef, JobId, Name};
 use framewake_proto::job::{FAULTS_MAX, Fault, Job, JobSpec, Known, STEPS_MAX};
 use framewake_proto::order::{OrderSource, StepOrder};
 use framewake_proto::template::OutputTemplate;
@@ -90,6 +90,10 @@ impl Known for Samples {
 
     fn url_allowed(&self, url: &str) -> Result<(), String> {
         if url.starts_with("https://") { Ok(()) } else { Err("only https".to_owned()) }
+    }
+
+    fn may_notify(&self, _target: &Name, _project: &Name) -> Result<(), String> {
+        Ok(())
     }
 }
 

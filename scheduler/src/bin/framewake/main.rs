@@ -17,6 +17,7 @@ mod job_file;
 mod jobs;
 mod local_inputs;
 mod logs;
+mod notify;
 mod pace;
 mod plain;
 mod prices;
@@ -95,6 +96,8 @@ enum Ask {
     Functions(functions::Args),
     /// Make jobs by themselves, at times: add, list, show, pause, resume, run, next, runs, rm, apply
     Schedules(schedules::Args),
+    /// Say who is told of what: add, list, show, test, rm, dead, resend
+    Notify(notify::Args),
     /// List the workers, and the machines that are set aside
     Workers(workers::Args),
     /// List projects, and set their share of the farm
@@ -174,6 +177,7 @@ async fn ask(context: &Context, command: Ask) -> anyhow::Result<Outcome> {
         Ask::Fetch(args) => fetch::run(context, args).await,
         Ask::Functions(args) => functions::run(context, args).await,
         Ask::Schedules(args) => schedules::run(context, args).await,
+        Ask::Notify(args) => notify::run(context, args).await,
         Ask::Workers(args) => workers::run(context, &args).await,
         Ask::Projects(args) => projects::run(context, args).await,
         Ask::Cost(args) => cost::run(context, args).await,

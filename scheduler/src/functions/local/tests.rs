@@ -59,7 +59,8 @@ impl Place {
         let (_, functions) = watch::channel(Arc::new(FunctionTable::default()));
         let (health_in, health) = watch::channel(Health::default());
         let (events, _) = broadcast::channel(1);
-        let handle = Handle { inbox: inbox_in, functions, events, health };
+        let (_, targets) = watch::channel(Arc::default());
+        let handle = Handle { inbox: inbox_in, functions, targets, events, health };
         let stop = CancellationToken::new();
         let task = tokio::spawn(provider.run(handle, commands_out, end_workers, stop.clone()));
         Running { inbox, commands, stop, task, found, health: health_in }
