@@ -8,6 +8,7 @@ mod tests;
 
 use super::make::Maker;
 use super::names::{Names, lock};
+use framewake_core::price::gpu_model;
 use framewake_proto::ids::{FunctionKey, WorkerId};
 use framewake_proto::time::Timestamp;
 use framewake_proto::wire::{GPUS_MAX, GpuSample, Heartbeat, clip};
@@ -90,10 +91,11 @@ impl Gpus {
         let mut followed = lock(&self.followed);
         for told in heartbeat.gpu_samples.iter().take(GPUS_MAX).filter(|sample| !sample.uuid.is_empty()) {
             let id = clip(&told.uuid, ID_MAX);
-            let kind = self.sums.kind(&function, &self.models.label(&told.model));
-            // Kept is what is bounded, and each text once.
+            let kind = self.sums.kind(&function, &self.models.label(gpu_model(&told.model)));
+            // Kept is what is bounded.
             let driver_version = clip(&told.driver_version, ID_MAX).to_owned();
-            let sample = GpuSample { uuid: String::new(), model: String::new(), driver_version, ..*told };
+            let model = clip(&told.model, ID_MAX).to_owned();
+            let sample = GpuSample { uuid: String::new(), model, driver_version, ..*told };
             followed.forget_if_full(now);
             let full = followed.gpus.len() >= FOLLOWED_MAX;
             match followed.gpus.get_mut(id) {

@@ -64,7 +64,7 @@ pub(super) fn write_dcgm(gpus: &[(&str, &Gpu)], out: &mut String) {
                 ("gpu", index.as_str()),
                 ("UUID", *id),
                 ("device", device.as_str()),
-                ("modelName", gpu.kind.model.as_ref()),
+                ("modelName", gpu.sample.model.as_str()),
                 ("Hostname", gpu.host.as_ref()),
             ];
             sample(out, name, &labels, value);

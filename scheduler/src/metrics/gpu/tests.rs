@@ -40,7 +40,7 @@ fn value(text: &str, series: &str) -> f64 {
     found.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().expect("a number")
 }
 
-const KIND: &str = "{function=\"blender\",gpu=\"NVIDIA L40S\"}";
+const KIND: &str = "{function=\"blender\",gpu=\"L40S\"}";
 
 #[test]
 fn sums_stay_when_a_worker_of_a_few_seconds_has_left() {
@@ -52,7 +52,7 @@ fn sums_stay_when_a_worker_of_a_few_seconds_has_left() {
     let text = metrics.text(at(3));
     assert_eq!(value(&text, "framewake_gpu_busy_ratio{uuid=\"GPU-1\"}"), 1.0);
     assert_eq!(value(&text, "framewake_gpu_working{uuid=\"GPU-1\"}"), 1.0);
-    assert!(text.contains("framewake_gpu_info{uuid=\"GPU-1\",gpu=\"NVIDIA L40S\",host=\"node1\""), "{text}");
+    assert!(text.contains("framewake_gpu_info{uuid=\"GPU-1\",gpu=\"L40S\",host=\"node1\""), "{text}");
     let later = metrics.text(at(60));
     assert!(!later.contains("GPU-1"), "forgotten:\n{later}");
     assert_eq!(value(&later, "framewake_gpus"), 0.0);
@@ -67,9 +67,8 @@ fn sums_stay_when_a_worker_of_a_few_seconds_has_left() {
     }
     assert_eq!(value(&later, &format!("framewake_gpu_memory_peak_bytes_sum{KIND}")), (20u64 << 30) as f64);
     for (reason, expected) in [("power_cap", 2.0), ("hardware_thermal", 2.0)] {
-        let series = format!(
-            "framewake_gpu_throttled_seconds_total{{function=\"blender\",gpu=\"NVIDIA L40S\",reason=\"{reason}\"}}"
-        );
+        let series =
+            format!("framewake_gpu_throttled_seconds_total{{function=\"blender\",gpu=\"L40S\",reason=\"{reason}\"}}");
         assert_eq!(value(&later, &series), expected, "{reason}");
     }
     assert!(!later.contains("reason=\"hardware\"") && !later.contains("idle"), "bits that are not set:\n{later}");
@@ -116,7 +115,7 @@ fn an_xid_counts_once_however_often_it_is_told() {
     }
     let text = metrics.text(at(9));
     for (xid, blame) in [("79", "hardware"), ("31", "application"), ("other", "unclear")] {
-        let series = format!("framewake_gpu_xids_total{{blame=\"{blame}\",gpu=\"NVIDIA L40S\",xid=\"{xid}\"}}");
+        let series = format!("framewake_gpu_xids_total{{blame=\"{blame}\",gpu=\"L40S\",xid=\"{xid}\"}}");
         assert_eq!(value(&text, &series), 1.0);
     }
     assert!(!text.contains("xid=\"0\""));
@@ -128,7 +127,7 @@ fn memory_errors_count_what_was_added() {
     for (second, corrected) in [(0, 100), (1, 103), (2, 1), (3, u64::MAX), (4, 2)] {
         beat(&metrics, 1, second, 0, GpuSample { ecc_corrected: Some(corrected), ..sample("GPU-1") });
     }
-    let series = "framewake_gpu_ecc_errors_total{gpu=\"NVIDIA L40S\",kind=\"corrected\"}";
+    let series = "framewake_gpu_ecc_errors_total{gpu=\"L40S\",kind=\"corrected\"}";
     assert_eq!(value(&metrics.text(at(4)), series), 6.0, "three, one since the driver came back, and two since again");
 }
 
