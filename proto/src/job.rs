@@ -5,6 +5,7 @@ use crate::duration::Span;
 use crate::frames::FrameSet;
 use crate::function::{FunctionSpec, ParameterKind};
 use crate::ids::{FunctionKey, FunctionRef, Name, nearest};
+use crate::money::Money;
 use crate::notify::{self, NotifySpec};
 use crate::objects::Digest;
 use crate::size::Size;
@@ -50,6 +51,9 @@ pub struct JobSpec {
     #[serde(default = "default_priority")]
     #[cfg_attr(feature = "schema", schema(minimum = 0, maximum = 100))]
     pub priority: u32,
+    /// What it may cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Words of your own to filter by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -59,6 +63,31 @@ pub struct JobSpec {
     pub notify: Vec<NotifySpec>,
     #[cfg_attr(feature = "schema", schema(min_items = 1, max_items = 64))]
     pub steps: Vec<StepSpec>,
+}
+
+/// What a job may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// More than 0.
+    pub limit: Money,
+    #[serde(default)]
+    pub at_limit: AtLimit,
+}
+
+/// What is done when a budget has no room for another frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum AtLimit {
+    /// Say so, and go on.
+    Warn,
+    /// Finish the frames at hand and pause the job.
+    #[default]
+    Hold,
+    /// Finish the chunks at hand and pause the job.
+    Finish,
 }
 
 /// One kind of work in a job.
@@ -267,6 +296,7 @@ pub struct Job {
     pub name: String,
     pub project: Name,
     pub priority: u32,
+    pub budget: Option<Budget>,
     pub labels: BTreeMap<String, String>,
     pub notify: Vec<NotifySpec>,
     /// In the order of the file; never empty.
@@ -355,6 +385,7 @@ impl JobSpec {
             name: self.name.clone(),
             project: self.project.clone(),
             priority: self.priority,
+            budget: self.budget,
             labels: self.labels.clone(),
             notify: self.notify.clone(),
             steps,
@@ -369,6 +400,9 @@ impl JobSpec {
         }
         if self.priority > PRIORITY_MAX {
             faults.push(Fault::new("/priority", format!("{} is not between 0 and {PRIORITY_MAX}", self.priority)));
+        }
+        if self.budget.is_some_and(|budget| budget.limit.micros <= 0) {
+            faults.push(Fault::new("/budget/limit", "must be more than 0"));
         }
         if self.labels.len() > LABELS_MAX {
             faults.push(Fault::new("/labels", format!("more than the {LABELS_MAX} labels allowed")));

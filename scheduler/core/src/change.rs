@@ -26,6 +26,10 @@ pub enum Change {
         id: JobId,
         priority: u32,
     },
+    /// Somebody let it go on without its budget.
+    BudgetLifted {
+        job: JobId,
+    },
     ProjectWeight {
         project: Name,
         weight: u32,

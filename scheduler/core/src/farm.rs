@@ -4,6 +4,7 @@
 //! done, or failed for good. Every rule here moves tasks between these places.
 
 mod attempts;
+mod budgets;
 mod explain;
 mod gpus;
 mod jobs;
@@ -16,6 +17,7 @@ pub use load::FunctionLoad;
 pub use places::{PlaceStanding, PlaceStatus};
 use workers::Told;
 
+use crate::budget::Book;
 use crate::change::{Change, Counts, JobState, StepState};
 use crate::chunk::{Chunk, ChunkState, Lease};
 use crate::effect::Effect;
@@ -63,6 +65,8 @@ pub struct Farm {
     gpus: Gpus,
     /// Steps that no GPU which was heard of can do with.
     unplaceable: BTreeSet<(JobId, usize)>,
+    /// Jobs with a budget.
+    budgeted: u32,
     chunk_next: u64,
     /// Numbers below this are reserved on disk.
     chunk_reserved: u64,
@@ -126,6 +130,7 @@ struct Job {
     state: JobState,
     /// Its chunks begin with attempt 2, which looks into the store before it renders.
     restored: bool,
+    budget: Option<Book>,
     steps: Vec<Step>,
 }
 
@@ -255,7 +260,9 @@ impl Farm {
             Event::TimePassed => {}
         }
         self.pass_time(now, out);
+        self.count_spent();
         self.settle(now, out);
+        self.count_spent();
         self.ledger.take_changes(&mut out.changes);
     }
 
@@ -462,6 +469,7 @@ impl Restoring {
             ledger: Ledger::restore(now, snapshot.accounts, snapshot.prices),
             gpus: Gpus::default(),
             unplaceable: BTreeSet::new(),
+            budgeted: 0,
             chunk_next: snapshot.chunk_next.max(1),
             chunk_reserved: snapshot.chunk_next.max(1),
             epoch: now,

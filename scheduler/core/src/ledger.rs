@@ -136,14 +136,15 @@ pub struct Worked {
 pub(crate) struct Ledger {
     accounts: BTreeMap<WorkerId, Account>,
     pub(crate) prices: Prices,
-    /// Not yet handed over.
+    /// Not yet handed over; of these, the first so many were counted against budgets.
     changes: Vec<Change>,
+    counted: usize,
 }
 
 impl Ledger {
     /// `now` may be before what was accounted for: the clock was set back. That time is not counted twice.
     pub(crate) fn restore(now: Timestamp, accounts: Vec<Account>, prices: Prices) -> Ledger {
-        let mut ledger = Ledger { accounts: BTreeMap::new(), prices, changes: Vec::new() };
+        let mut ledger = Ledger { accounts: BTreeMap::new(), prices, changes: Vec::new(), counted: 0 };
         for mut account in accounts {
             if account.until > now {
                 account.until = now;
@@ -160,6 +161,22 @@ impl Ledger {
 
     pub(crate) fn take_changes(&mut self, out: &mut Vec<Change>) {
         out.append(&mut self.changes);
+        self.counted = 0;
+    }
+
+    /// What was given out since this was asked last.
+    pub(crate) fn uncounted(&mut self) -> Vec<Spent> {
+        let fresh = self.changes[self.counted..].iter().filter_map(|change| match change {
+            Change::Paid { spent, .. } => Some(spent),
+            _ => None, // No time is given out by others.
+        });
+        let fresh = fresh.flatten().cloned().collect();
+        self.counted = self.changes.len();
+        fresh
+    }
+
+    pub(crate) fn account(&self, worker: &WorkerId) -> Option<&Account> {
+        self.accounts.get(worker)
     }
 
     pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {

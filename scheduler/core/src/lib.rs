@@ -18,6 +18,7 @@ pub mod price;
 pub mod schedule;
 pub mod values;
 
+mod budget;
 mod chunk;
 mod health;
 mod loss;

@@ -2,9 +2,9 @@
 
 use crate::gpus::{GpuNeeds, Vram};
 use crate::ledger::Account;
-use crate::price::Prices;
+use crate::price::{Held, Prices};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
-use framewake_proto::job::{Chunking, Job, Retries};
+use framewake_proto::job::{Budget, Chunking, Job, Retries};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use std::fmt;
@@ -35,6 +35,7 @@ impl FunctionRules {
 pub struct NewJob {
     pub project: Name,
     pub priority: u32,
+    pub budget: Option<Budget>,
     /// Never empty.
     pub steps: Vec<NewStep>,
 }
@@ -62,7 +63,8 @@ impl From<&Job> for NewJob {
             gpu_memory_bytes: step.gpu_memory_bytes,
             after: step.after.clone(),
         });
-        NewJob { project: job.project.clone(), priority: job.priority, steps: steps.collect() }
+        let (project, priority, budget) = (job.project.clone(), job.priority, job.budget);
+        NewJob { project, priority, budget, steps: steps.collect() }
     }
 }
 
@@ -172,6 +174,8 @@ pub struct StoredJob {
     pub paused: bool,
     /// It comes from a backup: tasks that wait may have been done since, and their outputs be in the store.
     pub restored: bool,
+    /// What was paid for it, of a job with a budget.
+    pub spent: Vec<(Held, u64)>,
     /// One a step.
     pub steps: Vec<StoredStep>,
 }

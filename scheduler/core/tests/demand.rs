@@ -30,7 +30,7 @@ fn job(tasks: u32) -> NewJob {
     let retries = Retries { attempts: 3, backoff: Span(BACKOFF_MAX), backoff_max: Span(BACKOFF_MAX) };
     let chunking = Chunking::Fixed { size: 1 };
     let step = NewStep { function: function(), tasks, chunking, retries, gpu_memory_bytes: 0, after: Vec::new() };
-    NewJob { project: "film".parse().expect("a good name"), priority: 50, steps: vec![step] }
+    NewJob { project: "film".parse().expect("a good name"), budget: None, priority: 50, steps: vec![step] }
 }
 
 fn apply(farm: &mut Farm, now: Timestamp, event: Event) -> Applied {
@@ -56,7 +56,7 @@ fn started(applied: &Applied) -> Vec<WorkerId> {
 }
 
 fn urgent() -> NewJob {
-    NewJob { priority: 100, ..job(10) }
+    NewJob { budget: None, priority: 100, ..job(10) }
 }
 
 fn published(applied: &Applied) -> impl Iterator<Item = AttemptId> {
@@ -137,8 +137,14 @@ fn a_clock_that_was_set_back_makes_no_wait_longer() {
         .collect();
     // The machine comes back, and its clock is a day slow.
     let slow = Timestamp(START.0 - 86_400_000);
-    let stored =
-        StoredJob { id: id(), job: job(1), paused: false, restored: false, steps: vec![StoredStep::default()] };
+    let stored = StoredJob {
+        id: id(),
+        job: job(1),
+        paused: false,
+        restored: false,
+        spent: Vec::new(),
+        steps: vec![StoredStep::default()],
+    };
     let rules = FunctionRules::without_gpu(4, 1);
     let chunks = chunks.into_iter().filter(|chunk| chunk.id != attempt.chunk).collect();
     let snapshot = Snapshot {

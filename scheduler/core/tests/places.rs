@@ -106,7 +106,8 @@ impl World {
             after: Vec::new(),
         };
         let id = JobId(self.jobs.into());
-        let job = NewJob { project: "film".parse().expect("a good name"), priority: 50, steps: vec![step] };
+        let job =
+            NewJob { project: "film".parse().expect("a good name"), budget: None, priority: 50, steps: vec![step] };
         self.apply(Event::JobSubmitted { id, job });
         id
     }
@@ -352,9 +353,15 @@ fn a_frame_that_kills_its_workers_is_quarantined_with_what_happened_each_time() 
                 functions: vec![(function(), FunctionRules::without_gpu(4, 1))],
                 jobs: vec![framewake_core::values::StoredJob {
                     id: job,
-                    job: NewJob { project: "film".parse().expect("good"), priority: 50, steps: vec![step] },
+                    job: NewJob {
+                        project: "film".parse().expect("good"),
+                        budget: None,
+                        priority: 50,
+                        steps: vec![step],
+                    },
                     paused: false,
                     restored: false,
+                    spent: Vec::new(),
                     steps: vec![framewake_core::values::StoredStep::default()],
                 }],
                 chunks: std::mem::take(&mut stored),

@@ -46,7 +46,7 @@ fn rendering() -> World {
         gpu_memory_bytes: 0,
         after: Vec::new(),
     };
-    let job = NewJob { project: "film".parse().expect("a good name"), priority: 50, steps: vec![step] };
+    let job = NewJob { project: "film".parse().expect("a good name"), budget: None, priority: 50, steps: vec![step] };
     let applied = world.apply(Event::JobSubmitted { id: JobId(1u128.into()), job });
     let worker = applied.effects.iter().find_map(|effect| match effect {
         Effect::StartWorker { worker, .. } => Some(worker.clone()),

@@ -316,6 +316,7 @@ impl Engine {
                     job: NewJob::from(job.as_ref()),
                     paused: false,
                     restored: false,
+                    spent: Vec::new(),
                     steps: Vec::new(),
                 };
                 Event::JobRetried { job: Box::new(job) }

@@ -122,6 +122,7 @@ impl Engine {
                 Change::PlaceStored(stored) => self.count_place(stored),
                 Change::JobState { .. }
                 | Change::JobPriority { .. }
+                | Change::BudgetLifted { .. }
                 | Change::ProjectWeight { .. }
                 | Change::StepState { .. }
                 | Change::StepCounts { .. }

@@ -77,6 +77,7 @@ fn happening(
             (*job, *at, Happening::AttemptEnded { step, attempt, outcome: outcome_of(outcome), reason })
         }
         Change::JobPriority { .. }
+        | Change::BudgetLifted { .. }
         | Change::ProjectWeight { .. }
         | Change::StepCounts { .. }
         | Change::StepTiming { .. }
@@ -105,6 +106,7 @@ pub(crate) fn job_of(change: &Change) -> Option<JobId> {
         Change::JobAdded { .. }
         | Change::JobState { .. }
         | Change::JobPriority { .. }
+        | Change::BudgetLifted { .. }
         | Change::ProjectWeight { .. }
         | Change::StepCounts { .. }
         | Change::StepTiming { .. }

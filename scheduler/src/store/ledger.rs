@@ -6,11 +6,12 @@ use super::{Error, Store};
 use framewake_core::ledger::{Account, Cause, Doing, Spent, Work};
 use framewake_core::price::{Held, PaidFor, PriceId, Prices};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name};
+use framewake_proto::money::Currency;
 use framewake_proto::time::Timestamp;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// `prices.id` of a price that is not known.
@@ -136,6 +137,27 @@ impl Store {
         Ok(prices)
     }
 
+    /// What was paid for jobs that may go on, by their numbers; of one job or of all.
+    pub(super) async fn load_spent(&mut self, only: Option<i64>) -> Result<HashMap<i64, Vec<(Held, u64)>>, Error> {
+        // Jobs first: of a million that wait nothing was paid, and of a million that are over nothing is asked.
+        let rows = sqlx::query(
+            "SELECT jobs.seq, prices.id, micros, currency, gpu_count, sum(time_us)
+             FROM jobs CROSS JOIN time_of_jobs ON time_of_jobs.job = jobs.seq JOIN prices ON prices.id = price
+             WHERE jobs.seq = ?1 OR (?1 IS NULL AND jobs.state IN ('running', 'paused'))
+             GROUP BY jobs.seq, prices.id",
+        )
+        .bind(only)
+        .fetch_all(&mut self.writer)
+        .await
+        .map_err(|error| Error::Read { error })?;
+        let mut spent: HashMap<i64, Vec<(Held, u64)>> = HashMap::new();
+        for row in rows {
+            let (seq, held, time_us) = paid(&row).ok_or_else(|| unreadable("time_of_jobs"))?;
+            spent.entry(seq).or_default().push((held, time_us));
+        }
+        Ok(spent)
+    }
+
     async fn fetch(&mut self, text: &'static str) -> Result<Vec<SqliteRow>, Error> {
         sqlx::query(text).fetch_all(&mut self.writer).await.map_err(|error| Error::Read { error })
     }
@@ -180,13 +202,23 @@ fn account(row: &SqliteRow) -> Option<Account> {
 }
 
 /// The same.
+fn paid(row: &SqliteRow) -> Option<(i64, Held, u64)> {
+    let currency = row.try_get::<String, _>(3).ok()?.parse().ok()?;
+    let held = held_of(row.try_get(1).ok()?, row.try_get(2).ok()?, row.try_get(4).ok()?, currency);
+    Some((row.try_get(0).ok()?, held, row.try_get::<i64, _>(5).ok()?.cast_unsigned()))
+}
+
+/// An hour of one GPU of the machine.
+fn held_of(price: u32, micros: i64, gpus: u32, currency: Currency) -> Held {
+    let micros_an_hour = micros.unsigned_abs().div_ceil(u64::from(gpus.max(1))).cast_signed();
+    Held { price: PriceId(price), micros_an_hour, currency }
+}
+
+/// The same.
 fn held(row: &SqliteRow) -> Option<(PaidFor, i64, Held)> {
     let paid_for = row.try_get::<String, _>(0).ok()?.parse().ok()?;
     let currency = row.try_get::<String, _>(4).ok()?.parse().ok()?;
-    let (micros, gpus): (i64, u32) = (row.try_get(3).ok()?, row.try_get(5).ok()?);
-    // An hour of one GPU of the machine.
-    let micros_an_hour = micros.unsigned_abs().div_ceil(u64::from(gpus.max(1))).cast_signed();
-    let held = Held { price: PriceId(row.try_get(2).ok()?), micros_an_hour, currency };
+    let held = held_of(row.try_get(2).ok()?, row.try_get(3).ok()?, row.try_get(5).ok()?, currency);
     Some((paid_for, row.try_get(1).ok()?, held))
 }
 

@@ -4,6 +4,7 @@ use super::rows::{SEGMENT_BYTES, SEGMENT_TASKS, lost_from, tasks_from};
 use super::{Error, Store};
 use crate::function_table::{Accepted, FunctionTable};
 use framewake_core::gpus::{GpuNeeds, Vram};
+use framewake_core::price::Held;
 use framewake_core::values::{
     FunctionRules, NewJob, Place, Snapshot, StoredChunk, StoredChunkState, StoredJob, StoredPlace, StoredStep, Timing,
 };
@@ -64,13 +65,15 @@ impl Store {
     ) -> Result<(), Error> {
         let restored = self.restored_jobs().await?;
         let mut steps = self.load_steps(None).await?;
+        let mut spent = self.load_spent(None).await?;
         let text = "SELECT seq, id, state, spec, priority FROM jobs WHERE state IN ('queued', 'running', 'paused')";
         let mut rows = sqlx::query(text).fetch(&mut self.writer);
         while let Some(row) = rows.try_next().await.map_err(|error| Error::Read { error })? {
             let row = job_row(&row)?;
             let job = accepted(&row, functions)?;
             self.seqs.insert(row.id, row.seq);
-            each(stored_job(&row, &job, &mut steps, row.seq <= restored));
+            let spent = spent.remove(&row.seq).unwrap_or_default();
+            each(stored_job(&row, &job, &mut steps, spent, row.seq <= restored));
         }
         Ok(())
     }
@@ -111,7 +114,8 @@ impl Store {
         self.seqs.insert(id, row.seq);
         let mut steps = self.load_steps(Some(row.seq)).await?;
         let restored = self.restored_jobs().await?;
-        let stored = stored_job(&row, &job, &mut steps, row.seq <= restored);
+        let spent = self.load_spent(Some(row.seq)).await?.remove(&row.seq).unwrap_or_default();
+        let stored = stored_job(&row, &job, &mut steps, spent, row.seq <= restored);
         Ok(Some((stored, job)))
     }
 
@@ -289,10 +293,17 @@ fn accepted(row: &JobRow, functions: &FunctionTable) -> Result<Job, Error> {
     Ok(job)
 }
 
-fn stored_job(row: &JobRow, job: &Job, steps: &mut HashMap<(i64, usize), StoredStep>, restored: bool) -> StoredJob {
+fn stored_job(
+    row: &JobRow,
+    job: &Job,
+    steps: &mut HashMap<(i64, usize), StoredStep>,
+    spent: Vec<(Held, u64)>,
+    restored: bool,
+) -> StoredJob {
     let count = job.steps.len();
     let steps = (0..count).map(|at| steps.remove(&(row.seq, at)).unwrap_or_default());
-    StoredJob { id: row.id, job: NewJob::from(job), paused: row.state == "paused", restored, steps: steps.collect() }
+    let (paused, steps) = (row.state == "paused", steps.collect());
+    StoredJob { id: row.id, job: NewJob::from(job), paused, restored, spent, steps }
 }
 
 fn chunk_row(row: &SqliteRow) -> Result<StoredChunk, Error> {

@@ -32,6 +32,8 @@ pub(crate) struct Rows {
     pub(crate) steps: Vec<Value>,
     pub(crate) idempotency: Vec<Value>,
     pub(crate) job_states: BTreeMap<i64, Value>,
+    /// Jobs that go on without their budgets.
+    pub(crate) lifted: BTreeSet<i64>,
     pub(crate) priorities: BTreeMap<i64, u32>,
     pub(crate) step_states: BTreeMap<StepKey, &'static str>,
     pub(crate) counts: BTreeMap<StepKey, Counts>,

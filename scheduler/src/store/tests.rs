@@ -220,6 +220,7 @@ impl Model {
                 }
                 Change::JobState { id, state, .. } => self.job(id).state = state,
                 Change::JobPriority { id, priority } => self.job(id).job.priority = priority,
+                Change::BudgetLifted { job } => self.job(job).job.budget = None,
                 Change::ProjectWeight { project, weight } => drop(self.weights.insert(project, weight)),
                 Change::StepTiming { job, step, timing } => self.job(job).steps[step].timing = timing,
                 Change::StepVram { job, step, vram } => self.job(job).steps[step].vram = vram,
@@ -258,7 +259,14 @@ impl Model {
 
     fn stored(&self, id: JobId) -> StoredJob {
         let ModelJob { job, state, steps } = &self.jobs[&id];
-        StoredJob { id, job: job.clone(), paused: *state == JobState::Paused, restored: false, steps: steps.clone() }
+        StoredJob {
+            id,
+            job: job.clone(),
+            paused: *state == JobState::Paused,
+            restored: false,
+            spent: Vec::new(),
+            steps: steps.clone(),
+        }
     }
 
     fn check(&self, found: &Snapshot) {
@@ -278,6 +286,10 @@ impl Model {
 /// By id; times are compared to the nanosecond, for they travel as decimal numbers.
 fn sorted(mut jobs: Vec<StoredJob>) -> Vec<StoredJob> {
     jobs.sort_by_key(|job| job.id);
+    // What was paid is checked as a whole.
+    for job in &mut jobs {
+        job.spent.clear();
+    }
     for step in jobs.iter_mut().flat_map(|job| &mut job.steps) {
         let round = |seconds: f64| (seconds * 1e9).round() / 1e9;
         step.timing = Timing { load_s: step.timing.load_s.map(round), task_s: step.timing.task_s.map(round) };

@@ -113,6 +113,7 @@ impl Store {
             Change::JobPriority { id, priority } => {
                 rows.priorities.insert(self.seq(*id), *priority);
             }
+            Change::BudgetLifted { job } => drop(rows.lifted.insert(self.seq(*job))),
             Change::ProjectWeight { project, weight } => {
                 rows.projects.insert(project.to_string(), *weight);
             }
@@ -269,6 +270,13 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
     let priorities: Vec<Value> = rows.priorities.iter().map(|(seq, priority)| json!([seq, priority])).collect();
     each(c, "UPDATE jobs SET priority = r.value ->> 1 FROM json_each(?) r WHERE jobs.seq = r.value ->> 0", &priorities)
         .await?;
+    let lifted: Vec<Value> = rows.lifted.iter().map(|seq| json!(seq)).collect();
+    each(
+        c,
+        "UPDATE jobs SET spec = json_remove(spec, '$.budget') WHERE seq IN (SELECT value FROM json_each(?))",
+        &lifted,
+    )
+    .await?;
     let states: Vec<Value> = rows.step_states.iter().map(|((job, step), state)| json!([job, step, state])).collect();
     each(
         c,

@@ -55,7 +55,8 @@ impl World {
             gpu_memory_bytes: 0,
             after: Vec::new(),
         };
-        let job = NewJob { project: "default".parse().expect("a good name"), priority: 50, steps: vec![step] };
+        let job =
+            NewJob { project: "default".parse().expect("a good name"), budget: None, priority: 50, steps: vec![step] };
         world.apply(Event::JobSubmitted { id: JobId(1u128.into()), job });
         world
     }

@@ -245,7 +245,8 @@ impl Auditor {
             }
             Change::Paid { account, spent } => self.paid(account, spent),
             Change::AccountClosed { worker, at } => self.account_closed(worker, *at),
-            Change::JobPriority { .. }
+            Change::BudgetLifted { .. }
+            | Change::JobPriority { .. }
             | Change::ProjectWeight { .. }
             | Change::StepState { .. }
             | Change::StepTiming { .. }

@@ -37,6 +37,11 @@ impl Disk {
                     job.0.priority = priority;
                 }
             }
+            Change::BudgetLifted { job } => {
+                if let Some(job) = self.jobs.get_mut(&job) {
+                    job.0.budget = None;
+                }
+            }
             Change::ProjectWeight { project, weight } => {
                 self.weights.insert(project, weight);
             }
@@ -93,6 +98,7 @@ impl Disk {
             job: job.clone(),
             paused: *state == JobState::Paused,
             restored: false,
+            spent: Vec::new(),
             steps: steps.collect(),
         })
     }

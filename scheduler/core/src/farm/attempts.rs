@@ -144,6 +144,11 @@ impl Farm {
             out.changes.push(Change::ChunkStored(chunk.store(now)));
         }
         self.touch(job, step);
+        if self.budgeted > 0 {
+            self.count_spent();
+            self.stop_at_budget(now, job, step, out);
+            self.look_at_budget_again(now, job);
+        }
         self.check_over(now, job, step, out);
     }
 
@@ -376,6 +381,7 @@ impl Farm {
         }
         self.end_attempt(now, id, Outcome::Lost { how: lost.how }, LogSize::default(), out);
         self.place_lost(now, id, attempt, out);
+        self.look_at_budget_again(now, job);
         if lost.may_be_machine
             && let Some(function) = self.step(job, at).map(|step| step.function)
         {

@@ -21,7 +21,8 @@ impl Farm {
         if waiting == 0 && step.open == 0 {
             return reasons;
         }
-        if job.state == JobState::Paused {
+        reasons.extend(self.explain_budget(now, id, at));
+        if job.state == JobState::Paused && !self.is_held_by_budget(now, id, at) {
             reasons.push("held: the job is paused; `framewake resume` lets it go on".to_owned());
         }
         if step.state == StepState::Blocked {

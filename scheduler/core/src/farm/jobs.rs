@@ -1,6 +1,7 @@
 //! Jobs come, wait for each other's steps, and are over.
 
 use super::{Applied, Farm, Job, Step};
+use crate::budget::Book;
 use crate::change::{Change, JobState, Outcome, StepState};
 use crate::chunk::ChunkState;
 use crate::effect::{Control, Effect};
@@ -17,17 +18,23 @@ impl Farm {
         }
         out.changes.push(Change::JobAdded { id, job: job.clone(), at: now });
         let steps = vec![StoredStep::default(); job.steps.len()];
-        self.add_job(StoredJob { id, job, paused: false, restored: false, steps }, &BTreeMap::new());
+        self.add_job(StoredJob { id, job, paused: false, restored: false, spent: Vec::new(), steps }, &BTreeMap::new());
         for at in 0..self.jobs[&id].steps.len() {
             self.unblock(now, id, at, out);
             self.touch(id, at);
+        }
+        // Before workers are asked for: a budget that can't be kept holds the job at once.
+        for at in 0..self.jobs[&id].steps.len() {
+            if self.jobs[&id].state != JobState::Paused && self.jobs[&id].steps[at].may_run() {
+                self.room(now, id, at, out);
+            }
         }
         self.withdraw_outranked(now, id);
     }
 
     /// Takes a job in memory. Tasks in `chunked` are in chunks and don't wait.
     fn add_job(&mut self, stored: StoredJob, chunked: &BTreeMap<(JobId, usize), TaskSet>) {
-        let StoredJob { id, job: new, paused, restored, steps: stored_steps } = stored;
+        let StoredJob { id, job: new, paused, restored, spent, steps: stored_steps } = stored;
         let project = self.project(&new.project);
         let mut steps = Vec::with_capacity(new.steps.len());
         for (at, (step, stored)) in new.steps.into_iter().zip(stored_steps).enumerate() {
@@ -65,7 +72,8 @@ impl Farm {
             });
         }
         let state = if paused { JobState::Paused } else { JobState::Queued };
-        self.jobs.insert(id, Job { project, priority: new.priority, state, restored, steps });
+        self.jobs.insert(id, Job { project, priority: new.priority, state, restored, budget: None, steps });
+        self.set_budget(id, new.budget.map(|budget| Book::new(budget, &spent)));
     }
 
     /// A job from the store: its states follow from its tasks.
@@ -148,6 +156,7 @@ impl Farm {
     fn end_job(&mut self, now: Timestamp, id: JobId, state: JobState, out: &mut Applied) {
         self.flush_counts(out);
         self.set_job_state(now, id, state, out);
+        self.set_budget(id, None);
         self.jobs.remove(&id);
         self.health.forget_job(id);
         self.unplaceable.retain(|(job, _)| *job != id);
@@ -175,7 +184,7 @@ impl Farm {
         self.end_job(now, id, JobState::Canceled, out);
     }
 
-    fn chunks_of(&self, id: JobId) -> Vec<ChunkId> {
+    pub(super) fn chunks_of(&self, id: JobId) -> Vec<ChunkId> {
         // Canceling is rare, and open chunks are few: a window of orders and one a worker.
         self.chunks.values().filter(|chunk| chunk.job == id).map(|chunk| chunk.id).collect()
     }
@@ -227,6 +236,7 @@ impl Farm {
             return;
         }
         let begun = job.steps.iter().any(|step| step.state != StepState::Blocked && step.state != StepState::Ready);
+        self.lift_budget(now, id, out);
         self.set_job_state(now, id, if begun { JobState::Running } else { JobState::Queued }, out);
         for at in 0..self.jobs[&id].steps.len() {
             self.jobs.get_mut(&id).expect("found above").steps[at].ready_at = now;
@@ -297,6 +307,7 @@ impl Farm {
                     self.count_tasks(id, at, false);
                 }
             }
+            self.set_budget(id, None);
             self.jobs.remove(&id);
             return;
         }

@@ -3,6 +3,7 @@
 
 use super::workers::Gone;
 use super::{Applied, Farm, WorkerState};
+use crate::budget::Room;
 use crate::change::Change;
 use crate::chunk::{Chunk, ChunkState};
 use crate::effect::{Control, Effect};
@@ -266,21 +267,26 @@ impl Farm {
             }
             let projects = &self.projects;
             let Some(rank) = function.queue.next(|project| projects[project]) else { return };
-            let id = self.open_chunk(rank, workers, out);
+            let tasks_max = match self.room(now, rank.job, rank.step, out) {
+                Room::Free => u32::MAX,
+                Room::Tasks(tasks) => tasks,
+                Room::Later | Room::None => continue,
+            };
+            let id = self.open_chunk(rank, workers, tasks_max, out);
             self.offer(now, id, out);
             self.enqueue(now, rank.job, rank.step);
         }
     }
 
     /// The next chunk of a step: one that is to be tried again, else a new one.
-    fn open_chunk(&mut self, rank: Rank, workers: u32, out: &mut Applied) -> ChunkId {
+    fn open_chunk(&mut self, rank: Rank, workers: u32, tasks_max: u32, out: &mut Applied) -> ChunkId {
         let (job, at) = (rank.job, rank.step);
         let step = self.step_mut(job, at).expect("queued steps exist");
         if let Some(id) = step.again.pop_first() {
             return id;
         }
         let count = chunk_size(step.chunking, step.timing, step.waiting.len(), workers);
-        let tasks = step.waiting.take_first(count);
+        let tasks = step.waiting.take_first(count.min(tasks_max));
         let id = self.next_chunk(out);
         let state = ChunkState::Ready { avoid: None };
         let attempt = self.attempts_before(job);

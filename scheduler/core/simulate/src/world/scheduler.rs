@@ -254,7 +254,14 @@ impl World {
     fn to_retry(&self, id: JobId) -> Option<StoredJob> {
         let (job, _) = self.scheduler.disk.jobs.get(&id)?;
         if self.scheduler.farm.as_ref()?.job_state(id).is_some() {
-            return Some(StoredJob { id, job: job.clone(), paused: false, restored: false, steps: Vec::new() });
+            return Some(StoredJob {
+                id,
+                job: job.clone(),
+                paused: false,
+                restored: false,
+                spent: Vec::new(),
+                steps: Vec::new(),
+            });
         }
         let failed = self.scheduler.disk.state(id) == Some(JobState::Failed);
         if failed { self.scheduler.disk.stored_job(id) } else { None }
