@@ -42,6 +42,12 @@ impl Dev {
         processes().into_iter().filter(|process| own(&process.line)).map(|process| process.pid).collect()
     }
 
+    /// As Ctrl-C does.
+    fn end(&mut self) {
+        self.running.signal(Signal::INT);
+        assert_eq!(self.running.wait(SOON), 0, "{}", self.running.log());
+    }
+
     async fn over(&self, id: JobId) -> JobState {
         let client = Client::new(&self.url).expect("a good address");
         until(SOON, "the job is over", || async {
@@ -61,8 +67,7 @@ fn dev_runs_a_job_and_leaves_nothing_behind() {
         .output()
         .expect("the program runs");
     assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
-    dev.running.signal(Signal::INT);
-    assert_eq!(dev.running.wait(SOON), 0, "{}", dev.running.log());
+    dev.end();
     assert_eq!(dev.processes(""), [0; 0], "nats-server and workers are gone");
 }
 
@@ -82,11 +87,12 @@ async fn a_worker_that_outlived_dev_and_its_nats_hands_in_what_it_rendered_and_l
     for pid in dev.processes("nats.conf") {
         kill(pid);
     }
-    let dev = Dev::start(folder.path(), port);
+    let mut dev = Dev::start(folder.path(), port);
     std::fs::write(&go, "").expect("writable");
     assert_eq!(dev.over(id).await, JobState::Succeeded);
     let attempts = client.attempts(id, &PartQuery::default()).await.expect("listed").items;
     let outcomes: Vec<_> = attempts.iter().map(|attempt| (attempt.outcome, attempt.done)).collect();
     assert_eq!(outcomes, [(AttemptOutcome::Finished, 1)], "it was rendered once");
     until(SOON, "the worker has left", || async { dev.processes("--worker").is_empty().then_some(()) }).await;
+    dev.end();
 }
