@@ -123,6 +123,8 @@ pub struct TargetSpec {
     pub name: Name,
     /// What it is told of, of every job and schedule; without any, only what jobs ask for by its name.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    // What is said twice is said once.
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<Occasion>))]
     pub on: BTreeSet<Occasion>,
     /// Only of this project; jobs of others can't name it either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,7 +176,7 @@ impl Way {
 #[serde(deny_unknown_fields)]
 pub struct NotifySpec {
     /// `succeeded`, `failed`, `first_error`
-    #[cfg_attr(feature = "schema", schema(min_items = 1))]
+    #[cfg_attr(feature = "schema", schema(min_items = 1, value_type = Vec<Occasion>))]
     pub on: BTreeSet<Occasion>,
     /// Name of a target of the farm: `framewake notify list`.
     pub target: Name,
