@@ -27,7 +27,7 @@ use tracing::Instrument;
 const COMMITS_MAX: usize = 2;
 /// How often the log is published.
 const LOG_WAIT: Duration = Duration::from_millis(250);
-/// How long the end of a log may take to be handed in: 16 MiB take a quarter of a second.
+/// How long the end of a log may take to be published: 16 MiB take a quarter of a second.
 const LOG_END_WAIT: Duration = Duration::from_secs(2);
 
 /// What the parts of an attempt share.
@@ -103,8 +103,15 @@ impl Crew {
             () = watch_gpus => unreachable!("it waits for ever"),
         };
         attempt.log.close();
+        // The log's end must be on its stream before the attempt's: at that the scheduler moves the log to the store.
+        let end_of_log = async {
+            logs.publish(job, id, &attempt.log).await;
+            if attempt.log.size_bytes() > 0 {
+                logs.flush().await;
+            }
+        };
         // The next attempt must not wait for a log that nobody takes.
-        let _given_up = tokio::time::timeout(LOG_END_WAIT, Box::pin(logs.publish(job, id, &attempt.log))).await;
+        let _given_up = tokio::time::timeout(LOG_END_WAIT, Box::pin(end_of_log)).await;
         // Aborted by a second signal, not canceled by the scheduler: someone else shall go on.
         let end = if self.leave.abort.is_cancelled() { AttemptEnd::HandedBack } else { end };
         let end = attempt.blame_gpu(end).await;
