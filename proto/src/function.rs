@@ -29,6 +29,12 @@ pub const GPUS_MAX: u32 = 16;
 /// Most names of models that will do, and the longest of them, in bytes.
 pub const GPU_MODELS_MAX: usize = 32;
 pub const GPU_MODEL_LEN_MAX: usize = 100;
+/// Longest name of an image, in bytes.
+pub const IMAGE_LEN_MAX: usize = 512;
+/// Least and most processors of one worker, in thousandths.
+pub const CPU_MILLIS: std::ops::RangeInclusive<u32> = 10..=1_024_000;
+/// Least and most memory of one worker.
+pub const MEMORY: std::ops::RangeInclusive<Size> = Size(64 << 20)..=Size(16 << 40);
 /// Longest linger: past it a forgotten worker costs real money.
 pub const LINGER_MAX_S: u64 = 3600;
 
@@ -42,6 +48,9 @@ pub struct FunctionSpec {
     /// One line for people.
     #[serde(default)]
     pub description: String,
+    /// The image that its workers are made of, where they are: `registry.example/blender:5.0`, best with its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     pub driver: Driver,
     /// Built-in rules for this renderer's words: `blender`, `mitsuba`, `povray`, `ffmpeg`, `tachyon` or `generic`.
     #[serde(default = "default_rules")]
@@ -191,11 +200,25 @@ pub struct Resources {
     pub driver_min: Option<DriverVersion>,
     /// Shares of the machine's `--slots` that one worker takes on the local provider.
     pub slots: u32,
+    /// Processors of one worker made of an image, in thousandths: `2000`. Absent: as many as there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u32>,
+    /// Memory of one worker made of an image: `8GiB`. One that takes more is ended. Absent: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
 }
 
 impl Default for Resources {
     fn default() -> Resources {
-        Resources { gpus: 0, gpu_memory: None, gpu_models: Vec::new(), driver_min: None, slots: 1 }
+        Resources {
+            gpus: 0,
+            gpu_memory: None,
+            gpu_models: Vec::new(),
+            driver_min: None,
+            slots: 1,
+            cpu_millis: None,
+            memory: None,
+        }
     }
 }
 
@@ -207,11 +230,14 @@ pub struct Scaling {
     pub max: u32,
     /// A worker leaves after this long without work.
     pub linger: Span,
+    /// Names of the pools that it may use; empty: all that fit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<Name>,
 }
 
 impl Default for Scaling {
     fn default() -> Scaling {
-        Scaling { max: 4, linger: Span(std::time::Duration::from_secs(10)) }
+        Scaling { max: 4, linger: Span(std::time::Duration::from_secs(10)), pools: Vec::new() }
     }
 }
 
@@ -323,6 +349,24 @@ impl FunctionSpec {
                 let reason = format!("must have 1 to {GPU_MODEL_LEN_MAX} bytes");
                 faults.push(Fault::new(format!("/resources/gpu_models/{at}"), reason));
             }
+        }
+        if let Some(image) = &self.image
+            && (image.is_empty() || image.len() > IMAGE_LEN_MAX || !image.chars().all(|c| c.is_ascii_graphic()))
+        {
+            let reason = format!("must be the name of an image, of 1 to {IMAGE_LEN_MAX} bytes without spaces");
+            faults.push(Fault::new("/image", reason));
+        }
+        if self.resources.cpu_millis.is_some_and(|millis| !CPU_MILLIS.contains(&millis)) {
+            let reason = format!("must be {} to {} thousandths of a processor", CPU_MILLIS.start(), CPU_MILLIS.end());
+            faults.push(Fault::new("/resources/cpu_millis", reason));
+        }
+        if self.resources.memory.is_some_and(|memory| !MEMORY.contains(&memory)) {
+            let reason = format!("must be {} to {}", MEMORY.start(), MEMORY.end());
+            faults.push(Fault::new("/resources/memory", reason));
+        }
+        if self.scaling.pools.len() > crate::pool::POOLS_MAX {
+            let reason = format!("more than the {} pools that there may be", crate::pool::POOLS_MAX);
+            faults.push(Fault::new("/scaling/pools", reason));
         }
         if self.resources.slots == 0 {
             faults.push(Fault::new("/resources/slots", "must be 1 or more"));

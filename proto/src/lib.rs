@@ -13,6 +13,7 @@ pub mod money;
 pub mod notify;
 pub mod objects;
 pub mod order;
+pub mod pool;
 pub mod price;
 pub mod schedule;
 pub mod size;
