@@ -27,6 +27,9 @@ pub enum Errand {
         /// A backup, or any copy of a database
         #[arg(long)]
         from: PathBuf,
+        /// Do nothing where there is a database already, or no copy: for machines that begin with an empty disk
+        #[arg(long)]
+        if_needed: bool,
     },
     /// Look through the whole database, also while the scheduler works
     Check {
@@ -63,7 +66,13 @@ async fn carry_out(errand: Errand) -> Result<String> {
             let bytes = backup::back_up(&folder, &to).await?;
             Ok(format!("`{}` is a copy of the database, verified and on disk: {}", to.display(), mib(bytes)))
         }
-        Errand::Restore { data: Data { folder }, from } => {
+        Errand::Restore { data: Data { folder }, from, if_needed: true } if folder.join(DATABASE).exists() => {
+            Ok(format!("`{}` has a database: it stays, and `{}` is not looked at", folder.display(), from.display()))
+        }
+        Errand::Restore { data: Data { folder }, from, if_needed: true } if !from.exists() => {
+            Ok(format!("there is no `{}`: `{}` begins with an empty database", from.display(), folder.display()))
+        }
+        Errand::Restore { data: Data { folder }, from, if_needed: _ } => {
             let restored = backup::restore(&from, &folder).await?;
             let before = restored.before.map_or_else(
                 || "there was no database before".to_owned(),

@@ -129,3 +129,31 @@ async fn errands_refuse_what_they_can_not_do_and_say_why() {
     let output = errand(&["restore", "--from", &to], folder.path());
     assert!(!output.status.success() && said(&output).contains("damaged"), "{}", said(&output));
 }
+
+#[tokio::test]
+async fn a_machine_with_an_empty_disk_takes_the_copy_and_another_keeps_what_it_has() {
+    let mut farm = TestFarm::start(1).await;
+    let id = farm.submit(&noting_job(&farm, &farm.folder().join("starts"), "1-2").await).await;
+    farm.over(id).await;
+    farm.kill_scheduler();
+    let copy = farm.folder().join("copy.db").display().to_string();
+    let words = ["restore", "--from", &copy, "--if-needed"];
+    let fresh = tempfile::tempdir().expect("room for a folder");
+    // The first start of all: no copy yet.
+    let output = errand(&words, fresh.path());
+    succeed(&output);
+    assert!(said(&output).contains("begins with an empty database"), "{}", said(&output));
+    assert!(!fresh.path().join("framewake.db").exists());
+    succeed(&errand(&["backup", "--to", &copy], &farm.data()));
+    // A database that is there is newer than any copy.
+    let before = std::fs::read(farm.data().join("framewake.db")).expect("it is there");
+    let output = errand(&words, &farm.data());
+    succeed(&output);
+    assert!(said(&output).contains("has a database: it stays"), "{}", said(&output));
+    assert!(std::fs::read(farm.data().join("framewake.db")).expect("it is there") == before, "it was not touched");
+    // A new machine.
+    let output = errand(&words, fresh.path());
+    succeed(&output);
+    assert!(said(&output).contains("with 1 jobs"), "{}", said(&output));
+    succeed(&errand(&["check"], fresh.path()));
+}

@@ -313,6 +313,9 @@ fn tests_named_in_the_table_of_faults_exist() {
     none("a fault's test must exist", wrong);
 }
 
+/// Programs whose options are not ours.
+const OTHERS: [&str; 6] = ["az ", "docker ", "gcloud ", "helm ", "kubectl ", "oc "];
+
 #[test]
 fn options_in_the_documents_exist() {
     let files = tracked();
@@ -327,7 +330,15 @@ fn options_in_the_documents_exist() {
     }
     let mut found = Vec::new();
     for page in files.iter().filter(|file| file.is_page()) {
-        for (number, line) in page.lines().filter(|(_, line)| line.contains("framewake") || line.contains("| `--")) {
+        let mut before = "";
+        let mut of_others = false;
+        for (number, line) in page.lines() {
+            // A command of another program, which may speak of ours, and its further lines.
+            of_others = OTHERS.iter().any(|program| line.starts_with(program)) || (of_others && before.ends_with('\\'));
+            before = line;
+            if of_others || !(line.contains("framewake") || line.contains("| `--")) {
+                continue;
+            }
             for option in options(line).filter(|option| !known.iter().any(|name| name == option)) {
                 found.push(format!("{}:{number}: --{option}", page.path));
             }
