@@ -68,6 +68,7 @@ pub struct PoolGpu {
 /// Where the workers of a pool are started.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[allow(clippy::large_enum_variant)] // There are a few, read once.
 pub enum ProviderSpec {
     /// Processes of the scheduler's machine.
     Local {},
@@ -118,7 +119,14 @@ impl PoolSpec {
         }
         match &self.provider {
             ProviderSpec::Local {} => {}
-            ProviderSpec::Docker(docker) => docker.faults("/provider", &mut faults),
+            ProviderSpec::Docker(docker) => {
+                docker.faults("/provider", &mut faults);
+                if self.gpu.is_some() == docker.gpus.is_empty() {
+                    // An engine gives the first GPU to all who ask for one.
+                    let reason = "a pool with GPUs says what they are (`gpu`) and which (`gpus`)";
+                    faults.push(Fault::new("/provider/gpus", reason));
+                }
+            }
             ProviderSpec::Kubernetes(kubernetes) => kubernetes.faults("/provider", &mut faults),
         }
         faults

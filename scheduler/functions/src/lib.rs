@@ -1,6 +1,10 @@
 //! Where the workers of functions are started: processes of a machine, containers, Kubernetes Jobs, other gateways.
 //! Every place is a [`Provider`]; what all of them do alike is done once, by the keeper.
 
+pub mod docker;
+pub mod keeper;
+pub mod local;
+
 use async_trait::async_trait;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{FunctionKey, WorkerId};
@@ -37,6 +41,10 @@ pub trait Provider: fmt::Debug + Send {
 
     /// Removes what an ended worker left, once its end is known to the farm.
     async fn forget(&mut self, worker: &WorkerId) -> Result<(), Error>;
+
+    /// Has all workers leave, and makes those leave that do not: a farm on one machine ends (`framewake dev`). Where
+    /// workers outlive their scheduler whatever happens, nothing is done.
+    async fn end_all(&mut self) {}
 }
 
 /// What a place can do and can't.
@@ -153,4 +161,9 @@ impl fmt::Debug for Surroundings {
         let names: Vec<&String> = self.environment.keys().collect();
         f.debug_struct("Surroundings").field("farm", &self.farm).field("environment", &names).finish_non_exhaustive()
     }
+}
+
+/// The last line that says something.
+fn last_line(text: &str) -> Option<String> {
+    text.lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
 }
