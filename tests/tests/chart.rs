@@ -49,6 +49,7 @@ fn presets_carry_the_keys_of_their_platforms() {
             &[
                 "cloud.google.com/gke-accelerator: nvidia-l4",
                 "cloud.google.com/gke-spot: \"true\"",
+                "key: cloud.google.com/gke-spot\n",
                 "key: nvidia.com/gpu",
                 "market: spot",
             ],
