@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub mod handle;
 pub(crate) mod notices;
 mod perform;
+mod pools;
 pub(crate) mod schedules;
 mod tally;
 mod views;
@@ -26,7 +27,9 @@ use framewake_core::farm::{Farm, Restoring};
 use framewake_core::values::Settings;
 use framewake_proto::api::EventView;
 use framewake_proto::chain::Chain;
-use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
+use framewake_proto::function::FunctionSpec;
+use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
+use framewake_proto::pool::PoolSpec;
 use notices::Notices;
 use perform::Waiting;
 use schedules::Timetable;
@@ -80,10 +83,14 @@ pub(crate) enum QueueCommand {
 
 #[derive(Debug)]
 pub(crate) enum ProviderCommand {
-    /// `gpus`: names of those that it gets.
+    /// `gpus`: names of those that it gets, where the farm gives them out.
     Start {
         worker: WorkerId,
         function: FunctionKey,
+        #[allow(dead_code)] // Processes are started without it.
+        spec: Arc<FunctionSpec>,
+        #[allow(dead_code)] // One provider, of one pool.
+        pool: Name,
         gpus: Vec<String>,
         linger: Duration,
     },
@@ -114,6 +121,7 @@ pub(crate) struct Engine {
     schedules: Timetable,
     notices: Notices,
     functions: FunctionTable,
+    pools: Vec<PoolSpec>,
     functions_out: watch::Sender<Arc<FunctionTable>>,
     events_out: broadcast::Sender<Arc<EventView>>,
     inbox: mpsc::Receiver<Message>,
@@ -163,6 +171,7 @@ impl Engine {
             schedules,
             notices,
             functions,
+            pools: Vec::new(),
             functions_out,
             events_out,
             inbox,

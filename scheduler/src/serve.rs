@@ -14,8 +14,10 @@ use crate::store::{self, Store};
 use anyhow::{Context, Result, bail};
 use framewake_core::event::Event;
 use framewake_core::gpus::Handing;
-use framewake_core::values::Settings;
+use framewake_core::values::{LOCAL_POOL, Settings};
 use framewake_proto::function::FunctionSpec;
+use framewake_proto::pool::{PoolSpec, ProviderSpec, STARTS_A_MINUTE_MAX};
+use framewake_proto::price::Market;
 use framewake_proto::subjects::Subjects;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,7 +52,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     objects.probe().await?;
     let metrics = Arc::new(Metrics::new(&shared.metrics_aliases));
     let (health_in, health) = watch::channel(Health { nats: "not connected yet".to_owned(), drained: false });
-    let settings = Settings { slots: slots(shared), aside: shared.set_aside.0, ..Settings::default() };
+    let settings = Settings { aside: shared.set_aside.0, ..Settings::default() };
     let (engine, handle, commands) = Engine::load(store, settings, health, Arc::clone(&metrics)).await?;
     let engine = engine.with_jobs_max(shared.jobs_max);
     let clock = engine.clock();
@@ -67,12 +69,15 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
 
     let mut checked = tokio::spawn(store::check_large(shared.data.clone()));
     let mut engine = tokio::spawn(engine.run());
+    let pools = vec![local_pool(slots(shared))];
+    handle.set_pools(pools).await;
     handle.tell(Message::Happened(Event::GpusHanded(Handing::Awaited { why: gpus::AWAITED.to_owned() }))).await;
     let listing = tokio::spawn(gpus::hand_out(local.worker.clone(), handle.clone()));
     // Before anything else, so that nobody is started in the place of a worker that lives.
     for (worker, function, gpus) in provider.found().collect::<Vec<_>>() {
         info!(worker.id = %worker, "worker {worker} of {function} is still there");
-        handle.tell(Message::Happened(Event::WorkerFound { worker, function, gpus })).await;
+        let pool = LOCAL_POOL.parse().expect("a good name");
+        handle.tell(Message::Happened(Event::WorkerFound { worker, function, pool, gpus })).await;
     }
     for spec in specs {
         let name = spec.name.clone();
@@ -152,6 +157,21 @@ async fn ended<T>(what: &str, mut part: JoinHandle<T>) {
 fn slots(shared: &Shared) -> u32 {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     shared.slots.unwrap_or_else(|| u32::try_from(processors).unwrap_or(1))
+}
+
+/// This machine, with room for so many workers.
+fn local_pool(slots: u32) -> PoolSpec {
+    PoolSpec {
+        name: LOCAL_POOL.parse().expect("a good name"),
+        description: String::new(),
+        max: slots,
+        gpu: None,
+        market: Market::OnDemand,
+        order: 0,
+        start_within: None,
+        starts_a_minute: STARTS_A_MINUTE_MAX,
+        provider: ProviderSpec::Local {},
+    }
 }
 
 fn local_config(config: &Config) -> Result<LocalConfig> {

@@ -3,7 +3,7 @@
 use crate::change::JobState;
 use crate::event::RequestId;
 use crate::values::Place;
-use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
+use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ pub enum Effect {
     StartWorker {
         worker: WorkerId,
         function: FunctionKey,
+        pool: Name,
         /// The GPUs that it gets, where the provider gives them out.
         gpus: Vec<Place>,
         /// How long one more has been wanted: no slot was free, or earlier starts had failed.

@@ -2,10 +2,12 @@
 
 use crate::gpus::{Gpu, Handing};
 use crate::price::Prices;
-use crate::values::{FunctionRules, LogSize, NewJob, Place, StoredJob};
+use crate::values::{FunctionRules, LogSize, NewJob, Place, PoolRules, StoredJob};
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::tasks::TaskSet;
+use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
+use std::collections::BTreeMap;
 
 /// Ties an answer to the request it belongs to; chosen by the engine, meaningless to the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,13 +79,42 @@ pub enum Event {
     WorkerFound {
         worker: WorkerId,
         function: FunctionKey,
+        pool: Name,
         /// The GPUs that it was given.
         gpus: Vec<Place>,
+    },
+    /// The place where a starting worker is made says how far it is.
+    WorkerStepped {
+        worker: WorkerId,
+        step: StartStep,
+        /// By the clock of the place.
+        at: Timestamp,
+    },
+    /// Why a starting worker is not there yet, as its place tells; empty: all goes as it should.
+    WorkerWaits {
+        worker: WorkerId,
+        reason: String,
     },
     /// The provider saw the worker's process or pod end, or could not start it.
     WorkerExited {
         worker: WorkerId,
         end: WorkerEnd,
+    },
+    /// Where workers may be started from now on; in place of what was said before. `unfit`: of the functions there are,
+    /// why each can't use some of them.
+    PoolsSet {
+        pools: Vec<PoolRules>,
+        unfit: BTreeMap<FunctionKey, BTreeMap<Name, String>>,
+    },
+    /// The place of the pool answers, and every worker there has been told of with [`Event::WorkerFound`]: more may be
+    /// started.
+    PoolReached {
+        pool: Name,
+    },
+    /// The place of the pool does not answer: nobody is started there until it does.
+    PoolAway {
+        pool: Name,
+        reason: String,
     },
     /// The provider says how it gives GPUs to workers.
     GpusHanded(Handing),
@@ -123,11 +154,27 @@ pub struct Progress {
     pub note: String,
 }
 
+/// How far the start of a worker has come, as far as its place can tell. When it was wanted and when it spoke, the rules
+/// know themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StartStep {
+    /// The place has it on its list.
+    Created,
+    /// A machine was chosen for it.
+    Scheduled,
+    /// Its image is on that machine.
+    ImageReady,
+    /// Its process runs.
+    ProcessStarted,
+}
+
 /// How a worker ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerEnd {
     /// It left by itself: idle, or drained.
     Left,
+    /// Its place took it away: a drained node, a spot machine that was called back. Nobody is to blame.
+    TakenAway { reason: String },
     /// It can't run here, or it crashed; why, for people.
     Failed { reason: String },
 }

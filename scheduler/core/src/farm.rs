@@ -10,22 +10,27 @@ mod gpus;
 mod jobs;
 mod load;
 mod places;
+mod pools;
 mod settle;
 mod workers;
 
 pub use load::FunctionLoad;
 pub use places::{PlaceStanding, PlaceStatus};
+use pools::Unended;
+pub use pools::{PassedOver, WhyNot};
 use workers::Told;
 
 use crate::budget::Book;
 use crate::change::{Change, Counts, JobState, StepState};
 use crate::chunk::{Chunk, ChunkState, Lease};
 use crate::effect::Effect;
-use crate::event::{Event, Progress};
+use crate::event::{Event, Progress, StartStep};
 use crate::gpus::{Gpu, Gpus, Vram};
 use crate::health::Health;
 use crate::ledger::{Account, Ledger};
+use crate::pool::{Pool, Reach};
 use crate::rank::{Project, Queue, Rank};
+use crate::scale::cold::ColdStarts;
 use crate::timers::{Timer, Timers};
 use crate::values::{FunctionRules, Place, Settings, Snapshot, StoredChunk, StoredChunkState, StoredJob, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
@@ -63,6 +68,11 @@ pub struct Farm {
     health: Health,
     ledger: Ledger,
     gpus: Gpus,
+    pools: BTreeMap<Name, Pool>,
+    /// Slots of each pool that workers take, also of pools that are not there any more.
+    taken: BTreeMap<Name, u32>,
+    /// Workers that are not counted any more and that take their slots until their end is told.
+    unended: BTreeMap<WorkerId, Unended>,
     /// Steps that no GPU which was heard of can do with.
     unplaceable: BTreeSet<(JobId, usize)>,
     /// Jobs with a budget.
@@ -97,9 +107,7 @@ struct Function {
     workers: WorkerCounts,
     /// Workers that spoke and hold nothing, without those that are draining.
     idle: BTreeSet<WorkerId>,
-    /// Seconds from asking for a worker to its first words.
-    start_s: Option<f64>,
-    starts: Starts,
+    in_pools: BTreeMap<Name, InPool>,
     wanted: u32,
     /// Since when more workers are wanted than there are or are starting.
     short_since: Option<Timestamp>,
@@ -114,12 +122,22 @@ struct WorkerCounts {
     draining: u32,
 }
 
+/// A function's workers in one pool, and how it went with them.
+#[derive(Debug, Default)]
+struct InPool {
+    workers: WorkerCounts,
+    starts: Starts,
+    cold: ColdStarts,
+}
+
 /// How starting workers went lately.
 #[derive(Debug, Clone, Default)]
 struct Starts {
     /// In a row.
     failures: u32,
     not_before: Option<Timestamp>,
+    /// Until then other pools are tried first.
+    last_until: Option<Timestamp>,
     reason: String,
 }
 
@@ -164,6 +182,8 @@ struct Step {
 #[derive(Debug)]
 struct Worker {
     function: usize,
+    /// Where it was started; absent for one that people started.
+    pool: Option<Name>,
     state: WorkerState,
     since: Timestamp,
     seen_at: Timestamp,
@@ -172,6 +192,10 @@ struct Worker {
     /// The GPUs that the provider gave it.
     gpus: Vec<Place>,
     progress: Option<Progress>,
+    /// How far its start came, by its place.
+    steps: BTreeMap<StartStep, Timestamp>,
+    /// Why it is not there yet, by its place; empty: all goes as it should.
+    waits: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,7 +271,14 @@ impl Farm {
                 self.see_worker(now, request, &worker, &function, holds, told, out);
             }
             Event::WorkerLeft { worker } => self.say_goodbye(now, &worker, out),
-            Event::WorkerFound { worker, function, gpus } => self.find_worker(now, &worker, &function, gpus),
+            Event::WorkerFound { worker, function, pool, gpus } => {
+                self.find_worker(now, &worker, &function, pool, gpus);
+            }
+            Event::WorkerStepped { worker, step, at } => self.note_step(&worker, step, at),
+            Event::WorkerWaits { worker, reason } => self.note_wait(&worker, &reason),
+            Event::PoolsSet { pools, unfit } => self.set_pools(now, pools, unfit),
+            Event::PoolReached { pool } => self.set_reach(&pool, Reach::Open),
+            Event::PoolAway { pool, reason } => self.set_reach(&pool, Reach::Away { reason }),
             Event::GpusHanded(handing) => self.hand_out_gpus(now, handing),
             Event::GpusDescribed { gpus } => self.describe_gpus(now, gpus),
             Event::WorkerExited { worker, end } => self.end_worker(now, &worker, end, out),
@@ -347,8 +378,7 @@ impl Farm {
             timing: Timing::default(),
             workers: WorkerCounts::default(),
             idle: BTreeSet::new(),
-            start_s: None,
-            starts: Starts::default(),
+            in_pools: BTreeMap::new(),
             wanted: 0,
             short_since: None,
             started_total: 0,
@@ -468,6 +498,9 @@ impl Restoring {
             health: Health::new(settings.aside, snapshot.places.clone()),
             ledger: Ledger::restore(now, snapshot.accounts, snapshot.prices),
             gpus: Gpus::default(),
+            pools: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            unended: BTreeMap::new(),
             unplaceable: BTreeSet::new(),
             budgeted: 0,
             chunk_next: snapshot.chunk_next.max(1),
@@ -539,6 +572,13 @@ impl Restoring {
             farm.restore_chunk(id, now);
         }
         farm
+    }
+}
+
+impl Function {
+    /// Starts in a row that failed, in the pool where most did.
+    fn starts_failed(&self) -> u32 {
+        self.in_pools.values().map(|within| within.starts.failures).max().unwrap_or(0)
     }
 }
 

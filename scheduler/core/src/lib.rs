@@ -15,6 +15,7 @@ pub mod farm;
 pub mod gpus;
 pub mod ledger;
 pub mod price;
+pub mod scale;
 pub mod schedule;
 pub mod values;
 
@@ -22,8 +23,8 @@ mod budget;
 mod chunk;
 mod health;
 mod loss;
+mod pool;
 mod rank;
 mod retry;
-mod scale;
 mod split;
 mod timers;

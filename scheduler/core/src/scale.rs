@@ -1,5 +1,7 @@
 //! How many workers a function should have.
 
+pub mod cold;
+
 /// What is to be done for one function, and what doing it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Demand {

@@ -11,8 +11,10 @@ pub(crate) enum Timer {
     Chunk(ChunkId),
     /// A worker may have been silent for too long.
     Worker(WorkerId),
-    /// Workers of the function with this index may be started again.
+    /// The workers of the function with this index are to be looked at again.
     Start(usize),
+    /// The end of a worker that is gone should have been told.
+    Unended(WorkerId),
     /// The hold of a step may be over.
     Step(JobId, usize),
     /// A place's time aside may be over.

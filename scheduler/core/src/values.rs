@@ -5,8 +5,10 @@ use crate::ledger::Account;
 use crate::price::{Held, Prices};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Budget, Chunking, Job, Retries};
+use framewake_proto::price::Market;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +23,54 @@ pub struct FunctionRules {
     /// GPUs of one worker, and what each of them must have.
     pub gpus: u32,
     pub gpu_needs: GpuNeeds,
+    /// Pools that it can't use, and why; any other will do.
+    pub unfit: BTreeMap<Name, String>,
 }
 
 impl FunctionRules {
     /// Those of a function that needs no GPU.
     pub fn without_gpu(workers_max: u32, slots: u32) -> FunctionRules {
-        FunctionRules { workers_max, slots, gpus: 0, gpu_needs: GpuNeeds::default() }
+        FunctionRules { workers_max, slots, gpus: 0, gpu_needs: GpuNeeds::default(), unfit: BTreeMap::new() }
+    }
+}
+
+/// Name of the pool that is the scheduler's own machine.
+pub const LOCAL_POOL: &str = "local";
+
+/// What the rules need to know of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolRules {
+    pub name: Name,
+    /// Most slots at once, of workers that start, are there or leave.
+    pub max: u32,
+    /// Whether its machines may be taken away.
+    pub market: Market,
+    /// Pools with a lower number are tried first; of equal ones spot, then the cheaper.
+    pub order: u32,
+    /// How long a worker may take from being asked for until it speaks.
+    pub start_within: Duration,
+    /// Most workers that are asked for in a minute.
+    pub starts_a_minute: u32,
+    /// Model of its GPUs as the price table calls it; empty: none, or not known.
+    pub gpu: String,
+    /// It is the scheduler's own machine: its GPUs are given out one by one, and who runs there is told of before anything
+    /// else. Of any other place it has to be heard first.
+    pub here: bool,
+}
+
+impl PoolRules {
+    /// The scheduler's own machine.
+    pub fn local(max: u32) -> PoolRules {
+        PoolRules {
+            name: LOCAL_POOL.parse().expect("a good name"),
+            max,
+            market: Market::OnDemand,
+            order: 0,
+            start_within: Duration::from_mins(1),
+            starts_a_minute: u32::MAX,
+            gpu: String::new(),
+            here: true,
+        }
     }
 }
 
@@ -83,10 +127,8 @@ pub struct Settings {
     pub lease: Duration,
     /// An order that no worker claimed for this long is published again.
     pub offer: Duration,
-    /// A worker that has not spoken for this long after it was asked for has failed to start.
+    /// A worker of a pool that is not known any more, and that has not spoken for this long, has failed to start.
     pub start: Duration,
-    /// Slots of the provider.
-    pub slots: u32,
     /// How long a place that fails what others render is set aside the first time; zero: never.
     pub aside: Duration,
 }
@@ -97,7 +139,6 @@ impl Default for Settings {
             lease: Duration::from_secs(15),
             offer: Duration::from_secs(30),
             start: Duration::from_mins(1),
-            slots: 4,
             aside: Duration::from_mins(10),
         }
     }

@@ -7,7 +7,7 @@ use framewake_core::event::{AttemptEnd, Event, GpuUse, Report, RequestId, TaskRe
 use framewake_core::farm::{Applied, Farm};
 use framewake_core::ledger::Spent;
 use framewake_core::price::{Held, PaidFor, PriceId, Prices};
-use framewake_core::values::{FunctionRules, NewJob, NewStep, Settings, Snapshot};
+use framewake_core::values::{FunctionRules, NewJob, NewStep, PoolRules, Settings, Snapshot};
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
 use framewake_proto::job::{AtLimit, Budget, Chunking};
 use framewake_proto::money::Money;
@@ -72,7 +72,6 @@ fn id() -> JobId {
 impl World {
     fn new(shape: Shape, budget: bool) -> World {
         let now = Timestamp(1_700_000_000_000);
-        let settings = Settings { slots: shape.workers, ..Settings::default() };
         let mut prices = Prices::default();
         let currency = "USD".parse().expect("good");
         if shape.price_known {
@@ -84,7 +83,7 @@ impl World {
             ..Snapshot::default()
         };
         let mut world = World {
-            farm: Farm::restore(settings, now, snapshot),
+            farm: Farm::restore(Settings::default(), now, snapshot),
             dice: fastrand::Rng::with_seed(shape.seed),
             now,
             planned: BTreeMap::new(),
@@ -94,6 +93,8 @@ impl World {
             spent_us: 0,
             shape,
         };
+        let pools = vec![PoolRules::local(world.shape.workers)];
+        world.apply(Event::PoolsSet { pools, unfit: BTreeMap::new() });
         world.apply(Event::ReportsDrained);
         let limit = Money { micros: i64::from(shape.limit_s) * UNIT, currency };
         let step = NewStep {

@@ -5,14 +5,15 @@ use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{AttemptEnd, Event, GpuWord, Report, RequestId, TaskFailure, WorkerEnd};
 use framewake_core::farm::{Applied, Farm, PlaceStanding};
 use framewake_core::values::{
-    FunctionRules, NewJob, NewStep, Place, Settings, Snapshot, StoredChunk, StoredJob, StoredPlace, StoredStep,
+    FunctionRules, NewJob, NewStep, Place, PoolRules, Settings, Snapshot, StoredChunk, StoredJob, StoredPlace,
+    StoredStep,
 };
 use framewake_proto::duration::Span;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
 use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -43,8 +44,14 @@ fn farm() -> Farm {
     let rules = FunctionRules::without_gpu(4, 1);
     let snapshot = Snapshot { functions: vec![(function(), rules)], ..Snapshot::default() };
     let mut farm = Farm::restore(Settings::default(), START, snapshot);
+    apply(&mut farm, START, local(4));
     apply(&mut farm, START, Event::ReportsDrained);
     farm
+}
+
+/// No pool but the scheduler's own machine.
+fn local(slots: u32) -> Event {
+    Event::PoolsSet { pools: vec![PoolRules::local(slots)], unfit: BTreeMap::new() }
 }
 
 fn started(applied: &Applied) -> Vec<WorkerId> {
@@ -105,7 +112,7 @@ fn a_task_that_ends_while_its_job_is_paused_is_counted_once() {
     let report = Report { failed, end: Some(AttemptEnd::Finished), ..Report::default() };
     apply(&mut farm, START, Event::AttemptReported { worker, attempt, report });
     apply(&mut farm, START, Event::JobResumed { id: id() });
-    let wanted: Vec<u32> = farm.scaling().map(|(_, status)| status.wanted).collect();
+    let wanted: Vec<u32> = farm.scaling(START).map(|(_, status)| status.wanted).collect();
     assert_eq!(wanted, [1], "one task is left");
 }
 
@@ -155,6 +162,7 @@ fn a_clock_that_was_set_back_makes_no_wait_longer() {
         ..Snapshot::default()
     };
     let mut farm = Farm::restore(Settings::default(), slow, snapshot);
+    apply(&mut farm, slow, local(4));
     apply(&mut farm, slow, Event::ReportsDrained);
     let later = apply(&mut farm, slow.after(BACKOFF_MAX * 2), Event::TimePassed);
     offered(&later);
@@ -189,7 +197,8 @@ fn a_large_farm_keeps_few_orders_ahead_of_busy_workers() {
     const WORKERS: u32 = 5000;
     let rules = FunctionRules::without_gpu(WORKERS, 1);
     let snapshot = Snapshot { functions: vec![(function(), rules)], ..Snapshot::default() };
-    let mut farm = Farm::restore(Settings { slots: WORKERS, ..Settings::default() }, START, snapshot);
+    let mut farm = Farm::restore(Settings::default(), START, snapshot);
+    apply(&mut farm, START, local(WORKERS));
     apply(&mut farm, START, Event::ReportsDrained);
     let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(1_000_000) });
     let workers = started(&submitted);
@@ -232,8 +241,8 @@ fn a_worker_that_waited_for_a_slot_says_how_long() {
     let rules = FunctionRules::without_gpu(4, 1);
     let other: FunctionKey = "encode@1".parse().expect("a good key");
     let functions = vec![(function(), rules.clone()), (other.clone(), rules)];
-    let settings = Settings { slots: 1, ..Settings::default() };
-    let mut farm = Farm::restore(settings, START, Snapshot { functions, ..Snapshot::default() });
+    let mut farm = Farm::restore(Settings::default(), START, Snapshot { functions, ..Snapshot::default() });
+    apply(&mut farm, START, local(1));
     apply(&mut farm, START, Event::ReportsDrained);
     let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(1) });
     let first = started(&submitted).remove(0);

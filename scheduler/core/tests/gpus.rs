@@ -8,7 +8,7 @@ use framewake_core::event::{
 };
 use framewake_core::farm::{Applied, Farm, PlaceStanding};
 use framewake_core::gpus::{Gpu, GpuNeeds, Handing};
-use framewake_core::values::{FunctionRules, NewJob, NewStep, Place, Settings, Snapshot};
+use framewake_core::values::{FunctionRules, NewJob, NewStep, Place, PoolRules, Settings, Snapshot};
 use framewake_proto::duration::Span;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
@@ -61,9 +61,8 @@ fn gpu(number: usize, memory: u64) -> Gpu {
 impl World {
     fn new(memories: &[u64], slots: u32, each: u32) -> World {
         let now = Timestamp(1_000_000);
-        let settings = Settings { slots, ..Settings::default() };
         let mut world = World {
-            farm: Farm::restore(settings, now, Snapshot::default()),
+            farm: Farm::restore(Settings::default(), now, Snapshot::default()),
             now,
             gpus: BTreeMap::new(),
             workers: BTreeMap::new(),
@@ -75,8 +74,15 @@ impl World {
             wrong: Vec::new(),
             request: 0,
         };
+        world.apply(Event::PoolsSet { pools: vec![PoolRules::local(slots)], unfit: BTreeMap::new() });
         world.apply(Event::ReportsDrained);
-        let rules = FunctionRules { workers_max: 8, slots: 1, gpus: each, gpu_needs: GpuNeeds::default() };
+        let rules = FunctionRules {
+            workers_max: 8,
+            slots: 1,
+            gpus: each,
+            gpu_needs: GpuNeeds::default(),
+            unfit: BTreeMap::new(),
+        };
         world.apply(Event::FunctionAdded { key: function(), rules });
         world.apply(Event::GpusHanded(Handing::Awaited { why: "being looked for".to_owned() }));
         let gpus: Vec<Gpu> = memories.iter().enumerate().map(|(number, memory)| gpu(number, *memory)).collect();
@@ -376,8 +382,12 @@ fn nobody_with_a_gpu_starts_while_they_are_looked_for() {
 fn a_worker_found_alive_keeps_its_gpu() {
     let mut world = World::new(&[8 * GIB, 8 * GIB], 4, 1);
     let held = Place::new("node/GPU-0");
-    let found =
-        Event::WorkerFound { worker: "w1".parse().expect("a good id"), function: function(), gpus: vec![held.clone()] };
+    let found = Event::WorkerFound {
+        worker: "w1".parse().expect("a good id"),
+        function: function(),
+        pool: PoolRules::local(1).name,
+        gpus: vec![held.clone()],
+    };
     world.apply(found);
     world.submit(vec![GIB; 5], 0);
     let given: Vec<&Place> = world.workers.values().flat_map(|worker| &worker.gpus).collect();

@@ -6,7 +6,9 @@ use framewake_core::event::{
     AttemptEnd, Event, GpuUse, GpuWord, Progress, Report, RequestId, TaskFailure, TaskResult, WorkerEnd,
 };
 use framewake_core::farm::{Applied, Farm, PlaceStanding};
-use framewake_core::values::{FunctionRules, NewJob, NewStep, Place, Settings, Snapshot, StoredChunk, StoredPlace};
+use framewake_core::values::{
+    FunctionRules, NewJob, NewStep, Place, PoolRules, Settings, Snapshot, StoredChunk, StoredPlace,
+};
 use framewake_proto::duration::Span;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
@@ -30,10 +32,6 @@ struct World {
     started: Vec<WorkerId>,
 }
 
-fn settings() -> Settings {
-    Settings { slots: 4, ..Settings::default() }
-}
-
 fn function() -> FunctionKey {
     "blender@1".parse().expect("a good key")
 }
@@ -45,7 +43,7 @@ fn id(name: &str) -> WorkerId {
 impl World {
     fn new() -> World {
         let now = Timestamp(1_000_000);
-        let farm = Farm::restore(settings(), now, Snapshot::default());
+        let farm = Farm::restore(Settings::default(), now, Snapshot::default());
         let mut world = World {
             farm,
             now,
@@ -58,6 +56,7 @@ impl World {
             drained: BTreeSet::new(),
             started: Vec::new(),
         };
+        world.apply(Event::PoolsSet { pools: vec![PoolRules::local(4)], unfit: BTreeMap::new() });
         world.apply(Event::ReportsDrained);
         let rules = FunctionRules::without_gpu(4, 1);
         world.apply(Event::FunctionAdded { key: function(), rules });
@@ -213,7 +212,7 @@ fn a_machine_that_fails_three_jobs_is_set_aside_and_its_worker_leaves() {
     let PlaceStanding::Aside { since, until, reason } = world.standing("node1") else {
         panic!("{:?}", world.standing("node1"));
     };
-    assert_eq!(until.since(since), settings().aside);
+    assert_eq!(until.since(since), Settings::default().aside);
     assert!(reason.contains("3 jobs") && reason.contains("retry_elsewhere 3 times"), "{reason}");
     assert!(world.drained.contains(&id("bad")), "{:?}", world.drained);
     assert!(!world.drained.contains(&id("good")));
@@ -262,7 +261,7 @@ fn after_its_time_one_worker_tries_and_its_first_task_decides() {
     let mut world = World::new();
     world.break_down();
     world.apply(Event::WorkerLeft { worker: id("bad") });
-    world.pass(settings().aside);
+    world.pass(Settings::default().aside);
     assert!(matches!(world.standing("node1"), PlaceStanding::Trial { .. }));
     world.submit(10);
     world.speaks("good", "node2", None);
@@ -274,8 +273,8 @@ fn after_its_time_one_worker_tries_and_its_first_task_decides() {
     let PlaceStanding::Aside { since, until, .. } = world.standing("node1") else {
         panic!("{:?}", world.standing("node1"));
     };
-    assert_eq!(until.since(since), settings().aside * 2, "longer than the first time");
-    world.pass(settings().aside * 2);
+    assert_eq!(until.since(since), Settings::default().aside * 2, "longer than the first time");
+    world.pass(Settings::default().aside * 2);
     world.speaks("third", "node1", None);
     world.does("third");
     assert_eq!(world.standing("node1"), PlaceStanding::Good);
@@ -302,10 +301,10 @@ fn a_restart_keeps_a_machine_aside_and_brings_it_back_in_time() {
         places: world.places.values().cloned().collect(),
         ..Snapshot::default()
     };
-    world.farm = Farm::restore(settings(), world.now, snapshot);
+    world.farm = Farm::restore(Settings::default(), world.now, snapshot);
     world.apply(Event::ReportsDrained);
     assert!(world.speaks("bad", "node1", None), "it is still set aside");
-    world.pass(settings().aside);
+    world.pass(Settings::default().aside);
     assert!(matches!(world.standing("node1"), PlaceStanding::Trial { .. }));
 }
 
@@ -332,7 +331,7 @@ fn a_frame_that_kills_its_workers_is_quarantined_with_what_happened_each_time() 
         if number == 1 {
             // A hang of the worker itself: nothing is heard of it.
             world.speaks(&worker, "node1", Some(Progress { permille: 430, note: "Sample 7/64".to_owned() }));
-            world.pass(settings().lease + Duration::from_secs(1));
+            world.pass(Settings::default().lease + Duration::from_secs(1));
         } else {
             let end = WorkerEnd::Failed { reason: "killed by signal 9".to_owned() };
             world.apply(Event::WorkerExited { worker: id(&worker), end });
@@ -368,7 +367,7 @@ fn a_frame_that_kills_its_workers_is_quarantined_with_what_happened_each_time() 
                 chunk_next: 10_001,
                 ..Snapshot::default()
             };
-            world.farm = Farm::restore(settings(), world.now, snapshot);
+            world.farm = Farm::restore(Settings::default(), world.now, snapshot);
             world.orders.clear();
             world.apply(Event::ReportsDrained);
         }

@@ -4,10 +4,11 @@ use framewake_core::change::{Change, Outcome};
 use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{Event, RequestId};
 use framewake_core::farm::{Applied, Farm};
-use framewake_core::values::{FunctionRules, NewJob, NewStep, Settings, Snapshot};
+use framewake_core::values::{FunctionRules, NewJob, NewStep, PoolRules, Settings, Snapshot};
 use framewake_proto::ids::{FunctionKey, JobId, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
 use framewake_proto::time::Timestamp;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const LEASE: Duration = Duration::from_secs(15);
@@ -35,6 +36,7 @@ fn rendering() -> World {
     let settings = Settings { lease: LEASE, ..Settings::default() };
     let now = Timestamp(1_000_000);
     let mut world = World { farm: Farm::restore(settings, now, Snapshot::default()), now };
+    world.apply(Event::PoolsSet { pools: vec![PoolRules::local(4)], unfit: BTreeMap::new() });
     world.apply(Event::ReportsDrained);
     let function: FunctionKey = "blender@1".parse().expect("a good key");
     world.apply(Event::FunctionAdded { key: function.clone(), rules: FunctionRules::without_gpu(1, 1) });

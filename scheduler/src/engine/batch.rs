@@ -7,7 +7,7 @@ use crate::store::{self, NotifyWrite, ScheduleWrite};
 use framewake_core::change::Change;
 use framewake_core::event::{Event, RequestId};
 use framewake_core::farm::Applied;
-use framewake_core::values::{NewJob, StoredJob};
+use framewake_core::values::{FunctionRules, NewJob, StoredJob};
 use framewake_proto::api::{self, EventView, PlaceView, ScalingView, Submitted, WorkerView};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
@@ -194,6 +194,7 @@ impl Engine {
                 self.apply(Event::PlaceRestored { place }, batch);
                 batch.replies.push(Reply::Changed(reply, if known { Ok(()) } else { Err(Refused::NotFound) }));
             }
+            Message::SetPools(pools) => self.set_pools(pools, batch),
             Message::Scaling(reply) => batch.replies.push(Reply::Scaling(reply)),
             Message::Explain(id, reply) => batch.replies.push(Reply::Explain(id, reply)),
             Message::Happened(event) => {
@@ -252,7 +253,8 @@ impl Engine {
             return Err(Refused::TooManyVersions(VERSIONS_MAX));
         }
         let key = FunctionKey { name: spec.name.clone(), version };
-        self.apply(Event::FunctionAdded { key: key.clone(), rules: store::function_rules(&spec) }, batch);
+        let rules = FunctionRules { unfit: self.unfit(&spec), ..store::function_rules(&spec) };
+        self.apply(Event::FunctionAdded { key: key.clone(), rules }, batch);
         self.functions.insert(key.clone(), spec.clone());
         batch.functions.push((key.clone(), spec));
         Ok(key)

@@ -14,6 +14,7 @@ use framewake_proto::job::{Job, JobSpec};
 use framewake_proto::money::Money;
 use framewake_proto::notify::{TARGETS_MAX, TargetChange, TargetSpec};
 use framewake_proto::order::StepOrder;
+use framewake_proto::pool::PoolSpec;
 use framewake_proto::price::{PaidFor, PriceRow, PricesAdded};
 use framewake_proto::schedule::{SCHEDULES_MAX, ScheduleSpec, ScheduleStored, ScheduleView};
 use framewake_proto::time::Day;
@@ -141,6 +142,8 @@ pub(crate) enum Message {
     Loads(oneshot::Sender<Loads>),
     Places(oneshot::Sender<Vec<PlaceView>>),
     RestorePlace(Place, oneshot::Sender<Result<(), Refused>>),
+    /// Where workers may be started.
+    SetPools(Vec<PoolSpec>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
     Explain(JobId, oneshot::Sender<Option<Vec<Vec<String>>>>),
     /// From the adapters: what needs no answer.
@@ -279,6 +282,11 @@ impl Handle {
     /// Brings a place back that was set aside.
     pub async fn restore_place(&self, name: &str) -> Result<(), Refused> {
         self.ask(|reply| Message::RestorePlace(Place::new(name), reply)).await?
+    }
+
+    /// Where workers may be started from now on; checked before.
+    pub async fn set_pools(&self, pools: Vec<PoolSpec>) {
+        self.tell(Message::SetPools(pools)).await;
     }
 
     pub async fn scaling(&self) -> Result<Vec<(FunctionKey, ScalingView)>, Refused> {

@@ -4,13 +4,12 @@ use super::batch::{Batch, Reply};
 use super::{Engine, ProviderCommand, QueueCommand, Refused};
 use framewake_core::effect::{ClaimAnswer, Control, Effect};
 use framewake_core::values::Place;
-use framewake_proto::ids::{FunctionKey, JobId};
+use framewake_proto::ids::JobId;
 use framewake_proto::order::StepOrder;
 use framewake_proto::schedule::ScheduleStored;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::wire;
 use prost::Message as _;
-use std::time::Duration;
 use tracing::info;
 
 /// A request on NATS that waits for its answer.
@@ -63,12 +62,15 @@ impl Engine {
                 let body = control_message(&control).encode_to_vec();
                 self.ask_queue(QueueCommand::PushControl { worker, body });
             }
-            Effect::StartWorker { worker, function, gpus, waited } => {
+            Effect::StartWorker { worker, function, pool, gpus, waited } => {
+                // Without its text a function has no workers: its rules say that it may have none.
+                let Some(spec) = self.functions.get(&function).cloned() else { return };
                 self.count_start(&worker, &function, waited);
-                info!(worker.id = %worker, function = %function, "worker {worker} of {function} is started");
-                let linger = self.linger(&function);
+                info!(worker.id = %worker, function = %function, pool = %pool, "worker {worker} of {function} is started");
+                let linger = spec.scaling.linger.0;
                 let gpus = gpus.iter().filter_map(Place::gpu).map(str::to_owned).collect();
-                let _ = self.outbox.provider.send(ProviderCommand::Start { worker, function, gpus, linger });
+                let start = ProviderCommand::Start { worker, function, spec, pool, gpus, linger };
+                let _ = self.outbox.provider.send(start);
             }
             Effect::StopWorker { worker } => {
                 let _ = self.outbox.provider.send(ProviderCommand::Stop { worker });
@@ -90,10 +92,6 @@ impl Engine {
         };
         let lease_ms = u32::try_from(self.lease.as_millis()).unwrap_or(u32::MAX);
         wire::ClaimAnswer { refused: String::new(), lease_ms, tasks: tasks.into(), step: order }
-    }
-
-    fn linger(&self, function: &FunctionKey) -> Duration {
-        self.functions.get(function).map_or(Duration::ZERO, |spec| spec.scaling.linger.0)
     }
 
     pub(super) fn ask_queue(&self, command: QueueCommand) {

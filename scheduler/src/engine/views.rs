@@ -132,7 +132,7 @@ impl Engine {
     }
 
     pub(super) fn scaling_views(&self) -> Vec<(FunctionKey, ScalingView)> {
-        let views = self.farm.scaling().map(|(key, status)| {
+        let views = self.farm.scaling(self.clock.now()).map(|(key, status)| {
             let view = ScalingView {
                 wanted: status.wanted,
                 starting: status.starting,

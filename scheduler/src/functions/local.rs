@@ -141,7 +141,7 @@ impl LocalProvider {
                 () = stop.cancelled() => break,
                 command = commands.recv() => match command {
                     None => break,
-                    Some(ProviderCommand::Start { worker, function, gpus, linger }) => {
+                    Some(ProviderCommand::Start { worker, function, gpus, linger, .. }) => {
                         if let Err(reason) = self.start(&worker, &function, gpus, linger) {
                             tell_end(&handle, worker, WorkerEnd::Failed { reason }).await;
                         }
@@ -274,6 +274,7 @@ async fn drained(health: &mut watch::Receiver<Health>) -> Option<()> {
 async fn tell_end(handle: &Handle, worker: WorkerId, end: WorkerEnd) {
     match &end {
         WorkerEnd::Left => info!(worker.id = %worker, "worker {worker} has left"),
+        WorkerEnd::TakenAway { reason } => info!(worker.id = %worker, "worker {worker} was taken away: {reason}"),
         WorkerEnd::Failed { reason } => warn!(worker.id = %worker, "worker {worker} failed: {reason}"),
     }
     let _ = handle.tell(Message::Happened(Event::WorkerExited { worker, end })).await;

@@ -17,7 +17,7 @@ use framewake_proto::time::Timestamp;
 use futures::TryStreamExt;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Everything that was durable.
@@ -271,6 +271,7 @@ pub(crate) fn function_rules(spec: &FunctionSpec) -> FunctionRules {
         slots: spec.resources.slots,
         gpus: spec.resources.gpus,
         gpu_needs: GpuNeeds::from(&spec.resources),
+        unfit: BTreeMap::new(),
     }
 }
 
@@ -372,7 +373,6 @@ fn unreadable(table: &str, what: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
     fn bits_become_runs() {

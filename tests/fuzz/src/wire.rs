@@ -6,7 +6,7 @@ use framewake_core::change::Change;
 use framewake_core::effect::Effect;
 use framewake_core::event::{Event, RequestId};
 use framewake_core::farm::{Applied, Farm};
-use framewake_core::values::{FunctionRules, NewJob, NewStep, Settings, Snapshot};
+use framewake_core::values::{FunctionRules, NewJob, NewStep, PoolRules, Settings, Snapshot};
 use framewake_proto::frames::FrameSet;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
@@ -14,7 +14,7 @@ use framewake_proto::order::StepOrder;
 use framewake_proto::time::Timestamp;
 use framewake_proto::wire::{self, MESSAGE_SIZE_MAX, task_set};
 use prost::Message;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const TASKS: u32 = 100;
@@ -46,6 +46,7 @@ impl World {
         let rules = FunctionRules::without_gpu(4, 1);
         let snapshot = Snapshot { functions: vec![(function.clone(), rules)], ..Snapshot::default() };
         let mut world = World { farm: Farm::restore(Settings::default(), now, snapshot), now, done: BTreeSet::new() };
+        world.apply(Event::PoolsSet { pools: vec![PoolRules::local(4)], unfit: BTreeMap::new() });
         world.apply(Event::ReportsDrained);
         let step = NewStep {
             function,

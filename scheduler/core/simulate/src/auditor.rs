@@ -1,15 +1,20 @@
 //! Watches what is made durable and what is decided, and says which invariant is broken. It keeps books
 //! of its own and shares no code with the rules.
 
+mod asked;
+
+pub(crate) use asked::Books;
+
 use crate::bits::Bits;
 use crate::invariant::{About, Broken, Invariant};
 use crate::objects::Objects;
+use asked::PoolBook;
 use framewake_core::change::{Change, Counts, JobState, Outcome};
 use framewake_core::effect::Effect;
 use framewake_core::farm::Farm;
 use framewake_core::ledger::{Account, Cause, Spent};
-use framewake_core::values::{FunctionRules, NewJob, StoredChunk, StoredChunkState};
-use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
+use framewake_core::values::{FunctionRules, NewJob, PoolRules, StoredChunk, StoredChunkState};
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
@@ -66,13 +71,6 @@ struct ChunkBook {
     newest: u32,
 }
 
-/// Workers that were asked for, of one function. One that leaves takes its slots until it is gone, and may be replaced.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Asked {
-    pub(crate) staying: u32,
-    pub(crate) leaving: u32,
-}
-
 /// What was paid of a worker that is there.
 #[derive(Debug)]
 struct PaidBook {
@@ -91,7 +89,7 @@ struct Losses {
 #[derive(Debug)]
 pub(crate) struct Auditor {
     functions: HashMap<FunctionKey, FunctionRules>,
-    slots: u32,
+    pools: BTreeMap<Name, PoolBook>,
     jobs: BTreeMap<JobId, JobBook>,
     chunks: HashMap<ChunkId, ChunkBook>,
     closed: Bits,
@@ -114,10 +112,10 @@ pub(crate) struct Auditor {
 }
 
 impl Auditor {
-    pub(crate) fn new(functions: &[(FunctionKey, FunctionRules)], slots: u32) -> Auditor {
+    pub(crate) fn new(functions: &[(FunctionKey, FunctionRules)], pools: &[PoolRules]) -> Auditor {
         Auditor {
             functions: functions.iter().cloned().collect(),
-            slots,
+            pools: pools.iter().map(|pool| (pool.name.clone(), PoolBook::new(pool))).collect(),
             jobs: BTreeMap::new(),
             chunks: HashMap::new(),
             closed: Bits::default(),
@@ -486,7 +484,8 @@ impl Auditor {
                     self.fail(Invariant::OverIsOver, About::job(*job), text);
                 }
             }
-            Effect::StartWorker { worker, function, .. } => {
+            Effect::StartWorker { worker, function, pool, .. } => {
+                self.check_pace(pool, worker);
                 if self.demand(function) == 0 {
                     let text = format!("{worker} is asked for and nothing is to be done for {function}");
                     self.fail(Invariant::NoDemandNoWorkers, About::worker(worker), text);
@@ -602,24 +601,6 @@ impl Auditor {
         if let Some(worker) = unpaid.or(forgotten).cloned() {
             let text = format!("{worker} works without an account, or is paid although it is gone");
             self.fail(Invariant::PaidTimeAddsUp, About::worker(&worker), text);
-        }
-    }
-
-    /// Workers that were asked for, live, and can't be thought dead.
-    pub(crate) fn check_workers(&mut self, asked: &BTreeMap<FunctionKey, Asked>) {
-        let slots =
-            asked.iter().map(|(function, asked)| (asked.staying + asked.leaving) * self.functions[function].slots);
-        let slots: u32 = slots.sum();
-        if slots > self.slots {
-            let text = format!("workers take {slots} slots of {}", self.slots);
-            self.fail(Invariant::WorkersAreBounded, About::default(), text);
-        }
-        for (function, Asked { staying: count, .. }) in asked {
-            let most = self.functions[function].workers_max;
-            if *count > most {
-                let text = format!("{count} workers of {function} were asked for and it may have {most}");
-                self.fail(Invariant::WorkersAreBounded, About::default(), text);
-            }
         }
     }
 

@@ -70,7 +70,9 @@ impl Invariant {
             Invariant::HealthyAreNotQuarantined => {
                 "a frame is quarantined only after it met its losses, most of them alone"
             }
-            Invariant::WorkersAreBounded => "workers asked for fit into the slots and into the function's limit",
+            Invariant::WorkersAreBounded => {
+                "workers asked for fit into the function's limit, and into their pool and its pace"
+            }
             Invariant::OrdersAreBounded => "the window of orders is bounded",
             Invariant::OrdersComeAgain => "orders that JetStream lost are offered again",
             Invariant::WorkEnds => "once the faults stop, every job ends within a bounded time",

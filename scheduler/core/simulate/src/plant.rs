@@ -7,8 +7,8 @@ use framewake_core::effect::{Control, Effect};
 use framewake_core::event::{GpuUse, GpuWord, TaskFailure, TaskResult};
 use framewake_core::farm::Applied;
 use framewake_core::ledger::{Cause, Spent};
-use framewake_core::values::{Snapshot, StoredChunkState};
-use framewake_proto::ids::{AttemptId, FunctionKey, WorkerId};
+use framewake_core::values::{PoolRules, Snapshot, StoredChunkState};
+use framewake_proto::ids::{AttemptId, FunctionKey, Name, WorkerId};
 use framewake_proto::verdict::Verdict;
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub enum Plant {
     QuarantinedAtOnce,
     /// For each worker that is asked for, another is.
     TooManyWorkers,
+    /// Workers are all asked for in the pool that holds least.
+    PoolOverfull,
     /// Each order is published fifty times.
     OrderFlood,
     /// What JetStream lost is not published again.
@@ -71,7 +73,7 @@ pub enum Plant {
 }
 
 impl Plant {
-    pub const ALL: [Plant; 27] = [
+    pub const ALL: [Plant; 28] = [
         Plant::DoneTwice,
         Plant::DoneWithoutObject,
         Plant::StaleReportCounts,
@@ -91,6 +93,7 @@ impl Plant {
         Plant::KillerCalledSceneError,
         Plant::QuarantinedAtOnce,
         Plant::TooManyWorkers,
+        Plant::PoolOverfull,
         Plant::OrderFlood,
         Plant::WipeForgotten,
         Plant::RetryNeverPublished,
@@ -118,7 +121,7 @@ impl Plant {
             Plant::LossSpendsAttempt => Invariant::LossIsFree,
             Plant::KillerCalledSceneError => Invariant::KillersAreQuarantined,
             Plant::QuarantinedAtOnce => Invariant::HealthyAreNotQuarantined,
-            Plant::TooManyWorkers => Invariant::WorkersAreBounded,
+            Plant::TooManyWorkers | Plant::PoolOverfull => Invariant::WorkersAreBounded,
             Plant::OrderFlood => Invariant::OrdersAreBounded,
             Plant::WipeForgotten => Invariant::OrdersComeAgain,
             Plant::RetryNeverPublished => Invariant::WorkEnds,
@@ -130,7 +133,7 @@ impl Plant {
     }
 
     /// Bends what an event gave.
-    pub(crate) fn bend(self, heard: &Heard, function: &FunctionKey, applied: &mut Applied) {
+    pub(crate) fn bend(self, heard: &Heard, function: &FunctionKey, smallest: &Name, applied: &mut Applied) {
         let Applied { changes, effects } = applied;
         match self {
             Plant::DoneTwice => {
@@ -196,6 +199,7 @@ impl Plant {
                     effects.push(Effect::StartWorker {
                         worker,
                         function: function.clone(),
+                        pool: PoolRules::local(0).name,
                         gpus: Vec::new(),
                         waited: Duration::ZERO,
                     });
@@ -225,11 +229,12 @@ impl Plant {
             }
             Plant::TooManyWorkers => {
                 let more = effects.iter().filter_map(|effect| match effect {
-                    Effect::StartWorker { worker, function, gpus, waited } => {
+                    Effect::StartWorker { worker, function, pool, gpus, waited } => {
                         let worker = format!("{worker}b").parse().expect("a good name");
                         Some(Effect::StartWorker {
                             worker,
                             function: function.clone(),
+                            pool: pool.clone(),
                             gpus: gpus.clone(),
                             waited: *waited,
                         })
@@ -238,6 +243,13 @@ impl Plant {
                 });
                 let more: Vec<Effect> = more.collect();
                 effects.extend(more);
+            }
+            Plant::PoolOverfull => {
+                for effect in effects {
+                    if let Effect::StartWorker { pool, .. } = effect {
+                        *pool = smallest.clone();
+                    }
+                }
             }
             Plant::OrderFlood => {
                 let order = effects.iter().find(|effect| matches!(effect, Effect::PublishOrder { .. })).cloned();

@@ -6,7 +6,7 @@ use crate::invariant::Broken;
 use crate::run::Tally;
 use crate::shape::{JobShape, NEVER_MS, Setting, Shape, StepShape, key, project};
 use crate::world::World;
-use framewake_core::values::{FunctionRules, NewJob, NewStep, Settings};
+use framewake_core::values::{FunctionRules, NewJob, NewStep, PoolRules, Settings};
 use framewake_proto::duration::Span;
 use framewake_proto::job::{Chunking, Retries};
 use std::collections::BTreeSet;
@@ -89,7 +89,8 @@ fn shape(size: Size, chance: &mut Chance) -> Shape {
     // Everything of a small world that does not matter here, with nothing that goes wrong.
     let calm = Setting { faults: crate::fault::FaultSet::NONE, ..Setting::new(size.seed) };
     let mut shape = Shape::draw(calm, chance);
-    shape.rules = Settings { slots: size.gpus, ..Settings::default() };
+    shape.rules = Settings::default();
+    shape.pools = vec![PoolRules::local(size.gpus)];
     shape.functions = vec![
         (key("render"), FunctionRules::without_gpu(size.gpus, 1)),
         (key("encode"), FunctionRules::without_gpu(100, 1)),

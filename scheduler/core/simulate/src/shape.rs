@@ -2,10 +2,11 @@
 
 use crate::chance::Chance;
 use crate::fault::{Fault, FaultSet};
-use framewake_core::values::{FunctionRules, NewJob, NewStep, Settings};
+use framewake_core::values::{FunctionRules, NewJob, NewStep, PoolRules, Settings};
 use framewake_proto::duration::Span;
 use framewake_proto::ids::{FunctionKey, Name};
 use framewake_proto::job::{Chunking, Retries};
+use framewake_proto::price::Market;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ impl Setting {
 #[derive(Debug, Clone)]
 pub(crate) struct Shape {
     pub(crate) rules: Settings,
+    pub(crate) pools: Vec<PoolRules>,
     pub(crate) functions: Vec<(FunctionKey, FunctionRules)>,
     pub(crate) jobs: Vec<JobShape>,
     /// Times a minute, or chances; by fault.
@@ -80,6 +82,11 @@ impl Shape {
         self.rates[fault as usize] = rate;
     }
 
+    /// All slots there are.
+    pub(crate) fn slots(&self) -> u32 {
+        self.pools.iter().map(|pool| pool.max).sum()
+    }
+
     pub(crate) fn drawn(&self) -> FaultSet {
         let drawn = Fault::ALL.into_iter().filter(|fault| self.rate(*fault) > 0.0);
         drawn.fold(FaultSet::NONE, FaultSet::with)
@@ -115,14 +122,28 @@ impl Shape {
         let dice = chance.world();
         let slots = dice.u32(2..12);
         let workers_max = dice.u32(1..=slots);
+        let encode_slots = dice.u32(1..=2);
+        // Here is room for any worker; the rest may be elsewhere, in a pool that is tried first and takes few starts a minute.
+        let elsewhere = if dice.bool() { dice.u32(0..slots - 1) } else { 0 };
+        let mut pools = vec![PoolRules::local(slots - elsewhere)];
+        if elsewhere > 0 {
+            pools.push(PoolRules {
+                name: "elsewhere".parse().expect("a good name"),
+                market: Market::Spot,
+                starts_a_minute: dice.u32(1..60),
+                here: false,
+                ..PoolRules::local(elsewhere)
+            });
+        }
         let functions = vec![
             (key("render"), FunctionRules::without_gpu(workers_max, 1)),
-            (key("encode"), FunctionRules::without_gpu(2, dice.u32(1..=2))),
+            (key("encode"), FunctionRules::without_gpu(2, encode_slots)),
         ];
         let calm_ms = i64::from(dice.u32(120..900)) * 1000;
         let jobs = dice.u32(1..=Setting::JOBS_MAX).min(setting.jobs_max);
         let mut shape = Shape {
-            rules: Settings { slots, ..Settings::default() },
+            rules: Settings::default(),
+            pools,
             functions,
             jobs: Vec::new(),
             rates,

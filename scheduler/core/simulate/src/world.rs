@@ -61,6 +61,8 @@ enum What {
     /// The scheduler's commit is through; its number, for one of a former life means nothing.
     Committed(u64),
     Restart,
+    /// The place of the pool with this number is asked who is there.
+    Observed(usize),
     HeldUpTold,
     Reconnect,
     /// What a worker is at is over; its number, for only the newest counts.
@@ -131,7 +133,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(shape: Shape, chance: Chance, plant: Option<Plant>, trace: Option<Trace>) -> World {
         let scheduler = Scheduler::new(&shape);
-        let auditor = Auditor::new(&shape.functions, shape.rules.slots);
+        let auditor = Auditor::new(&shape.functions, &shape.pools);
         let mut world = World {
             now: 0,
             planned: BinaryHeap::new(),
@@ -153,6 +155,10 @@ impl World {
             trace,
             shape,
         };
+        world.plan_in(0, What::Hear(Inbound::Pools));
+        for pool in 0..world.shape.pools.len() {
+            world.plan_in(1, What::Observed(pool));
+        }
         world.plan_in(0, What::Hear(Inbound::ReportsDrained));
         for at in 0..world.shape.jobs.len() {
             world.plan_at(world.shape.jobs[at].at_ms, What::Submit(at));
@@ -212,6 +218,7 @@ impl World {
             What::OrdersLostTold => self.tell_orders_lost(),
             What::Committed(number) => self.committed(number),
             What::Restart => self.restart(),
+            What::Observed(pool) => self.observe(pool),
             // It may be over before it is seen.
             What::HeldUpTold if self.scheduler.is_connected() => {}
             What::HeldUpTold => self.hear(Inbound::HeldUp),

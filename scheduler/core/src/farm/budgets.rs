@@ -176,7 +176,7 @@ impl Farm {
             .max_by_key(|held| held.micros_an_hour);
         let held = dearest.or_else(|| self.ledger.prices.of(name, "", today));
         let load_s = step.timing.load_s.or(function.timing.load_s).unwrap_or(0.0);
-        let start_s = if function.idle.is_empty() { function.start_s.unwrap_or(0.0) } else { 0.0 };
+        let start_s = if function.idle.is_empty() { self.start_s(now, step.function).unwrap_or(0.0) } else { 0.0 };
         Forecast { held, before_s: load_s + start_s, task_s: step.timing.task_s.or(function.timing.task_s) }
     }
 

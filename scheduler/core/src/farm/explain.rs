@@ -1,12 +1,15 @@
 //! Why a job's tasks wait, in words.
 
-use super::{Farm, Job, Step};
+use super::{Farm, Job, PassedOver, Step, WhyNot, WorkerState};
 use crate::change::{JobState, StepState};
+use crate::event::StartStep;
 use framewake_proto::ids::JobId;
 use framewake_proto::time::Timestamp;
 
 /// Most places named.
 const PLACES_TOLD_MAX: usize = 3;
+/// Most starting workers named.
+const WAITS_TOLD_MAX: usize = 3;
 
 impl Farm {
     /// One list of sentences a step; empty where nothing waits. `None` for a job that is over or unknown.
@@ -45,24 +48,15 @@ impl Farm {
         reasons.extend(self.places_aside().take(PLACES_TOLD_MAX));
         let function = &self.functions[step.function];
         let workers = function.workers;
-        if function.starts.failures > 0 {
-            reasons.push(format!(
-                "no worker of `{}` starts: {} in a row failed, the last because: {}",
-                function.key, function.starts.failures, function.starts.reason
-            ));
+        if function.starts_failed() > 0 {
+            reasons.extend(self.explain_pools(now, step.function));
         } else if workers.present == 0 && workers.starting > 0 {
             reasons.push(format!("worker starting: {} of `{}`", workers.starting, function.key));
+            reasons.extend(self.explain_waits(step.function).take(WAITS_TOLD_MAX));
         } else if workers.present == 0 && function.rules.workers_max == 0 {
             reasons.push(format!("no function: `{}` is not registered any more", function.key));
-        } else if workers.present == 0 && self.settings.slots < function.rules.slots {
-            reasons.push(format!(
-                "no pool fits: a worker of `{}` takes {} slots and there are {}",
-                function.key, function.rules.slots, self.settings.slots
-            ));
-        } else if let (true, Some(reason)) = (workers.present == 0, self.gpu_reason(step.function)) {
-            reasons.push(reason);
         } else if workers.present == 0 {
-            reasons.push(format!("no capacity yet: all {} slots are taken by other functions", self.settings.slots));
+            reasons.extend(self.explain_pools(now, step.function));
         } else if waiting > backing_off {
             let limit = function.rules.workers_max;
             let busy = workers.present - u32::try_from(function.idle.len()).unwrap_or(0);
@@ -75,5 +69,40 @@ impl Farm {
             }
         }
         reasons
+    }
+
+    /// How far the starting workers of a function came, and why they are not there yet.
+    fn explain_waits(&self, at: usize) -> impl Iterator<Item = String> {
+        let starting = self.workers.iter().filter(move |(_, worker)| {
+            worker.function == at && worker.state == WorkerState::Starting && !worker.waits.is_empty()
+        });
+        starting.map(|(id, worker)| {
+            let came = match worker.steps.last_key_value() {
+                None => "",
+                Some((StartStep::Created, _)) => " (its place knows of it)",
+                Some((StartStep::Scheduled, _)) => " (it has a machine)",
+                Some((StartStep::ImageReady, _)) => " (its image is there)",
+                Some((StartStep::ProcessStarted, _)) => " (its process runs)",
+            };
+            format!("worker {id} waits{came}: {}", worker.waits)
+        })
+    }
+
+    /// What keeps the pools from giving the function a worker.
+    fn explain_pools(&self, now: Timestamp, at: usize) -> Vec<String> {
+        let key = &self.functions[at].key;
+        if self.pools.is_empty() {
+            return vec![format!("no capacity yet: there are no pools for `{key}`")];
+        }
+        let any_fits = self.fit_pools(at).next().is_some();
+        let told = self.passed_over(now, at).into_iter().filter_map(|PassedOver { pool, why, reason }| match why {
+            WhyNot::Unfit if any_fits => None,
+            WhyNot::Unfit | WhyNot::TooSmall => Some(format!("no pool fits `{key}`: {pool}: {reason}")),
+            WhyNot::Failing => Some(format!("no worker of `{key}` starts in pool {pool}: {reason}")),
+            WhyNot::Away | WhyNot::Full | WhyNot::Pausing | WhyNot::Gpus => {
+                Some(format!("no capacity yet in pool {pool}: {reason}"))
+            }
+        });
+        told.collect()
     }
 }

@@ -46,7 +46,7 @@ impl Farm {
                 idle,
                 busy: function.workers.present.saturating_sub(idle),
                 draining: function.workers.draining,
-                starts_failed: function.starts.failures,
+                starts_failed: function.starts_failed(),
                 tasks_waiting: function.tasks.saturating_sub(held),
                 chunks_offered: function.offered.len(),
                 chunks_held: function.leased.len(),

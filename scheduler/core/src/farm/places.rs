@@ -183,10 +183,8 @@ impl Farm {
         if self.health.restore(place) {
             self.store_place(place, out);
             for function in 0..self.functions.len() {
-                // Waits because workers came up there are over.
-                let starts = &mut self.functions[function].starts;
-                starts.not_before = starts.not_before.map(|until| until.min(now));
-                self.touched.insert(function);
+                // Those because workers came up there among them.
+                self.end_waits(now, function);
             }
         }
     }

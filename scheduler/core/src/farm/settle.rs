@@ -2,18 +2,20 @@
 //! that an idle worker can take over.
 
 use super::workers::Gone;
-use super::{Applied, Farm, WorkerState};
+use super::{Applied, Farm, Worker, WorkerState};
 use crate::budget::Room;
 use crate::change::Change;
 use crate::chunk::{Chunk, ChunkState};
 use crate::effect::{Control, Effect};
+use crate::pool::Reach;
 use crate::rank::Rank;
 use crate::scale::{Demand, wanted_workers};
 use crate::split::chunk_size;
 use crate::timers::Timer;
 use crate::values::Place;
-use framewake_proto::ids::{ChunkId, JobId, WorkerId};
+use framewake_proto::ids::{ChunkId, JobId, Name, WorkerId};
 use framewake_proto::time::Timestamp;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Orders on the stream for each worker that is there or wanted: enough to have the next at hand,
@@ -23,6 +25,13 @@ const ORDERS_PER_WORKER: u32 = 2;
 /// comes that ranks before them they are all taken back and published anew, and with two for each of 10,000 workers
 /// every submission would cost a tenth of a second and leave 20,000 orders to be refused.
 const ORDERS_AHEAD_MAX: usize = 1000;
+
+/// What came of asking for workers in one pool.
+struct Started {
+    workers: u32,
+    /// Why there are not more, if others could make room.
+    short: Option<Short>,
+}
 
 /// What there is too little of to start a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +59,7 @@ impl Farm {
                     }
                     self.enqueue(now, job, step);
                 }
+                Timer::Unended(id) => self.free_slots(&id),
                 Timer::Place(place) => self.place_due(now, &place, out),
             }
         }
@@ -95,20 +105,21 @@ impl Farm {
             return;
         };
         let starting = worker.state == WorkerState::Starting;
-        let silent = if starting { self.settings.start } else { self.settings.lease * 2 };
+        let silent = self.patience(worker);
         let due = worker.seen_at.after(silent);
         if due > now {
             self.set_timer(due, Timer::Worker(id.clone()));
         } else if self.deadlines_held {
             // Set anew by `honor_deadlines`.
         } else {
-            let function = worker.function;
+            let (function, pool) = (worker.function, worker.pool.clone());
             self.remove_worker(now, id, Gone::Silent, out);
             if starting {
                 out.effects.push(Effect::StopWorker { worker: id.clone() });
                 self.start_failed(
                     now,
                     function,
+                    pool.as_ref(),
                     format!("worker {id} was started and did not speak for {} s", silent.as_secs()),
                 );
             }
@@ -151,16 +162,12 @@ impl Farm {
     }
 
     fn scale(&mut self, now: Timestamp, at: usize, out: &mut Applied) {
-        let gpus_fit = self.gpus_fit(at);
+        let capacity = self.capacity(at);
+        let start_s = self.start_s(now, at);
         let function = &mut self.functions[at];
-        let slots = function.rules.slots;
-        let start_s = match (function.start_s, function.timing.load_s) {
-            (Some(start_s), load_s) => Some(start_s + load_s.unwrap_or(0.0)),
-            (None, _) => None,
-        };
+        let start_s = start_s.map(|start_s| start_s + function.timing.load_s.unwrap_or(0.0));
         let demand = Demand { tasks: function.tasks, task_s: function.timing.task_s, start_s };
-        let fit = (self.settings.slots / slots).min(gpus_fit.unwrap_or(u32::MAX));
-        function.wanted = wanted_workers(demand, function.rules.workers_max.min(fit));
+        function.wanted = wanted_workers(demand, function.rules.workers_max.min(capacity));
         let there = function.workers.present + function.workers.starting;
         let mut missing = function.wanted.saturating_sub(there);
         function.short_since = (missing > 0).then(|| function.short_since.unwrap_or(now));
@@ -171,39 +178,72 @@ impl Farm {
             return;
         }
         // After a start it is not known yet which workers live.
-        if missing == 0 || self.deadlines_held || function.starts.not_before.is_some_and(|until| until > now) {
+        if missing == 0 || self.deadlines_held {
             return;
         }
-        if function.starts.failures > 0 {
-            // One at a time until one has spoken.
-            missing = missing.min(1u32.saturating_sub(function.workers.starting));
+        if let Some(until) = self.unknown_until(at).filter(|until| *until > now) {
+            self.set_timer(until, Timer::Start(at));
+            return;
         }
-        let mut free = self.settings.slots.saturating_sub(self.slots_taken());
-        while missing > 0 && free >= slots {
-            let Some(gpus) = self.gpus_for_worker(at) else { break };
-            self.start_worker(now, at, gpus, out);
-            missing -= 1;
-            free -= slots;
-        }
-        if missing > 0 {
-            self.starved.insert(at);
-            if free < slots {
-                self.make_room(now, at, missing * slots - free.min(missing * slots), Short::Slots, out);
-            } else {
-                self.make_room(now, at, missing * slots, Short::Gpus, out);
+        let mut short = None;
+        for pool in self.pools_in_order(now, at) {
+            let Started { workers, short: here } = self.start_in(now, at, &pool, missing, out);
+            missing -= workers;
+            short = short.or(here);
+            if missing == 0 {
+                return;
             }
         }
+        if let Some(short) = short {
+            self.starved.insert(at);
+            self.make_room(now, at, missing, short, out);
+        }
     }
 
-    fn slots_taken(&self) -> u32 {
-        let taken = self.functions.iter().map(|function| {
-            let workers = function.workers;
-            (workers.starting + workers.present + workers.draining) * function.rules.slots
-        });
-        taken.sum()
+    /// Seconds from asking for a worker to its first words, in the pool that is tried first of those where some came.
+    pub(super) fn start_s(&self, now: Timestamp, at: usize) -> Option<f64> {
+        let function = &self.functions[at];
+        let typical = |pool: &Name| function.in_pools.get(pool)?.cold.typical();
+        self.pools_in_order(now, at).iter().find_map(typical).map(|took| took.as_secs_f64())
     }
 
-    fn start_worker(&mut self, now: Timestamp, at: usize, gpus: Vec<Place>, out: &mut Applied) {
+    /// Asks for at most `missing` workers in this pool.
+    fn start_in(&mut self, now: Timestamp, at: usize, name: &Name, missing: u32, out: &mut Applied) -> Started {
+        let slots = self.functions[at].rules.slots;
+        let mut started = Started { workers: 0, short: None };
+        let mut most = missing;
+        if let Some(within) = self.functions[at].in_pools.get(name) {
+            if within.starts.not_before.is_some_and(|until| until > now) {
+                return started;
+            }
+            if within.starts.failures > 0 {
+                // One at a time until one has spoken.
+                most = most.min(1u32.saturating_sub(within.workers.starting));
+            }
+        }
+        while started.workers < most {
+            let Some(pool) = self.pools.get(name).filter(|pool| pool.reach == Reach::Open) else { break };
+            if let Some(until) = pool.pause(now) {
+                self.set_timer(until, Timer::Start(at));
+                break;
+            }
+            let (max, here) = (pool.rules.max, pool.rules.here);
+            if self.taken(name) + slots > max {
+                started.short = Some(Short::Slots);
+                break;
+            }
+            let gpus = if here { self.gpus_for_worker(at) } else { Some(Vec::new()) };
+            let Some(gpus) = gpus else {
+                started.short = Some(Short::Gpus);
+                break;
+            };
+            self.start_worker(now, at, name, gpus, out);
+            started.workers += 1;
+        }
+        started
+    }
+
+    fn start_worker(&mut self, now: Timestamp, at: usize, pool: &Name, gpus: Vec<Place>, out: &mut Applied) {
         let id = given_name(self.epoch, self.worker_next);
         self.worker_next += 1;
         let function = &mut self.functions[at];
@@ -212,31 +252,44 @@ impl Farm {
         out.effects.push(Effect::StartWorker {
             worker: id.clone(),
             function: function.key.clone(),
+            pool: pool.clone(),
             gpus: gpus.clone(),
             waited,
         });
         self.ledger.open(now, &id, &function.key);
-        self.add_worker(now, &id, at, WorkerState::Starting);
+        self.add_worker(now, &id, at, Some(pool.clone()), WorkerState::Starting);
         self.give_gpus(&id, gpus);
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.note_start(now);
+        }
     }
 
-    /// Asks workers of other functions to leave: those that are idle, and while this function has none at
-    /// all and another has more than its even share, one that is busy once it has finished its task.
-    fn make_room(&mut self, now: Timestamp, at: usize, mut missing: u32, short: Short, out: &mut Applied) {
-        let leaving: u32 = self.functions.iter().map(|function| function.workers.draining * function.rules.slots).sum();
-        missing = missing.saturating_sub(leaving);
+    /// Asks workers of other functions, in pools that this one may use, to leave: those that are idle, and while this
+    /// function has none at all and another has more than its even share, one that is busy once it has finished its task.
+    fn make_room(&mut self, now: Timestamp, at: usize, workers: u32, short: Short, out: &mut Applied) {
+        let usable: BTreeSet<Name> = self.fit_pools(at).map(|pool| pool.rules.name.clone()).collect();
+        let all_slots = self.fit_pools(at).fold(0, |sum: u32, pool| sum.saturating_add(pool.rules.max));
+        let taken = usable.iter().map(|pool| self.taken(pool)).fold(0, u32::saturating_add);
+        let leaving: u32 = (0..self.functions.len()).map(|other| self.slots_in(other, &usable, true)).sum();
+        let wanted = workers.saturating_mul(self.functions[at].rules.slots);
+        let free = if short == Short::Slots { all_slots.saturating_sub(taken) } else { 0 };
+        let mut missing = wanted.saturating_sub(free).saturating_sub(leaving);
         let needing = self.functions.iter().filter(|function| function.tasks > 0).count();
-        let even = self.settings.slots / u32::try_from(needing.max(1)).unwrap_or(u32::MAX);
+        let even = all_slots / u32::try_from(needing.max(1)).unwrap_or(u32::MAX);
         let empty = self.functions[at].workers.present + self.functions[at].workers.starting == 0;
+        let in_usable = |worker: &Worker| worker.pool.as_ref().is_some_and(|pool| usable.contains(pool));
         let mut victims = Vec::new();
         let others = self.functions.iter().enumerate().filter(|(other, _)| *other != at);
         for (other, function) in others.filter(|(_, function)| short == Short::Slots || function.rules.gpus > 0) {
             let spare = (function.workers.present + function.workers.starting).saturating_sub(function.wanted);
-            victims.extend(function.idle.iter().take(spare as usize).map(|id| (id.clone(), function.rules.slots)));
-            let takes = function.workers.present * function.rules.slots;
+            let idle = function.idle.iter().filter(|id| self.workers.get(*id).is_some_and(in_usable));
+            victims.extend(idle.take(spare as usize).map(|id| (id.clone(), function.rules.slots)));
+            let takes = self.slots_in(other, &usable, false);
             if empty && leaving == 0 && victims.is_empty() && takes > even.max(function.rules.slots) {
                 let busy = self.workers.iter().find(|(_, worker)| {
-                    worker.function == other && matches!(worker.state, WorkerState::Busy(_) | WorkerState::Idle)
+                    worker.function == other
+                        && in_usable(worker)
+                        && matches!(worker.state, WorkerState::Busy(_) | WorkerState::Idle)
                 });
                 victims.extend(busy.map(|(id, _)| (id.clone(), function.rules.slots)));
             }

@@ -1,21 +1,17 @@
 //! Workers come, speak, and go.
 
-use super::{Applied, Farm, ScalingStatus, Worker, WorkerState};
+use super::{Applied, Farm, PassedOver, ScalingStatus, WhyNot, Worker, WorkerState};
 use crate::chunk::ChunkState;
 use crate::effect::{Control, Effect};
-use crate::event::{Progress, RequestId, WorkerEnd};
+use crate::event::{Progress, RequestId, StartStep, WorkerEnd};
 use crate::ledger::Work;
 use crate::loss;
-use crate::retry::backoff;
 use crate::timers::Timer;
 use crate::values::Place;
-use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, WorkerId};
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, Name, WorkerId};
 use framewake_proto::time::Timestamp;
+use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// Wait after the first worker in a row that failed to start; doubles up to [`START_BACKOFF_MAX`].
-const START_BACKOFF: Duration = Duration::from_secs(1);
-const START_BACKOFF_MAX: Duration = Duration::from_mins(1);
 
 /// How long the last report of a worker may come after its good-bye: it was on the stream before.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -36,6 +32,8 @@ pub(super) enum Gone {
     Left,
     /// Nothing was heard of it for a whole lease.
     Silent,
+    /// Its place took it away: its words.
+    TakenAway(String),
     /// The provider saw it fail; its words.
     Failed(String),
 }
@@ -70,10 +68,10 @@ impl Farm {
         };
         let before = self.workers.get(id).map(|worker| (worker.state, worker.since));
         match before {
-            None => self.add_worker(now, id, function, WorkerState::Idle),
+            None => self.add_worker(now, id, function, None, WorkerState::Idle),
             Some((WorkerState::Starting, since)) => {
                 self.set_worker_state(now, id, WorkerState::Idle);
-                self.functions[function].start_s = Some(now.since(since).as_secs_f64());
+                self.learn_start(id, function, now.since(since));
             }
             Some((WorkerState::Idle | WorkerState::Busy(_) | WorkerState::Draining(_), _)) => {}
         }
@@ -93,10 +91,14 @@ impl Farm {
             (None | Some((WorkerState::Starting, _)), Err(reason)) => {
                 self.drain_state(now, id);
                 // It would be started again at once, and there again: it counts as one that could not start.
-                self.start_failed(now, function, reason);
+                let pool = self.pool_of(id);
+                self.start_failed(now, function, pool.as_ref(), reason);
             }
             (Some((WorkerState::Idle | WorkerState::Busy(_), _)), Err(_)) => self.drain_state(now, id),
-            (Some((WorkerState::Starting, _)), Ok(())) => self.functions[function].starts = super::Starts::default(),
+            (Some((WorkerState::Starting, _)), Ok(())) => {
+                let pool = self.pool_of(id);
+                self.start_succeeded(function, pool.as_ref());
+            }
             (Some((WorkerState::Draining(_), _)), _)
             | (None | Some((WorkerState::Idle | WorkerState::Busy(_), _)), Ok(())) => {}
         }
@@ -123,13 +125,14 @@ impl Farm {
     /// The worker holds this attempt from now on.
     pub(super) fn hold_worker(&mut self, now: Timestamp, id: &WorkerId, function: usize, attempt: AttemptId) {
         match self.workers.get(id).map(|worker| worker.state) {
-            None => self.add_worker(now, id, function, WorkerState::Busy(attempt)),
+            None => self.add_worker(now, id, function, None, WorkerState::Busy(attempt)),
             Some(WorkerState::Draining(_)) => self.set_worker_state(now, id, WorkerState::Draining(Some(attempt))),
             Some(WorkerState::Starting | WorkerState::Idle | WorkerState::Busy(_)) => {
                 self.set_worker_state(now, id, WorkerState::Busy(attempt));
             }
         }
-        self.functions[function].starts = super::Starts::default();
+        let pool = self.pool_of(id);
+        self.start_succeeded(function, pool.as_ref());
         if let Some(worker) = self.workers.get_mut(id) {
             worker.seen_at = now;
         }
@@ -162,14 +165,43 @@ impl Farm {
         }
     }
 
-    pub(super) fn find_worker(&mut self, now: Timestamp, id: &WorkerId, key: &FunctionKey, gpus: Vec<Place>) {
-        if let Some(function) = self.function_index.get(key).copied()
-            && !self.workers.contains_key(id)
-        {
-            self.add_worker(now, id, function, WorkerState::Starting);
-            self.ledger.open(now, id, key);
+    pub(super) fn find_worker(
+        &mut self,
+        now: Timestamp,
+        id: &WorkerId,
+        key: &FunctionKey,
+        pool: Name,
+        gpus: Vec<Place>,
+    ) {
+        let known = self.workers.get(id).map(|worker| (worker.function, worker.pool.is_some()));
+        match (known, self.function_index.get(key).copied()) {
+            (None, Some(function)) => {
+                self.add_worker(now, id, function, Some(pool), WorkerState::Starting);
+                self.ledger.open(now, id, key);
+            }
+            // It spoke before its place was heard.
+            (Some((function, false)), _) => {
+                self.count_worker(id, false);
+                let pool = self.take_slots(id, function, Some(pool));
+                if let Some(worker) = self.workers.get_mut(id) {
+                    worker.pool = pool;
+                }
+                self.count_worker(id, true);
+            }
+            (Some((_, true)), _) | (None, None) => {}
         }
         self.give_gpus(id, gpus);
+    }
+
+    pub(super) fn pool_of(&self, id: &WorkerId) -> Option<Name> {
+        self.workers.get(id)?.pool.clone()
+    }
+
+    /// It came, and this is how long it took.
+    fn learn_start(&mut self, id: &WorkerId, function: usize, took: Duration) {
+        if let Some(pool) = self.pool_of(id) {
+            self.in_pool(function, &pool).cold.add(took);
+        }
     }
 
     /// The provider gave it these.
@@ -179,35 +211,83 @@ impl Farm {
         }
     }
 
-    pub(super) fn add_worker(&mut self, now: Timestamp, id: &WorkerId, function: usize, state: WorkerState) {
-        let silent = if state == WorkerState::Starting { self.settings.start } else { self.settings.lease * 2 };
-        self.set_timer(now.after(silent), Timer::Worker(id.clone()));
-        self.workers.insert(
-            id.clone(),
-            Worker { function, state, since: now, seen_at: now, places: Vec::new(), gpus: Vec::new(), progress: None },
-        );
+    /// `pool`: absent where it is not known, as of one that people started.
+    pub(super) fn add_worker(
+        &mut self,
+        now: Timestamp,
+        id: &WorkerId,
+        function: usize,
+        pool: Option<Name>,
+        state: WorkerState,
+    ) {
+        let pool = self.take_slots(id, function, pool);
+        let worker = Worker {
+            function,
+            pool,
+            state,
+            since: now,
+            seen_at: now,
+            places: Vec::new(),
+            gpus: Vec::new(),
+            progress: None,
+            steps: BTreeMap::new(),
+            waits: String::new(),
+        };
+        self.set_timer(now.after(self.patience(&worker)), Timer::Worker(id.clone()));
+        self.workers.insert(id.clone(), worker);
         self.count_worker(id, true);
+    }
+
+    /// Its place says how far its start came; the first word counts.
+    pub(super) fn note_step(&mut self, id: &WorkerId, step: StartStep, at: Timestamp) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.steps.entry(step).or_insert(at);
+        }
+    }
+
+    /// Its place says why it is not there yet.
+    pub(super) fn note_wait(&mut self, id: &WorkerId, reason: &str) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            worker.waits = loss::words(reason);
+        }
+    }
+
+    /// How long the worker may stay silent.
+    pub(super) fn patience(&self, worker: &Worker) -> Duration {
+        if worker.state != WorkerState::Starting {
+            return self.settings.lease * 2;
+        }
+        let pool = worker.pool.as_ref().and_then(|pool| self.pools.get(pool));
+        pool.map_or(self.settings.start, |pool| pool.rules.start_within)
     }
 
     fn set_worker_state(&mut self, now: Timestamp, id: &WorkerId, state: WorkerState) {
         self.count_worker(id, false);
+        let mut spoke = false;
         if let Some(worker) = self.workers.get_mut(id) {
+            spoke = worker.state == WorkerState::Starting;
             worker.state = state;
             worker.since = now;
         }
         self.count_worker(id, true);
+        if spoke {
+            // Its start may have been given many minutes; its silence is given none of them.
+            self.set_timer(now.after(self.settings.lease * 2), Timer::Worker(id.clone()));
+        }
     }
 
     fn count_worker(&mut self, id: &WorkerId, add: bool) {
         let Some(worker) = self.workers.get(id) else { return };
         let function = &mut self.functions[worker.function];
-        let counts = &mut function.workers;
-        let count = match worker.state {
-            WorkerState::Starting => &mut counts.starting,
-            WorkerState::Idle | WorkerState::Busy(_) => &mut counts.present,
-            WorkerState::Draining(_) => &mut counts.draining,
-        };
-        *count = if add { *count + 1 } else { *count - 1 };
+        let within = worker.pool.as_ref().map(|pool| &mut function.in_pools.entry(pool.clone()).or_default().workers);
+        for counts in [Some(&mut function.workers), within].into_iter().flatten() {
+            let count = match worker.state {
+                WorkerState::Starting => &mut counts.starting,
+                WorkerState::Idle | WorkerState::Busy(_) => &mut counts.present,
+                WorkerState::Draining(_) => &mut counts.draining,
+            };
+            *count = if add { *count + 1 } else { *count - 1 };
+        }
         match (worker.state, add) {
             (WorkerState::Idle, true) => {
                 function.idle.insert(id.clone());
@@ -222,9 +302,8 @@ impl Farm {
 
     /// A worker says that it leaves. Who leaves before it has begun would be started again at once, and again.
     pub(super) fn say_goodbye(&mut self, now: Timestamp, id: &WorkerId, out: &mut Applied) {
-        let Some((state, function)) = self.workers.get(id).map(|worker| (worker.state, worker.function)) else {
-            return;
-        };
+        let Some(worker) = self.workers.get(id) else { return };
+        let (state, function, pool) = (worker.state, worker.function, worker.pool.clone());
         match state {
             WorkerState::Busy(attempt) | WorkerState::Draining(Some(attempt)) => {
                 self.await_last_words(now, id, attempt);
@@ -233,7 +312,7 @@ impl Farm {
         }
         self.remove_worker(now, id, Gone::Left, out);
         if state == WorkerState::Starting {
-            self.start_failed(now, function, format!("worker {id} left before it had begun"));
+            self.start_failed(now, function, pool.as_ref(), format!("worker {id} left before it had begun"));
         }
     }
 
@@ -258,10 +337,12 @@ impl Farm {
             WorkerState::Starting | WorkerState::Idle | WorkerState::Draining(None) => None,
         };
         self.count_worker(id, false);
-        let gpus = self.workers.remove(id).map_or_else(Vec::new, |worker| worker.gpus);
-        if !gpus.is_empty() {
+        if let Some(Worker { function, pool, gpus, .. }) = self.workers.remove(id) {
             // Its process may live on; the provider tells of its end.
-            self.gpus.kept.insert(id.clone(), gpus);
+            self.await_end(now, id, function, pool);
+            if !gpus.is_empty() {
+                self.gpus.kept.insert(id.clone(), gpus);
+            }
         }
         if let Some(attempt) = held
             && self.holder(attempt.chunk) == Some(id)
@@ -275,9 +356,10 @@ impl Farm {
     pub(super) fn lost(&self, now: Timestamp, id: &WorkerId, gone: Gone) -> Lost {
         let worker = self.workers.get(id);
         let places = worker.map_or_else(Vec::new, |worker| worker.places.clone());
-        let may_be_machine = !matches!(gone, Gone::Left);
+        let may_be_machine = !matches!(gone, Gone::Left | Gone::TakenAway(_));
         let how = match gone {
             Gone::Left => "it left and had not finished".to_owned(),
+            Gone::TakenAway(reason) => format!("it was taken away: {reason}"),
             Gone::Failed(reason) => format!("its process ended: {reason}"),
             Gone::Silent => {
                 let heard = worker.map_or_else(String::new, |worker| {
@@ -304,48 +386,30 @@ impl Farm {
 
     pub(super) fn end_worker(&mut self, now: Timestamp, id: &WorkerId, end: WorkerEnd, out: &mut Applied) {
         let starting = self.workers.get(id).filter(|worker| worker.state == WorkerState::Starting);
-        let started_for = starting.map(|worker| worker.function);
+        let started_for = starting.map(|worker| (worker.function, worker.pool.clone()));
         let gone = match &end {
             WorkerEnd::Left => Gone::Left,
+            WorkerEnd::TakenAway { reason } => Gone::TakenAway(reason.clone()),
             WorkerEnd::Failed { reason } => Gone::Failed(reason.clone()),
         };
         self.remove_worker(now, id, gone, out);
         // One of before a restart that never spoke again.
         self.ledger.closed(now, id);
         self.gpus.kept.remove(id);
-        if let (WorkerEnd::Failed { reason }, Some(function)) = (end, started_for) {
-            self.start_failed(now, function, reason);
+        self.forget_worker(id);
+        if let (WorkerEnd::Failed { reason }, Some((function, pool))) = (end, started_for) {
+            self.start_failed(now, function, pool.as_ref(), reason);
         }
     }
 
-    /// Workers that end before they spoke would be started again at once, and again: they wait longer each time.
-    pub(super) fn start_failed(&mut self, now: Timestamp, function: usize, reason: String) {
-        let starts = &mut self.functions[function].starts;
-        let wait = backoff(START_BACKOFF, START_BACKOFF_MAX, starts.failures, function as u64);
-        starts.failures += 1;
-        starts.not_before = Some(now.after(wait));
-        starts.reason = reason;
-        self.set_timer(now.after(wait), Timer::Start(function));
-        self.touched.insert(function);
-    }
-
     /// A function's workers and why there are not more, for people.
-    pub fn scaling(&self) -> impl Iterator<Item = (&FunctionKey, ScalingStatus)> {
-        self.functions.iter().map(|function| {
-            let mut reasons = Vec::new();
-            if function.starts.failures > 0 {
-                reasons.push(format!(
-                    "{} starts in a row failed, the last because: {}",
-                    function.starts.failures, function.starts.reason
-                ));
-            }
+    pub fn scaling(&self, now: Timestamp) -> impl Iterator<Item = (&FunctionKey, ScalingStatus)> {
+        self.functions.iter().enumerate().map(move |(at, function)| {
             let there = function.workers.present + function.workers.starting;
-            if function.wanted > there && function.starts.failures == 0 {
-                reasons.push(format!(
-                    "{} more wanted, but all {} slots are taken",
-                    function.wanted - there,
-                    self.settings.slots
-                ));
+            let mut reasons = Vec::new();
+            if function.wanted > there || function.starts_failed() > 0 {
+                let told = self.passed_over(now, at).into_iter().filter(|told| told.why != WhyNot::Unfit);
+                reasons.extend(told.map(|PassedOver { pool, reason, .. }| format!("pool {pool}: {reason}")));
             }
             let status = ScalingStatus {
                 wanted: function.wanted,

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::function_table::FunctionTable;
+use framewake_core::values::PoolRules;
+use framewake_proto::function::FunctionSpec;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -89,6 +91,8 @@ impl Running {
         let command = ProviderCommand::Start {
             worker: w1(),
             function: any(),
+            spec: Arc::new(spec()),
+            pool: PoolRules::local(1).name,
             gpus: Vec::new(),
             linger: Duration::from_millis(1500),
         };
@@ -114,6 +118,10 @@ impl Running {
 
 fn w1() -> WorkerId {
     "w1".parse().expect("a good id")
+}
+
+fn spec() -> FunctionSpec {
+    framewake_proto::yaml::read("name: any\ndriver: { kind: command, command: [any] }\n").expect("a good function")
 }
 
 fn any() -> FunctionKey {

@@ -88,7 +88,16 @@ async fn a_restored_farm_gives_no_number_twice_and_lets_nothing_be_rendered_unse
         farm.apply(now, Event::ReportsDrained, &mut out);
         let worker: WorkerId = "w2".parse().expect("a good id");
         let function = FunctionKey { name: "any".parse().expect("a good name"), version: 1 };
-        farm.apply(now, Event::WorkerFound { worker, function, gpus: Vec::new() }, &mut out);
+        farm.apply(
+            now,
+            Event::WorkerFound {
+                worker,
+                function,
+                pool: framewake_core::values::PoolRules::local(1).name,
+                gpus: Vec::new(),
+            },
+            &mut out,
+        );
         let offered = orders(&out.effects);
         assert!(!offered.is_empty(), "its tasks are offered again");
         for order in &offered {

@@ -24,7 +24,7 @@ impl World {
             }
             Fault::Kill => {
                 // Any slot is struck, and few may be taken: each worker lives as dangerously as in a full farm.
-                let slot = self.chance.of(fault).u32(0..self.shape.rules.slots);
+                let slot = self.chance.of(fault).u32(0..self.shape.slots());
                 if let Some(worker) = self.alive.get(slot as usize).copied() {
                     self.kill(worker, "killed");
                 }

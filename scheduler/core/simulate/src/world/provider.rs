@@ -3,12 +3,11 @@
 use super::scheduler::Inbound;
 use super::worker::{State, Worker};
 use super::{What, World, say};
-use crate::auditor::Asked;
+use crate::auditor::Books;
 use crate::fault::Fault;
 use crate::invariant::About;
 use framewake_core::event::WorkerEnd;
-use framewake_proto::ids::{FunctionKey, WorkerId};
-use std::collections::BTreeMap;
+use framewake_proto::ids::{FunctionKey, Name, WorkerId};
 
 /// A late start comes within this; the rules wait for a minute.
 const LATE_MS: std::ops::Range<i64> = 40_000..200_000;
@@ -41,7 +40,7 @@ impl Gpus {
 }
 
 impl World {
-    pub(super) fn start_worker(&mut self, id: &WorkerId, function: &FunctionKey) {
+    pub(super) fn start_worker(&mut self, id: &WorkerId, function: &FunctionKey, pool: &Name) {
         if self.by_id.contains_key(id) {
             return;
         }
@@ -62,19 +61,20 @@ impl World {
         let boot_ms = self.chance.world().i64(self.shape.boot_ms.0..=self.shape.boot_ms.1);
         let late_ms =
             if self.strikes(Fault::ProviderLate) { self.chance.of(Fault::ProviderLate).i64(LATE_MS) } else { 0 };
-        self.add_worker(id.clone(), function, true, boot_ms + late_ms);
+        self.add_worker(id.clone(), function, Some(pool.clone()), boot_ms + late_ms);
         if self.strikes(Fault::ProviderDoubles) {
             let twin: WorkerId = format!("{id}-twin").parse().expect("a good name");
-            self.add_worker(twin, function, false, boot_ms);
+            self.add_worker(twin, function, None, boot_ms);
         }
     }
 
-    fn add_worker(&mut self, id: WorkerId, function: usize, asked: bool, boot_ms: i64) {
+    /// `pool`: where it was asked for; a provider may start more.
+    fn add_worker(&mut self, id: WorkerId, function: usize, pool: Option<Name>, boot_ms: i64) {
         say!(self, About::worker(&id), "{id} is started and comes up in {boot_ms} ms");
         let at = u32::try_from(self.workers.len()).expect("fewer workers than u32 holds");
         self.by_id.insert(id.clone(), at);
         let gpu = self.gpus.take(self.chance.world());
-        self.workers.push(Worker::new(id, function, asked, self.now, gpu, self.alive.len()));
+        self.workers.push(Worker::new(id, function, pool, self.now, gpu, self.alive.len()));
         self.alive.push(at);
         self.plan_in(boot_ms, What::WorkerDue(at, 0));
     }
@@ -118,22 +118,46 @@ impl World {
         }
     }
 
-    /// Workers that were asked for, live, and that the scheduler has no reason to think dead.
-    pub(super) fn asked_for(&mut self) -> BTreeMap<FunctionKey, Asked> {
-        let rules = self.shape.rules;
-        let (start, silent) = (rules.start.as_millis(), 2 * rules.lease.as_millis());
-        let mut asked = BTreeMap::new();
+    /// The place of a pool tells who is there: all of them, and only then that it has told.
+    pub(super) fn observe(&mut self, number: usize) {
+        let pool = self.shape.pools[number].name.clone();
+        for at in self.alive.clone() {
+            let worker = &self.workers[at as usize];
+            if worker.pool.as_ref() == Some(&pool) {
+                let (worker, function) = (worker.id.clone(), worker.function);
+                self.hear(Inbound::Found { worker, function, pool: pool.clone() });
+            }
+        }
+        self.hear(Inbound::PoolReached(number));
+    }
+
+    /// Workers that were asked for and live: of each function, those that the scheduler has no reason to think dead; of
+    /// each pool, also those whose end it has to be told before it may replace them.
+    pub(super) fn asked_for(&mut self) -> Books {
+        let lease = 2 * self.shape.rules.lease.as_millis();
+        let mut books = Books::default();
         for at in &self.alive {
             let worker = &mut self.workers[*at as usize];
-            let patience = if worker.heard_at.is_some() { silent } else { start };
+            let Some(pool) = &worker.pool else { continue };
+            let start = self.shape.pools.iter().find(|rules| rules.name == *pool).map(|rules| rules.start_within);
+            let start = start.unwrap_or_default().as_millis();
+            let ms = |patience: u128| i64::try_from(patience).unwrap_or(i64::MAX);
+            let patience = ms(if worker.heard_at.is_some() { lease } else { start });
             // Its time to start runs from the decision, and that was before the commit.
             let since = worker.heard_at.unwrap_or(worker.born_at - self.shape.commit_ms);
-            worker.given_up |= i64::try_from(patience).is_ok_and(|patience| since + patience <= self.now);
-            if worker.asked && !worker.given_up {
-                let asked: &mut Asked = asked.entry(self.shape.functions[worker.function].0.clone()).or_default();
+            worker.given_up |= since + patience <= self.now;
+            worker.forgotten |= since + patience + ms(start) <= self.now;
+            let slots = self.shape.functions[worker.function].1.slots;
+            // Who said good-bye to a scheduler that was down is not known to one that starts anew.
+            if !worker.forgotten {
+                *books.pools.entry(pool.clone()).or_default() += slots;
+            }
+            if !worker.given_up {
+                let key = self.shape.functions[worker.function].0.clone();
+                let asked = books.functions.entry(key).or_default();
                 *(if worker.draining || worker.told_to_leave { &mut asked.leaving } else { &mut asked.staying }) += 1;
             }
         }
-        asked
+        books
     }
 }

@@ -16,7 +16,7 @@ use framewake_core::values::StoredJob;
 use framewake_proto::ids::{AttemptId, JobId, Name, WorkerId};
 use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Most messages committed together, as in the engine.
 const BATCH_MAX: usize = 1024;
@@ -51,11 +51,16 @@ pub(super) enum Inbound {
     Found {
         worker: WorkerId,
         function: usize,
+        pool: Name,
     },
     Exited {
         worker: WorkerId,
         end: WorkerEnd,
     },
+    /// Where workers may be started.
+    Pools,
+    /// The place of the pool with this number has told of its workers.
+    PoolReached(usize),
     OrdersLost,
     HeldUp,
     ReportsDrained,
@@ -183,7 +188,8 @@ impl World {
         let Some(farm) = &mut self.scheduler.farm else { return };
         farm.apply(now, event, &mut applied);
         if let Some(plant) = self.plant {
-            plant.bend(&heard, &self.shape.functions[0].0, &mut applied);
+            let smallest = self.shape.pools.iter().min_by_key(|pool| pool.max).expect("a world has pools");
+            plant.bend(&heard, &self.shape.functions[0].0, &smallest.name, &mut applied);
         }
         self.scheduler.batch.push(Turn { at: now, heard, applied, report, accepted });
     }
@@ -201,6 +207,8 @@ impl World {
             Inbound::Prioritize(id, priority) => (Event::JobPrioritized { id, priority }, Heard::Other),
             Inbound::Weigh(project, weight) => (Event::ProjectWeighed { project, weight }, Heard::Other),
             Inbound::Claim { request, worker, attempt } => {
+                // Its hello may have been lost; where this claim is refused, its start still counts.
+                self.workers[worker as usize].heard_at.get_or_insert(self.now);
                 let worker = self.workers[worker as usize].id.clone();
                 (Event::AttemptClaimed { request, worker, attempt }, Heard::Other)
             }
@@ -229,10 +237,17 @@ impl World {
                 (Event::AttemptReported { worker: mail.worker, attempt: mail.attempt, report: mail.report }, heard)
             }
             Inbound::Left(worker) => (Event::WorkerLeft { worker }, Heard::Other),
-            Inbound::Found { worker, function } => (
-                Event::WorkerFound { worker, function: self.shape.functions[function].0.clone(), gpus: Vec::new() },
-                Heard::Other,
-            ),
+            Inbound::Found { worker, function, pool } => {
+                let function = self.shape.functions[function].0.clone();
+                (Event::WorkerFound { worker, function, pool, gpus: Vec::new() }, Heard::Other)
+            }
+            Inbound::Pools => {
+                let (pools, unfit) = (self.shape.pools.clone(), BTreeMap::new());
+                (Event::PoolsSet { pools, unfit }, Heard::Other)
+            }
+            Inbound::PoolReached(pool) => {
+                (Event::PoolReached { pool: self.shape.pools[pool].name.clone() }, Heard::Other)
+            }
             Inbound::Exited { worker, end } => (Event::WorkerExited { worker, end }, Heard::Other),
             Inbound::OrdersLost => (Event::OrdersLost, Heard::OrdersLost),
             Inbound::HeldUp => (Event::ReportsHeldUp, Heard::Other),
@@ -341,10 +356,12 @@ impl World {
             // Not yet started are those that this very batch asks for.
             let mut asked = self.asked_for();
             for effect in &effects {
-                if let Effect::StartWorker { function, worker, .. } = effect
+                if let Effect::StartWorker { function, worker, pool, .. } = effect
                     && !self.by_id.contains_key(worker)
                 {
-                    asked.entry(function.clone()).or_default().staying += 1;
+                    asked.functions.entry(function.clone()).or_default().staying += 1;
+                    let slots = self.shape.functions.iter().find(|(key, _)| key == function);
+                    *asked.pools.entry(pool.clone()).or_default() += slots.map_or(0, |(_, rules)| rules.slots);
                 }
             }
             self.auditor.check_workers(&asked);
@@ -420,7 +437,7 @@ impl World {
                     self.answer(worker, 0, Answer::Control(control));
                 }
             }
-            Effect::StartWorker { worker, function, .. } => self.start_worker(&worker, &function),
+            Effect::StartWorker { worker, function, pool, .. } => self.start_worker(&worker, &function, &pool),
             Effect::StopWorker { worker } => self.stop_worker(&worker),
             Effect::PurgeOrders { .. } | Effect::ArchiveLog { .. } | Effect::AnnounceJobOver { .. } => {}
         }
@@ -490,12 +507,22 @@ impl World {
         let farm = Farm::restore(self.shape.rules, Timestamp(self.now + clock_ms), snapshot);
         self.auditor.restarted(&farm, Timestamp(self.now + clock_ms));
         self.scheduler.farm = Some(farm);
-        // The provider says whom it runs.
-        for at in self.alive.clone() {
-            let worker = &mut self.workers[at as usize];
-            // It gets its time to speak again.
-            let (worker, function) = (worker.id.clone(), worker.function);
-            self.hear(Inbound::Found { worker, function });
+        self.hear(Inbound::Pools);
+        // Each provider says whom it runs; those of other places may take a while.
+        for (number, pool) in self.shape.pools.clone().into_iter().enumerate() {
+            for at in self.alive.clone() {
+                let worker = &self.workers[at as usize];
+                // Nobody knows where one is that was started too much: this machine's provider finds it.
+                let of = worker.pool.as_ref().map_or(pool.here, |name| *name == pool.name);
+                if of && pool.here {
+                    let (worker, function) = (worker.id.clone(), worker.function);
+                    self.hear(Inbound::Found { worker, function, pool: pool.name.clone() });
+                }
+            }
+            if !pool.here {
+                let ms = self.chance.world().i64(0..20_000);
+                self.plan_in(ms, What::Observed(number));
+            }
         }
         if self.scheduler.connected {
             self.read_reports();

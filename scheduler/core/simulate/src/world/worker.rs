@@ -10,7 +10,7 @@ use crate::plant::result;
 use framewake_core::effect::{ClaimAnswer, Control};
 use framewake_core::event::{AttemptEnd, GpuWord, Report, RequestId, TaskFailure, WorkerEnd};
 use framewake_core::values::Place;
-use framewake_proto::ids::{AttemptId, JobId, WorkerId};
+use framewake_proto::ids::{AttemptId, JobId, Name, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::verdict::Verdict;
 
@@ -30,8 +30,8 @@ const FRAME_SIGMA: f64 = 0.3;
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) function: usize,
-    /// By the scheduler; a provider may start more.
-    pub(super) asked: bool,
+    /// Where the scheduler asked for it; a provider may start more.
+    pub(super) pool: Option<Name>,
     pub(super) state: State,
     /// Number of what it is at; a deadline of something earlier means nothing.
     tick: u32,
@@ -39,6 +39,8 @@ pub(super) struct Worker {
     pub(super) heard_at: Option<i64>,
     /// It was silent for so long that another was rightly started in its place.
     pub(super) given_up: bool,
+    /// It was silent for so long after that as if its end had been told.
+    pub(super) forgotten: bool,
     loaded: Option<(JobId, usize)>,
     /// Leaves as soon as it is idle.
     pub(super) draining: bool,
@@ -110,16 +112,24 @@ impl State {
 }
 
 impl Worker {
-    pub(super) fn new(id: WorkerId, function: usize, asked: bool, born_at: i64, gpu: usize, seat: usize) -> Worker {
+    pub(super) fn new(
+        id: WorkerId,
+        function: usize,
+        pool: Option<Name>,
+        born_at: i64,
+        gpu: usize,
+        seat: usize,
+    ) -> Worker {
         Worker {
             id,
             function,
-            asked,
+            pool,
             state: State::Booting,
             tick: 0,
             frozen_until: 0,
             heard_at: None,
             given_up: false,
+            forgotten: false,
             loaded: None,
             draining: false,
             told_to_leave: false,

@@ -1,0 +1,81 @@
+//! How long workers take to come, by the last ones that did.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Workers that are remembered: enough for a 95th percentile, few enough that a new image or network soon shows.
+pub const COLD_STARTS_MAX: usize = 32;
+
+/// From asking for a worker to its first words, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ColdStarts {
+    last: VecDeque<Duration>,
+}
+
+impl ColdStarts {
+    pub fn add(&mut self, took: Duration) {
+        if self.last.len() == COLD_STARTS_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back(took);
+    }
+
+    pub fn samples(&self) -> usize {
+        self.last.len()
+    }
+
+    /// Half of them came within this.
+    pub fn typical(&self) -> Option<Duration> {
+        self.quantile(50)
+    }
+
+    /// Nineteen of twenty came within this; with few samples, all did.
+    pub fn slow(&self) -> Option<Duration> {
+        self.quantile(95)
+    }
+
+    /// By nearest rank: a value that was measured, and one outlier in thirty-two moves neither.
+    fn quantile(&self, percent: usize) -> Option<Duration> {
+        let mut sorted: Vec<Duration> = self.last.iter().copied().collect();
+        sorted.sort_unstable();
+        let rank = (sorted.len() * percent).div_ceil(100).max(1);
+        sorted.get(rank - 1).copied()
+    }
+}
+
+impl FromIterator<Duration> for ColdStarts {
+    fn from_iter<T: IntoIterator<Item = Duration>>(all: T) -> ColdStarts {
+        let mut starts = ColdStarts::default();
+        for took in all {
+            starts.add(took);
+        }
+        starts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(seconds: impl IntoIterator<Item = u64>) -> ColdStarts {
+        seconds.into_iter().map(Duration::from_secs).collect()
+    }
+
+    #[test]
+    fn what_is_typical_and_what_is_slow_was_measured() {
+        assert_eq!(of([]).typical(), None);
+        assert_eq!(of([7]).slow(), Some(Duration::from_secs(7)));
+        let starts = of(1..=20);
+        assert_eq!(starts.typical(), Some(Duration::from_secs(10)));
+        assert_eq!(starts.slow(), Some(Duration::from_secs(19)));
+    }
+
+    #[test]
+    fn one_outlier_moves_neither_and_old_ones_are_forgotten() {
+        let starts = of(std::iter::repeat_n(10, 31).chain([4000]));
+        assert_eq!(starts.typical(), Some(Duration::from_secs(10)));
+        assert_eq!(starts.slow(), Some(Duration::from_secs(10)));
+        let starts = of((0..1000).map(|_| 900).chain((0..32).map(|_| 5)));
+        assert_eq!((starts.samples(), starts.slow()), (COLD_STARTS_MAX, Some(Duration::from_secs(5))));
+    }
+}
