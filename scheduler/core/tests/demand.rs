@@ -94,6 +94,42 @@ fn a_paused_job_asks_for_no_workers_until_it_is_resumed() {
     assert_eq!(started(&resumed).len(), 4);
 }
 
+/// One worker of two is asked to leave, so that another function gets its turn: its slot must not go to the function that it
+/// came from.
+#[test]
+fn a_slot_that_was_made_free_goes_to_the_function_that_it_was_made_free_for() {
+    let other: FunctionKey = "tachyon@1".parse().expect("a good key");
+    let rules = FunctionRules::without_gpu(4, 1);
+    let functions = vec![(function(), rules.clone()), (other.clone(), rules)];
+    let mut farm = Farm::restore(Settings::default(), START, Snapshot { functions, ..Snapshot::default() });
+    apply(&mut farm, START, local(2));
+    apply(&mut farm, START, Event::ReportsDrained);
+    let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(10) });
+    let (workers, attempts) = (started(&submitted), published(&submitted).collect::<Vec<_>>());
+    assert_eq!(workers.len(), 2);
+    for (request, (worker, attempt)) in workers.iter().zip(attempts).enumerate() {
+        let request = RequestId(request as u64);
+        apply(&mut farm, START, Event::AttemptClaimed { request, worker: worker.clone(), attempt });
+    }
+    let second = NewJob { steps: vec![NewStep { function: other.clone(), ..job(10).steps.remove(0) }], ..job(10) };
+    let asked = apply(&mut farm, START, Event::JobSubmitted { id: JobId(2u128.into()), job: second });
+    let leaving = asked.effects.iter().find_map(|effect| match effect {
+        Effect::PushControl { worker, control } if control.drain => Some(worker.clone()),
+        _ => None,
+    });
+    let left = Event::WorkerExited { worker: leaving.expect("one is asked to leave"), end: WorkerEnd::Left };
+    let next = apply(&mut farm, START, left);
+    let functions: Vec<&FunctionKey> = next
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::StartWorker { function, .. } => Some(function),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(functions, [&other]);
+}
+
 #[test]
 fn a_task_that_ends_while_its_job_is_paused_is_counted_once() {
     let mut farm = farm();

@@ -153,12 +153,23 @@ impl Farm {
     /// Brings workers and orders in line with the work, for each function that was touched.
     pub(super) fn settle(&mut self, now: Timestamp, out: &mut Applied) {
         self.touched.append(&mut self.starved);
-        while let Some(function) = self.touched.pop_first() {
+        while let Some(function) = self.next_touched() {
             self.scale(now, function, out);
             self.refill(now, function, out);
             self.share_tail(function, out);
         }
         self.flush_counts(out);
+    }
+
+    /// Functions without any worker come first: what became free may have been made free for them.
+    fn next_touched(&mut self) -> Option<usize> {
+        let is_empty = |at: &&usize| {
+            let workers = self.functions[**at].workers;
+            workers.present + workers.starting == 0
+        };
+        let at = *self.touched.iter().find(is_empty).or_else(|| self.touched.first())?;
+        self.touched.remove(&at);
+        Some(at)
     }
 
     fn scale(&mut self, now: Timestamp, at: usize, out: &mut Applied) {
