@@ -9,6 +9,7 @@ pub mod frames;
 pub mod function;
 pub mod ids;
 pub mod job;
+pub mod login;
 pub mod money;
 pub mod notify;
 pub mod objects;

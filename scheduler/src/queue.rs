@@ -21,6 +21,7 @@ use async_nats::{Client, ConnectOptions};
 use framewake_core::event::Event;
 use framewake_proto::chain::Chain;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId};
+use framewake_proto::login::Login;
 use framewake_proto::subjects::Subjects;
 use framewake_proto::wire;
 use futures::future::{BoxFuture, Fuse, FusedFuture};
@@ -130,6 +131,11 @@ impl Queue {
                     }
                 }
             });
+        let options = match Login::of(url) {
+            Some(Login::Password { user, password }) => options.user_and_password(user, password),
+            Some(Login::Token(token)) => options.token(token),
+            None => options,
+        };
         let connect = options.connect(url).await;
         let client = connect.map_err(|error| Error::Address { url: redacted(url), error })?;
         let mut context = jetstream::new(client.clone());

@@ -42,7 +42,7 @@ impl Case {
     }
 }
 
-/// Every preset, the chart as it is, with all its parts, and with NATS and database elsewhere.
+/// Every preset, the chart as it is, with all its parts, with NATS and database elsewhere, with two schedulers, with an ingress.
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = PRESETS.iter().map(|preset| Case::new(preset, Some(preset), json!({}))).collect();
     cases.push(Case::new("plain", None, json!({})));
@@ -54,6 +54,8 @@ pub fn cases() -> Vec<Case> {
         "route": { "enabled": true },
     });
     cases.push(Case::new("elsewhere", Some("openshift"), elsewhere));
+    let two = json!({ "scheduler": { "replicas": 2 }, "persistence": { "accessMode": "ReadWriteMany" } });
+    cases.push(Case::new("two schedulers", Some("bare"), two));
     let ingress = json!({ "ingress": { "enabled": true, "host": "farm.example" } });
     for (name, preset) in [("bare with ingress", "bare"), ("aks with ingress", "aks"), ("eks with ingress", "eks")] {
         cases.push(Case::new(name, Some(preset), ingress.clone()));

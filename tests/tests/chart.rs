@@ -3,8 +3,9 @@
 
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::pool::{PoolSpec, ProviderSpec};
+use framewake_proto::subjects::{LOGS_BYTES_MAX, REPORTS_BYTES_MAX};
 use framewake_tests::chart::{Case, Rendered, cases, check, containers, name, render};
-use framewake_tests::parts::{built, root, tool};
+use framewake_tests::parts::{built, root};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -158,8 +159,8 @@ fn no_pod_may_do_more_than_the_restricted_standard_allows() {
 
 #[test]
 fn the_scheduler_may_handle_jobs_where_the_pools_are_and_workers_nothing() {
-    let [rendered] = rendered(["everything"]);
-    let allowed = |namespace: &str| -> BTreeSet<String> {
+    let [rendered, two] = rendered(["everything", "two schedulers"]);
+    let allowed = |rendered: &Rendered, namespace: &str| -> BTreeSet<String> {
         let of = |role: &&Value| role["metadata"]["namespace"] == namespace;
         let role = rendered.of_kind("Role").into_iter().find(of).unwrap_or_else(|| panic!("no Role in {namespace}"));
         let rules = role["rules"].as_array().expect("rules").iter();
@@ -175,8 +176,9 @@ fn the_scheduler_may_handle_jobs_where_the_pools_are_and_workers_nothing() {
         ["create jobs", "get jobs", "list jobs", "watch jobs", "delete jobs", "list pods", "watch pods", "list events"];
     let leases = ["get leases", "create leases", "update leases"];
     let expected = |words: &[&str]| -> BTreeSet<String> { words.iter().map(|word| (*word).to_owned()).collect() };
-    assert_eq!(allowed("gpus"), expected(&jobs));
-    assert_eq!(allowed("render"), expected(&[&jobs[..], &leases[..]].concat()));
+    assert_eq!(allowed(&rendered, "gpus"), expected(&jobs));
+    assert_eq!(allowed(&rendered, "render"), expected(&jobs));
+    assert_eq!(allowed(&two, "render"), expected(&[&jobs[..], &leases[..]].concat()));
     for binding in rendered.of_kind("RoleBinding") {
         let subjects = binding["subjects"].as_array().expect("subjects");
         assert!(subjects.len() == 1 && subjects[0]["name"] == "farm-framewake", "{binding}");
@@ -232,8 +234,9 @@ fn the_scheduler_knows_every_option_that_the_chart_sets() {
         for container in containers(&deployment["spec"]["template"]["spec"]) {
             for variable in container["env"].as_array().into_iter().flatten() {
                 let name = variable["name"].as_str().expect("a name");
-                // The store's are read by its client; pools come with the first provider that needs them.
-                let of_others = ["AWS_REGION", "AWS_ENDPOINT_URL", "FRAMEWAKE_POOLS"].contains(&name);
+                // The store's are read by its client; pools and leases come with the provider of Kubernetes.
+                let coming = ["FRAMEWAKE_POOLS", "FRAMEWAKE_LEADER_LEASE"].contains(&name);
+                let of_others = coming || ["AWS_REGION", "AWS_ENDPOINT_URL"].contains(&name);
                 let told = |end| known.contains(&format!("[env: {name}{end}"));
                 let is_known = of_others || told('=') || told(']');
                 assert!(is_known, "{}: the scheduler has no {name}", rendered.name);
@@ -252,28 +255,27 @@ fn the_scheduler_knows_every_option_that_the_chart_sets() {
 }
 
 #[test]
-fn nats_takes_its_configuration_and_lets_only_scheduler_and_workers_in() {
-    let folder = tempfile::tempdir().expect("room for a folder");
+fn nats_has_room_for_the_streams_of_a_farm() {
+    let [rendered] = rendered(["everything"]);
+    let text = rendered.one("ConfigMap", "-nats")["data"]["nats.conf"].as_str().expect("text");
+    let gib =
+        |text: &str| text.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse::<i64>().ok());
+    let store = text.split("max_file_store: ").nth(1).and_then(gib).expect("the server's bound") << 30;
+    assert!(store > REPORTS_BYTES_MAX + LOGS_BYTES_MAX, "streams that do not fit can't be made");
+    let claims = &rendered.one("StatefulSet", "-nats")["spec"]["volumeClaimTemplates"];
+    let volume = claims[0]["spec"]["resources"]["requests"]["storage"].as_str().and_then(gib).expect("Gi") << 30;
+    assert!(volume > store, "a volume that is full before the server's bound ends it");
+}
+
+#[test]
+fn nats_lets_only_scheduler_and_workers_in() {
     for rendered in rendered(["plain", "everything"]) {
-        let wanted = rendered.name;
-        let text = rendered.one("ConfigMap", "-nats")["data"]["nats.conf"].as_str().expect("text").to_owned();
-        assert_eq!(text.contains("authorization"), wanted == "everything", "{text}");
-        let file = folder.path().join(wanted);
-        std::fs::write(&file, text.replace("\"/data\"", &format!("{:?}", folder.path()))).expect("writable");
-        let mut check = Command::new(tool("nats-server"));
-        let output =
-            check.arg("-t").arg("-c").arg(&file).env("FRAMEWAKE_NATS_PASSWORD", "4x").output().expect("it runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let policy = rendered.one("NetworkPolicy", "-nats");
         let allowed: Vec<&Value> = policy["spec"]["ingress"].as_array().expect("rules").iter().collect();
-        let components: BTreeSet<&str> = allowed
-            .iter()
-            .flat_map(|rule| rule["from"].as_array().expect("peers"))
-            .map(|peer| {
-                peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"].as_str().unwrap_or("all pods")
-            })
-            .collect();
-        assert_eq!(components, BTreeSet::from(["scheduler", "worker"]), "{policy}");
+        let peers = allowed.iter().flat_map(|rule| rule["from"].as_array().expect("peers"));
+        let component = |peer: &'_ Value| peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"].clone();
+        let components: BTreeSet<String> = peers.map(|peer| component(peer).to_string()).collect();
+        assert_eq!(components, BTreeSet::from(["\"scheduler\"".to_owned(), "\"worker\"".to_owned()]), "{policy}");
         assert!(allowed.iter().all(|rule| rule["ports"] == json!([{ "port": "nats" }])), "{policy}");
     }
 }
@@ -353,17 +355,27 @@ fn presets_open_streams_for_long() {
 
 #[test]
 fn the_truth_outlives_the_release_and_has_one_owner() {
-    for rendered in rendered(["plain", "everything", "elsewhere"]) {
+    for rendered in rendered(["plain", "everything", "elsewhere", "two schedulers"]) {
         let deployment = rendered.one("Deployment", "farm-framewake");
         assert_eq!(deployment["spec"]["strategy"], json!({ "type": "Recreate" }), "{}", rendered.name);
-        assert_eq!(deployment["spec"]["replicas"], 1, "{}", rendered.name);
+        let replicas = if rendered.name == "two schedulers" { 2 } else { 1 };
+        assert_eq!(deployment["spec"]["replicas"], replicas, "{}", rendered.name);
+        let scheduler = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let lease =
+            scheduler["env"].as_array().expect("variables").iter().find(|it| it["name"] == "FRAMEWAKE_LEADER_LEASE");
+        // Who waits for the lease is alive and must not be asked; who is alone takes jobs also while a part is away.
+        let (held, probe) = if replicas == 2 { (Some("render/farm-framewake"), "/readyz") } else { (None, "/healthz") };
+        assert_eq!(lease.and_then(|lease| lease["value"].as_str()), held, "{}", rendered.name);
+        assert_eq!(scheduler["readinessProbe"]["httpGet"]["path"], probe, "{}", rendered.name);
+        assert_eq!(scheduler["livenessProbe"]["httpGet"]["path"], "/healthz", "{}", rendered.name);
         let claims = rendered.of_kind("PersistentVolumeClaim");
         assert_eq!(claims.len(), usize::from(rendered.name != "elsewhere"), "{}", rendered.name);
         assert!(claims.iter().all(|claim| claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"));
         let before = &deployment["spec"]["template"]["spec"]["initContainers"];
         let before: Vec<&str> =
             before.as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect();
-        let expected: &[&str] = if rendered.name == "plain" { &[] } else { &["fetch-copy", "restore", "replicate"] };
+        let copied = ["everything", "elsewhere"].contains(&rendered.name);
+        let expected: &[&str] = if copied { &["fetch-copy", "restore", "replicate"] } else { &[] };
         assert_eq!(before, expected, "{}", rendered.name);
     }
 }

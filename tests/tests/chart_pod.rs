@@ -1,10 +1,10 @@
 //! What the chart has a pod run, run here: with the programs that its images hold, in the pod's order, on folders in the place
 //! of its volumes.
 
-use framewake_tests::chart::{Case, containers, render};
+use framewake_tests::chart::{Case, Rendered, containers, render};
 use framewake_tests::farm::{SOON, TestFarm};
 use framewake_tests::jobs;
-use framewake_tests::parts::{Running, built, tool};
+use framewake_tests::parts::{Running, built, free_port, tool};
 use framewake_tests::wait::until;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -79,4 +79,130 @@ async fn a_new_pod_without_a_volume_goes_on_where_the_last_one_ended() {
     begin(&data);
     farm.restart_scheduler().await;
     assert_eq!(farm.client.job(later).await.expect("what came since is there").tasks.done, 2);
+}
+
+/// What the secret of NATS has: of digits alone, which a configuration would take for a number.
+const PASSWORD: &str = "0123456789";
+
+/// The farm's own NATS as its pod runs it; its port, and that of its probes.
+fn nats(rendered: &Rendered, folder: &Path) -> (Running, u16, u16) {
+    let (port, probes) = (free_port(), free_port());
+    let text = rendered.one("ConfigMap", "-nats")["data"]["nats.conf"].as_str().expect("text").to_owned();
+    let text = text.replace("0.0.0.0:4222", &format!("127.0.0.1:{port}"));
+    let text = text.replace("0.0.0.0:8222", &format!("127.0.0.1:{probes}"));
+    let file = folder.join("nats.conf");
+    std::fs::write(&file, text.replace("/data", &folder.join("data").display().to_string())).expect("writable");
+    let pod = &rendered.one("StatefulSet", "-nats")["spec"]["template"]["spec"];
+    let words = words(pod, "nats", folder, folder).into_iter().map(|word| match word.as_str() {
+        "/etc/nats/nats.conf" => file.display().to_string(),
+        // As the kubelet puts variables in.
+        "$(FRAMEWAKE_NATS_PASSWORD)" => PASSWORD.to_owned(),
+        _ => word,
+    });
+    let mut command = Command::new(tool("nats-server"));
+    command.args(words);
+    (Running::start("nats-server", &mut command, &folder.join("nats.log")), port, probes)
+}
+
+#[tokio::test]
+async fn nats_of_the_chart_runs_is_found_well_by_its_probes_and_wants_its_password() {
+    let secret = json!({ "nats": { "existingSecret": "nats" } });
+    let cases = [Case::new("open", Some("bare"), json!({})), Case::new("closed", Some("bare"), secret)];
+    for rendered in render(&cases) {
+        let folder = tempfile::tempdir().expect("room for a folder");
+        let (running, port, probes) = nats(&rendered, folder.path());
+        let pod = &rendered.one("StatefulSet", "-nats")["spec"]["template"]["spec"];
+        let nats = containers(pod).next().expect("a container");
+        for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+            let path = nats[probe]["httpGet"]["path"].as_str().expect("a path");
+            let url = format!("http://127.0.0.1:{probes}{path}");
+            until(SOON, &format!("{probe} is content: {}", running.log()), || async {
+                reqwest::get(&url).await.ok().filter(|answer| answer.status().is_success())
+            })
+            .await;
+        }
+        let connects = async |password: &str| {
+            let options =
+                async_nats::ConnectOptions::with_user_and_password("framewake".to_owned(), password.to_owned());
+            options.connect(format!("nats://127.0.0.1:{port}")).await.is_ok()
+        };
+        assert!(connects(PASSWORD).await, "{}: {}", rendered.name, running.log());
+        assert_eq!(connects("123456789").await, rendered.name == "open", "{}", rendered.name);
+    }
+}
+
+/// The scheduler as its container runs it: its environment, with folders and ports of this machine in it.
+fn scheduler(rendered: &Rendered, folder: &Path, port: u16, nats: u16) -> Running {
+    let mut command = Command::new(built("framewake-scheduler"));
+    let pod = &rendered.one("Deployment", "farm-framewake")["spec"]["template"]["spec"];
+    let container = containers(pod).next().expect("a container");
+    for variable in container["env"].as_array().expect("variables") {
+        let (name, value) = (variable["name"].as_str().expect("a name"), variable["value"].as_str().expect("a value"));
+        let here = |name: &str| folder.join(name).display().to_string();
+        let value = match name {
+            "FRAMEWAKE_DATA" => here("scheduler"),
+            "FRAMEWAKE_LISTEN" => value.replace("0.0.0.0:7700", &format!("127.0.0.1:{port}")),
+            "FRAMEWAKE_STORE" => format!("file://{}", here("store")),
+            "FRAMEWAKE_POOLS" => here("pools"),
+            "FRAMEWAKE_FUNCTIONS" => here("functions"),
+            // There is no cluster: workers of this machine stand for those of pools.
+            "FRAMEWAKE_SLOTS" => "1".to_owned(),
+            _ => value.to_owned(),
+        };
+        command.env(name, value);
+    }
+    for kind in ["pools", "functions"] {
+        let files = rendered.one("ConfigMap", &format!("-{kind}"))["data"].as_object().cloned().unwrap_or_default();
+        std::fs::create_dir_all(folder.join(kind)).expect("made");
+        for (file, text) in files {
+            std::fs::write(folder.join(kind).join(file), text.as_str().expect("text")).expect("written");
+        }
+    }
+    let sources: Vec<&str> = container["envFrom"]
+        .as_array()
+        .expect("secrets")
+        .iter()
+        .filter_map(|one| one["secretRef"]["name"].as_str())
+        .collect();
+    assert_eq!(sources, ["nats"]);
+    command.env("FRAMEWAKE_NATS_URL", format!("nats://framewake:{PASSWORD}@127.0.0.1:{nats}"));
+    Running::start("framewake-scheduler", &mut command, &folder.join("scheduler.log"))
+}
+
+#[tokio::test]
+async fn the_pods_of_the_chart_make_a_farm_that_renders() {
+    let function =
+        json!({ "image": "registry.example/any:1", "driver": { "kind": "command", "command": ["/bin/true"] } });
+    let values = json!({ "nats": { "existingSecret": "nats" }, "functions": { "nothing": function } });
+    let rendered = render(&[Case::new("a farm", None, values)]).remove(0);
+    let folder = tempfile::tempdir().expect("room for a folder");
+    let port = free_port();
+    let (nats, nats_port, _) = nats(&rendered, folder.path());
+    let running = scheduler(&rendered, folder.path(), port, nats_port);
+    let url = format!("http://127.0.0.1:{port}");
+    let pod = &rendered.one("Deployment", "farm-framewake")["spec"]["template"]["spec"];
+    let container = containers(pod).next().expect("a container");
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        let path = container[probe]["httpGet"]["path"].as_str().expect("a path");
+        until(SOON, &format!("{probe} is content"), || async {
+            reqwest::get(format!("{url}{path}")).await.ok().filter(|answer| answer.status().is_success())
+        })
+        .await;
+    }
+    // What `helm test` runs, as soon as all parts are there.
+    let doctor = &rendered.one("Pod", "-doctor")["spec"]["containers"][0];
+    assert_eq!(doctor["env"][0]["value"], "http://farm-framewake:7700");
+    let words: Vec<&str> = doctor["command"].as_array().expect("words").iter().filter_map(Value::as_str).collect();
+    let well = || async {
+        let mut command = Command::new(built(words[0]));
+        let output = command.args(&words[1..]).env("FRAMEWAKE_URL", &url).output().expect("it runs");
+        output.status.success().then_some(())
+    };
+    until(SOON, "the doctor finds nothing wrong", well).await;
+    let client = framewake_proto::client::Client::new(&url).expect("a good address");
+    let job = json!({ "name": "nothing", "steps": [{ "name": "run", "function": "nothing", "frames": "1-3" }] });
+    let id = client.submit(&job, "once").await.unwrap_or_else(|error| panic!("{error}\n{}", running.log())).id;
+    let over = || async { client.job(id).await.ok().filter(|job| job.tasks.done == 3) };
+    until(SOON, "workers reach NATS with its password, and work", over).await;
+    drop(nats);
 }

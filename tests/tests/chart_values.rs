@@ -52,6 +52,16 @@ fn bad_values_are_refused_in_words_that_name_them() {
         ("no NATS", json!({ "nats": { "enabled": false } }), &["nats.url or nats.existingSecret must be set"]),
         ("an ingress for every name", json!({ "ingress": { "enabled": true } }), &["ingress.host must be set"]),
         ("images for nobody", json!({ "preload": { "pools": ["cpus"] } }), &["there is no pool \"cpus\""]),
+        ("two on one volume", json!({ "scheduler": { "replicas": 2 } }), &["both must mount the same volume"]),
+        ("three", json!({ "scheduler": { "replicas": 3 } }), &["/scheduler/replicas", "want 2"]),
+        (
+            "two that copy",
+            json!({
+                "scheduler": { "replicas": 2 }, "persistence": { "accessMode": "ReadWriteMany" },
+                "replication": { "enabled": true, "url": "s3://a/b" },
+            }),
+            &["two would write the same copy"],
+        ),
         ("mail from nobody", json!({ "smtp": { "existingSecret": "mail" } }), &["smtp.from must be set"]),
         (
             "an option twice",

@@ -15,6 +15,7 @@ use async_nats::jetstream;
 use bytes::Bytes;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, WorkerId};
+use framewake_proto::login::Login;
 use framewake_proto::subjects::Subjects;
 use framewake_proto::wire::{Claim, ClaimAnswer, Hello, HelloAnswer, Order};
 use prost::Message;
@@ -75,6 +76,11 @@ impl Queue {
                 .request_timeout(Some(REQUEST_WAIT))
                 .connection_timeout(REQUEST_WAIT)
                 .ping_interval(Duration::from_secs(10));
+            let options = match Login::of(config.nats_url.expose()) {
+                Some(Login::Password { user, password }) => options.user_and_password(user, password),
+                Some(Login::Token(token)) => options.token(token),
+                None => options,
+            };
             let servers: Vec<&str> = config.nats_url.expose().split(',').collect();
             match options.connect(servers).await {
                 Ok(client) => break client,

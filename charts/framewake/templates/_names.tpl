@@ -113,7 +113,7 @@ imagePullSecrets:
 
 {{/* What does not go together, said before anything is made. */}}
 {{- define "framewake.check" -}}
-{{- $ours := list "FRAMEWAKE_DATA" "FRAMEWAKE_LISTEN" "FRAMEWAKE_FARM" "FRAMEWAKE_STORE" "FRAMEWAKE_STORE_SETUP" "FRAMEWAKE_NATS_URL" "FRAMEWAKE_POOLS" "FRAMEWAKE_FUNCTIONS" "FRAMEWAKE_SLOTS" "FRAMEWAKE_SMTP" "FRAMEWAKE_SMTP_FROM" -}}
+{{- $ours := list "FRAMEWAKE_DATA" "FRAMEWAKE_LISTEN" "FRAMEWAKE_FARM" "FRAMEWAKE_STORE" "FRAMEWAKE_STORE_SETUP" "FRAMEWAKE_NATS_URL" "FRAMEWAKE_POOLS" "FRAMEWAKE_FUNCTIONS" "FRAMEWAKE_SLOTS" "FRAMEWAKE_SMTP" "FRAMEWAKE_SMTP_FROM" "FRAMEWAKE_LEADER_LEASE" -}}
 {{- range $name, $_ := .Values.scheduler.environment }}
 {{- if has $name $ours }}{{ fail (printf "scheduler.environment.%s: the chart sets it itself, from another value" $name) }}{{ end -}}
 {{- end -}}
@@ -122,6 +122,14 @@ imagePullSecrets:
 {{- end -}}
 {{- if and .Values.replication.enabled (not .Values.replication.url) }}
 {{- fail "replication.url must be set where replication.enabled is true: s3://bucket/path" }}
+{{- end -}}
+{{- if gt (int .Values.scheduler.replicas) 1 }}
+{{- if not (and .Values.persistence.enabled (or .Values.persistence.existingClaim (eq .Values.persistence.accessMode "ReadWriteMany"))) }}
+{{- fail "scheduler.replicas is 2, and both must mount the same volume: set persistence.accessMode to ReadWriteMany, or persistence.existingClaim" }}
+{{- end -}}
+{{- if .Values.replication.enabled }}
+{{- fail "scheduler.replicas is 2 and replication.enabled is true: two would write the same copy" }}
+{{- end -}}
 {{- end -}}
 {{- if and .Values.smtp.existingSecret (not .Values.smtp.from) }}
 {{- fail "smtp.from must be set where smtp.existingSecret is" }}
