@@ -14,6 +14,7 @@ check() { # package, crates it must not reach
 check framewake-core "tokio sqlx async-nats reqwest axum prost utoipa object_store fastrand rand"
 check framewake-simulate "tokio sqlx async-nats reqwest axum prost utoipa object_store proptest"
 check framewake-proto "tokio sqlx async-nats axum object_store"
+check framewake-gpu "tokio sqlx async-nats reqwest axum object_store"
 check framewake-reading "tokio sqlx async-nats reqwest axum object_store"
 check framewake-worker "sqlx aws-sdk-s3 axum kube framewake-core framewake-scheduler"
 echo "dependencies point the right way"

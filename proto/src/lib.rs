@@ -23,6 +23,7 @@ pub mod tasks;
 pub mod template;
 pub mod time;
 pub mod verdict;
+pub mod worker_exit;
 pub mod xid;
 
 #[cfg(feature = "wire")]

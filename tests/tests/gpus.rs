@@ -12,10 +12,16 @@ use framewake_tests::wait::until;
 use serde_json::{Value, json};
 use std::process::{Command, Output};
 
+/// The two that read GPUs: the worker itself, and the program that does it for a static worker.
+fn probes() -> [String; 2] {
+    ["nvml".to_owned(), format!("program:{}", built("framewake-gpu").display())]
+}
+
 /// What the worker's program says of the GPUs of a machine.
-fn list(stub: &StubNvml) -> Output {
+fn list(stub: &StubNvml, probe: &str) -> Output {
     let mut command = Command::new(built("framewake-worker"));
-    command.arg("list-gpus").envs(stub.environment()).output().expect("the program runs")
+    command.arg("list-gpus").env("FRAMEWAKE_GPU_PROBE", probe).envs(stub.environment());
+    command.output().expect("the program runs")
 }
 
 #[test]
@@ -37,8 +43,6 @@ fn every_field_that_the_driver_tells_is_read_and_no_other() {
         ("processes", 2),
     ];
     stub.says(&(gpu(0, "GPU-aa", 24, &all) + "gpu 1 uuid GPU-bb\nfail nvmlDeviceGetTemperature 999\n"));
-    let output = list(&stub);
-    let gpus: Vec<GpuSample> = serde_json::from_slice(&output.stdout).expect("a list of GPUs");
     let first = GpuSample {
         uuid: "GPU-aa".into(),
         model: "NVIDIA Test 24".into(),
@@ -65,7 +69,12 @@ fn every_field_that_the_driver_tells_is_read_and_no_other() {
     };
     let second =
         GpuSample { uuid: "GPU-bb".into(), driver_version: "570.86.15".into(), index: Some(1), ..GpuSample::default() };
-    assert_eq!(gpus, [first, second]);
+    let expected = [first, second];
+    for probe in probes() {
+        let output = list(&stub, &probe);
+        let gpus: Vec<GpuSample> = serde_json::from_slice(&output.stdout).expect("a list of GPUs");
+        assert_eq!(gpus, expected, "{probe}");
+    }
 }
 
 #[test]
@@ -74,13 +83,19 @@ fn a_library_that_can_not_be_used_is_no_gpu_and_the_reason_is_said() {
     let stub = StubNvml::build(folder.path());
     for (says, reason) in [("init 9\n", "driver"), ("init 999\n", "internal"), ("init 18\n", "mismatch")] {
         stub.says(&(gpu(0, "GPU-aa", 24, &[]) + says));
-        let output = list(&stub);
-        let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
-        assert!(!output.status.success() && said.contains(reason), "{says}: {said}");
+        for probe in probes() {
+            let output = list(&stub, &probe);
+            let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
+            assert!(!output.status.success() && said.contains(reason), "{probe}: {says}: {said}");
+        }
     }
     std::fs::write(folder.path().join("nvml/libnvidia-ml.so.1"), "no library").expect("writable");
-    let said = String::from_utf8_lossy(&list(&stub).stderr).into_owned();
-    assert!(said.contains("libnvidia-ml.so.1"), "{said}");
+    for probe in probes() {
+        let said = String::from_utf8_lossy(&list(&stub, &probe).stderr).into_owned();
+        assert!(said.contains("libnvidia-ml.so.1"), "{probe}: {said}");
+    }
+    let said = String::from_utf8_lossy(&list(&stub, "program:/not/there").stderr).into_owned();
+    assert!(said.contains("`/not/there`, which reads GPUs for a worker, can't be started"), "{said}");
 }
 
 /// A farm with a function that runs a job's script on one GPU, and believes what the script says of its device.

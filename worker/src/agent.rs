@@ -1,14 +1,17 @@
 //! The life of a worker: hello, then orders one after the other, until nobody wants it any more.
 
 mod attempt;
+mod leave;
 mod tasks;
 mod together;
 
+pub use leave::{Leave, Pace, Until};
+
 use crate::config::Config;
+use crate::figures::{Figures, Sums};
 use crate::gpu::Gpus;
 use crate::inputs::{Cache, Inputs};
 use crate::job_mapping::JobMapping;
-use crate::port::{Figures, Port};
 use crate::queue::{self, Delivered, Heartbeats, LogStream, Orders, Queue, Reports, State, attempt_id};
 use crate::renderer::confinement::Confinement;
 use crate::renderer::session::Session;
@@ -21,15 +24,16 @@ use framewake_proto::order::StepOrder;
 use framewake_proto::wire::{ClaimAnswer, task_set};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 /// Steps remembered, so that their description need not travel with each claim.
 const STEPS_MAX: usize = 8;
+/// How long the last reports of a worker that must go at once are tried.
+const LAST_REPORTS: Duration = Duration::from_secs(1);
 /// How long the logs may take to be published when the worker leaves.
 const LOGS_WAIT: Duration = Duration::from_secs(5);
 
@@ -59,32 +63,68 @@ pub enum Error {
     },
 }
 
-/// How the operator, or the platform, asks the worker to go.
-#[derive(Debug, Clone, Default)]
-pub struct Leave {
-    /// Finish the frame at hand and give back the rest.
-    pub drain: CancellationToken,
-    /// Now.
-    pub abort: CancellationToken,
+/// How many orders a worker takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// As long as there are any.
+    All,
+    One,
+}
+
+/// What one life of a worker, from hello to good-bye, is given beside its settings.
+#[derive(Debug)]
+pub struct Life {
+    pub worker: WorkerId,
+    /// `PATH` of renderers.
+    pub path: String,
+    pub wanted: Wanted,
+    pub leave: Leave,
+    pub figures: Figures,
 }
 
 /// Why a worker that did its work left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
     Idle,
+    /// It has worked on the one order it was to take.
+    Worked,
+    /// It was asked to go, by a signal or by the scheduler.
     Drained,
+    /// Its time was up.
+    TimeUp,
     Aborted,
     GpuBroken,
 }
 
 impl Left {
-    fn describe(self) -> &'static str {
+    pub fn describe(self) -> &'static str {
         match self {
             Left::Idle => "idle",
+            Left::Worked => "its order is worked on",
             Left::Drained => "drained",
+            Left::TimeUp => "its time is up",
             Left::Aborted => "aborted",
             Left::GpuBroken => "its GPU is broken",
         }
+    }
+}
+
+/// How a life ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub left: Left,
+    /// It had to go before its work was done, and handed back what was not done.
+    pub handed_back: bool,
+    /// All its reports are on their stream.
+    pub told_all: bool,
+    /// What was done in this life.
+    pub sums: Sums,
+}
+
+impl Ended {
+    /// Of a life that ended before there was work.
+    fn without_work(left: Left) -> Ended {
+        Ended { left, handed_back: false, told_all: true, sums: Sums::default() }
     }
 }
 
@@ -102,27 +142,37 @@ struct Crew {
     leave: Leave,
     gpus: Gpus,
     figures: Figures,
+    pace: Pace,
+    /// It had to go before its work was done.
+    handed_back: bool,
     dcgm_job_mapping: Option<PathBuf>,
     /// Numbers the work folders.
     works: u64,
 }
 
 /// Runs a worker from its first word to its last.
-pub async fn run(config: &Config, path: String, leave: Leave) -> Result<Left, Error> {
+pub async fn run(config: &Config, life: Life) -> Result<Ended, Error> {
+    let Life { worker, path, wanted, leave, figures } = life;
+    let before = figures.sums();
     let folder = |what, path: PathBuf| move |error| Error::Folder { what, path, error };
-    let folders = Folders::make(&config.scratch).map_err(folder("scratch", config.scratch.clone()))?;
-    let cache_folder = config.cache_folder();
+    let scratch = config.scratch_folder(&worker);
+    if config.scratch.is_none() {
+        let parent = config.default_folder();
+        own_folder(&parent).map_err(folder("scratch", parent))?;
+    }
+    let folders = Folders::make(&scratch).map_err(folder("scratch", scratch))?;
+    let cache_folder = config.cache_folder(&worker);
     let cache = Cache::open(&cache_folder, config.cache_size.0).map_err(folder("cache", cache_folder))?;
-    let store = Store::open(&config.store, &config.worker)?;
-    let figures = Figures::default();
-    let _port = open_port(config, &figures).await?;
-    let queue = tokio::select! {
-        connected = Queue::connect(config) => connected?,
-        () = leave.drain.cancelled() => return Ok(Left::Drained),
+    let store = Store::open(&config.store, &worker)?;
+    let introduced = async {
+        let queue = Queue::connect(config, &worker).await?;
+        let welcome = queue.hello().await?;
+        Ok::<_, queue::Error>((queue, welcome))
     };
-    let welcome = tokio::select! {
-        welcome = queue.hello() => welcome?,
-        () = leave.drain.cancelled() => return Ok(Left::Drained),
+    let (queue, welcome) = tokio::select! {
+        introduced = introduced => introduced?,
+        () = leave.drain.cancelled() => return Ok(Ended::without_work(Left::Drained)),
+        () = leave.latest() => return Ok(Ended::without_work(Left::TimeUp)),
     };
     let writable: Vec<PathBuf> = folders.writable().into_iter().chain(config.writable.iter().cloned()).collect();
     let confinement = Confinement::probe(config.confine, &writable).map_err(|error| Error::Renderer(error.into()))?;
@@ -135,9 +185,9 @@ pub async fn run(config: &Config, path: String, leave: Leave) -> Result<Left, Er
     gpus.known().await;
     let setup = Setup { gpus: gpus.uuids(), ..Setup::new(welcome.function, folders.clone(), path, confinement)? };
     setup.check().map_err(Error::Renderer)?;
-    tracing::info!(worker = %config.worker, function = %config.function, "worker is ready for orders");
+    tracing::info!(worker = %worker, function = %config.function, "worker is ready for orders");
     let crew = Crew {
-        worker: config.worker.clone(),
+        worker: worker.clone(),
         setup,
         session: Session::default(),
         inputs: Inputs::new(store.clone(), cache, folders.inputs.clone(), config.url_input_size.0),
@@ -147,27 +197,37 @@ pub async fn run(config: &Config, path: String, leave: Leave) -> Result<Left, Er
         heartbeats: Heartbeats::start(queue.clone(), welcome.heartbeat, gpus.clone(), figures.clone()),
         leave,
         gpus,
-        figures,
+        figures: figures.clone(),
+        pace: Pace::default(),
+        handed_back: false,
         dcgm_job_mapping: config.dcgm_job_mapping.clone(),
         works: 0,
     };
-    let left = Box::pin(crew.serve(queue, config.linger())).await;
+    let ended = Box::pin(crew.serve(queue, config.linger(), wanted)).await;
     folders.remove();
-    tracing::info!(worker = %config.worker, why = left.describe(), "worker leaves");
-    Ok(left)
+    let ended = Ended { sums: figures.sums().since(before), ..ended };
+    tracing::info!(worker = %worker, why = ended.left.describe(), handed_back = ended.handed_back, "worker leaves");
+    Ok(ended)
 }
 
-async fn open_port(config: &Config, figures: &Figures) -> Result<Option<Port>, Error> {
-    let Some(address) = config.metrics else { return Ok(None) };
-    let port = Port::open(address, config.worker.clone(), config.function.clone(), figures.clone()).await;
-    let port = port.map_err(|error| Error::Port { address, error })?;
-    tracing::info!(worker = %config.worker, "worker answers on http://{}/metrics", port.address());
-    Ok(Some(port))
+/// Makes a folder in a place where everybody may, such as /tmp: it must be ours, or whoever made it could change what we
+/// write.
+fn own_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        made => return made,
+    }
+    let found = std::fs::symlink_metadata(path)?;
+    if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(std::io::Error::other("it belongs to somebody else; hint: name another with --scratch"))
 }
 
 impl Crew {
     /// Takes orders until idle for `linger`, or told to leave.
-    async fn serve(mut self, queue: Queue, linger: Duration) -> Left {
+    async fn serve(mut self, queue: Queue, linger: Duration, orders_wanted: Wanted) -> Ended {
         let mut orders = Orders::new(queue.clone());
         let mut steps = Steps::default();
         let mut idle_since = Instant::now();
@@ -184,6 +244,9 @@ impl Crew {
             if self.leave.drain.is_cancelled() || self.heartbeats.wanted.borrow().drain {
                 break Left::Drained;
             }
+            if self.is_late() {
+                break Left::TimeUp;
+            }
             let still = linger.saturating_sub(idle_since.elapsed());
             // Even without a linger it looks once.
             if still.is_zero() && looked {
@@ -194,6 +257,7 @@ impl Crew {
             let delivered = tokio::select! {
                 delivered = orders.next(still) => delivered,
                 () = self.leave.drain.cancelled() => continue,
+                () = self.leave.latest() => continue,
                 _ = wanted.wait_for(|control| control.drain) => continue,
                 () = gpus.broken() => continue,
             };
@@ -201,20 +265,36 @@ impl Crew {
                 && self.take(&queue, delivered, &mut steps).await
             {
                 idle_since = Instant::now();
+                if orders_wanted == Wanted::One {
+                    break if self.leave.abort.is_cancelled() { Left::Aborted } else { Left::Worked };
+                }
             }
         };
         self.figures.set_ready(false);
         self.heartbeats.state.send_modify(|state| state.draining = true);
         orders.close().await;
         self.session.close().await;
-        // Results are kept until they are delivered; only a second signal gives them up.
-        tokio::select! {
-            () = self.reports.flush() => {}
-            () = self.leave.abort.cancelled() => {}
+        // Results are kept until they are delivered; only a second signal gives them up, or the end of the time: whoever
+        // gets the tasks then finds them in the store.
+        let told_all = tokio::select! {
+            biased;
+            () = self.reports.flush() => true,
+            () = self.leave.abort.cancelled() => tokio::time::timeout(LAST_REPORTS, self.reports.flush()).await.is_ok(),
+            () = self.leave.gone() => false,
+        };
+        if told_all {
+            let _given_up = tokio::time::timeout(LOGS_WAIT, self.logs.flush()).await;
+            self.heartbeats.leave(left.describe()).await;
+        } else {
+            tracing::error!("the last reports could not be handed in: the farm finds out when their lease ends");
         }
-        let _given_up = tokio::time::timeout(LOGS_WAIT, self.logs.flush()).await;
-        self.heartbeats.leave(left.describe()).await;
-        left
+        Ended { left, handed_back: self.handed_back, told_all, sums: Sums::default() }
+    }
+
+    /// No time is left in which another frame would fit, by how long they take.
+    fn is_late(&self) -> bool {
+        let typical = self.pace.typical().unwrap_or_default();
+        self.leave.until().is_some_and(|until| Instant::now() + typical >= until.latest)
     }
 
     /// Claims an order and works on it. False when the claim was refused or not answered.
@@ -249,6 +329,7 @@ impl Crew {
         self.heartbeats.progress.send_replace(None);
         self.heartbeats.state.send_modify(|state| *state = State { attempt: Some(attempt), ..state.clone() });
         self.figures.begin_attempt();
+        self.pace.begin_step(&order.job, order.step);
         let mapping = self.dcgm_job_mapping.as_deref();
         let mapping = mapping.map(|folder| JobMapping::write(folder, &self.gpus.samples(), &order.job));
         let span = tracing::info_span!("attempt", job.id = order.job, chunk.id = order.chunk, attempt = order.attempt);
@@ -281,5 +362,26 @@ impl Steps {
         self.recent.retain(|(of, other, _)| of != job || *other != number);
         self.recent.push_front((job.to_owned(), number, step.clone()));
         self.recent.truncate(STEPS_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_somebody_else_may_change_is_not_used() {
+        let place = tempfile::tempdir().expect("room for a folder");
+        let path = place.path().join("framewake-1");
+        own_folder(&path).expect("made");
+        own_folder(&path).expect("ours");
+        std::os::unix::fs::symlink(&path, place.path().join("link")).expect("made");
+        assert!(own_folder(&place.path().join("link")).is_err());
+        std::fs::write(place.path().join("file"), "").expect("made");
+        assert!(own_folder(&place.path().join("file")).is_err());
+        // Only root can give folders away.
+        if std::os::unix::fs::chown(&path, Some(65_000), None).is_ok() {
+            assert!(own_folder(&path).is_err());
+        }
     }
 }

@@ -4,11 +4,12 @@
 //! that thread found last; what is too old counts as not known.
 
 mod meter;
-mod nvml;
+mod program;
 mod scripted;
 
 pub use meter::{GpuUse, Meter};
 
+use framewake_gpu::Look;
 use framewake_proto::wire::{GPUS_MAX, GpuFault, GpuSample};
 use framewake_proto::xid::{self, Blame};
 use std::collections::BTreeMap;
@@ -30,21 +31,25 @@ const NEXT_LOOK_WAIT: Duration = Duration::from_secs(2);
 const STALE: Duration = Duration::from_secs(10);
 /// A GPU is gone when this many looks in a row did not find it: one may fall into the reload of a driver.
 const MISSED_MAX: u32 = 2;
+/// Who asks for a list looks once.
+const LIST_AGAIN: Duration = Duration::from_mins(1);
 /// Most Xids remembered. A GPU that breaks may tell thousands.
 const XIDS_MAX: usize = 64;
 
 /// How GPUs are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
-    /// NVIDIA's library, if it can be loaded.
+    /// NVIDIA's library, if it can be loaded: by this program, or where that is static, by `framewake-gpu`.
     Nvml,
+    /// The same by this program, a `framewake-gpu`.
+    Program(PathBuf),
     Nothing,
     /// A file that says what they do, for tests.
     Script(PathBuf),
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no way to read GPUs: write `nvml`, `none` or `script:FILE`")]
+#[error("`{0}` is no way to read GPUs: write `nvml`, `none`, `program:FILE` or `script:FILE`")]
 pub struct ProbeError(String);
 
 impl FromStr for Probe {
@@ -54,6 +59,7 @@ impl FromStr for Probe {
         match text.split_once(':') {
             None if text == "nvml" => Ok(Probe::Nvml),
             None if text == "none" => Ok(Probe::Nothing),
+            Some(("program", path)) if !path.is_empty() => Ok(Probe::Program(path.into())),
             Some(("script", path)) if !path.is_empty() => Ok(Probe::Script(path.into())),
             _ => Err(ProbeError(text.chars().take(64).collect())),
         }
@@ -63,8 +69,16 @@ impl FromStr for Probe {
 /// Why no GPU can be read, or not now.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("NVIDIA's library can't be used")]
-    Nvml(#[source] nvml_wrapper::error::NvmlError),
+    #[error(transparent)]
+    Nvml(#[from] framewake_gpu::Error),
+    #[error("`{}`, which reads GPUs for a worker, can't be started; hint: it lies beside framewake-worker in its image", program.display())]
+    NoProgram {
+        program: PathBuf,
+        #[source]
+        error: std::io::Error,
+    },
+    #[error("`{}` reads no GPUs: {said}", program.display())]
+    Program { program: PathBuf, said: String },
     #[error("the script of GPUs `{}` can't be read", path.display())]
     Script {
         path: PathBuf,
@@ -83,26 +97,22 @@ pub enum Error {
     Off,
 }
 
-/// One look at the GPUs.
-#[derive(Debug, Default)]
-struct Look {
-    samples: Vec<GpuSample>,
-    /// UUID and number of each Xid since the last look.
-    xids: Vec<(String, u32)>,
-    /// By the driver's word they are there and can't be spoken to any more.
-    lost: Vec<String>,
-}
-
 /// Who is asked.
 enum Reader {
-    Nvml(nvml::Reader),
+    Nvml(framewake_gpu::Reader),
+    Program(program::Reader),
     Script(scripted::Reader),
 }
 
 impl Reader {
-    fn open(probe: &Probe, given: &[String]) -> Result<Reader, Error> {
+    fn open(probe: &Probe, given: &[String], every: Duration) -> Result<Reader, Error> {
         match probe {
-            Probe::Nvml => nvml::Reader::open(given).map(Reader::Nvml),
+            // A static program can't load a library.
+            Probe::Nvml if cfg!(target_feature = "crt-static") => {
+                program::Reader::open(&program::beside(), given, every).map(Reader::Program)
+            }
+            Probe::Nvml => Ok(Reader::Nvml(framewake_gpu::Reader::open(given)?)),
+            Probe::Program(program) => program::Reader::open(program, given, every).map(Reader::Program),
             Probe::Script(path) => scripted::Reader::open(path, given).map(Reader::Script),
             Probe::Nothing => Err(Error::Off),
         }
@@ -111,6 +121,7 @@ impl Reader {
     fn look(&mut self) -> Result<Look, Error> {
         let mut look = match self {
             Reader::Nvml(reader) => reader.look()?,
+            Reader::Program(reader) => reader.look()?,
             Reader::Script(reader) => reader.look()?,
         };
         look.samples.truncate(GPUS_MAX);
@@ -124,6 +135,7 @@ impl Reader {
     fn wait(&mut self, long: Duration) {
         match self {
             Reader::Nvml(reader) => reader.wait(long),
+            Reader::Program(reader) => reader.wait(long),
             Reader::Script(_) => std::thread::park_timeout(long),
         }
     }
@@ -131,7 +143,7 @@ impl Reader {
 
 /// Every GPU of this machine, for who hands them out. Waits as long as the driver does.
 pub fn list(probe: &Probe) -> Result<Vec<GpuSample>, Error> {
-    Ok(Reader::open(probe, &[])?.look()?.samples)
+    Ok(Reader::open(probe, &[], LIST_AGAIN)?.look()?.samples)
 }
 
 /// The GPUs of this worker. Handles are the same GPUs.
@@ -283,7 +295,7 @@ struct Seen {
 
 impl Watcher {
     fn run(mut self, probe: &Probe) {
-        let mut reader = match Reader::open(probe, &self.given) {
+        let mut reader = match Reader::open(probe, &self.given, self.every) {
             Ok(reader) => reader,
             Err(error) => {
                 let why = framewake_proto::chain::Chain(&error).to_string();

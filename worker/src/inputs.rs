@@ -7,6 +7,7 @@ pub use cache::Cache;
 
 use crate::renderer::Failure;
 use crate::store::{self, Store};
+use crate::trust;
 use framewake_proto::chain::Chain;
 use framewake_proto::frames::FrameSet;
 use framewake_proto::objects::Digest;
@@ -278,7 +279,7 @@ fn http_client() -> reqwest::Client {
             attempt.error("it redirects to another host, port or scheme")
         }
     });
-    reqwest::Client::builder()
+    trust::http(reqwest::Client::builder())
         .redirect(same_host)
         .connect_timeout(Duration::from_secs(10))
         .read_timeout(Duration::from_mins(1))

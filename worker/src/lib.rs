@@ -4,13 +4,18 @@
 pub mod agent;
 pub mod commit;
 pub mod config;
+pub mod figures;
 pub mod gpu;
+pub mod healthcheck;
 pub mod inputs;
 pub mod job_mapping;
 pub mod logs;
+pub mod modes;
 pub mod port;
 pub mod queue;
 pub mod renderer;
 pub mod store;
+pub mod trust;
+pub mod wakeups;
 
 pub use framewake_reading::{lines, rules, verify};

@@ -1,22 +1,16 @@
 //! The program `framewake-worker`: settings, signals, exit codes.
 
-use clap::Parser;
 use framewake_proto::chain::Chain;
-use framewake_worker::agent::{self, Error, Leave, Left};
+use framewake_proto::worker_exit;
 use framewake_worker::config::{Config, LogFormat};
 use framewake_worker::gpu::{self, LIST_GPUS_ARGUMENT, Probe};
-use framewake_worker::queue;
+use framewake_worker::healthcheck::{self, HEALTHCHECK_ARGUMENT};
+use framewake_worker::modes::{self, Signals};
 use framewake_worker::renderer::confinement::{Confinement, Demand};
 use framewake_worker::renderer::keeper::{KEEPER_ARGUMENT, Keeper, keep};
 use framewake_worker::renderer::leftovers::become_reaper;
 use std::process::ExitCode;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Refused by the scheduler, or nobody to talk to.
-const EXIT_UNAVAILABLE: u8 = 69;
-/// The function can't run on this machine.
-const EXIT_CANNOT_RUN: u8 = 78;
-const EXIT_FAILED: u8 = 1;
 /// Before there is anything to confine, and without the settings of a worker.
 const PROBE_ARGUMENT: &str = "confinement";
 
@@ -31,10 +25,16 @@ fn main() -> ExitCode {
         Some(LIST_GPUS_ARGUMENT) => return list_gpus(),
         _ => {}
     }
+    if std::env::args().any(|argument| argument == HEALTHCHECK_ARGUMENT) {
+        return healthcheck();
+    }
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("nothing installed another provider before main began");
-    let config = Config::parse();
+    let config = match Config::read() {
+        Ok(config) => config,
+        Err(error) => error.exit(),
+    };
     start_log(config.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // One for the render, one for heartbeats and reports; decoding has threads of its own.
@@ -43,14 +43,14 @@ fn main() -> ExitCode {
         .build();
     match runtime {
         Ok(runtime) => {
-            let code = runtime.block_on(run(&config));
+            let code = runtime.block_on(run(config));
             // Nothing that still blocks (a slow disk, a name look-up) may hold the exit.
             runtime.shutdown_background();
             code
         }
         Err(error) => {
             complain(&format!("cannot start: {error}"));
-            ExitCode::from(EXIT_FAILED)
+            ExitCode::from(worker_exit::FAILED)
         }
     }
 }
@@ -61,7 +61,7 @@ fn probe() -> ExitCode {
     let confinement = Confinement::probe(Demand::Auto, &[]).expect("no folder that could be missing was named");
     match writeln!(std::io::stdout(), "{}\n{}", confinement.held(), confinement.missing()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(EXIT_FAILED),
+        Err(_) => ExitCode::from(worker_exit::FAILED),
     }
 }
 
@@ -79,12 +79,23 @@ fn list_gpus() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             complain(&why);
-            ExitCode::from(EXIT_UNAVAILABLE)
+            ExitCode::from(worker_exit::UNAVAILABLE)
         }
     }
 }
 
-async fn run(config: &Config) -> ExitCode {
+/// Whether the worker of this container is well: exit code 0 or 1.
+fn healthcheck() -> ExitCode {
+    match healthcheck::check(std::env::args()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&Chain(&error).to_string());
+            ExitCode::from(worker_exit::FAILED)
+        }
+    }
+}
+
+async fn run(config: Config) -> ExitCode {
     become_reaper();
     // The renderers' user may be ours: what is in our environment and memory is not for them.
     let no_core = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
@@ -98,48 +109,21 @@ async fn run(config: &Config) -> ExitCode {
             None
         }
     };
-    let leave = Leave::default();
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(terminate), Ok(interrupt)) => {
-            tokio::spawn(obey_signals(terminate, interrupt, leave.clone()));
-        }
-        (Err(error), _) | (_, Err(error)) => {
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
             complain(&format!("cannot listen to signals: {error}"));
-            return ExitCode::from(EXIT_FAILED);
+            return ExitCode::from(worker_exit::FAILED);
         }
-    }
+    };
     #[allow(clippy::disallowed_methods)] // Not a setting of ours.
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
-    match Box::pin(agent::run(config, path, leave)).await {
-        Ok(Left::Idle | Left::Drained | Left::GpuBroken) => ExitCode::SUCCESS,
-        Ok(Left::Aborted) => ExitCode::from(EXIT_FAILED),
+    match Box::pin(modes::run(config, path, signals)).await {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(&Chain(&error).to_string());
-            ExitCode::from(match error {
-                Error::Queue(queue::Error::Hello(_)) | Error::Store(_) | Error::Folder { .. } | Error::Port { .. } => {
-                    EXIT_FAILED
-                }
-                Error::Queue(_) => EXIT_UNAVAILABLE,
-                Error::Renderer(_) | Error::Rules(_) => EXIT_CANNOT_RUN,
-            })
+            ExitCode::from(modes::exit_code_of(&error))
         }
-    }
-}
-
-/// The first signal drains, the second aborts.
-async fn obey_signals(mut terminate: Signal, mut interrupt: Signal, leave: Leave) {
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        if leave.drain.is_cancelled() {
-            tracing::warn!("second signal: the frame at hand is given up");
-            leave.abort.cancel();
-            return;
-        }
-        tracing::info!("told to leave: finishing the frame at hand");
-        leave.drain.cancel();
     }
 }
 

@@ -11,6 +11,7 @@ pub use orders::{Delivered, Orders};
 pub use reports::{Gathering, Item, Reports};
 
 use crate::config::{Config, SecretUrl};
+use crate::trust;
 use async_nats::jetstream;
 use bytes::Bytes;
 use framewake_proto::function::FunctionSpec;
@@ -67,12 +68,12 @@ pub struct Queue {
 
 impl Queue {
     /// Connects, waiting for a NATS that is not there yet.
-    pub async fn connect(config: &Config) -> Result<Queue, Error> {
+    pub async fn connect(config: &Config, worker: &WorkerId) -> Result<Queue, Error> {
         let deadline = Instant::now() + START_WAIT;
         let mut wait = RETRY_WAIT;
         let client = loop {
-            let options = async_nats::ConnectOptions::new()
-                .name(format!("framewake-worker {}", config.worker))
+            let options = trust::nats(async_nats::ConnectOptions::new())
+                .name(format!("framewake-worker {worker}"))
                 .request_timeout(Some(REQUEST_WAIT))
                 .connection_timeout(REQUEST_WAIT)
                 .ping_interval(Duration::from_secs(10));
@@ -96,7 +97,7 @@ impl Queue {
             context: jetstream::new(client.clone()),
             client,
             subjects: Subjects::new(config.farm.clone()),
-            worker: config.worker.clone(),
+            worker: worker.clone(),
             function: config.function.clone(),
             host: config.host(),
         })

@@ -37,6 +37,17 @@ pub const GRACE: Duration = Duration::from_secs(2);
 /// The same when the job was canceled: a stop shall be done within 2 s in all.
 pub const GRACE_CANCEL: Duration = Duration::from_millis(500);
 
+/// Where renderers and their libraries keep what they like to find again, in [`Folders::home`].
+const HOME_FOLDERS: [(&str, &str); 6] = [
+    ("XDG_CACHE_HOME", ".cache"),
+    ("XDG_CONFIG_HOME", ".config"),
+    ("XDG_DATA_HOME", ".local/share"),
+    ("XDG_STATE_HOME", ".local/state"),
+    ("CUDA_CACHE_PATH", ".cache/cuda"),
+    // Its default is one folder for all in /var/tmp.
+    ("OPTIX_CACHE_PATH", ".cache/optix"),
+];
+
 /// Why a task failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -120,6 +131,9 @@ impl Folders {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => std::fs::create_dir_all(folder)?,
             }
+        }
+        for (_, folder) in HOME_FOLDERS {
+            std::fs::create_dir_all(folders.home.join(folder))?;
         }
         Ok(folders)
     }
@@ -253,6 +267,15 @@ impl Setup {
             ("HOME".to_owned(), self.folders.home.clone().into()),
             ("TMPDIR".to_owned(), self.folders.temporary.clone().into()),
         ]);
+        // A user without a name (a container gives any number) has neither these nor a home, and who asks the system for
+        // them fails: Python's `getpass`, CUDA's and OptiX' caches.
+        for name in ["USER", "LOGNAME"] {
+            environment.insert(name.to_owned(), "framewake".into());
+        }
+        for (name, folder) in HOME_FOLDERS {
+            environment.insert(name.to_owned(), self.folders.home.join(folder).into());
+        }
+        environment.insert("XDG_RUNTIME_DIR".to_owned(), self.folders.temporary.clone().into());
         if self.function.resources.gpus == 0 {
             // Who did not ask for a GPU gets none, so that "CPU" is known and not guessed.
             for name in ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"] {

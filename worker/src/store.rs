@@ -4,16 +4,19 @@
 mod local;
 
 use crate::config::SecretUrl;
+use crate::trust;
 use crate::verify::OutputFile;
 use bytes::Bytes;
 use framewake_proto::ids::WorkerId;
 use framewake_proto::objects::Digest;
 use framewake_proto::verdict::Verdict;
 use futures::TryStreamExt;
-use object_store::aws::{AmazonS3Builder, S3ConditionalPut, S3CopyIfNotExists};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut, S3CopyIfNotExists};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig, WriteMultipart};
+use object_store::{
+    ClientOptions, GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig, WriteMultipart,
+};
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
@@ -329,7 +332,14 @@ pub(crate) fn create_plain(path: &Path) -> std::io::Result<std::fs::File> {
 pub(crate) fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
     // Our own loop retries too; the two together stay below a minute.
     let retry = RetryConfig { max_retries: 2, retry_timeout: Duration::from_secs(5), ..RetryConfig::default() };
-    let store = AmazonS3Builder::from_env()
+    let mut store = AmazonS3Builder::new().with_client_options(trust::store(ClientOptions::new()));
+    // As `from_env` does, which begins with options of its own.
+    for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
+        if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+            store = store.with_config(key, value);
+        }
+    }
+    let store = store
         .with_bucket_name(bucket)
         .with_allow_http(true)
         .with_conditional_put(S3ConditionalPut::ETagMatch)

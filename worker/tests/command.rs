@@ -46,7 +46,25 @@ async fn a_command_writes_its_output_where_it_is_told_and_sees_only_its_own_envi
     let names: Vec<&str> = log.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     assert_eq!(
         names,
-        ["CUDA_VISIBLE_DEVICES", "FRAMEWAKE_RUN", "HIP_VISIBLE_DEVICES", "HOME", "LANG", "PATH", "PWD", "TMPDIR"]
+        [
+            "CUDA_CACHE_PATH",
+            "CUDA_VISIBLE_DEVICES",
+            "FRAMEWAKE_RUN",
+            "HIP_VISIBLE_DEVICES",
+            "HOME",
+            "LANG",
+            "LOGNAME",
+            "OPTIX_CACHE_PATH",
+            "PATH",
+            "PWD",
+            "TMPDIR",
+            "USER",
+            "XDG_CACHE_HOME",
+            "XDG_CONFIG_HOME",
+            "XDG_DATA_HOME",
+            "XDG_RUNTIME_DIR",
+            "XDG_STATE_HOME",
+        ]
     );
     assert!(log.trim_end().ends_with("scratch/work/1"), "{log}");
 }

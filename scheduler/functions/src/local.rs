@@ -7,6 +7,7 @@ use crate::{Caps, End, Error, Instance, InstanceState, Provider, Start, StartErr
 use async_trait::async_trait;
 use framewake_proto::ids::{FunctionKey, WorkerId};
 use framewake_proto::time::Timestamp;
+use framewake_proto::worker_exit;
 use process::Process;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -161,7 +162,7 @@ impl LocalProvider {
             let end = match &mut worker.state {
                 State::Child { child, .. } => match child.try_wait() {
                     Ok(None) => continue,
-                    Ok(Some(status)) if status.success() => End::Left,
+                    Ok(Some(status)) if status.code().is_some_and(worker_exit::is_well) => End::Left,
                     Ok(Some(status)) => End::Failed { reason: why(status, &log) },
                     Err(error) => End::Failed { reason: error.to_string() },
                 },

@@ -7,6 +7,7 @@ use crate::engine::{Handle, Health, Message, ProviderCommand};
 use framewake_core::event::{Event, WorkerEnd};
 use framewake_core::values::Place;
 use framewake_proto::ids::{FunctionKey, WorkerId};
+use framewake_proto::worker_exit;
 use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group, test_kill_process};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -220,7 +221,7 @@ impl LocalProvider {
             let end = match &mut worker.child {
                 Some(child) => match child.try_wait() {
                     Ok(None) => continue,
-                    Ok(Some(status)) if status.success() => WorkerEnd::Left,
+                    Ok(Some(status)) if status.code().is_some_and(worker_exit::is_well) => WorkerEnd::Left,
                     Ok(Some(status)) => WorkerEnd::Failed { reason: why(status, &log) },
                     Err(error) => WorkerEnd::Failed { reason: error.to_string() },
                 },

@@ -1,7 +1,7 @@
 //! One claimed attempt: stage, render task after task, commit while the next one renders, report.
 
-use super::Crew;
 use super::tasks::Tasks;
+use super::{Crew, Leave, Pace};
 use crate::commit::{Committer, milliseconds};
 use crate::gpu::Gpus;
 use crate::inputs::Staged;
@@ -27,6 +27,8 @@ use tracing::Instrument;
 const COMMITS_MAX: usize = 2;
 /// How often the log is published.
 const LOG_WAIT: Duration = Duration::from_millis(250);
+/// How often it is judged anew whether the frame at hand fits the time left.
+const JUDGE_AGAIN: Duration = Duration::from_millis(500);
 /// How long the end of a log may take to be published: 16 MiB take a quarter of a second.
 const LOG_END_WAIT: Duration = Duration::from_secs(2);
 
@@ -37,6 +39,8 @@ pub(super) struct Attempt {
     pub(super) tasks: Tasks,
     pub(super) reports: Reports,
     log: AttemptLog,
+    /// All tasks are one process's.
+    one_process: bool,
     pub(super) committer: Committer,
     pub(super) gpus: Gpus,
 }
@@ -57,8 +61,12 @@ impl Crew {
             allow_cpu: step.order.allow_cpu,
         };
         let reports = self.reports.clone();
+        let (leave, pace, permille) = (self.leave.clone(), self.pace.clone(), self.heartbeats.progress.subscribe());
+        let given_up = CancellationToken::new();
         let (logs, job) = (self.logs.clone(), step.order.job);
-        let attempt = Attempt { id, step, tasks: Tasks::new(&tasks), reports, log, committer, gpus: self.gpus.clone() };
+        let one_process = matches!(self.setup.function.driver, Driver::Command { per: Per::Chunk, .. });
+        let (tasks, gpus) = (Tasks::new(&tasks), self.gpus.clone());
+        let attempt = Attempt { id, step, tasks, reports, log, one_process, committer, gpus };
         let mut wanted = self.heartbeats.wanted.clone();
         let abort = self.leave.abort.clone();
         let obey = async {
@@ -83,6 +91,22 @@ impl Crew {
             }
             std::future::pending::<()>().await;
         };
+        let keep_time = async {
+            let why = leave_in_time(&leave, &pace, &permille).await;
+            attempt.log.worker_says(&format!("handed back: {why}"));
+            tracing::info!(attempt = %id, "attempt {id} is handed back: {why}");
+            given_up.cancel();
+            halt.cancel();
+            std::future::pending::<()>().await;
+        };
+        let give_back_rest = async {
+            leave.drain.cancelled().await;
+            // One process has all tasks of the chunk: it would go on with those that others could do.
+            if attempt.one_process {
+                attempt.release(attempt.tasks.keep_at_hand()).await;
+            }
+            std::future::pending::<()>().await;
+        };
         let (gpus, break_off) = (self.gpus.clone(), halt.clone());
         let watch_gpus = async {
             gpus.broken().await;
@@ -101,6 +125,8 @@ impl Crew {
             () = obey => unreachable!("it obeys for ever"),
             () = publish_often => unreachable!("it publishes for ever"),
             () = watch_gpus => unreachable!("it waits for ever"),
+            () = keep_time => unreachable!("it waits for ever"),
+            () = give_back_rest => unreachable!("it waits for ever"),
         };
         attempt.log.close();
         // The log's end must be on its stream before the attempt's: at that the scheduler moves the log to the store.
@@ -112,8 +138,14 @@ impl Crew {
         };
         // The next attempt must not wait for a log that nobody takes.
         let _given_up = tokio::time::timeout(LOG_END_WAIT, Box::pin(end_of_log)).await;
-        // Aborted by a second signal, not canceled by the scheduler: someone else shall go on.
-        let end = if self.leave.abort.is_cancelled() { AttemptEnd::HandedBack } else { end };
+        // Aborted by a second signal or for want of time, not canceled by the scheduler: someone else shall go on.
+        let must_go = self.leave.abort.is_cancelled() || given_up.is_cancelled();
+        let end = if must_go && end == AttemptEnd::Canceled { AttemptEnd::HandedBack } else { end };
+        if end == AttemptEnd::HandedBack {
+            let left = attempt.tasks.held();
+            self.figures.given_back(left);
+            self.handed_back |= left > 0 && (must_go || self.leave.until().is_some());
+        }
         let end = attempt.blame_gpu(end).await;
         let lost = attempt.log.give_up();
         if lost > 0 {
@@ -191,10 +223,15 @@ impl Crew {
             }
             watch.progress.send_replace(None);
             let began = Instant::now();
+            self.pace.begin_frame(began);
             let rendered = {
                 let task = Task { step: &attempt.step, inputs: staged, task, frame, work: &work.path };
                 self.render_one(&task, watch).await
             };
+            self.pace.end_frame(match &rendered {
+                Rendered::Done(output) => Some(output.elapsed),
+                Rendered::Failed(_) | Rendered::Stopped => None,
+            });
             if let (false, Some(ready)) = (loaded, watch.began()) {
                 loaded = true;
                 let load_ms = milliseconds(ready.saturating_duration_since(claimed));
@@ -251,7 +288,7 @@ impl Crew {
     }
 
     pub(super) fn is_leaving(&self) -> bool {
-        self.leave.drain.is_cancelled() || self.heartbeats.wanted.borrow().drain
+        self.leave.drain.is_cancelled() || self.heartbeats.wanted.borrow().drain || self.is_late()
     }
 
     pub(super) fn work_folder(&mut self) -> std::io::Result<WorkFolder> {
@@ -259,6 +296,33 @@ impl Crew {
         let path = self.setup.folders.work.join(self.works.to_string());
         std::fs::create_dir_all(&path)?;
         Ok(WorkFolder { path })
+    }
+}
+
+/// Comes back, with the reason, when the work must be broken off to leave in time: nothing may be rendered any more, or a
+/// worker that was asked to go has a frame at hand that is known not to fit.
+async fn leave_in_time(
+    leave: &Leave,
+    pace: &Pace,
+    progress: &tokio::sync::watch::Receiver<Option<(u32, crate::rules::Progress)>>,
+) -> String {
+    loop {
+        let again = tokio::time::sleep(JUDGE_AGAIN);
+        tokio::select! {
+            () = leave.latest() => return "the time is up".to_owned(),
+            () = async {
+                leave.drain.cancelled().await;
+                again.await;
+            } => {}
+        }
+        let now = Instant::now();
+        let permille = progress.borrow().as_ref().map(|(_, progress)| progress.permille);
+        if let (Some(until), Some(left)) = (leave.until(), pace.left(now, permille))
+            && now + left > until.latest
+        {
+            let time = until.latest.saturating_duration_since(now).as_secs_f64();
+            return format!("the frame at hand needs about {:.1} s, and only {time:.1} s are left", left.as_secs_f64());
+        }
     }
 }
 

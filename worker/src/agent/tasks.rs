@@ -73,6 +73,25 @@ impl Tasks {
         released
     }
 
+    /// Gives back what comes after the task at hand, which is the first that is not begun: those begun before it are
+    /// rendered and on their way.
+    pub(super) fn keep_at_hand(&self) -> TaskSet {
+        let mut inner = self.lock();
+        let kept = inner.unbegun.pop_first();
+        let mut released = TaskSet::new();
+        for task in std::mem::take(&mut inner.unbegun) {
+            released.insert(task);
+        }
+        inner.unbegun.extend(kept);
+        released
+    }
+
+    /// How many are not done.
+    pub(super) fn held(&self) -> u64 {
+        let inner = self.lock();
+        (inner.unbegun.len() + inner.begun.len()) as u64
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().expect("no code panics while it holds the lock")
     }
@@ -93,5 +112,16 @@ mod tests {
         assert!(tasks.holds(10));
         tasks.end(10);
         assert_eq!(tasks.begin_next(), None);
+    }
+
+    #[test]
+    fn what_comes_after_the_task_at_hand_is_given_back() {
+        let tasks = Tasks::new(&TaskSet::from_run(0..5));
+        assert!(tasks.begin(0) && tasks.begin(1));
+        tasks.end(0);
+        // 1 is on its way, 2 is at hand.
+        assert_eq!(tasks.keep_at_hand(), TaskSet::from_run(3..5));
+        assert!(tasks.keep_at_hand().is_empty());
+        assert_eq!((tasks.held(), tasks.unbegun()), (2, vec![2]));
     }
 }

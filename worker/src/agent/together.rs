@@ -65,7 +65,9 @@ impl Crew {
             let chunk = Chunk { step: &attempt.step, inputs: staged, tasks: &tasks, work: &work.path };
             let command = Command { words: &words, writes: writes.as_deref() };
             let began = Instant::now();
+            self.pace.begin_frame(began);
             let end = self.render_chunk(attempt, command, &chunk, watch).await;
+            self.pace.end_frame(None);
             if let (false, Some(ready)) = (loaded, watch.began()) {
                 loaded = true;
                 let load_ms = milliseconds(ready.saturating_duration_since(claimed));
@@ -110,6 +112,8 @@ impl Crew {
                 end = &mut rendering => break end,
                 Some((task, output)) = ready.recv() => {
                     let frame = attempt.frame(task);
+                    self.pace.end_frame(Some(output.elapsed));
+                    self.pace.begin_frame(Instant::now());
                     // From here on it can't be given back.
                     attempt.tasks.begin(task);
                     commits.push(async move {

@@ -1,6 +1,7 @@
 //! GPUs as a file describes them, which tests write anew while the worker runs.
 
-use super::{Error, Look};
+use super::Error;
+use framewake_gpu::Look;
 use framewake_proto::wire::GpuSample;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};

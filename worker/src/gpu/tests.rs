@@ -46,9 +46,10 @@ fn gpu(uuid: &str) -> Value {
 #[test]
 fn a_probe_is_named_by_its_words() {
     assert_eq!("nvml".parse(), Ok(Probe::Nvml));
+    assert_eq!("program:/a/b".parse(), Ok(Probe::Program("/a/b".into())));
     assert_eq!("none".parse(), Ok(Probe::Nothing));
     assert_eq!("script:/a:b".parse(), Ok(Probe::Script("/a:b".into())));
-    for text in ["", "script:", "script", "nvml:", "NVML"] {
+    for text in ["", "script:", "program:", "script", "nvml:", "NVML"] {
         assert!(text.parse::<Probe>().is_err(), "{text}");
     }
 }

@@ -1,8 +1,8 @@
 //! Heartbeats, from a task that a render can't starve, and what the scheduler wants in return.
 
 use super::Queue;
+use crate::figures::Figures;
 use crate::gpu::Gpus;
-use crate::port::Figures;
 use crate::rules::Progress;
 use framewake_proto::ids::AttemptId;
 use framewake_proto::wire::{Control, Heartbeat, TaskProgress};

@@ -1,7 +1,7 @@
 //! Reports, in order, for as long as it is worth. Results of fast tasks travel together.
 
 use super::{Queue, RETRY_WAIT, RETRY_WAIT_MAX};
-use crate::port::Figures;
+use crate::figures::Figures;
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use framewake_proto::ids::AttemptId;
@@ -54,7 +54,8 @@ impl Reports {
         match &item {
             Item::Done(done) => self.figures.done(done.elapsed_ms),
             Item::Failed(_) => self.figures.failed(),
-            Item::Released(_) | Item::Loaded { .. } | Item::End { .. } => {}
+            Item::Released(tasks) => self.figures.given_back(tasks.len().into()),
+            Item::Loaded { .. } | Item::End { .. } => {}
         }
         self.notes.send(Note::Item(attempt, item)).await.expect("the sender lives as long as its handles");
     }

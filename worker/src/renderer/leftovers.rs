@@ -112,7 +112,7 @@ fn adopted() -> Vec<Pid> {
 static SPARED: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 /// Says that a child of this process is no renderer.
-pub(super) fn spare(pid: Pid) {
+pub(crate) fn spare(pid: Pid) {
     SPARED.lock().expect("no code panics while it holds the lock").push(pid);
 }
 

@@ -6,6 +6,7 @@ use bollard::models::{ContainerInspectResponse, ContainerState};
 use framewake_proto::size::Size;
 use framewake_proto::time::Timestamp;
 use framewake_proto::wire::clip;
+use framewake_proto::worker_exit;
 
 /// Longest last word that is passed on, in bytes.
 const WORDS_MAX: usize = 500;
@@ -29,7 +30,7 @@ fn end(container: &ContainerInspectResponse, said: &str) -> End {
     let code = state.exit_code.unwrap_or(-1);
     let words = last_line(said).map(|words| clip(&words, WORDS_MAX).to_owned());
     let program = program(container);
-    if code == 0 {
+    if i32::try_from(code).is_ok_and(worker_exit::is_well) {
         if program.contains("framewake-worker") || ran_ms(state) > NO_WORKER_MS {
             return End::Left;
         }
@@ -100,6 +101,8 @@ mod tests {
     fn an_end_is_told_in_the_workers_own_words_where_it_had_time_for_some() {
         let worker = "/usr/bin/framewake-worker";
         check(worker, exited(0), "", "left");
+        // It was asked to go, and handed back what it had.
+        check(worker, exited(75), "handed back", "left");
         check(worker, exited(78), "a\nblender is not installed\n\n", "blender is not installed (exit code 78)");
         check(worker, exited(1), "", "exit code 1");
         check(worker, exited(139), "", "killed by signal 11");

@@ -21,6 +21,9 @@ const PIDS_MAX: i64 = 4096;
 /// Most of a container's log that the engine keeps, in two files; the worker's logs of attempts go their own way.
 const LOG_SIZE: &str = "1m";
 const LOG_FILES: &str = "2";
+/// How long a worker has to leave when its container is stopped, in seconds; then the engine kills it. The engine's own 10 s
+/// are less than most frames take.
+const STOP_WITHIN_S: i64 = 60;
 /// World-writable and sticky, as /tmp: workers run as whom their image says.
 const OPEN_TO_ALL: i64 = 0o1777;
 
@@ -65,6 +68,7 @@ pub(super) fn container(
     ContainerCreateBody {
         image: Some(image.to_owned()),
         user: spec.user.clone(),
+        stop_timeout: Some(STOP_WITHIN_S),
         env: Some(environment(spec, surroundings, machine, start, gpus)),
         labels: Some(labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
         host_config: Some(HostConfig {
@@ -114,6 +118,7 @@ fn environment(
         ("FRAMEWAKE_SCRATCH", SCRATCH.to_owned()),
         // The container's own name would be another machine each time.
         ("FRAMEWAKE_HOST", machine.to_owned()),
+        ("FRAMEWAKE_GRACE", format!("{STOP_WITHIN_S}s")),
     ];
     if spec.cache.is_some() {
         told.push(("FRAMEWAKE_CACHE", CACHE.to_owned()));
@@ -238,11 +243,13 @@ mod tests {
             "FRAMEWAKE_FUNCTION=any@3",
             "FRAMEWAKE_LINGER_MS=7000",
             "FRAMEWAKE_HOST=node7",
+            "FRAMEWAKE_GRACE=60s",
             "FRAMEWAKE_STORE=file:///srv/frames",
             "AWS_REGION=eu",
         ] {
             assert!(env.contains(&json!(told)), "{told} is not in {env:?}");
         }
+        assert_eq!(body["StopTimeout"], 60, "as long as it is told it has");
         let labels = json!({ "framewake.farm": "studio", "framewake.pool": "big", "framewake.worker": "w1-1",
             "framewake.function": "any@3", "framewake.gpus": "" });
         assert_eq!(body["Labels"], labels);

@@ -1,7 +1,7 @@
 //! GPUs as NVIDIA's management library (NVML) tells of them. The library is loaded at run time; a call that this driver or
 //! this GPU does not know leaves its field out.
 
-use super::{Error, Look};
+use crate::{Error, Look};
 use framewake_proto::wire::{GPUS_MAX, GpuSample};
 use nvml_wrapper::bitmasks::event::EventTypes;
 use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter, MemoryError, TemperatureSensor};
@@ -9,13 +9,14 @@ use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, EventSet, Nvml};
 use std::collections::BTreeSet;
-use std::time::Duration;
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Most events taken after one wait: a GPU that breaks may tell thousands.
 const EVENTS_MAX: usize = 64;
 
-pub(super) struct Reader {
+/// An open library.
+#[derive(Debug)]
+pub struct Reader {
     /// Events borrow from it, and it is needed until the program ends.
     nvml: &'static Nvml,
     driver_version: String,
@@ -28,8 +29,9 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn open(given: &[String]) -> Result<Reader, Error> {
-        let nvml: &'static Nvml = Box::leak(Box::new(Nvml::init().map_err(Error::Nvml)?));
+    /// For these GPUs; for all that there are, if none is given.
+    pub fn open(given: &[String]) -> Result<Reader, Error> {
+        let nvml: &'static Nvml = Box::leak(Box::new(Nvml::init().map_err(Error)?));
         let driver_version = nvml.sys_driver_version().unwrap_or_default();
         tracing::info!(driver = driver_version, "GPUs are read through NVIDIA's library");
         Ok(Reader {
@@ -43,7 +45,8 @@ impl Reader {
         })
     }
 
-    pub(super) fn look(&mut self) -> Result<Look, Error> {
+    /// How they are, and what happened since the last look.
+    pub fn look(&mut self) -> Result<Look, Error> {
         let mut look = Look { xids: std::mem::take(&mut self.xids), ..Look::default() };
         let devices = if self.given.is_empty() { self.all()? } else { self.own(&mut look.lost) };
         for (uuid, device) in &devices {
@@ -70,7 +73,7 @@ impl Reader {
 
     /// Whole GPUs, and the parts of those that are divided. One that can't be asked for its name is not there.
     fn all(&self) -> Result<Vec<(String, Device<'static>)>, Error> {
-        let count = self.nvml.device_count().map_err(Error::Nvml)?;
+        let count = self.nvml.device_count().map_err(Error)?;
         let mut all = Vec::new();
         for device in (0..count).filter_map(|index| self.nvml.device_by_index(index).ok()) {
             let parts = parts(&device);
@@ -109,7 +112,8 @@ impl Reader {
         }
     }
 
-    pub(super) fn wait(&mut self, long: Duration) {
+    /// Waits for so long, or until something happened on a GPU.
+    pub fn wait(&mut self, long: Duration) {
         let until = Instant::now() + long;
         while let Some(events) = &self.events {
             let left =
