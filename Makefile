@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo build test quick lint bench simulate simulate-scale fuzz fire api-check monitoring-pictures dashboards-check
+.PHONY: help setup demo build test quick lint bench simulate simulate-scale fuzz fire api-check monitoring-pictures dashboards-check static images
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -52,3 +52,11 @@ fuzz: ## hostile bytes for every part that reads some (MINUTES=60 over all targe
 
 api-check: setup ## a running scheduler held against its OpenAPI (EXAMPLES=20, SEED=1)
 	@tests/fuzz/api.sh
+
+static: ## the worker as one static file, and what else images carry, into dist/ (WITH=all: the scheduler too)
+	@samples/static.sh $(WITH)
+
+images: setup ## the images of dockerfiles/, built, measured and run by the container engine of this machine (DOCKER_HOST)
+	cargo build --workspace --bins --quiet
+	@samples/static.sh
+	FRAMEWAKE_IMAGES=1 cargo nextest run -p framewake-tests --test images --no-capture
