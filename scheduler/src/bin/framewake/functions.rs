@@ -1,5 +1,8 @@
 //! `framewake functions`: the renderers of the farm.
 
+mod image;
+mod make;
+
 use crate::Context;
 use crate::failure::Outcome;
 use crate::printer::{Style, table};
@@ -26,6 +29,12 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Make a folder to begin a function with: a Dockerfile, a function file and a sample job
+    New(make::Args),
+    /// Build a function's image with docker or podman, and write it into its file
+    Build(image::BuildArgs),
+    /// Push a function's image, and write its digest into its file
+    Push(image::PushArgs),
     /// Add functions, or new versions of them, from their files
     Add {
         /// Function files in YAML or JSON
@@ -42,6 +51,9 @@ enum Command {
 pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome> {
     match args.command.unwrap_or(Command::List { all: false }) {
         Command::List { all } => print_list(context, all).await,
+        Command::New(args) => make::run(context, &args),
+        Command::Build(args) => image::build(context, &args),
+        Command::Push(args) => image::push(context, &args),
         Command::Add { files } => add(context, &files).await,
         Command::Show { name } => show(context, &name).await,
     }

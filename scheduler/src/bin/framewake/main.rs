@@ -92,7 +92,7 @@ enum Ask {
     Logs(logs::Args),
     /// Download a job's outputs
     Fetch(fetch::Args),
-    /// List, show and add functions: the renderers of the farm
+    /// List, show and add functions, the renderers of the farm; make, build and push new ones
     Functions(functions::Args),
     /// Make jobs by themselves, at times: add, list, show, pause, resume, run, next, runs, rm, apply
     Schedules(schedules::Args),
