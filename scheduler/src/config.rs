@@ -49,6 +49,8 @@ pub struct Shared {
     /// Address that notifications by mail come from
     #[arg(long, env = "FRAMEWAKE_SMTP_FROM")]
     pub smtp_from: Option<String>,
+    #[command(flatten)]
+    pub openfaas: crate::openfaas::Settings,
     /// Names of others under which `/metrics` gives its figures too
     #[arg(long, env = "FRAMEWAKE_METRICS_ALIASES", value_delimiter = ',')]
     pub metrics_aliases: Vec<Alias>,

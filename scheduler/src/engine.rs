@@ -5,6 +5,7 @@
 
 mod batch;
 pub(crate) mod clock;
+pub(crate) mod deployments;
 pub mod handle;
 pub(crate) mod notices;
 mod perform;
@@ -13,6 +14,7 @@ pub(crate) mod schedules;
 mod tally;
 mod views;
 
+pub use deployments::Deploy;
 pub(crate) use handle::Message;
 pub use handle::{Handle, Health, JobCommand, Refused, ScheduleCommand, Submission};
 
@@ -21,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::store::{self, JobCache, Loaded, Store};
 use batch::Batch;
 use clock::Clock;
+use deployments::Deployments;
 use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::Event;
 use framewake_core::farm::{Farm, Restoring};
@@ -120,6 +123,7 @@ pub(crate) struct Engine {
     jobs_max: usize,
     schedules: Timetable,
     notices: Notices,
+    deployments: Deployments,
     functions: FunctionTable,
     pools: Vec<PoolSpec>,
     functions_out: watch::Sender<Arc<FunctionTable>>,
@@ -152,6 +156,7 @@ impl Engine {
         let farm = restoring.finish();
         let schedules = Timetable::new(store.load_schedules().await?);
         let (notices, targets) = Notices::new(store.load_notices().await?);
+        let (deployments, deployed) = Deployments::new(store.load_gateway().await?);
         info!(jobs = farm.jobs(), chunks, functions = functions.iter().count(), "the farm is loaded");
         let (inbox_in, inbox) = mpsc::channel(handle::INBOX_MAX);
         let (functions_out, functions_in) = watch::channel(Arc::new(functions.clone()));
@@ -162,7 +167,8 @@ impl Engine {
         for (key, _) in functions.iter() {
             let _ = outbox.queue.send(QueueCommand::AddFunction(key));
         }
-        let handle = Handle { inbox: inbox_in, functions: functions_in, targets, events: events_out.clone(), health };
+        let events = events_out.clone();
+        let handle = Handle { inbox: inbox_in, functions: functions_in, targets, deployed, events, health };
         let engine = Engine {
             farm,
             store,
@@ -170,6 +176,7 @@ impl Engine {
             jobs_max: JOBS_MAX_DEFAULT as usize,
             schedules,
             notices,
+            deployments,
             functions,
             pools: Vec::new(),
             functions_out,

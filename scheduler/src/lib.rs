@@ -1,13 +1,15 @@
 //! The scheduler.
 //!
 //! ```text
-//! serve ─► rest, engine, queue, functions, notify
+//! serve ─► rest, openfaas, engine, queue, functions, notify
 //! rest ──► engine::Handle, store::read, objects
+//! openfaas ► rest, notify
 //! engine ► the rules (framewake-core), store
 //! notify ► engine::Handle, store::read, queue
 //! ```
 
 pub mod config;
+pub mod deployment_table;
 pub mod dev;
 pub mod engine;
 pub mod errands;
@@ -16,6 +18,7 @@ pub mod functions;
 pub mod metrics;
 pub mod notify;
 pub mod objects;
+pub mod openfaas;
 pub mod queue;
 pub mod rest;
 pub mod s3_admin;

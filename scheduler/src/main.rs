@@ -27,7 +27,8 @@ async fn main() -> ExitCode {
     }
     let config = Config::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     telemetry::start(&config.shared.log, config.shared.log_format);
-    match serve::run(config, false, |_| {}, shutdown::on_signal()).await {
+    // On the heap: it holds every part of the scheduler.
+    match Box::pin(serve::run(config, false, |_| {}, shutdown::on_signal())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", Chain(&*error));

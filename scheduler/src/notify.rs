@@ -14,6 +14,7 @@ mod words;
 
 pub use address::Allowed;
 pub(crate) use check::faults;
+pub(crate) use event::{hmac_hex, key as secret_key, signature};
 pub use mail::Mail;
 pub use ways::Ways;
 
@@ -25,6 +26,7 @@ use crate::store::Tried;
 use crate::store::read::{DueNotice, Reader};
 use crate::target_table::{Target, TargetId};
 use framewake_proto::chain::Chain;
+use framewake_proto::time::Timestamp;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use std::collections::{HashMap, HashSet};
@@ -134,21 +136,27 @@ impl Delivery {
             Ok(()) => (Tried::Delivered, "delivered"),
             Err(error) => {
                 let reason = Chain(&error).to_string();
-                let wait = wait_before_next(tries, fastrand::f64());
-                let now = self.clock.now();
-                let due_at = now.after(wait);
-                if tries >= TRIES_MAX || due_at.since(due.since) > self.patience {
-                    warn!(notification = %id, tries, "notification {id} for target {} is given up: {reason}", spec.name);
-                    (Tried::GivenUp { tries, reason }, "given_up")
-                } else {
-                    info!(notification = %id, tries, "target {} was not told, and is told again at {due_at}: {reason}", spec.name);
-                    (Tried::Again { tries, due_at, reason }, "failed")
+                match next_try(tries, self.clock.now(), due.since, self.patience) {
+                    None => {
+                        warn!(notification = %id, tries, "notification {id} for target {} is given up: {reason}", spec.name);
+                        (Tried::GivenUp { tries, reason }, "given_up")
+                    }
+                    Some(due_at) => {
+                        info!(notification = %id, tries, "target {} was not told, and is told again at {due_at}: {reason}", spec.name);
+                        (Tried::Again { tries, due_at, reason }, "failed")
+                    }
                 }
             }
         };
         self.metrics.parts.notifications.with_label_values(&[spec.way.as_str(), word]).inc();
         TriedNotice { id: id.clone(), target: target.id, outcome }
     }
+}
+
+/// When a delivery that failed is tried again; `None`: it is given up.
+pub(crate) fn next_try(tries: u32, now: Timestamp, since: Timestamp, patience: Duration) -> Option<Timestamp> {
+    let due_at = now.after(wait_before_next(tries, fastrand::f64()));
+    (tries < TRIES_MAX && due_at.since(since) <= patience).then_some(due_at)
 }
 
 /// A wait that doubles with each try, of which `chance`, 0 to 1, takes off up to a fifth: those that failed together

@@ -31,10 +31,21 @@ mod tasks;
 mod tests;
 mod workers;
 
+pub(crate) use body::read as read_body;
 pub use border::UrlsAllowed;
+pub(crate) use border::store_away;
+pub(crate) use events::{StreamPermit, stream_permit};
+pub(crate) use guard::{cross_origin, known_method, panicked};
 pub use inputs::{UploadLimits, Uploads};
+pub(crate) use jobs::refused;
+pub(crate) use logs::AttemptLog;
 pub use openapi::{function_schema, job_schema, openapi, schedule_schema};
+pub(crate) use outputs::media_type;
+pub(crate) use problem::{Answer, Code, Refusal, refusal_of};
+pub(crate) use query::Query;
 pub use server::serve;
+pub(crate) use server::serve_router;
+pub(crate) use shares::{Class, Pass, Peer, peer_of};
 
 use crate::engine::handle::Handle;
 use crate::metrics::Metrics;
@@ -44,7 +55,6 @@ use crate::queue::Queue;
 use crate::store::read::Reader;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use problem::{Code, Refusal};
 use shares::Shares;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -96,6 +106,16 @@ impl App {
             shares: Shares::new(server::files_max()),
             closing: CancellationToken::new(),
         })
+    }
+
+    /// One more of this class for this client, until the pass is dropped.
+    pub(crate) fn enter(&self, class: Class, peer: Peer) -> Answer<Pass> {
+        self.shares.enter(class, peer)
+    }
+
+    /// Canceled once streams should end.
+    pub(crate) fn closing(&self) -> &CancellationToken {
+        &self.closing
     }
 }
 

@@ -7,6 +7,7 @@ use crate::functions::local::{LocalConfig, LocalProvider};
 use crate::metrics::Metrics;
 use crate::notify::{Allowed, Delivery, Mail, Ways};
 use crate::objects::{Address, Objects};
+use crate::openfaas;
 use crate::queue::{Owner, Queue};
 use crate::rest::{self, App, UploadLimits, Uploads, UrlsAllowed};
 use crate::store::read::Reader;
@@ -45,6 +46,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let listener = TcpListener::bind(shared.listen).await.with_context(|| {
         format!("cannot listen on {}: is another program there? Choose another address with --listen", shared.listen)
     })?;
+    let openfaas = openfaas::listen(&shared.openfaas).await?;
     let objects = Objects::open(&address)?;
     if config.store_setup {
         objects.set_up().await?;
@@ -107,6 +109,14 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let url = format!("http://{}", listener.local_addr()?);
     info!("listening on {url}");
     let app = App::new(handle, reader, objects, uploads, metrics, urls, ways);
+    let mut clients = tokio::spawn(openfaas::serve(
+        shared.openfaas.clone(),
+        openfaas,
+        app.clone(),
+        shared.notify_for.0,
+        clock,
+        serving.clone(),
+    ));
     let mut server = tokio::spawn(rest::serve(listener, app, serving.clone()));
     ready(&url);
 
@@ -117,6 +127,10 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
         ended = &mut engine => engine_outcome(ended),
         // These end by themselves only because the engine did, and it knows why.
         ended = &mut queue_task => match ended.context("the queue broke").and_then(|ended| Ok(ended?)) {
+            Ok(()) => engine_outcome((&mut engine).await),
+            failed => failed,
+        },
+        ended = &mut clients => match ended.context("the interface for OpenFaaS broke").and_then(|ended| ended) {
             Ok(()) => engine_outcome((&mut engine).await),
             failed => failed,
         },
@@ -132,6 +146,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     // the engine ends when nobody can speak to it any more.
     serving.cancel();
     ended("the REST interface", server).await;
+    ended("the interface for OpenFaaS", clients).await;
     delivering.cancel();
     ended("the delivery of notifications", delivery).await;
     providing.cancel();

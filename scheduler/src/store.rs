@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub(crate) mod file;
+pub(crate) mod gateway;
 pub(crate) mod happenings;
 mod job_cache;
 mod ledger;
@@ -16,6 +17,7 @@ mod tests;
 mod write;
 
 pub(crate) use file::lock;
+pub(crate) use gateway::{Callback, GatewayWrite, StoredGateway, TriedCallback};
 pub(crate) use job_cache::JobCache;
 pub(crate) use load::{Loaded, function_rules};
 pub(crate) use notifications::{NoticeRow, NotifyWrite, StoredNotices, Tried};
@@ -33,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
@@ -42,6 +44,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("store/migrations/0008_gpus.sql"),
     include_str!("store/migrations/0009_cost.sql"),
     include_str!("store/migrations/0010_notifications.sql"),
+    include_str!("store/migrations/0014_openfaas.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

@@ -247,6 +247,9 @@ impl Crew {
             if self.is_late() {
                 break Left::TimeUp;
             }
+            if self.heartbeats.wanted.borrow().stay {
+                idle_since = Instant::now();
+            }
             let still = linger.saturating_sub(idle_since.elapsed());
             // Even without a linger it looks once.
             if still.is_zero() && looked {

@@ -34,6 +34,11 @@ pub enum Change {
         project: Name,
         weight: u32,
     },
+    /// So many workers of a function stay without work; 0: none.
+    WorkersKept {
+        function: Name,
+        workers: u32,
+    },
     StepState {
         job: JobId,
         step: usize,

@@ -81,4 +81,6 @@ pub struct Control {
     pub keep_tasks: Option<u32>,
     /// Leave when idle.
     pub drain: bool,
+    /// Do not leave, however long there is no work.
+    pub stay: bool,
 }

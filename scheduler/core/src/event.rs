@@ -23,6 +23,11 @@ pub enum Event {
         project: Name,
         weight: u32,
     },
+    /// So many workers of the newest version of this function are wanted, with work or without.
+    WorkersKept {
+        function: Name,
+        workers: u32,
+    },
     JobSubmitted {
         id: JobId,
         job: NewJob,

@@ -8,6 +8,7 @@ mod budgets;
 mod explain;
 mod gpus;
 mod jobs;
+mod keep;
 mod load;
 mod places;
 mod pools;
@@ -56,6 +57,8 @@ pub struct Farm {
     settings: Settings,
     functions: Vec<Function>,
     function_index: BTreeMap<FunctionKey, usize>,
+    /// How many workers of a function are wanted, with work or without; see `farm/keep.rs`.
+    kept: BTreeMap<Name, u32>,
     /// Weight of each project.
     projects: Vec<u32>,
     project_names: Vec<Name>,
@@ -254,9 +257,12 @@ impl Farm {
     pub fn apply(&mut self, now: Timestamp, event: Event, out: &mut Applied) {
         match event {
             Event::FunctionAdded { key, rules } => {
+                // What is kept of it is of the new version from now on.
+                self.touched.extend(self.newest(&key.name));
                 let function = self.add_function(key, rules);
                 self.touched.insert(function);
             }
+            Event::WorkersKept { function, workers } => self.keep_workers(now, function, workers, out),
             Event::ProjectWeighed { project, weight } => self.weigh_project(now, &project, weight, out),
             Event::JobSubmitted { id, job } => self.submit_job(now, id, job, out),
             Event::JobCanceled { id } => self.cancel_job(now, id, out),
@@ -488,6 +494,7 @@ impl Restoring {
             settings,
             functions: Vec::new(),
             function_index: BTreeMap::new(),
+            kept: snapshot.kept.into_iter().collect(),
             projects: Vec::new(),
             project_names: Vec::new(),
             project_index: BTreeMap::new(),

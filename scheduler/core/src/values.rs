@@ -151,6 +151,8 @@ pub struct Snapshot {
     pub functions: Vec<(FunctionKey, FunctionRules)>,
     /// Projects whose weight is not 1.
     pub projects: Vec<(Name, u32)>,
+    /// Functions of which workers are wanted with work or without.
+    pub kept: Vec<(Name, u32)>,
     /// Jobs that are not over.
     pub jobs: Vec<StoredJob>,
     /// In any order; each of a job above.

@@ -3,7 +3,7 @@
 use super::{Engine, Error, JobCommand, Message, QueueCommand, Refused, Submission};
 use crate::metrics::farm::Loads;
 use crate::queue::reading;
-use crate::store::{self, NotifyWrite, ScheduleWrite};
+use crate::store::{self, GatewayWrite, NotifyWrite, ScheduleWrite};
 use framewake_core::change::Change;
 use framewake_core::event::{Event, RequestId};
 use framewake_core::farm::Applied;
@@ -57,6 +57,7 @@ pub(crate) struct Batch {
     /// Of runs of schedules; those of jobs follow from the changes.
     pub(crate) run_notices: Vec<Notice>,
     pub(crate) notices: Vec<NotifyWrite>,
+    pub(crate) gateway: Vec<GatewayWrite>,
     pub(crate) targets_changed: bool,
     /// Deliveries that have something new to do.
     pub(crate) wakes: Vec<Arc<Notify>>,
@@ -79,6 +80,7 @@ impl Batch {
             schedule_events: Vec::new(),
             run_notices: Vec::new(),
             notices: Vec::new(),
+            gateway: Vec::new(),
             targets_changed: false,
             wakes: Vec::new(),
             confinements: BTreeMap::new(),
@@ -93,6 +95,7 @@ impl Batch {
             || !self.functions.is_empty()
             || !self.schedules.is_empty()
             || !self.notices.is_empty()
+            || !self.gateway.is_empty()
     }
 
     pub(crate) fn functions_changed(&self) -> bool {
@@ -110,6 +113,7 @@ impl Batch {
             functions: self.functions.clone(),
             schedules: &self.schedules,
             notices: &self.notices,
+            gateway: &self.gateway,
             events: &self.schedule_events,
             confinements: self.confinements.iter().map(|(worker, said)| (worker, said.as_str())).collect(),
             now: self.now,
@@ -121,7 +125,9 @@ impl Engine {
     /// One look into the store for all keys of a batch.
     pub(super) async fn look_up_keys(&mut self, messages: &[Message], batch: &mut Batch) -> Result<(), Error> {
         let keys = messages.iter().filter_map(|message| match message {
-            Message::Submit(submission, _) => submission.idempotency.as_ref().map(|(key, _)| key.as_str()),
+            Message::Submit(submission, _) | Message::Call(submission, ..) => {
+                submission.idempotency.as_ref().map(|(key, _)| key.as_str())
+            }
             Message::RunSchedule { idempotency, .. } => idempotency.as_ref().map(|(key, _)| key.as_str()),
             _ => None,
         });
@@ -135,6 +141,26 @@ impl Engine {
             Message::Submit(submission, reply) => {
                 let answer = self.submit(*submission, batch);
                 batch.replies.push(Reply::Submitted(reply, answer));
+            }
+            Message::Call(submission, callback, reply) => {
+                let answer = self.call(*submission, callback, batch);
+                batch.replies.push(Reply::Submitted(reply, answer));
+            }
+            Message::Deploy { spec, body, kept, how, reply } => {
+                let answer = self.deploy(*spec, body, kept, how, batch);
+                batch.replies.push(Reply::Function(reply, answer));
+            }
+            Message::Undeploy(name, reply) => {
+                let answer = self.undeploy(&name, batch);
+                batch.replies.push(Reply::Changed(reply, answer));
+            }
+            Message::KeepWorkers(name, workers, reply) => {
+                let answer = self.keep_workers(name, workers, batch);
+                batch.replies.push(Reply::Changed(reply, answer));
+            }
+            Message::TriedCallbacks(tries, reply) => {
+                self.note_callbacks(tries, batch);
+                batch.replies.push(Reply::Noted(reply));
             }
             Message::AddFunction(spec, reply) => {
                 let answer = self.add_function(*spec, batch);
@@ -241,7 +267,7 @@ impl Engine {
         Ok(Submitted { id, tasks, repeated: false })
     }
 
-    fn add_function(&mut self, spec: FunctionSpec, batch: &mut Batch) -> Result<FunctionKey, Refused> {
+    pub(super) fn add_function(&mut self, spec: FunctionSpec, batch: &mut Batch) -> Result<FunctionKey, Refused> {
         let newest = self.functions.newest(&spec.name);
         if let Some((version, known)) = newest
             && known.as_ref() == &spec

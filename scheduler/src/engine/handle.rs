@@ -1,8 +1,11 @@
 //! How the rest of the scheduler speaks to the engine.
 
+use super::deployments::{CALLBACKS_MAX, Deploy};
 use super::notices::TriedNotice;
+use crate::deployment_table::DeploymentTable;
 use crate::function_table::FunctionTable;
 use crate::metrics::farm::Loads;
+use crate::store::{Callback, TriedCallback};
 use crate::target_table::TargetTable;
 use framewake_core::event::Event;
 use framewake_core::schedule::Rules;
@@ -90,6 +93,16 @@ pub enum Refused {
     TooManyTargets,
     #[error("there is no such notification among those that were given up")]
     NotDead,
+    #[error("function `{0}` not found")]
+    NotDeployed(Name),
+    #[error("function `{0}` is deployed already: update it, or remove it first")]
+    Deployed(Name),
+    #[error(
+        "function `{0}` was not deployed through this interface, but added as a function file: choose another name"
+    )]
+    OfOthers(Name),
+    #[error("{CALLBACKS_MAX} answers wait to be sent, the most there may be")]
+    TooManyCallbacks,
     #[error("the scheduler is stopping")]
     Closing,
 }
@@ -107,6 +120,20 @@ pub struct Health {
 #[derive(Debug)]
 pub(crate) enum Message {
     Submit(Box<Submission>, oneshot::Sender<Result<Submitted, Refused>>),
+    /// A job whose caller wants the answer sent.
+    Call(Box<Submission>, Callback, oneshot::Sender<Result<Submitted, Refused>>),
+    Deploy {
+        spec: Box<FunctionSpec>,
+        /// What was sent, as it was sent.
+        body: String,
+        /// Workers that stay.
+        kept: u32,
+        how: Deploy,
+        reply: oneshot::Sender<Result<FunctionKey, Refused>>,
+    },
+    Undeploy(Name, oneshot::Sender<Result<(), Refused>>),
+    KeepWorkers(Name, u32, oneshot::Sender<Result<(), Refused>>),
+    TriedCallbacks(Vec<TriedCallback>, oneshot::Sender<()>),
     AddFunction(Box<FunctionSpec>, oneshot::Sender<Result<FunctionKey, Refused>>),
     ChangeJob(JobId, JobCommand, oneshot::Sender<Result<(), Refused>>),
     PutSchedule {
@@ -168,6 +195,7 @@ pub struct Handle {
     pub(crate) inbox: mpsc::Sender<Message>,
     pub(crate) functions: watch::Receiver<Arc<FunctionTable>>,
     pub(crate) targets: watch::Receiver<Arc<TargetTable>>,
+    pub(crate) deployed: watch::Receiver<Arc<DeploymentTable>>,
     pub(crate) events: broadcast::Sender<Arc<EventView>>,
     pub(crate) health: watch::Receiver<Health>,
 }
@@ -178,6 +206,41 @@ impl Handle {
         // Here, not in the loop: a job may be large, and others wait.
         check_sizes(&submission)?;
         self.ask(|reply| Message::Submit(Box::new(submission), reply)).await?
+    }
+
+    /// The same, and the caller is told when it is over.
+    pub(crate) async fn call(&self, submission: Submission, callback: Callback) -> Result<Submitted, Refused> {
+        check_sizes(&submission)?;
+        self.ask(|reply| Message::Call(Box::new(submission), callback, reply)).await?
+    }
+
+    /// A version of a function that a client of `OpenFaaS` deployed, of which `kept` workers stay.
+    pub async fn deploy(
+        &self,
+        spec: FunctionSpec,
+        body: String,
+        kept: u32,
+        how: Deploy,
+    ) -> Result<FunctionKey, Refused> {
+        self.ask(|reply| Message::Deploy { spec: Box::new(spec), body, kept, how, reply }).await?
+    }
+
+    pub async fn undeploy(&self, name: Name) -> Result<(), Refused> {
+        self.ask(|reply| Message::Undeploy(name, reply)).await?
+    }
+
+    /// So many workers of the function stay, with work or without.
+    pub async fn keep_workers(&self, name: Name, workers: u32) -> Result<(), Refused> {
+        self.ask(|reply| Message::KeepWorkers(name, workers, reply)).await?
+    }
+
+    /// Answers once it is durable how the tries went.
+    pub(crate) async fn note_callbacks(&self, tries: Vec<TriedCallback>) -> Result<(), Refused> {
+        self.ask(|reply| Message::TriedCallbacks(tries, reply)).await
+    }
+
+    pub fn deployed(&self) -> Arc<DeploymentTable> {
+        self.deployed.borrow().clone()
     }
 
     /// The new version's key; the same function again gives the version it has.

@@ -27,6 +27,7 @@ impl Engine {
         if let Some(token) = batch.report_token {
             self.ask_queue(QueueCommand::AckReports(token));
         }
+        self.show_deployments(&batch);
         self.wake_deliveries(batch.targets_changed, &batch.wakes);
         for effect in batch.applied.effects {
             self.perform_effect(effect);
@@ -133,5 +134,6 @@ fn control_message(control: &Control) -> wire::Control {
         stop: control.stop.unwrap_or_default().to_owned(),
         keep_tasks: control.keep_tasks.unwrap_or(0),
         drain: control.drain,
+        stay: control.stay,
     }
 }

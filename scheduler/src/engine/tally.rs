@@ -124,6 +124,7 @@ impl Engine {
                 | Change::JobPriority { .. }
                 | Change::BudgetLifted { .. }
                 | Change::ProjectWeight { .. }
+                | Change::WorkersKept { .. }
                 | Change::StepState { .. }
                 | Change::StepCounts { .. }
                 | Change::StepTiming { .. }

@@ -38,7 +38,7 @@ impl Parts {
             &["way", "outcome"],
         );
         // A counter that is first seen at 1 has not risen, for Prometheus.
-        for way in ["webhook", "slack", "mail", "nats"] {
+        for way in ["webhook", "slack", "mail", "nats", "callback"] {
             for outcome in ["delivered", "failed", "given_up", "left_out"] {
                 notifications.with_label_values(&[way, outcome]);
             }

@@ -38,8 +38,20 @@ pub(super) fn cloud_event(farm: &Name, id: &str, notice: &Notice, made_at: Times
     })
 }
 
+/// HMAC-SHA256 of a body, in hexadecimal digits.
+pub(crate) fn hmac_hex(key: &[u8], body: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("keys of any length are good");
+    mac.update(body);
+    let mut text = String::new();
+    for byte in mac.finalize().into_bytes() {
+        write!(text, "{byte:02x}").expect("a string takes every letter");
+    }
+    text
+}
+
 /// The bytes of a secret `whsec_…`, or what is wrong with it; its text is in no answer.
-pub(super) fn key(secret: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn key(secret: &str) -> Result<Vec<u8>, String> {
     let wanted = "must be `whsec_` and 24 to 64 bytes in base64: `echo whsec_$(openssl rand -base64 32)` makes one";
     let encoded = secret.strip_prefix(SECRET_PREFIX).ok_or(wanted)?;
     let key = STANDARD.decode(encoded).map_err(|_| wanted)?;
@@ -47,7 +59,7 @@ pub(super) fn key(secret: &str) -> Result<Vec<u8>, String> {
 }
 
 /// `v1,…`: of this body under this id, sent at this second.
-pub(super) fn signature(key: &[u8], id: &str, sent_at_s: i64, body: &[u8]) -> String {
+pub(crate) fn signature(key: &[u8], id: &str, sent_at_s: i64, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("keys of any length are good");
     mac.update(format!("{id}.{sent_at_s}.").as_bytes());
     mac.update(body);

@@ -34,8 +34,8 @@ pub(crate) enum Error {
     Redirect(StatusCode),
     #[error("it was answered with {status}{said}")]
     Refused { status: StatusCode, said: String },
-    #[error("no answer within {} s", TRY_MAX.as_secs())]
-    Slow,
+    #[error("no answer within {} s", within.as_secs())]
+    Slow { within: Duration },
     #[error("cannot reach it")]
     Http(#[source] reqwest::Error),
     #[error("this scheduler has no mail server any more: its operator names one with --smtp")]
@@ -129,7 +129,27 @@ impl Ways {
                 }
             }
         });
-        sent.await.map_err(|_| Error::Slow)?
+        sent.await.map_err(|_| Error::Slow { within: TRY_MAX })?
+    }
+
+    /// One request to an address that somebody gave, within this time. Whether it arrived: any answer of 2xx.
+    pub(crate) async fn call(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Vec<u8>,
+        within: Duration,
+    ) -> Result<(), Error> {
+        tokio::time::timeout(within, self.post(url, headers, body)).await.map_err(|_| Error::Slow { within })?
+    }
+
+    /// Why such an address may not be called, as far as its text shows.
+    pub(crate) fn judge(&self, url: &str) -> Result<(), String> {
+        let url = check::url_of(url)?;
+        let Some(address) = check::literal(&url) else { return Ok(()) };
+        self.allowed
+            .check(url.host_str().unwrap_or_default(), address)
+            .map_err(|refused| format!("can't be called: {refused}"))
     }
 
     fn event(&self, id: &str, notice: &Notice, made_at: Timestamp) -> Vec<u8> {

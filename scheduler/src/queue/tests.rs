@@ -121,7 +121,8 @@ impl Running {
         let (_, functions) = watch::channel(Arc::new(FunctionTable::default()));
         let (events, _) = broadcast::channel(16);
         let (_, targets) = watch::channel(Arc::default());
-        let handle = Handle { inbox: inbox_in, functions, targets, events, health: health.clone() };
+        let (_, deployed) = watch::channel(Arc::default());
+        let handle = Handle { inbox: inbox_in, functions, targets, deployed, events, health: health.clone() };
         let stop = CancellationToken::new();
         let run = queue.clone().run(handle, commands_out, objects.clone(), health_in, nats.url(), stop.clone());
         let task = tokio::spawn(async move { run.await.expect("the queue runs until it is stopped") });

@@ -54,7 +54,7 @@ pub(super) fn check_unpacked(headers: &HeaderMap) -> Answer<()> {
 }
 
 /// All bytes of a body of at most `size_bytes_max`. A larger one is refused without being read.
-pub(super) async fn read(headers: &HeaderMap, body: Body, size_bytes_max: usize) -> Answer<Bytes> {
+pub(crate) async fn read(headers: &HeaderMap, body: Body, size_bytes_max: usize) -> Answer<Bytes> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|size_bytes| size_bytes > size_bytes_max as u64) {
         return Err(too_large(size_bytes_max));

@@ -145,7 +145,7 @@ async fn exists(objects: &Objects, digest: &Digest) -> object_store::Result<bool
     objects.size(&input_key(digest)).await.map(|size| size.is_some())
 }
 
-pub(super) fn store_away(error: &object_store::Error) -> Refusal {
+pub(crate) fn store_away(error: &object_store::Error) -> Refusal {
     Refusal::unavailable("the object store does not answer as it should; nothing was changed", error)
         .hint("GET /readyz says which part is not well")
 }

@@ -113,7 +113,7 @@ async fn follow(app: Arc<App>, job: Option<JobKey>, peer: Peer, after: Option<u6
 
 /// The right to one more stream, counted while it is held.
 #[derive(Debug)]
-pub(super) struct StreamPermit {
+pub(crate) struct StreamPermit {
     _pass: Pass,
     open: prometheus::IntGauge,
 }
@@ -124,7 +124,7 @@ impl Drop for StreamPermit {
     }
 }
 
-pub(super) fn stream_permit(app: &App, peer: Peer) -> Answer<StreamPermit> {
+pub(crate) fn stream_permit(app: &App, peer: Peer) -> Answer<StreamPermit> {
     let pass = app.shares.enter(Class::Stream, peer)?;
     let open = app.metrics.parts.event_streams.clone();
     open.inc();

@@ -73,7 +73,7 @@ fn class_of(method: &Method, route: &str) -> Option<Class> {
 }
 
 /// Methods are the client's words; only those we know become label values.
-fn known_method(method: &Method) -> &str {
+pub(crate) fn known_method(method: &Method) -> &str {
     match *method {
         Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
             method.as_str()
@@ -111,14 +111,14 @@ fn request_id(headers: &HeaderMap) -> String {
 }
 
 /// The answer when a handler panics. The panic itself is in the log already, with its place.
-pub(super) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+pub(crate) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     warn!("a request's handler panicked");
     Refusal::new(Code::Internal, "the scheduler could not carry out the request; its log has the reason")
         .into_response()
 }
 
 /// A browser sends what a page of another site asks; without tokens, that page would act as the user.
-pub(super) fn cross_origin() -> Response {
+pub(crate) fn cross_origin() -> Response {
     Refusal::new(Code::CrossOrigin, "a page of another site may not change anything here").into_response()
 }
 

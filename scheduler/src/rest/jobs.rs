@@ -273,7 +273,7 @@ pub(super) fn no_such_job(id: JobId) -> Refusal {
 }
 
 /// What the engine refused, for people.
-pub(super) fn refused(error: &Refused, id: Option<JobId>) -> Refusal {
+pub(crate) fn refused(error: &Refused, id: Option<JobId>) -> Refusal {
     match error {
         Refused::NotFound => id.map_or_else(|| Refusal::not_found("there is no such job"), no_such_job),
         Refused::WrongState { state } => Refusal::new(Code::WrongState, format!("the job is {state}")),
@@ -291,12 +291,16 @@ pub(super) fn refused(error: &Refused, id: Option<JobId>) -> Refusal {
         Refused::ScheduleExists(_) => Refusal::new(Code::WrongState, error.to_string())
             .hint("choose another name, or put new rules in its place with PUT"),
         Refused::TooManySchedules => Refusal::new(Code::WrongState, error.to_string()).hint("remove one that is over"),
-        Refused::TooManyPrices | Refused::NoRun { .. } => Refusal::new(Code::WrongState, error.to_string()),
+        Refused::TooManyPrices | Refused::NoRun { .. } | Refused::Deployed(_) | Refused::OfOthers(_) => {
+            Refusal::new(Code::WrongState, error.to_string())
+        }
         Refused::NoTarget(_) => Refusal::not_found(error.to_string()).hint("GET /v1/notifications/targets lists them"),
         Refused::TargetExists(_) => Refusal::new(Code::WrongState, error.to_string())
             .hint("choose another name, or put it in the place of that one with PUT"),
         Refused::TooManyTargets => Refusal::new(Code::WrongState, error.to_string()).hint("remove one of them"),
         Refused::NotDead => Refusal::not_found(error.to_string()).hint("GET /v1/notifications/dead lists them"),
+        Refused::NotDeployed(_) => Refusal::not_found(error.to_string()),
+        Refused::TooManyCallbacks => Refusal::new(Code::QueueFull, error.to_string()),
         Refused::Closing => Refusal::unavailable("the scheduler is stopping; nothing was changed", error),
     }
 }

@@ -19,6 +19,7 @@ use framewake_proto::api::{AttemptOutcome, AttemptView};
 use framewake_proto::ids::{AttemptId, JobId};
 use framewake_proto::objects::log_key;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use object_store::GetResult;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,31 +53,54 @@ pub(super) async fn log(
     let job = jobs::key(&app, &id).await?;
     let none = || Refusal::not_found(format!("job {} has no attempt `{}`", job.id, clip(&attempt)));
     let number: AttemptId = attempt.parse().map_err(|_| none())?;
-    let view = app.reader.attempt(&job, number).await?.ok_or_else(none)?;
+    app.reader.attempt(&job, number).await?.ok_or_else(none)?;
     let permit = stream_permit(&app, peer)?;
-    if let Some(stored) = stored(&app, &job, number, &view).await? {
-        return Ok(text(Body::from_stream(stored.into_stream().map(move |piece| held(&permit, piece)))));
+    let Some(log) = AttemptLog::open(&app, &job, number, follow).await? else { return Ok(text(Body::empty())) };
+    Ok(text(Body::from_stream(log.0.map(move |piece| held(&permit, piece)))))
+}
+
+/// What an attempt has said, and if it is followed, what it will say until it ends.
+pub(crate) struct AttemptLog(BoxStream<'static, Piece>);
+
+impl AttemptLog {
+    /// `None`: it said nothing.
+    pub(crate) async fn open(
+        app: &Arc<App>,
+        job: &JobKey,
+        number: AttemptId,
+        follow: bool,
+    ) -> Answer<Option<AttemptLog>> {
+        let Some(view) = app.reader.attempt(job, number).await? else { return Ok(None) };
+        if let Some(stored) = stored(app, job, number, &view).await? {
+            return Ok(Some(AttemptLog(stored.into_stream())));
+        }
+        // Nobody counted what a lost worker had said.
+        let may_be_live = matches!(view.outcome, AttemptOutcome::Running | AttemptOutcome::Lost);
+        if !may_be_live && !view.has_log {
+            return Ok(None);
+        }
+        let away = "the log is not in the store yet, and NATS, which has it, does not answer";
+        let Some(queue) = &app.logs else { return Err(Refusal::not_found("the log is not in the store")) };
+        let live = queue.live_log(job.id, number, follow).await.map_err(|error| Refusal::unavailable(away, &error))?;
+        if follow {
+            let mut look = tokio::time::interval(LOOK_EVERY);
+            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let (app, job) = (app.clone(), job.clone());
+            let follower = Follower { app, job, number, live, sent_bytes: 0, look, ended: None };
+            let pieces = futures::stream::unfold(Some(follower), async |follower| follower?.next().await);
+            return Ok(Some(AttemptLog(pieces.boxed())));
+        }
+        let pieces = futures::stream::unfold(live, async |mut live| {
+            let piece = tokio::time::timeout(PIECE_MAX, live.next()).await.ok()??;
+            Some((Ok(piece), live))
+        });
+        Ok(Some(AttemptLog(pieces.boxed())))
     }
-    // Nobody counted what a lost worker had said.
-    let may_be_live = matches!(view.outcome, AttemptOutcome::Running | AttemptOutcome::Lost);
-    if !may_be_live && !view.has_log {
-        return Ok(text(Body::empty()));
+
+    /// Its text, piece by piece, up to where it could not be read.
+    pub(crate) fn pieces(self) -> BoxStream<'static, Bytes> {
+        self.0.take_while(|piece| std::future::ready(piece.is_ok())).filter_map(async |piece| piece.ok()).boxed()
     }
-    let away = "the log is not in the store yet, and NATS, which has it, does not answer";
-    let Some(queue) = &app.logs else { return Err(Refusal::not_found("the log is not in the store")) };
-    let live = queue.live_log(job.id, number, follow).await.map_err(|error| Refusal::unavailable(away, &error))?;
-    if follow {
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let follower = Follower { app, job, number, live, sent_bytes: 0, look, ended: None, _permit: permit };
-        let pieces = futures::stream::unfold(Some(follower), async |follower| follower?.next().await);
-        return Ok(text(Body::from_stream(pieces)));
-    }
-    let pieces = futures::stream::unfold(live, async |mut live| {
-        let piece = tokio::time::timeout(PIECE_MAX, live.next()).await.ok()??;
-        Some((Ok::<_, object_store::Error>(piece), live))
-    });
-    Ok(text(Body::from_stream(pieces.map(move |piece| held(&permit, piece)))))
 }
 
 /// The log out of the store. One that is about to arrive there is waited for: on its way it is nowhere whole.
@@ -111,7 +135,6 @@ struct Follower {
     look: Interval,
     /// When the attempt was first seen to be over.
     ended: Option<Instant>,
-    _permit: StreamPermit,
 }
 
 type Piece = Result<Bytes, object_store::Error>;

@@ -147,7 +147,7 @@ fn header(text: &str) -> HeaderValue {
 }
 
 /// Only what a browser may show without harm; the rest is bytes.
-fn media_type(file: &str) -> &'static str {
+pub(crate) fn media_type(file: &str) -> &'static str {
     let extension = file.rsplit_once('.').map_or(String::new(), |(_, extension)| extension.to_ascii_lowercase());
     match extension.as_str() {
         "png" => "image/png",

@@ -14,7 +14,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 /// What a handler gives back.
-pub(super) type Answer<T> = Result<T, Refusal>;
+pub(crate) type Answer<T> = Result<T, Refusal>;
 
 /// What a client should wait before it tries again, in seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
@@ -23,7 +23,7 @@ const RETRY_AFTER_FULL_S: HeaderValue = HeaderValue::from_static("30");
 
 /// Why a request is refused: the stable part of `urn:framewake:<code>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
+pub(crate) enum Code {
     /// The body can't be read, or what it asks for makes no sense.
     InvalidBody,
     InvalidQuery,
@@ -56,7 +56,7 @@ pub(super) enum Code {
 }
 
 impl Code {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Code::InvalidBody => "invalid-body",
             Code::InvalidQuery => "invalid-query",
@@ -129,7 +129,7 @@ impl Code {
 
 /// A request that is answered with a problem.
 #[derive(Debug, Clone)]
-pub(super) struct Refusal(Box<Parts>); // In a box, because every answer of a handler has room for one.
+pub(crate) struct Refusal(Box<Parts>); // In a box, because every answer of a handler has room for one.
 
 #[derive(Debug, Clone)]
 struct Parts {
@@ -144,7 +144,7 @@ struct Parts {
 }
 
 impl Refusal {
-    pub(super) fn new(code: Code, detail: impl Into<String>) -> Refusal {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Refusal {
         let mut headers = Vec::new();
         match code {
             Code::TooMany | Code::Busy | Code::Unavailable => headers.push((RETRY_AFTER, RETRY_AFTER_S)),
@@ -156,14 +156,14 @@ impl Refusal {
     }
 
     /// A body that can't be read at all, as opposed to one that says something wrong.
-    pub(super) fn malformed(detail: impl Into<String>) -> Refusal {
+    pub(crate) fn malformed(detail: impl Into<String>) -> Refusal {
         let mut refusal = Refusal::new(Code::InvalidBody, detail);
         refusal.0.status = StatusCode::BAD_REQUEST;
         refusal
     }
 
     /// Everything that is wrong with a body, bounded.
-    pub(super) fn faults(mut faults: Vec<Fault>) -> Refusal {
+    pub(crate) fn faults(mut faults: Vec<Fault>) -> Refusal {
         let detail = match faults.as_slice() {
             [only] => format!("{}: {}", place(only), only.reason),
             [first, ..] => format!("{} faults, the first at {}: {}", faults.len(), place(first), first.reason),
@@ -175,18 +175,18 @@ impl Refusal {
         refusal
     }
 
-    pub(super) fn not_found(detail: impl Into<String>) -> Refusal {
+    pub(crate) fn not_found(detail: impl Into<String>) -> Refusal {
         Refusal::new(Code::NotFound, detail)
     }
 
     /// Something of ours broke: the caller learns that, the log learns why.
-    pub(super) fn internal(cause: &(dyn Error + 'static)) -> Refusal {
+    pub(crate) fn internal(cause: &(dyn Error + 'static)) -> Refusal {
         let detail = "the scheduler could not carry out the request; its log has the reason under the request id";
         Refusal::new(Code::Internal, detail).because(cause)
     }
 
     /// A part of the farm is away for now: `what` is for the caller, `cause` for the log.
-    pub(super) fn unavailable(what: impl Into<String>, cause: &(dyn Error + 'static)) -> Refusal {
+    pub(crate) fn unavailable(what: impl Into<String>, cause: &(dyn Error + 'static)) -> Refusal {
         Refusal::new(Code::Unavailable, what).because(cause)
     }
 
@@ -196,27 +196,36 @@ impl Refusal {
     }
 
     #[must_use]
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Refusal {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Refusal {
         self.0.hint = Some(hint.into());
         self
     }
 
     #[must_use]
-    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Refusal {
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Refusal {
         self.0.headers.push((name, value));
         self
     }
 
-    pub(super) fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> Code {
         self.0.code
     }
 
-    pub(super) fn detail(&self) -> &str {
+    pub(crate) fn detail(&self) -> &str {
         &self.0.detail
     }
 
+    /// The answer for clients that show people the body as it is.
+    pub(crate) fn in_words(self) -> Response {
+        let Parts { status, detail, hint, headers, .. } = *self.0;
+        let hint = hint.map_or_else(String::new, |hint| format!("; hint: {hint}"));
+        let mut response = (status, format!("{detail}{hint}\n")).into_response();
+        response.headers_mut().extend(headers);
+        response
+    }
+
     /// What broke, for the log.
-    pub(super) fn cause(&self) -> Option<&str> {
+    pub(crate) fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
     }
 }
@@ -236,12 +245,12 @@ impl IntoResponse for Refusal {
 }
 
 /// Takes the refusal out of a response, if it is one.
-pub(super) fn refusal_of(response: &mut Response) -> Option<Refusal> {
+pub(crate) fn refusal_of(response: &mut Response) -> Option<Refusal> {
     response.extensions_mut().remove::<Refusal>()
 }
 
 /// The response to a refused request.
-pub(super) fn finish(mut refusal: Refusal, request_id: &str) -> Response {
+pub(crate) fn finish(mut refusal: Refusal, request_id: &str) -> Response {
     let (status, headers) = (refusal.0.status, std::mem::take(&mut refusal.0.headers));
     let mut response = (status, Json(body(refusal, request_id))).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -252,7 +261,7 @@ pub(super) fn finish(mut refusal: Refusal, request_id: &str) -> Response {
 }
 
 /// The whole answer to a connection that is refused before it is read.
-pub(super) fn plain(refusal: Refusal) -> String {
+pub(crate) fn plain(refusal: Refusal) -> String {
     let (status, headers) = (refusal.0.status, refusal.0.headers.clone());
     let id = ulid::Ulid::generate().to_string();
     let body = serde_json::to_string(&body(refusal, &id)).expect("a problem is JSON");

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 /// The query of a request, not yet checked.
 #[derive(Debug)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = Refusal;
@@ -22,7 +22,7 @@ impl<S: Sync> FromRequestParts<S> for Query {
 
 impl Query {
     /// Refuses words that are not `known`, with the nearest that is.
-    pub(super) fn only(self, known: &[&'static str]) -> Answer<Query> {
+    pub(crate) fn only(self, known: &[&'static str]) -> Answer<Query> {
         for (name, _) in &self.0 {
             if !known.contains(&name.as_str()) {
                 let name: String = name.chars().take(64).collect();
@@ -37,11 +37,11 @@ impl Query {
         Ok(self)
     }
 
-    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn one(&self, name: &str) -> Answer<Option<&str>> {
+    pub(crate) fn one(&self, name: &str) -> Answer<Option<&str>> {
         let mut values = self.all(name);
         match (values.next(), values.next()) {
             (value, None) => Ok(value),
@@ -49,12 +49,12 @@ impl Query {
         }
     }
 
-    pub(super) fn parsed<T: FromStr>(&self, name: &str, wanted: &str) -> Answer<Option<T>> {
+    pub(crate) fn parsed<T: FromStr>(&self, name: &str, wanted: &str) -> Answer<Option<T>> {
         let Some(text) = self.one(name)? else { return Ok(None) };
         text.parse().map(Some).map_err(|_| invalid(format!("`{name}` must be {wanted}, not `{}`", clip(text))))
     }
 
-    pub(super) fn limit(&self) -> Answer<u32> {
+    pub(crate) fn limit(&self) -> Answer<u32> {
         match self.parsed("limit", "a whole number")? {
             None => Ok(PAGE_SIZE_DEFAULT),
             Some(limit) if (1..=PAGE_SIZE_MAX).contains(&limit) => Ok(limit),
@@ -63,7 +63,7 @@ impl Query {
     }
 
     /// The cursor as `read` understands it. It is ours: whoever makes one up learns so.
-    pub(super) fn cursor<T>(&self, read: impl FnOnce(&str) -> Option<T>) -> Answer<Option<T>> {
+    pub(crate) fn cursor<T>(&self, read: impl FnOnce(&str) -> Option<T>) -> Answer<Option<T>> {
         let Some(text) = self.one("cursor")? else { return Ok(None) };
         let wrong = || {
             invalid(format!("`{}` is not a cursor of this list", clip(text)))
@@ -74,25 +74,25 @@ impl Query {
 }
 
 /// Two numbers with a dot between: `3.17`.
-pub(super) fn pair<A: FromStr, B: FromStr>(text: &str) -> Option<(A, B)> {
+pub(crate) fn pair<A: FromStr, B: FromStr>(text: &str) -> Option<(A, B)> {
     let (first, second) = text.split_once('.')?;
     Some((first.parse().ok()?, second.parse().ok()?))
 }
 
 /// A job's id out of a path.
-pub(super) fn job_id(text: &str) -> Answer<JobId> {
+pub(crate) fn job_id(text: &str) -> Answer<JobId> {
     text.parse().map_err(|error: framewake_proto::ids::JobIdError| Refusal::not_found(error.to_string()))
 }
 
-pub(super) fn invalid(detail: impl Into<String>) -> Refusal {
+pub(crate) fn invalid(detail: impl Into<String>) -> Refusal {
     Refusal::new(Code::InvalidQuery, detail)
 }
 
-pub(super) fn clip(text: &str) -> String {
+pub(crate) fn clip(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
-pub(super) fn not_one_of(name: &str, word: &str, known: &[&str]) -> Refusal {
+pub(crate) fn not_one_of(name: &str, word: &str, known: &[&str]) -> Refusal {
     let word = clip(word);
     let refusal = invalid(format!("`{name}` must be one of {}, not `{word}`", known.join(", ")));
     match nearest(&word, known.iter().copied()) {

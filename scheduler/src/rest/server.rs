@@ -49,10 +49,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationToken) -> io::Result<()> {
     let local = listener.local_addr()?.ip().is_loopback();
     let router = if local { local_router(app.clone()) } else { router(app.clone()) };
+    tokio::spawn(sweep(app.clone(), shutdown.clone()));
+    serve_router(listener, app, router, shutdown).await
+}
+
+/// The same for another interface to the farm, within the same bounds.
+pub(crate) async fn serve_router(
+    listener: TcpListener,
+    app: Arc<App>,
+    router: Router,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     let refused = Arc::new(Semaphore::new(REFUSED_AT_ONCE));
     let open = TaskTracker::new();
     let goodbye = CancellationToken::new();
-    tokio::spawn(sweep(app.clone(), shutdown.clone()));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -13,23 +13,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Submissions and other changes; each waits for one sync of the disk, which all of them share.
-pub(super) const CHANGES_MAX: usize = 256;
+pub(crate) const CHANGES_MAX: usize = 256;
 /// Lists and views; four at a time are read from the store, the others wait.
-pub(super) const LOOKS_MAX: usize = 128;
+pub(crate) const LOOKS_MAX: usize = 128;
 /// `/readyz` and `/metrics`. `/healthz` has no bound.
-pub(super) const PROBES_MAX: usize = 32;
+pub(crate) const PROBES_MAX: usize = 32;
 /// Inputs and outputs on their way; each holds up to 16 MiB.
-pub(super) const TRANSFERS_MAX: usize = 64;
+pub(crate) const TRANSFERS_MAX: usize = 64;
 /// Streams of events and logs, of some 20 KiB each.
-pub(super) const STREAMS_MAX: usize = 8192;
+pub(crate) const STREAMS_MAX: usize = 8192;
 /// Connections, busy or idle.
-pub(super) const CONNECTIONS_MAX: usize = 10_000;
+pub(crate) const CONNECTIONS_MAX: usize = 10_000;
 /// One client has at most one part in so many of each bound.
-pub(super) const PARTS: usize = 2;
+pub(crate) const PARTS: usize = 2;
 
 /// What is bounded by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     Change,
     Look,
     Probe,
@@ -53,7 +53,7 @@ impl Class {
 
 /// Who asks: an address, or the network that IPv6 gives to one customer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Peer(IpAddr);
+pub(crate) struct Peer(IpAddr);
 
 impl From<IpAddr> for Peer {
     fn from(address: IpAddr) -> Peer {
@@ -76,13 +76,13 @@ impl<S: Sync> FromRequestParts<S> for Peer {
     }
 }
 
-pub(super) fn peer_of(extensions: &axum::http::Extensions) -> Peer {
+pub(crate) fn peer_of(extensions: &axum::http::Extensions) -> Peer {
     extensions.get().copied().unwrap_or(Peer(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
 }
 
 /// What is under way of each class.
 #[derive(Debug)]
-pub(super) struct Shares {
+pub(crate) struct Shares {
     change: Arc<Gate>,
     look: Arc<Gate>,
     probe: Arc<Gate>,
@@ -93,7 +93,7 @@ pub(super) struct Shares {
 
 impl Shares {
     /// `files_max` is how many files the system lets this process have open.
-    pub(super) fn new(files_max: usize) -> Shares {
+    pub(crate) fn new(files_max: usize) -> Shares {
         let gate = |class, max| Arc::new(Gate { class, max, held: Mutex::default() });
         // The rest is for the database, the store and NATS.
         let connections = CONNECTIONS_MAX.min(files_max / 4 * 3);
@@ -108,7 +108,7 @@ impl Shares {
     }
 
     /// One more of `class` for `peer`, until the pass is dropped.
-    pub(super) fn enter(&self, class: Class, peer: Peer) -> Answer<Pass> {
+    pub(crate) fn enter(&self, class: Class, peer: Peer) -> Answer<Pass> {
         let gate = match class {
             Class::Change => &self.change,
             Class::Look => &self.look,
@@ -161,7 +161,7 @@ impl Gate {
 
 /// The right to go on, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(crate) struct Pass {
     gate: Arc<Gate>,
     peer: Peer,
 }

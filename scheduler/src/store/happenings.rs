@@ -79,6 +79,7 @@ fn happening(
         Change::JobPriority { .. }
         | Change::BudgetLifted { .. }
         | Change::ProjectWeight { .. }
+        | Change::WorkersKept { .. }
         | Change::StepCounts { .. }
         | Change::StepTiming { .. }
         | Change::StepVram { .. }
@@ -108,6 +109,7 @@ pub(crate) fn job_of(change: &Change) -> Option<JobId> {
         | Change::JobPriority { .. }
         | Change::BudgetLifted { .. }
         | Change::ProjectWeight { .. }
+        | Change::WorkersKept { .. }
         | Change::StepCounts { .. }
         | Change::StepTiming { .. }
         | Change::StepVram { .. }

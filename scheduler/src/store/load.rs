@@ -47,6 +47,7 @@ impl Store {
         let snapshot = Snapshot {
             functions: functions.iter().map(|(key, spec)| (key, function_rules(spec))).collect(),
             projects: self.load_projects().await?,
+            kept: self.load_kept().await?,
             chunks: self.load_chunks().await?,
             chunk_next: self.load_chunk_next().await?,
             places: self.load_places().await?,
@@ -168,6 +169,16 @@ impl Store {
             .map(|row| {
                 let name: String = get(row, 0)?;
                 Ok((name.parse().map_err(|_| unreadable("projects", &name))?, get(row, 1)?))
+            })
+            .collect()
+    }
+
+    async fn load_kept(&mut self) -> Result<Vec<(framewake_proto::ids::Name, u32)>, Error> {
+        let rows = self.rows("SELECT function, workers FROM kept_workers").await?;
+        rows.iter()
+            .map(|row| {
+                let name: String = get(row, 0)?;
+                Ok((name.parse().map_err(|_| unreadable("kept_workers", &name))?, get(row, 1)?))
             })
             .collect()
     }

@@ -1,6 +1,7 @@
 //! What people ask of the store: read-only, on connections of its own, so that a slow list never holds up a commit.
 
 mod attempts;
+mod callbacks;
 mod costs;
 mod events;
 mod farm;
@@ -11,6 +12,7 @@ mod outputs;
 mod schedules;
 mod tasks;
 
+pub(crate) use callbacks::DueCallback;
 pub use costs::{DayTime, Elapsed, JobTime, PriceRows};
 pub use events::StoredEvent;
 pub use farm::Accepted;

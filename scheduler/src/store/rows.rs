@@ -28,6 +28,8 @@ pub(crate) struct Rows {
     pub(crate) chunk_next: Option<u64>,
     pub(crate) functions: Vec<Value>,
     pub(crate) projects: BTreeMap<String, u32>,
+    /// Workers kept; 0: the row goes.
+    pub(crate) kept: BTreeMap<String, u32>,
     pub(crate) jobs: Vec<Value>,
     pub(crate) steps: Vec<Value>,
     pub(crate) idempotency: Vec<Value>,

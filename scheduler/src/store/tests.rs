@@ -115,6 +115,7 @@ impl Books {
             functions: pending.functions,
             schedules: &pending.schedules,
             notices: &[],
+            gateway: &[],
             events: &[],
             confinements: BTreeMap::new(),
             now: self.now,
@@ -235,6 +236,7 @@ impl Model {
                 Change::ChunkClosed { id } => drop(self.chunks.remove(&id.0)),
                 Change::ChunkNumbers { next } => self.chunk_next = next,
                 Change::TaskFailed { for_good: false, .. }
+                | Change::WorkersKept { .. }
                 | Change::StepState { .. }
                 | Change::StepCounts { .. }
                 | Change::AttemptStarted { .. }

@@ -1,7 +1,7 @@
 //! Makes changes durable: one transaction for a batch, one statement for each kind of row.
 
 use super::rows::{Rows, SEGMENT_BYTES, SEGMENT_TASKS, hex, tasks_text};
-use super::{Error, JobCache, NotifyWrite, ScheduleWrite, Store};
+use super::{Error, GatewayWrite, JobCache, NotifyWrite, ScheduleWrite, Store};
 use crate::engine::Submission;
 use framewake_core::change::{Change, Counts, JobState, Outcome, StepState};
 use framewake_proto::api::EventView;
@@ -33,6 +33,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) functions: Vec<(FunctionKey, FunctionSpec)>,
     pub(crate) schedules: &'a [ScheduleWrite],
     pub(crate) notices: &'a [NotifyWrite],
+    pub(crate) gateway: &'a [GatewayWrite],
     /// Beside those that follow from the changes.
     pub(crate) events: &'a [EventView],
     /// What confines the renderers of each worker, for the attempts that it begins.
@@ -61,7 +62,7 @@ impl Store {
         events.extend_from_slice(batch.events);
         let events = self.number_events(events, &mut rows);
         rows.done = rows.segments.iter().map(|key| done_row(*key, &self.segments[key])).collect();
-        self.write(&rows, batch.schedules, batch.notices).await.map_err(|error| Error::Write { error })?;
+        self.write(&rows, &batch).await.map_err(|error| Error::Write { error })?;
         for change in batch.changes {
             if let Change::JobState { id, state, .. } = change
                 && state.is_over()
@@ -116,6 +117,9 @@ impl Store {
             Change::BudgetLifted { job } => drop(rows.lifted.insert(self.seq(*job))),
             Change::ProjectWeight { project, weight } => {
                 rows.projects.insert(project.to_string(), *weight);
+            }
+            Change::WorkersKept { function, workers } => {
+                rows.kept.insert(function.to_string(), *workers);
             }
             Change::StepState { job, step, state, .. } => {
                 rows.step_states.insert((self.seq(*job), *step), step_state(*state));
@@ -196,18 +200,14 @@ impl Store {
         *self.seqs.get(&id).expect("changes are about jobs that were added and are not over")
     }
 
-    async fn write(
-        &mut self,
-        rows: &Rows,
-        schedules: &[ScheduleWrite],
-        notices: &[NotifyWrite],
-    ) -> Result<(), sqlx::Error> {
+    async fn write(&mut self, rows: &Rows, batch: &Batch<'_>) -> Result<(), sqlx::Error> {
         let connection = &mut self.writer;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         let written = async {
             write_all(connection, rows).await?;
-            super::schedules::write(connection, schedules, &self.seqs).await?;
-            super::notifications::write(connection, notices, &self.seqs).await
+            super::schedules::write(connection, batch.schedules, &self.seqs).await?;
+            super::notifications::write(connection, batch.notices, &self.seqs).await?;
+            super::gateway::write(connection, batch.gateway, &self.seqs).await
         };
         let written = written.await;
         if let Err(error) = written {
@@ -256,6 +256,11 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
     insert(c, "functions", 4, "", &rows.functions).await?;
     let projects: Vec<Value> = rows.projects.iter().map(|(name, weight)| json!([name, weight])).collect();
     insert(c, "projects", 2, "WHERE true ON CONFLICT DO UPDATE SET weight = excluded.weight", &projects).await?;
+    let kept: Vec<Value> = rows.kept.iter().map(|(name, workers)| json!([name, workers])).collect();
+    insert(c, "kept_workers", 2, "WHERE true ON CONFLICT DO UPDATE SET workers = excluded.workers", &kept).await?;
+    if !kept.is_empty() {
+        sqlx::query("DELETE FROM kept_workers WHERE workers = 0").execute(&mut *c).await?;
+    }
     insert(c, "jobs (seq, id, name, project, priority, state, labels, spec, submitted_at)", 9, "", &rows.jobs).await?;
     insert(c, "steps (job, step, name, state, total, open, done, failed)", 8, "", &rows.steps).await?;
     each(

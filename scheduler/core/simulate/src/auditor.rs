@@ -246,6 +246,7 @@ impl Auditor {
             Change::BudgetLifted { .. }
             | Change::JobPriority { .. }
             | Change::ProjectWeight { .. }
+            | Change::WorkersKept { .. }
             | Change::StepState { .. }
             | Change::StepTiming { .. }
             | Change::StepVram { .. }

@@ -17,6 +17,7 @@ pub(crate) struct Disk {
     pub(crate) chunks: BTreeMap<ChunkId, StoredChunk>,
     pub(crate) chunk_next: u64,
     pub(crate) weights: BTreeMap<Name, u32>,
+    pub(crate) kept: BTreeMap<Name, u32>,
     pub(crate) places: BTreeMap<Place, StoredPlace>,
     pub(crate) accounts: BTreeMap<WorkerId, Account>,
 }
@@ -44,6 +45,9 @@ impl Disk {
             }
             Change::ProjectWeight { project, weight } => {
                 self.weights.insert(project, weight);
+            }
+            Change::WorkersKept { function, workers } => {
+                self.kept.insert(function, workers);
             }
             Change::TaskDone { job, step, result, .. } => {
                 self.step(job, step).done.insert(result.task);
@@ -108,6 +112,7 @@ impl Disk {
         Snapshot {
             functions: self.functions.clone(),
             projects: self.weights.iter().map(|(name, weight)| (name.clone(), *weight)).collect(),
+            kept: self.kept.iter().map(|(name, workers)| (name.clone(), *workers)).collect(),
             jobs: open.filter_map(|(id, _)| self.stored_job(*id)).collect(),
             chunks: self.chunks.values().cloned().collect(),
             chunk_next: self.chunk_next,

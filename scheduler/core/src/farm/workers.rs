@@ -107,6 +107,7 @@ impl Farm {
         }
         let mut control = holds.map_or_else(Control::default, |attempt| self.renew(now, id, attempt));
         control.drain = matches!(self.workers.get(id).map(|worker| worker.state), Some(WorkerState::Draining(_)));
+        control.stay = !control.drain && self.stays(id, function);
         out.effects.push(Effect::AnswerHeartbeat { request, control });
     }
 

@@ -62,7 +62,8 @@ impl Place {
         let (health_in, health) = watch::channel(Health::default());
         let (events, _) = broadcast::channel(1);
         let (_, targets) = watch::channel(Arc::default());
-        let handle = Handle { inbox: inbox_in, functions, targets, events, health };
+        let (_, deployed) = watch::channel(Arc::default());
+        let handle = Handle { inbox: inbox_in, functions, targets, deployed, events, health };
         let stop = CancellationToken::new();
         let task = tokio::spawn(provider.run(handle, commands_out, end_workers, stop.clone()));
         Running { inbox, commands, stop, task, found, health: health_in }
