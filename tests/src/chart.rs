@@ -92,6 +92,7 @@ fn everything() -> Value {
         "functions": { "sleeper": {
             "image": "registry.example/sleeper:1", "driver": { "kind": "command", "command": ["/bin/sleep", "1"] },
         } },
+        "openfaas": { "enabled": true, "existingSecret": "openfaas", "callbacks": true },
         "preload": { "pools": ["l4", "mig"] },
         "service": { "annotations": { "b": "2" } },
         "ingress": { "enabled": true, "host": "farm.example", "tlsSecret": "farm-tls" },

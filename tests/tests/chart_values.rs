@@ -62,6 +62,11 @@ fn bad_values_are_refused_in_words_that_name_them() {
             }),
             &["two would write the same copy"],
         ),
+        (
+            "OpenFaaS for everybody",
+            json!({ "openfaas": { "enabled": true } }),
+            &["openfaas.existingSecret must be set"],
+        ),
         ("mail from nobody", json!({ "smtp": { "existingSecret": "mail" } }), &["smtp.from must be set"]),
         (
             "an option twice",

@@ -206,7 +206,7 @@ async fn logs_are_followed_from_before_a_call_to_after_it() {
 
     // And once it is over, by whoever asks.
     for (query, expected) in [
-        ("".to_owned(), true),
+        (String::new(), true),
         (format!("&instance={instance}"), true),
         ("&instance=other".to_owned(), false),
         ("&since=2999-01-01T00:00:00Z".to_owned(), false),

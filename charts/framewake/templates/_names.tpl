@@ -113,7 +113,7 @@ imagePullSecrets:
 
 {{/* What does not go together, said before anything is made. */}}
 {{- define "framewake.check" -}}
-{{- $ours := list "FRAMEWAKE_DATA" "FRAMEWAKE_LISTEN" "FRAMEWAKE_FARM" "FRAMEWAKE_STORE" "FRAMEWAKE_STORE_SETUP" "FRAMEWAKE_NATS_URL" "FRAMEWAKE_POOLS" "FRAMEWAKE_FUNCTIONS" "FRAMEWAKE_SLOTS" "FRAMEWAKE_SMTP" "FRAMEWAKE_SMTP_FROM" "FRAMEWAKE_LEADER_LEASE" -}}
+{{- $ours := list "FRAMEWAKE_DATA" "FRAMEWAKE_LISTEN" "FRAMEWAKE_FARM" "FRAMEWAKE_STORE" "FRAMEWAKE_STORE_SETUP" "FRAMEWAKE_NATS_URL" "FRAMEWAKE_POOLS" "FRAMEWAKE_FUNCTIONS" "FRAMEWAKE_SLOTS" "FRAMEWAKE_SMTP" "FRAMEWAKE_SMTP_FROM" "FRAMEWAKE_LEADER_LEASE" "FRAMEWAKE_OPENFAAS_LISTEN" "FRAMEWAKE_OPENFAAS_PASSWORD_FILE" "FRAMEWAKE_OPENFAAS_CALLBACK_SECRET_FILE" -}}
 {{- range $name, $_ := .Values.scheduler.environment }}
 {{- if has $name $ours }}{{ fail (printf "scheduler.environment.%s: the chart sets it itself, from another value" $name) }}{{ end -}}
 {{- end -}}
@@ -130,6 +130,9 @@ imagePullSecrets:
 {{- if .Values.replication.enabled }}
 {{- fail "scheduler.replicas is 2 and replication.enabled is true: two would write the same copy" }}
 {{- end -}}
+{{- end -}}
+{{- if and .Values.openfaas.enabled (not .Values.openfaas.existingSecret) }}
+{{- fail "openfaas.existingSecret must be set where openfaas.enabled is true: a secret with `password`" }}
 {{- end -}}
 {{- if and .Values.smtp.existingSecret (not .Values.smtp.from) }}
 {{- fail "smtp.from must be set where smtp.existingSecret is" }}
