@@ -1,13 +1,16 @@
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo build test quick lint bench simulate simulate-scale fuzz fire api-check monitoring-pictures dashboards-check static images
+.PHONY: help setup demo demo-docker build test quick lint bench simulate simulate-scale fuzz fire api-check monitoring-pictures dashboards-check static images
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 demo: ## from a bare machine to a rendered animation and its video
 	@samples/demo.sh
+
+demo-docker: ## a job in containers, from zero to some and back, on this machine's Docker engine
+	@samples/demo-docker.sh
 
 setup: ## everything that the tests need
 	@samples/setup.sh test

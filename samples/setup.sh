@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the demo (setup.sh demo) or the tests (setup.sh test) need and this machine lacks.
 # Python packages go into .venv and touch nothing else; only the tests use the system's package
-# manager, for three renderers and Prometheus. What is there already is left alone, so a second run needs no network.
+# manager, for three renderers, Prometheus and a Docker engine. What is there already is left alone, so a second run needs no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-demo}
@@ -121,6 +121,21 @@ renderers() {
   command -v blender >/dev/null 2>&1 || echo blender
   command -v prometheus >/dev/null 2>&1 || echo prometheus
 }
+# A Docker engine, for workers in containers. Only where this is root already: an engine is for root alone, and tests start
+# one of their own.
+if ! command -v dockerd >/dev/null 2>&1 && [ ! -x /usr/sbin/dockerd ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    say "Installing a Docker engine for the tests (it is not started)."
+    # Debian's package starts the engine where there is an init system: not on this machine's account.
+    (
+      export DEBIAN_FRONTEND=noninteractive
+      apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends docker.io iptables
+    ) >.venv/framewake/docker.log 2>&1 || tail -n 5 .venv/framewake/docker.log >&2
+  fi
+  if [ ! -x /usr/sbin/dockerd ]; then
+    say "*** NO DOCKER ENGINE: the tests of workers in containers are SKIPPED. It takes root: apt-get install docker.io iptables ***"
+  fi
+fi
 packages=$(renderers | tr '\n' ' ')
 rm -f .venv/framewake/missing
 [ -n "$packages" ] || exit 0

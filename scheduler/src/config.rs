@@ -21,6 +21,9 @@ pub struct Shared {
     /// Function files, or folders of them, to register at the start
     #[arg(long, env = "FRAMEWAKE_FUNCTIONS", value_delimiter = ',')]
     pub functions: Vec<PathBuf>,
+    /// Pool files, or folders of them: where workers are started beside this machine, which is a pool of its own, `local`
+    #[arg(long, env = "FRAMEWAKE_POOLS", value_delimiter = ',')]
+    pub pools: Vec<PathBuf>,
     /// Workers that fit this machine at once; a function may take more than one slot [default: processors]
     #[arg(long, env = "FRAMEWAKE_SLOTS", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub slots: Option<u32>,

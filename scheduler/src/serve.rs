@@ -1,9 +1,8 @@
 //! Puts the parts of a scheduler together, runs them, and takes them apart.
 
 use crate::config::{Config, Shared};
-use crate::engine::{self, Engine, Health, Message};
-use crate::functions::gpus;
-use crate::functions::local::{LocalConfig, LocalProvider};
+use crate::engine::{self, Engine, Handle, Health, Message};
+use crate::functions::{self, Keepers, files, gpus};
 use crate::metrics::Metrics;
 use crate::notify::{Allowed, Delivery, Mail, Ways};
 use crate::objects::{Address, Objects};
@@ -12,15 +11,12 @@ use crate::queue::{Owner, Queue};
 use crate::rest::{self, App, UploadLimits, Uploads, UrlsAllowed};
 use crate::store::read::Reader;
 use crate::store::{self, Store};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use framewake_core::event::Event;
 use framewake_core::gpus::Handing;
-use framewake_core::values::{LOCAL_POOL, Settings};
-use framewake_proto::function::FunctionSpec;
-use framewake_proto::pool::{PoolSpec, ProviderSpec, STARTS_A_MINUTE_MAX};
-use framewake_proto::price::Market;
+use framewake_core::values::Settings;
+use framewake_proto::pool::ProviderSpec;
 use framewake_proto::subjects::Subjects;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -31,13 +27,12 @@ use tracing::{info, warn};
 
 /// Longest wait for a part to end.
 const PART_END_MAX: Duration = Duration::from_secs(15);
-/// Largest function file.
-const FUNCTION_FILE_MAX: u64 = 256 * 1024;
 
 /// Runs a scheduler until `stop`. `ready` is told the address once it answers.
 pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), stop: CancellationToken) -> Result<()> {
     let shared = &config.shared;
-    let specs = read_functions(&shared.functions)?;
+    let specs = files::functions(&shared.functions)?;
+    let pools = files::pools(&shared.pools, slots(shared))?;
     let urls = UrlsAllowed::new(shared.urls_allowed.clone()).map_err(anyhow::Error::msg).context("--urls-allowed")?;
     let address: Address = config.store.parse()?;
     let store = Store::open(&shared.data).await?;
@@ -53,14 +48,13 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     }
     objects.probe().await?;
     let metrics = Arc::new(Metrics::new(&shared.metrics_aliases));
-    let (health_in, health) = watch::channel(Health { nats: "not connected yet".to_owned(), drained: false });
+    let (health_in, health) = watch::channel(Health { nats: "not connected yet".to_owned(), ..Health::default() });
     let settings = Settings { aside: shared.set_aside.0, ..Settings::default() };
     let (engine, handle, commands) = Engine::load(store, settings, health, Arc::clone(&metrics)).await?;
     let engine = engine.with_jobs_max(shared.jobs_max);
     let clock = engine.clock();
-    let local = local_config(&config)?;
-    let mut provider = LocalProvider::new(local.clone())?;
-    provider.remembered(engine.workers_of_providers());
+    let providers = functions::open(&pools, &config)?;
+    let remembered = engine.workers_of_providers();
     let subjects = Subjects::new(config.farm.clone());
     let queue = Queue::connect(&config.nats, subjects, owner, config.take_streams, Arc::clone(&metrics)).await?;
     queue.ask_before_start().await?;
@@ -71,16 +65,12 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
 
     let mut checked = tokio::spawn(store::check_large(shared.data.clone()));
     let mut engine = tokio::spawn(engine.run());
-    let pools = vec![local_pool(slots(shared))];
+    let here = pools.iter().any(|pool| pool.provider == ProviderSpec::Local {});
     handle.set_pools(pools).await;
-    handle.tell(Message::Happened(Event::GpusHanded(Handing::Awaited { why: gpus::AWAITED.to_owned() }))).await;
-    let listing = tokio::spawn(gpus::hand_out(local.worker.clone(), handle.clone()));
+    let listing = if here { Some(hand_out_gpus(&config, &handle).await?) } else { None };
     // Before anything else, so that nobody is started in the place of a worker that lives.
-    for (worker, function, gpus) in provider.found().collect::<Vec<_>>() {
-        info!(worker.id = %worker, "worker {worker} of {function} is still there");
-        let pool = LOCAL_POOL.parse().expect("a good name");
-        handle.tell(Message::Happened(Event::WorkerFound { worker, function, pool, gpus })).await;
-    }
+    let mut keepers = Keepers::begin(providers, handle.clone(), health_in.clone(), remembered, end_workers);
+    keepers.look().await;
     for spec in specs {
         let name = spec.name.clone();
         let key = handle.add_function(spec).await.with_context(|| format!("function {name}"))?;
@@ -97,7 +87,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     };
     let delivering = CancellationToken::new();
     let delivery = tokio::spawn(delivery.run(delivering.clone()));
-    let provider = tokio::spawn(provider.run(handle.clone(), commands.provider, end_workers, providing.clone()));
+    let keepers = tokio::spawn(keepers.run(commands.provider, providing.clone()));
     let mut queue_task = tokio::spawn(queue.clone().run(
         handle.clone(),
         commands.queue,
@@ -141,7 +131,9 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     };
     info!("stopping");
     checked.abort();
-    listing.abort();
+    if let Some(listing) = listing {
+        listing.abort();
+    }
     // From the outside in: open requests get their answers, workers that are told to leave are heard to the end, and
     // the engine ends when nobody can speak to it any more.
     serving.cancel();
@@ -150,7 +142,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     delivering.cancel();
     ended("the delivery of notifications", delivery).await;
     providing.cancel();
-    ended("the provider", provider).await;
+    ended("the keeping of pools", keepers).await;
     queueing.cancel();
     ended("the queue", queue_task).await;
     ended("the engine", engine).await;
@@ -174,67 +166,9 @@ fn slots(shared: &Shared) -> u32 {
     shared.slots.unwrap_or_else(|| u32::try_from(processors).unwrap_or(1))
 }
 
-/// This machine, with room for so many workers.
-fn local_pool(slots: u32) -> PoolSpec {
-    PoolSpec {
-        name: LOCAL_POOL.parse().expect("a good name"),
-        description: String::new(),
-        max: slots,
-        gpu: None,
-        market: Market::OnDemand,
-        order: 0,
-        start_within: None,
-        starts_a_minute: STARTS_A_MINUTE_MAX,
-        provider: ProviderSpec::Local {},
-    }
-}
-
-fn local_config(config: &Config) -> Result<LocalConfig> {
-    let data = config.shared.data.canonicalize().context("the data folder")?;
-    let beside = std::env::current_exe().ok().and_then(|file| Some(file.parent()?.join("framewake-worker")));
-    let worker = config.shared.worker_bin.clone().or(beside).context("--worker-bin is needed")?;
-    Ok(LocalConfig {
-        data,
-        worker,
-        nats: config.nats.clone(),
-        farm: config.farm.to_string(),
-        store: config.store.clone(),
-    })
-}
-
-/// The functions of files and folders, checked; all faults at once.
-fn read_functions(paths: &[PathBuf]) -> Result<Vec<FunctionSpec>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            let entries = std::fs::read_dir(path).with_context(|| format!("--functions {}", path.display()))?;
-            let yaml =
-                |file: &PathBuf| file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-            files.extend(entries.flatten().map(|entry| entry.path()).filter(yaml));
-        } else {
-            files.push(path.clone());
-        }
-    }
-    files.sort();
-    let mut specs = Vec::new();
-    let mut faults = Vec::new();
-    for file in files {
-        match read_function(&file) {
-            Ok(spec) => specs.push(spec),
-            Err(reason) => faults.push(format!("{}: {reason}", file.display())),
-        }
-    }
-    if faults.is_empty() { Ok(specs) } else { bail!("functions that can't be used:\n  {}", faults.join("\n  ")) }
-}
-
-fn read_function(file: &Path) -> Result<FunctionSpec, String> {
-    let size = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
-    if size > FUNCTION_FILE_MAX {
-        return Err(format!("{size} bytes, more than the {FUNCTION_FILE_MAX} of a function file"));
-    }
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let spec: FunctionSpec = framewake_proto::yaml::read(&text).map_err(|error| error.to_string())?;
-    let faults: Vec<String> =
-        spec.faults().into_iter().map(|fault| format!("{}: {}", fault.field, fault.reason)).collect();
-    if faults.is_empty() { Ok(spec) } else { Err(faults.join("; ")) }
+/// Begins to give the GPUs of this machine to workers one by one.
+async fn hand_out_gpus(config: &Config, handle: &Handle) -> Result<JoinHandle<()>> {
+    let program = functions::worker_program(config)?;
+    handle.tell(Message::Happened(Event::GpusHanded(Handing::Awaited { why: gpus::AWAITED.to_owned() }))).await;
+    Ok(tokio::spawn(gpus::hand_out(program, handle.clone())))
 }

@@ -87,6 +87,14 @@ impl TestFarm {
         farm
     }
 
+    /// Over the pools of these files instead of this machine.
+    pub async fn start_over_pools(functions: &Path, pools: &Path) -> TestFarm {
+        let mut farm = TestFarm::make(0, false, functions);
+        farm.environment.push(("FRAMEWAKE_POOLS".to_owned(), pools.display().to_string()));
+        farm.restart_scheduler().await;
+        farm
+    }
+
     pub fn nvml(&self) -> &StubNvml {
         self.nvml.as_ref().expect("a farm with GPUs")
     }

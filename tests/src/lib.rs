@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod chart;
+pub mod docker;
 pub mod farm;
 pub mod fire;
 pub mod jobs;
@@ -11,5 +12,6 @@ pub mod nvml;
 pub mod parts;
 pub mod proxy;
 pub mod receiver;
+pub mod registry;
 pub mod tight;
 pub mod wait;

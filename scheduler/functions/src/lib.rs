@@ -163,7 +163,8 @@ impl fmt::Debug for Surroundings {
     }
 }
 
-/// The last line that says something.
+/// The last line that says something: a panic ends with a hint at how to learn more of it.
 fn last_line(text: &str) -> Option<String> {
-    text.lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+    let says = |line: &&str| !line.is_empty() && !line.starts_with("note: ");
+    text.lines().rev().map(str::trim).find(says).map(str::to_owned)
 }

@@ -221,6 +221,7 @@ impl Engine {
                 batch.replies.push(Reply::Changed(reply, if known { Ok(()) } else { Err(Refused::NotFound) }));
             }
             Message::SetPools(pools) => self.set_pools(pools, batch),
+            Message::Durable(reply) => batch.replies.push(Reply::Noted(reply)),
             Message::Scaling(reply) => batch.replies.push(Reply::Scaling(reply)),
             Message::Explain(id, reply) => batch.replies.push(Reply::Explain(id, reply)),
             Message::Happened(event) => {
@@ -256,6 +257,11 @@ impl Engine {
         if self.farm.jobs() >= self.jobs_max {
             return Err(Refused::TooManyJobs(self.jobs_max));
         }
+        for step in &submission.job.steps {
+            if let Some(spec) = self.functions.get(&step.function) {
+                self.check_pools(spec)?;
+            }
+        }
         if let Some((key, digest)) = &submission.idempotency {
             batch.keys.insert(key.clone(), (id, digest.to_vec()));
         }
@@ -278,6 +284,7 @@ impl Engine {
         if version > VERSIONS_MAX {
             return Err(Refused::TooManyVersions(VERSIONS_MAX));
         }
+        self.check_pools(&spec)?;
         let key = FunctionKey { name: spec.name.clone(), version };
         let rules = FunctionRules { unfit: self.unfit(&spec), ..store::function_rules(&spec) };
         self.apply(Event::FunctionAdded { key: key.clone(), rules }, batch);

@@ -22,6 +22,7 @@ use framewake_proto::price::{PaidFor, PriceRow, PricesAdded};
 use framewake_proto::schedule::{SCHEDULES_MAX, ScheduleSpec, ScheduleStored, ScheduleView};
 use framewake_proto::time::Day;
 use framewake_proto::wire::{self, STEP_SIZE_MAX};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -71,6 +72,8 @@ pub enum Refused {
          sent: give it fewer inputs or shorter names, or pack small files into one"
     )]
     StepTooLarge { step: usize, size_bytes: usize },
+    #[error("no pool can run `{function}`: {}", reasons.join("; "))]
+    NoPool { function: Name, reasons: Vec<String> },
     #[error("the function has {0} versions, the most there may be")]
     TooManyVersions(u32),
     #[error("there are {0} jobs that are not over, the most there may be")]
@@ -114,6 +117,8 @@ pub struct Health {
     pub nats: String,
     /// Reports that waited at the start have been applied.
     pub drained: bool,
+    /// Pools that were heard of, and why each does not answer; empty when it does.
+    pub pools: BTreeMap<Name, String>,
 }
 
 /// Something for the engine, with the way back where there is an answer.
@@ -172,6 +177,8 @@ pub(crate) enum Message {
     /// Where workers may be started.
     SetPools(Vec<PoolSpec>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
+    /// Answered once all that was told before is durable.
+    Durable(oneshot::Sender<()>),
     Explain(JobId, oneshot::Sender<Option<Vec<Vec<String>>>>),
     /// From the adapters: what needs no answer.
     Happened(Event),
@@ -350,6 +357,11 @@ impl Handle {
     /// Where workers may be started from now on; checked before.
     pub async fn set_pools(&self, pools: Vec<PoolSpec>) {
         self.tell(Message::SetPools(pools)).await;
+    }
+
+    /// Comes back once all that was told before is durable; false when the engine is gone.
+    pub(crate) async fn durable(&self) -> bool {
+        self.ask(Message::Durable).await.is_ok()
     }
 
     pub async fn scaling(&self) -> Result<Vec<(FunctionKey, ScalingView)>, Refused> {

@@ -1,7 +1,7 @@
 //! The pools of the farm: what the rules need to know of each, and which function can use which.
 
-use super::Engine;
 use super::batch::Batch;
+use super::{Engine, Refused};
 use framewake_core::event::Event;
 use framewake_core::price::gpu_model;
 use framewake_core::values::PoolRules;
@@ -16,6 +16,16 @@ impl Engine {
         let unfit = self.functions.iter().map(|(key, spec)| (key, self.unfit(spec))).collect();
         let pools = self.pools.iter().map(rules).collect();
         self.apply(Event::PoolsSet { pools, unfit }, batch);
+    }
+
+    /// What no pool can ever run must not be accepted.
+    pub(super) fn check_pools(&self, function: &FunctionSpec) -> Result<(), Refused> {
+        let unfit = self.unfit(function);
+        if self.pools.is_empty() || unfit.len() < self.pools.len() {
+            return Ok(());
+        }
+        let reasons = unfit.into_iter().map(|(pool, reason)| format!("pool {pool}: {reason}")).collect();
+        Err(Refused::NoPool { function: function.name.clone(), reasons })
     }
 
     /// Pools that the function can't use, and why.

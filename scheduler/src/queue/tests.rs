@@ -117,7 +117,7 @@ impl Running {
             Queue::connect(&nats.url(), subjects(), owner, false, Arc::default()).await.expect("a good address");
         let (inbox_in, inbox) = mpsc::channel(1000);
         let (commands, commands_out) = mpsc::unbounded_channel();
-        let (health_in, health) = watch::channel(Health { nats: "not yet".to_owned(), drained: false });
+        let (health_in, health) = watch::channel(Health { nats: "not yet".to_owned(), ..Health::default() });
         let (_, functions) = watch::channel(Arc::new(FunctionTable::default()));
         let (events, _) = broadcast::channel(16);
         let (_, targets) = watch::channel(Arc::default());

@@ -49,7 +49,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Read
     };
     let reports = if health.drained || !health.nats.is_empty() { "" } else { "reports that waited are being counted" };
     let database = app.reader.project_weight("default").await;
-    let parts = BTreeMap::from([
+    let mut parts = BTreeMap::from([
         ("database".to_owned(), database.err().map_or(String::new(), |error| Chain(&error).to_string())),
         ("engine".to_owned(), engine),
         ("nats".to_owned(), health.nats),
@@ -57,6 +57,8 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Read
         ("reports".to_owned(), reports.to_owned()),
     ]);
     let ready = parts.values().all(String::is_empty);
+    // One that is away is told, and must not take the scheduler from those who use the others.
+    parts.extend(health.pools.into_iter().map(|(pool, trouble)| (format!("pool {pool}"), trouble)));
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let store = app.objects.address().to_string();
     (status, Json(Readiness { ready, parts, version: env!("CARGO_PKG_VERSION").to_owned(), store }))

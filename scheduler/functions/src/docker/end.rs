@@ -104,6 +104,7 @@ mod tests {
         // It was asked to go, and handed back what it had.
         check(worker, exited(75), "handed back", "left");
         check(worker, exited(78), "a\nblender is not installed\n\n", "blender is not installed (exit code 78)");
+        check(worker, exited(101), "no such thing\nnote: run with `RUST_BACKTRACE=1`", "no such thing (exit code 101)");
         check(worker, exited(1), "", "exit code 1");
         check(worker, exited(139), "", "killed by signal 11");
         check(worker, exited(137), "rendering", "killed by signal 9 (by hand, or because memory ran out)");

@@ -1,0 +1,55 @@
+//! Makes the provider of each pool.
+
+use crate::config::Config;
+use anyhow::{Context, Result};
+use framewake_functions::docker::DockerProvider;
+use framewake_functions::local::{LocalConfig, LocalProvider};
+use framewake_functions::{Provider, Surroundings};
+use framewake_proto::ids::Name;
+use framewake_proto::pool::{PoolSpec, ProviderSpec};
+use std::path::PathBuf;
+
+/// Settings of the store that workers need too.
+const PASSED_ON: &str = "AWS_";
+
+/// One for each pool. A place that does not answer yet is no fault.
+pub(crate) fn open(pools: &[PoolSpec], config: &Config) -> Result<Vec<(Name, Box<dyn Provider>)>> {
+    let surroundings = surroundings(config);
+    let mut providers = Vec::with_capacity(pools.len());
+    for pool in pools {
+        let provider: Box<dyn Provider> = match &pool.provider {
+            ProviderSpec::Local {} => Box::new(LocalProvider::new(local(config, &surroundings)?)?),
+            ProviderSpec::Docker(docker) => {
+                let provider = DockerProvider::new(pool.name.clone(), docker.clone(), surroundings.clone());
+                Box::new(provider.with_context(|| format!("pool {}", pool.name))?)
+            }
+            ProviderSpec::Kubernetes(_) => anyhow::bail!("pool {}: Kubernetes is not there yet", pool.name),
+        };
+        providers.push((pool.name.clone(), provider));
+    }
+    Ok(providers)
+}
+
+fn local(config: &Config, surroundings: &Surroundings) -> Result<LocalConfig> {
+    let data = config.shared.data.canonicalize().context("the data folder")?;
+    // Workers of this machine inherit the rest.
+    let surroundings = Surroundings { environment: std::collections::BTreeMap::new(), ..surroundings.clone() };
+    Ok(LocalConfig { data, worker: worker_program(config)?, surroundings })
+}
+
+/// The program of workers here.
+pub(crate) fn worker_program(config: &Config) -> Result<PathBuf> {
+    let beside = std::env::current_exe().ok().and_then(|file| Some(file.parent()?.join("framewake-worker")));
+    config.shared.worker_bin.clone().or(beside).context("--worker-bin is needed")
+}
+
+#[allow(clippy::disallowed_methods)] // What the store's client reads itself, workers elsewhere have to be told.
+fn surroundings(config: &Config) -> Surroundings {
+    let environment = std::env::vars().filter(|(name, _)| name.starts_with(PASSED_ON));
+    Surroundings {
+        nats: config.nats.clone(),
+        farm: config.farm.to_string(),
+        store: config.store.clone(),
+        environment: environment.collect(),
+    }
+}
