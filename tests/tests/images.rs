@@ -5,6 +5,7 @@
 use framewake_proto::api::JobState;
 use framewake_tests::farm::{LONG, SOON, TestFarm};
 use framewake_tests::jobs;
+use framewake_tests::nvml::{StubNvml, gpu};
 use framewake_tests::parts::{Running, built, path, root};
 use framewake_tests::wait::until;
 use serde_json::Value;
@@ -173,6 +174,11 @@ fn the_static_worker_needs_nothing_but_a_kernel() {
     // It can't load a library, and says what can.
     let gpus = said(&run(&["list-gpus"]).expect("it runs"), false);
     assert!(gpus.contains("framewake-gpu") && gpus.contains("beside framewake-worker"), "{gpus}");
+    // Which lies beside it in its image.
+    let stub = StubNvml::build(empty.path());
+    stub.says(&gpu(0, "GPU-aa", 24, &[]));
+    let listed = Command::new(&worker).arg("list-gpus").envs(stub.environment()).output().expect("it runs");
+    assert!(said(&listed, true).contains("GPU-aa"));
 }
 
 /// A container engine that builds and runs.
