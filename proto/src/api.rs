@@ -395,6 +395,9 @@ pub struct FunctionView {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct ScalingView {
     pub wanted: u32,
+    /// As many as would be wanted if there were room for any number: what others who start workers go by.
+    #[serde(default)]
+    pub needed: u32,
     pub starting: u32,
     pub present: u32,
     /// Workers started since the scheduler began.

@@ -52,6 +52,9 @@ pub struct Shared {
     /// Address that notifications by mail come from
     #[arg(long, env = "FRAMEWAKE_SMTP_FROM")]
     pub smtp_from: Option<String>,
+    /// Address for KEDA's questions (gRPC), as `0.0.0.0:7701`; without it they are not answered
+    #[arg(long, env = "FRAMEWAKE_KEDA_LISTEN")]
+    pub keda_listen: Option<SocketAddr>,
     #[command(flatten)]
     pub openfaas: crate::openfaas::Settings,
     /// Names of others under which `/metrics` gives its figures too

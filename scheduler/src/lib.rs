@@ -4,6 +4,7 @@
 //! serve ─► rest, openfaas, engine, queue, functions, notify
 //! rest ──► engine::Handle, store::read, objects
 //! openfaas ► rest, notify
+//! keda ──► engine::Handle
 //! engine ► the rules (framewake-core), store
 //! notify ► engine::Handle, store::read, queue
 //! ```
@@ -15,6 +16,7 @@ pub mod engine;
 pub mod errands;
 pub mod function_table;
 pub mod functions;
+pub mod keda;
 pub mod metrics;
 pub mod notify;
 pub mod objects;

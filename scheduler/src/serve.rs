@@ -3,6 +3,7 @@
 use crate::config::{Config, Shared};
 use crate::engine::{self, Engine, Handle, Health, Message};
 use crate::functions::{self, Keepers, files, gpus};
+use crate::keda;
 use crate::metrics::Metrics;
 use crate::notify::{Allowed, Delivery, Mail, Ways};
 use crate::objects::{Address, Objects};
@@ -41,6 +42,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let listener = TcpListener::bind(shared.listen).await.with_context(|| {
         format!("cannot listen on {}: is another program there? Choose another address with --listen", shared.listen)
     })?;
+    let keda = keda::listen(shared.keda_listen).await?;
     let openfaas = openfaas::listen(&shared.openfaas).await?;
     let objects = Objects::open(&address)?;
     if config.store_setup {
@@ -98,6 +100,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     ));
     let url = format!("http://{}", listener.local_addr()?);
     info!("listening on {url}");
+    let mut scaler = tokio::spawn(keda::serve(keda, handle.clone(), serving.clone()));
     let app = App::new(handle, reader, objects, uploads, metrics, urls, ways);
     let mut clients = tokio::spawn(openfaas::serve(
         shared.openfaas.clone(),
@@ -124,6 +127,10 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
             Ok(()) => engine_outcome((&mut engine).await),
             failed => failed,
         },
+        ended = &mut scaler => match ended.context("the scaler for KEDA broke").and_then(|ended| Ok(ended?)) {
+            Ok(()) => engine_outcome((&mut engine).await),
+            failed => failed,
+        },
         ended = &mut server => match ended.context("the REST interface broke").and_then(|ended| Ok(ended?)) {
             Ok(()) => engine_outcome((&mut engine).await),
             failed => failed,
@@ -139,6 +146,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     serving.cancel();
     ended("the REST interface", server).await;
     ended("the interface for OpenFaaS", clients).await;
+    ended("the scaler for KEDA", scaler).await;
     delivering.cancel();
     ended("the delivery of notifications", delivery).await;
     providing.cancel();

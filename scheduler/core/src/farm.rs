@@ -112,6 +112,8 @@ struct Function {
     idle: BTreeSet<WorkerId>,
     in_pools: BTreeMap<Name, InPool>,
     wanted: u32,
+    /// As many as would be wanted if there were room for any number.
+    needed: u32,
     /// Since when more workers are wanted than there are or are starting.
     short_since: Option<Timestamp>,
     started_total: u64,
@@ -232,6 +234,7 @@ pub enum WorkerActivity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScalingStatus {
     pub wanted: u32,
+    pub needed: u32,
     pub starting: u32,
     pub present: u32,
     pub started_total: u64,
@@ -386,6 +389,7 @@ impl Farm {
             idle: BTreeSet::new(),
             in_pools: BTreeMap::new(),
             wanted: 0,
+            needed: 0,
             short_since: None,
             started_total: 0,
         });

@@ -135,6 +135,7 @@ impl Engine {
         let views = self.farm.scaling(self.clock.now()).map(|(key, status)| {
             let view = ScalingView {
                 wanted: status.wanted,
+                needed: status.needed,
                 starting: status.starting,
                 present: status.present,
                 started_total: status.started_total,

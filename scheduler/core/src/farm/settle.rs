@@ -179,9 +179,10 @@ impl Farm {
         let start_s = start_s.map(|start_s| start_s + function.timing.load_s.unwrap_or(0.0));
         let demand = Demand { tasks: function.tasks, task_s: function.timing.task_s, start_s };
         function.wanted = wanted_workers(demand, function.rules.workers_max.min(capacity));
-        let kept = self.kept_of(at).min(capacity);
+        let kept = self.kept_of(at);
         let function = &mut self.functions[at];
-        function.wanted = function.wanted.max(kept);
+        function.needed = wanted_workers(demand, function.rules.workers_max).max(kept);
+        function.wanted = function.wanted.max(kept.min(capacity));
         let there = function.workers.present + function.workers.starting;
         let mut missing = function.wanted.saturating_sub(there);
         function.short_since = (missing > 0).then(|| function.short_since.unwrap_or(now));

@@ -414,6 +414,7 @@ impl Farm {
             }
             let status = ScalingStatus {
                 wanted: function.wanted,
+                needed: function.needed,
                 starting: function.workers.starting,
                 present: function.workers.present + function.workers.draining,
                 started_total: function.started_total,

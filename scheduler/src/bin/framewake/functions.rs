@@ -1,6 +1,7 @@
 //! `framewake functions`: the renderers of the farm.
 
 mod image;
+mod keda;
 mod make;
 
 use crate::Context;
@@ -41,6 +42,8 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Print the `ScaledJob` by which KEDA starts the workers of a function
+    Keda(keda::Args),
     /// Show a function: what jobs may set, and who works for it
     Show {
         /// `blender`, or one version of it: `blender@3`
@@ -55,6 +58,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
         Command::Build(args) => image::build(context, &args),
         Command::Push(args) => image::push(context, &args),
         Command::Add { files } => add(context, &files).await,
+        Command::Keda(args) => keda::run(context, &args).await,
         Command::Show { name } => show(context, &name).await,
     }
 }
