@@ -3,6 +3,7 @@
 
 mod exr;
 mod image;
+mod jpeg;
 mod output;
 mod patience;
 mod video;

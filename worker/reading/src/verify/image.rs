@@ -1,20 +1,21 @@
 //! PNG and JPEG, decoded whole.
 
-use super::{Bad, DECODED_SIZE_MAX, Picture, SIDE_MAX};
+use super::{Bad, DECODED_SIZE_MAX, Picture, SIDE_MAX, jpeg};
 use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
 use image::error::ImageError;
 use image::{DynamicImage, ImageDecoder, Limits};
-use std::io::{BufRead, Read, Seek, SeekFrom};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{BufRead, Cursor, Read, Seek, SeekFrom};
 
 /// Bytes after which the end of a JPEG is no longer looked for: some programs pad.
 const JPEG_PADDING_MAX: u64 = 4096;
 
 /// Most bytes of a PNG that are not pixels: texts and profiles unfold on their way in.
 const PNG_EXTRAS_MAX: u64 = 16 * 1024 * 1024;
-/// Largest JPEG, as a file and as pixels. The decoder holds the file, the pixels, and for a progressive one
+/// Largest JPEG, as a file and as pixels. We hold the file, and the decoder the file, the pixels, and for a progressive one
 /// coefficients of twice the size: [`DECODED_SIZE_MAX`] in all.
-const JPEG_SIZE_MAX: u64 = DECODED_SIZE_MAX / 4;
+const JPEG_SIZE_MAX: u64 = DECODED_SIZE_MAX / 5;
 
 pub(super) fn decode(mut reader: impl BufRead + Seek, extension: &str, size_bytes: u64) -> Result<Picture, Bad> {
     // The decoders forgive a missing end; we don't.
@@ -23,17 +24,34 @@ pub(super) fn decode(mut reader: impl BufRead + Seek, extension: &str, size_byte
         check_sides(png_sides(&mut reader)?, DECODED_SIZE_MAX)?;
         let mut limits = Limits::no_limits();
         limits.max_alloc = Some(PNG_EXTRAS_MAX);
-        read(PngDecoder::with_limits(reader, limits).map_err(|error| broken(&error))?, DECODED_SIZE_MAX)
+        let decoder = PngDecoder::with_limits(reader, limits).map_err(|error| broken(&error))?;
+        read(decoder, DECODED_SIZE_MAX).map(|(picture, _)| picture)
     } else {
         check_jpeg_end(&mut reader, size_bytes)?;
-        // The decoder begins by reading all of it.
         if size_bytes > JPEG_SIZE_MAX {
             return Err(Bad::Broken(format!("a JPEG file of more than {} MiB", JPEG_SIZE_MAX >> 20)));
         }
-        let decoder = JpegDecoder::new(reader).map_err(|error| broken(&error))?;
-        check_sides(decoder.dimensions(), JPEG_SIZE_MAX)?;
-        read(decoder, JPEG_SIZE_MAX)
+        let mut bytes = Vec::new();
+        reader.take(JPEG_SIZE_MAX).read_to_end(&mut bytes).map_err(Bad::Read)?;
+        let (picture, pixels) = read_jpeg(&bytes)?;
+        let noisy = jpeg::with_noise(&bytes)?;
+        drop(bytes);
+        // A picture of noise may be refused for what is in it; it differs all the same.
+        if noisy.is_some_and(|noisy| read_jpeg(&noisy).map_or(true, |(_, others)| others != pixels)) {
+            return Err(Bad::Truncated("a JPEG file has data for each of its pixels"));
+        }
+        Ok(picture)
     }
+}
+
+/// The picture, and a digest of its pixels.
+fn read_jpeg(bytes: &[u8]) -> Result<(Picture, u64), Bad> {
+    let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|error| broken(&error))?;
+    check_sides(decoder.dimensions(), JPEG_SIZE_MAX)?;
+    let (picture, pixels) = read(decoder, JPEG_SIZE_MAX)?;
+    let mut digest = DefaultHasher::new();
+    pixels.as_bytes().hash(&mut digest);
+    Ok((picture, digest.finish()))
 }
 
 fn check_sides((width, height): (u32, u32), size_bytes_max: u64) -> Result<(), Bad> {
@@ -61,14 +79,15 @@ fn broken(error: &ImageError) -> Bad {
     }
 }
 
-fn read(decoder: impl ImageDecoder, size_bytes_max: u64) -> Result<Picture, Bad> {
+fn read(decoder: impl ImageDecoder, size_bytes_max: u64) -> Result<(Picture, DynamicImage), Bad> {
     let (width, height) = decoder.dimensions();
     if decoder.total_bytes() > size_bytes_max {
         return Err(Bad::TooLarge { width: width.into(), height: height.into(), size_bytes_max });
     }
     let pixels = DynamicImage::from_decoder(decoder).map_err(|error| broken(&error))?;
     let samples = u64::from(width) * u64::from(height) * u64::from(pixels.color().channel_count());
-    Ok(Picture { width, height, black: Some(is_black(&pixels)), samples, not_finite: 0, note: None })
+    let picture = Picture { width, height, black: Some(is_black(&pixels)), samples, not_finite: 0, note: None };
+    Ok((picture, pixels))
 }
 
 /// No color anywhere; alpha is no color.

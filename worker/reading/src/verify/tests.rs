@@ -66,6 +66,40 @@ fn a_picture_with_a_hole_in_its_data_is_bad() {
 }
 
 #[test]
+fn a_jpeg_without_its_middle_is_bad_although_it_has_its_end() {
+    let folder = folder();
+    let path = folder.path().join("a.jpg");
+    // As `cjpeg` writes them: with restart markers, with a scan for each color, and one scan better than the other.
+    let mut files = vec![
+        ("restarts", include_bytes!("fixtures/restarts.jpg").to_vec()),
+        ("scans", include_bytes!("fixtures/scans.jpg").to_vec()),
+        ("progressive", include_bytes!("fixtures/progressive.jpg").to_vec()),
+    ];
+    let plain = RgbImage::from_fn(96, 64, |x, y| {
+        Rgb([x * 2, y * 3, x * y % 251].map(|part| u8::try_from(part).expect("small")))
+    });
+    plain.save_with_format(&path, ImageFormat::Jpeg).expect("writes");
+    files.push(("plain", std::fs::read(&path).expect("reads")));
+    for (name, whole) in files {
+        std::fs::write(&path, &whole).expect("writes");
+        check(&path, "jpg", &Verify::default()).unwrap_or_else(|bad| panic!("{name} is whole: {bad}"));
+        let data = whole.windows(2).position(|pair| pair == [0xff, 0xda]).expect("it has data") + 32;
+        let length = whole.len() - data - 2;
+        let mut missed = Vec::new();
+        for (from, part) in [(0, 2), (8, 2), (4, 4), (2, 8), (8, 8), (12, 16), (2, 16)] {
+            let from = data + length * from / 16;
+            let mut holed = whole.clone();
+            holed.drain(from..(from + length / part).min(whole.len() - 2));
+            std::fs::write(&path, &holed).expect("writes");
+            if check(&path, "jpg", &Verify::default()).is_ok() {
+                missed.push((from, part));
+            }
+        }
+        assert!(missed.is_empty(), "{name} of {length} bytes: nothing was missed without {missed:?}");
+    }
+}
+
+#[test]
 fn a_name_must_tell_the_kind() {
     let folder = folder();
     let path = write_picture(folder.path(), "a.png", [200, 10, 10], ImageFormat::Jpeg);
