@@ -6,6 +6,7 @@ mod common;
 
 use common::{Bench, DEADLINE, bench, shell};
 use framewake_proto::function::Driver;
+use framewake_proto::verdict::Verdict;
 use framewake_worker::renderer::Rendered;
 use framewake_worker::renderer::command::{self, Command};
 use framewake_worker::renderer::confinement::{Confinement, Demand, Error};
@@ -90,6 +91,32 @@ async fn a_renderer_gains_no_rights_and_gets_no_system_calls_for_attacks() {
         let bits = u64::from_str_radix(bits, 16).expect("a hexadecimal number");
         assert_eq!(bits & !RIGHTS_OVER_FILES, 0, "{name} of {text}");
     }
+}
+
+#[tokio::test]
+async fn a_renderer_that_starts_processes_without_end_is_ended_with_all_of_them() {
+    // Not as fast as a real bomb, which the tests beside it would feel.
+    let mark = format!("{}.5", 31_000_000 + std::process::id());
+    let bench = confined(&format!("n=0; while test $n -lt 2000; do n=$((n + 1)); sleep {mark} & done; wait"));
+    become_reaper();
+    let work = bench.work();
+    let Driver::Command { command, writes, .. } = &bench.setup.function.driver else { panic!("a command") };
+    let command = Command { words: command, writes: writes.as_deref() };
+    let task = bench.task(6, &work);
+    let rendering = command::render_frame(&bench.setup, command, &task, &bench.watch);
+    match tokio::time::timeout(DEADLINE, rendering).await.expect("ends in time") {
+        Rendered::Failed(failure) => {
+            assert_eq!(failure.verdict, Verdict::SceneError);
+            assert!(failure.message.contains("more than the 1000 allowed"), "{}", failure.message);
+        }
+        other => panic!("{other:?}"),
+    }
+    let is_left = |line: Vec<u8>| String::from_utf8_lossy(&line).contains(&mark);
+    let processes = std::fs::read_dir("/proc").expect("lists").flatten();
+    let left = processes
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .filter(|line| is_left(line.clone()));
+    assert_eq!(left.count(), 0);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Watches one render: its words, its progress, its time limits; and says in the end what became
 //! of it.
 
-use super::usage::Usage;
+use super::usage::{Usage, threads_of_all};
 use super::{Failure, Watch};
 use crate::gpu::{GpuUse, Meter};
 use crate::lines::Line;
@@ -28,6 +28,12 @@ const LOOKS: u32 = 8;
 const LOOK_MIN: Duration = Duration::from_millis(50);
 const LOOK_MAX: Duration = Duration::from_secs(10);
 
+/// Processes that a renderer may have. Honest ones have some dozens: helpers, shells around them, a process for each core.
+/// More is a bomb, which would take the machine from all others on it.
+const PROCESSES_MAX: usize = 1000;
+/// How often the machine's threads are counted.
+const CROWD_LOOK: Duration = Duration::from_millis(100);
+
 /// Lines before and after a finding that are its evidence.
 const LINES_BEFORE: usize = 12;
 const LINES_AFTER: usize = 6;
@@ -43,6 +49,7 @@ pub(super) struct Monitor<'a> {
     frame_began: Instant,
     heard: Instant,
     quiet: Quiet,
+    crowd: Crowd,
     recent: VecDeque<String>,
     found: Option<Found>,
     meter: Meter,
@@ -55,6 +62,13 @@ struct Found {
     finding: Finding,
     lines: Vec<String>,
     after: usize,
+}
+
+/// When its processes are thought of next, and how many threads the machine had when they were no crowd.
+#[derive(Debug, Clone, Copy)]
+struct Crowd {
+    next: Instant,
+    calm: Option<usize>,
 }
 
 /// What was measured since the renderer was heard last.
@@ -78,6 +92,8 @@ pub(super) enum Limit {
     /// Work without a word.
     Busy(Measured),
     Chunk,
+    /// So many processes. They are killed already: each moment they are more.
+    Crowd(usize),
 }
 
 /// What is known of the time since the renderer was heard last.
@@ -109,6 +125,7 @@ impl<'a> Monitor<'a> {
             frame_began: now,
             heard: now,
             quiet: Quiet::default(),
+            crowd: Crowd { next: now + CROWD_LOOK, calm: threads_of_all() },
             recent: VecDeque::new(),
             found: None,
             meter: watch.gpus.meter(),
@@ -129,19 +146,46 @@ impl<'a> Monitor<'a> {
     pub(super) async fn limit(&mut self, usage: &Usage) -> Limit {
         loop {
             let look = self.next_look();
-            let times = [after(self.frame_began, self.timeouts.frame), self.watch.chunk_deadline, look];
-            tokio::time::sleep_until(times.into_iter().min().expect("there are three")).await;
+            let times =
+                [after(self.frame_began, self.timeouts.frame), self.watch.chunk_deadline, look, self.crowd.next];
+            tokio::time::sleep_until(times.into_iter().min().expect("there are four")).await;
             let now = Instant::now();
+            if let Some(processes) = self.is_crowd(now, usage) {
+                usage.kill();
+                return Limit::Crowd(processes);
+            }
             if now >= times[0] {
                 return Limit::Frame;
             }
             if now >= times[1] {
                 return Limit::Chunk;
             }
-            if let Some(limit) = self.look(now, usage.cpu()) {
+            if now >= look
+                && let Some(limit) = self.look(now, usage.cpu())
+            {
                 return limit;
             }
         }
+    }
+
+    /// How many processes it has, if they are too many. They are counted only when the machine has got many more threads.
+    fn is_crowd(&mut self, now: Instant, usage: &Usage) -> Option<usize> {
+        if now < self.crowd.next {
+            return None;
+        }
+        self.crowd.next = now + CROWD_LOOK;
+        let threads = threads_of_all()?;
+        let calm = self.crowd.calm.get_or_insert(threads);
+        if threads <= *calm + PROCESSES_MAX {
+            *calm = (*calm).min(threads);
+            return None;
+        }
+        let processes = usage.processes();
+        if processes <= PROCESSES_MAX {
+            *calm = threads;
+            return None;
+        }
+        Some(processes)
     }
 
     fn next_look(&self) -> Instant {
@@ -271,6 +315,13 @@ impl<'a> Monitor<'a> {
                  it was killed"
             ),
             Limit::Chunk => format!("the chunk took longer than {chunk} (`timeouts.chunk`); the renderer was killed"),
+            Limit::Crowd(processes) => {
+                let message = format!(
+                    "the renderer started processes without end: it had {processes}, more than the {PROCESSES_MAX} \
+                     allowed; all were killed"
+                );
+                return self.failure(Verdict::SceneError, &message);
+            }
         };
         // What it said before is the evidence; a rule's verdict would hide that it hung.
         Failure { verdict: Verdict::Hung, ..self.failure(Verdict::Hung, &message) }

@@ -1,8 +1,8 @@
-//! How much processor time a renderer has used, with everything it started: what tells work from a hang.
+//! How many processes a renderer has, and how much processor time they have used: what tells a bomb, and work from a hang.
 //! The use of its GPUs, which counts as work too, is the driver's to tell: see [`crate::gpu`].
 
 use super::leftovers;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -34,19 +34,47 @@ impl Usage {
     /// Processor time used so far. It shrinks when a process ends whose parent has ended before. `None` where the
     /// system does not tell.
     pub(super) fn cpu(&self) -> Option<Duration> {
-        let processes = std::fs::read_dir("/proc").ok()?;
-        let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        let stats: Vec<Stat> = pids.filter_map(read).collect();
-        let ours = i32::try_from(std::process::id()).ok()?;
-        let adopted =
-            |stat: &Stat| stat.parent == ours && leftovers::mark_of(stat.pid).is_some_and(|mark| mark == self.mark);
-        let members = members(&stats, self.first, adopted);
-        let ticks: u64 = stats.iter().filter(|stat| members.contains(&stat.pid)).map(|stat| stat.ticks).sum();
+        let members = self.members();
         if members.is_empty() {
             return None;
         }
+        let ticks: u64 = members.iter().map(|stat| stat.ticks).sum();
         Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
     }
+
+    /// Processes that there are now.
+    pub(super) fn processes(&self) -> usize {
+        self.members().len()
+    }
+
+    /// Ends them at once; those that are started meanwhile die with their group, or are looked for when the run ends.
+    pub(super) fn kill(&self) {
+        for pid in std::iter::once(self.first).filter_map(Pid::from_raw) {
+            let _gone_already = kill_process_group(pid, Signal::KILL);
+        }
+        for stat in self.members() {
+            let _gone_already = Pid::from_raw(stat.pid).map(|pid| kill_process(pid, Signal::KILL));
+        }
+    }
+
+    fn members(&self) -> Vec<Stat> {
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let stats: Vec<Stat> = pids.filter_map(read).collect();
+        let ours = i32::try_from(std::process::id()).unwrap_or(0);
+        let adopted =
+            |stat: &Stat| stat.parent == ours && leftovers::mark_of(stat.pid).is_some_and(|mark| mark == self.mark);
+        let members = members(&stats, self.first, adopted);
+        stats.into_iter().filter(|stat| members.contains(&stat.pid)).collect()
+    }
+}
+
+/// Threads of the whole machine: one number that is read in microseconds, where counting a renderer's processes takes
+/// milliseconds. `None` where the system does not tell.
+pub(super) fn threads_of_all() -> Option<usize> {
+    // "0.20 0.18 0.12 1/80 11206" (proc(5)): the number behind the `/`.
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    text.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
 }
 
 /// The group and session that `first` leads, what was adopted, and all their descendants.
