@@ -4,7 +4,9 @@
 use super::{Market, PriceRow, gpu_model};
 use crate::money::{Currency, Money, MoneyError, parse_micros};
 use crate::time::Day;
+use serde_json::{Map, Value};
 use std::collections::HashMap;
+use std::fmt::Display;
 
 /// Largest file: the largest public catalog has 12 MB.
 const FILE_SIZE_MAX: usize = 64 * 1024 * 1024;
@@ -21,6 +23,8 @@ pub enum Import {
     SkyPilot,
     /// The maps of region and machine in Karpenter's `zz_generated.pricing*.go`.
     Karpenter,
+    /// The regions, markets and machines in `initial-prices.json` of Karpenter's provider for Google.
+    KarpenterGcp,
     /// CSV with `Region,AssetClass,InstanceType,MarketPriceHourly`.
     OpenCost,
 }
@@ -42,6 +46,8 @@ pub enum ImportError {
     TooMany,
     #[error("it has no column `{0}`")]
     NoColumn(&'static str),
+    #[error("it is no JSON: {0}")]
+    Json(String),
     #[error("there is no price in it")]
     Empty,
     #[error("{}", .0.join("; "))]
@@ -57,6 +63,7 @@ pub fn read(format: Import, text: &str, defaults: &Defaults) -> Result<Vec<Price
     match format {
         Import::SkyPilot => sky_pilot(text, defaults, &mut found)?,
         Import::Karpenter => karpenter(text, defaults, &mut found),
+        Import::KarpenterGcp => karpenter_gcp(text, defaults, &mut found)?,
         Import::OpenCost => open_cost(text, defaults, &mut found)?,
     }
     if !found.faults.is_empty() {
@@ -76,11 +83,11 @@ struct Found {
 }
 
 impl Found {
-    fn add(&mut self, line: usize, row: Result<PriceRow, String>) {
+    fn add(&mut self, place: impl Display, row: Result<PriceRow, String>) {
         let row = row.and_then(|row| row.fault().map_or(Ok(row), Err));
         match row {
             Ok(row) if self.rows.len() <= FILE_ROWS_MAX && !self.rows.contains_last(&row) => self.rows.push(row),
-            Err(fault) if self.faults.len() < FAULTS_MAX => self.faults.push(format!("line {line}: {fault}")),
+            Err(fault) if self.faults.len() < FAULTS_MAX => self.faults.push(format!("{place}: {fault}")),
             Ok(_) | Err(_) => {} // Known, or enough is told.
         }
     }
@@ -168,7 +175,7 @@ fn sky_pilot(text: &str, defaults: &Defaults, found: &mut Found) -> Result<(), I
         for (column, market) in [("price", Market::OnDemand), ("spotprice", Market::Spot)] {
             let price = line.get(column);
             if !price.is_empty() && !price.eq_ignore_ascii_case("nan") {
-                found.add(at + 1, sky_pilot_row(&line, price, market, defaults));
+                found.add(format_args!("line {}", at + 1), sky_pilot_row(&line, price, market, defaults));
             }
         }
     }
@@ -244,10 +251,36 @@ fn karpenter(text: &str, defaults: &Defaults, found: &mut Found) {
                     as_of: defaults.as_of,
                     source: defaults.source.clone(),
                 });
-                found.add(at + 1, row);
+                found.add(format_args!("line {}", at + 1), row);
             }
         }
     }
+}
+
+/// `{"prices": {REGION: {"on_demand": {MACHINE: PRICE}, "spot": {MACHINE: PRICE}}}}`
+fn karpenter_gcp(text: &str, defaults: &Defaults, found: &mut Found) -> Result<(), ImportError> {
+    let entries = |value: &Value| value.as_object().cloned().unwrap_or_default();
+    let file: Map<String, Value> = serde_json::from_str(text).map_err(|error| ImportError::Json(error.to_string()))?;
+    for (region, markets) in file.get("prices").map(entries).unwrap_or_default() {
+        for (name, market) in [("on_demand", Market::OnDemand), ("spot", Market::Spot)] {
+            for (machine, price) in markets.get(name).map(entries).unwrap_or_default() {
+                let row = micros(&price.to_string()).map(|micros| PriceRow {
+                    id: None,
+                    provider: defaults.provider.clone(),
+                    instance_type: machine.clone(),
+                    gpu: String::new(),
+                    gpu_count: 0,
+                    market,
+                    region: region.clone(),
+                    an_hour: Money { micros, currency: defaults.currency },
+                    as_of: defaults.as_of,
+                    source: defaults.source.clone(),
+                });
+                found.add(format_args!("{region}, {name}, {machine}"), row);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn open_cost(text: &str, defaults: &Defaults, found: &mut Found) -> Result<(), ImportError> {
@@ -276,7 +309,7 @@ fn open_cost(text: &str, defaults: &Defaults, found: &mut Found) -> Result<(), I
             as_of: defaults.as_of,
             source: defaults.source.clone(),
         });
-        found.add(at + 1, row);
+        found.add(format_args!("line {}", at + 1), row);
     }
     Ok(())
 }
@@ -332,6 +365,24 @@ mod tests {
         let expected =
             ["aws n1 0x on-demand eu 0.1337 USD 2026-07-20", "aws Tesla T4 1xT4 on-demand eu 0.75 USD 2026-07-20"];
         assert_eq!(told(Import::OpenCost, text), expected);
+    }
+
+    #[test]
+    fn the_tables_of_google_have_both_markets() {
+        let text = r#"{"prices":{"us-central1":{"on_demand":{"g2-standard-4":0.70683228,"e2-micro":0.0092144325},
+                       "spot":{"g2-standard-4":0.3973}},"asia-east1":{"on_demand":{}}},"updated":"x"}"#;
+        let expected = [
+            "aws e2-micro 0x on-demand us-central1 0.009215 USD 2026-07-20",
+            "aws g2-standard-4 0x on-demand us-central1 0.706833 USD 2026-07-20",
+            "aws g2-standard-4 0x spot us-central1 0.3973 USD 2026-07-20",
+        ];
+        assert_eq!(told(Import::KarpenterGcp, text), expected);
+        let refused = |text: &str| read(Import::KarpenterGcp, text, &defaults()).expect_err("bad").to_string();
+        let negative = r#"{"prices":{"eu":{"spot":{"a2":-1,"a3":"dear"}}}}"#;
+        let said = refused(negative);
+        assert!(said.contains("eu, spot, a2: ") && said.contains("eu, spot, a3: "), "{said}");
+        assert!(refused("prices").starts_with("it is no JSON"));
+        assert_eq!(refused("{}"), "there is no price in it");
     }
 
     #[test]

@@ -83,6 +83,7 @@ enum Format {
     Skypilot,
     KarpenterAws,
     KarpenterAzure,
+    KarpenterGcp,
     Opencost,
 }
 
@@ -97,6 +98,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
                 Format::Skypilot => (Import::SkyPilot, ""),
                 Format::KarpenterAws => (Import::Karpenter, "aws"),
                 Format::KarpenterAzure => (Import::Karpenter, "azure"),
+                Format::KarpenterGcp => (Import::KarpenterGcp, "gcp"),
                 Format::Opencost => (Import::OpenCost, "opencost"),
             };
             let provider = if provider.is_empty() { named.to_owned() } else { provider };
