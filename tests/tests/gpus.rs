@@ -268,6 +268,55 @@ async fn a_driver_that_is_broken_stops_nobody() {
     assert!(tasks(&farm, view.id).await.iter().all(|task| task.gpu.is_none()));
 }
 
+/// A figure of the farm; `None` where it is not shown.
+async fn figure(farm: &TestFarm, series: &str) -> Option<f64> {
+    let shown = reqwest::get(format!("{}/metrics", farm.url())).await.ok()?.text().await.ok()?;
+    shown.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_hangs_takes_its_samples_away_and_nothing_else() {
+    const HEARTBEATS: &str = "framewake_heartbeats_total{function=\"gpu\"}";
+    const SAMPLES: &str = "framewake_gpu_samples_total{function=\"gpu\",gpu=\"Test 24\"}";
+    let well = gpu(0, "GPU-aa", 24, &[("busy", 66)]);
+    let hangs = well.clone() + "hang nvmlDeviceGetUtilizationRates\n";
+    let farm = farm(1, &well).await;
+    let id = farm.submit(&job(&waiting(&farm, "true"), "1-2")).await;
+    busy_workers(&farm, 1).await;
+    seen_busy(&farm, "0.66").await;
+    let pids = farm.worker_pids();
+    farm.nvml().says(&hangs);
+    // What is old is not told: heartbeats come without samples.
+    until(SOON, "samples stop and heartbeats go on", || async {
+        let before = (figure(&farm, SAMPLES).await?, figure(&farm, HEARTBEATS).await?);
+        until(SOON, "three more heartbeats", || async {
+            (figure(&farm, HEARTBEATS).await? >= before.1 + 3.0).then_some(())
+        })
+        .await;
+        (figure(&farm, SAMPLES).await? <= before.0).then_some(())
+    })
+    .await;
+    go(&farm);
+    assert_eq!(farm.over(id).await.state, JobState::Succeeded);
+    assert_eq!(farm.worker_pids(), pids, "the same worker rendered both frames");
+    let workers = farm.client.workers(None).await.expect("listed").items;
+    assert_eq!(workers[0].gpus, ["GPU-aa"], "which GPU it has is known as ever");
+    assert_eq!(place(&farm, "GPU-aa").await.expect("it is known").state, PlaceState::Good);
+    // A worker that finds it hanging begins all the same, and knows nothing of its GPU.
+    farm.no_workers().await;
+    let blind = farm.succeed(&job("echo 'device: CUDA: NVIDIA Test'", "1")).await;
+    assert!(tasks(&farm, blind.id).await[0].gpu.is_none());
+    // It comes back by itself.
+    std::fs::remove_file(farm.folder().join("go")).expect("it is there");
+    let before = figure(&farm, SAMPLES).await.expect("counted");
+    let id = farm.submit(&job(&waiting(&farm, "true"), "1")).await;
+    busy_workers(&farm, 1).await;
+    farm.nvml().says(&well);
+    until(SOON, "samples come again", || async { (figure(&farm, SAMPLES).await? > before).then_some(()) }).await;
+    go(&farm);
+    assert_eq!(farm.over(id).await.state, JobState::Succeeded);
+}
+
 /// What each frame wrote, in order.
 fn written(farm: &TestFarm, id: JobId) -> Vec<String> {
     let folder = farm.store_folder().join(format!("jobs/default/{id}/out"));

@@ -93,6 +93,27 @@ async fn a_scheduler_killed_around_due_times_makes_one_job_for_each() {
 }
 
 #[tokio::test]
+async fn runs_of_a_template_with_one_path_write_below_folders_of_their_own() {
+    let farm = TestFarm::start(1).await;
+    let words = ["/bin/sh", "-c", "echo run {run} > $1", "sh", "{output}"];
+    let job = jobs::command_with_output(&words, "1", "same/{frame}.txt");
+    let spec = json!({ "name": "same", "cron": "* * * * * *", "overlap": "allow", "job": job });
+    farm.client.add_schedule(&spec).await.expect("a good schedule");
+    let written = |run: RunView| {
+        let file = farm.store_folder().join(format!("jobs/default/{}/same/1.txt", run.job?));
+        Some((run.number?, std::fs::read_to_string(file).ok()?))
+    };
+    let texts = until(SOON, "three runs have written", || async {
+        let texts: Vec<_> = runs(&farm, "same").await.into_iter().filter_map(written).collect();
+        (texts.len() >= 3).then_some(texts)
+    })
+    .await;
+    for (number, text) in texts {
+        assert_eq!(text, format!("run {number}\n"), "none has another's");
+    }
+}
+
+#[tokio::test]
 async fn a_late_run_is_told_in_view_log_and_events_until_its_job_is_over() {
     let farm = TestFarm::start(1).await;
     let slow = jobs::command(&["/bin/sh", "-c", "sleep 30"], "1");

@@ -169,6 +169,18 @@ fn overlap_skips_waits_replaces_or_allows() {
 }
 
 #[test]
+fn a_storm_of_replacements_leaves_one_job_at_any_moment() {
+    // The fastest there may be.
+    assert!(rules(json!({ "overlap": "replace", "cron": "*/30 * * * * *" })).is_err());
+    let mut world = World::new(json!({ "overlap": "replace", "cron": "* * * * *" }));
+    for minute in 1..=500 {
+        world.until(NEW_YEAR + minute * MINUTE);
+        assert_eq!(world.jobs().len(), 1, "after {minute} minutes");
+    }
+    assert!(world.kinds().chars().all(|kind| kind == 'S'));
+}
+
+#[test]
 fn runs_that_wait_or_go_on_are_bounded() {
     let mut world = World::new(json!({ "overlap": "queue" }));
     world.until(NEW_YEAR + 103 * HOUR);
