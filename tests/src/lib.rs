@@ -14,4 +14,5 @@ pub mod proxy;
 pub mod receiver;
 pub mod registry;
 pub mod tight;
+pub mod tls;
 pub mod wait;

@@ -8,9 +8,10 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// How one request is answered.
 #[derive(Debug, Clone)]
@@ -60,6 +61,15 @@ impl std::fmt::Debug for Receiver {
 impl Receiver {
     /// `behavior` is asked how to answer the first, second, … request.
     pub async fn start(port: u16, behavior: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Receiver {
+        Receiver::start_with(port, None, behavior).await
+    }
+
+    /// The same under `https`.
+    pub async fn start_with(
+        port: u16,
+        tls: Option<TlsAcceptor>,
+        behavior: impl Fn(usize) -> Answer + Send + Sync + 'static,
+    ) -> Receiver {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port is the test's own");
         let got: Arc<Mutex<Vec<Got>>> = Arc::default();
         let behavior: Arc<Mutex<Behavior>> = Arc::new(Mutex::new(Box::new(behavior)));
@@ -67,12 +77,19 @@ impl Receiver {
         let server = tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                let (got, behavior) = (kept.clone(), shared.clone());
+                let (got, behavior, tls) = (kept.clone(), shared.clone(), tls.clone());
                 tokio::spawn(async move {
                     let service = service_fn(|request| answer(request, got.clone(), behavior.clone()));
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let http = hyper::server::conn::http1::Builder::new();
+                    match tls {
+                        None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                        // Who does not trust it says so and is gone.
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                            }
+                        }
+                    }
                 });
             }
         });
@@ -120,6 +137,26 @@ async fn answer(
     Ok(response.expect("a good response"))
 }
 
+/// When a mail server speaks TLS.
+#[derive(Clone)]
+pub enum Tls {
+    Never,
+    /// `smtps`
+    AtOnce(TlsAcceptor),
+    /// `STARTTLS`
+    WhenAsked(TlsAcceptor),
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Tls::Never => "Never",
+            Tls::AtOnce(_) => "AtOnce",
+            Tls::WhenAsked(_) => "WhenAsked",
+        })
+    }
+}
+
 /// A mail server that takes everything and keeps it, as a whole conversation each.
 #[derive(Debug)]
 pub struct MailServer {
@@ -130,15 +167,27 @@ pub struct MailServer {
 
 impl MailServer {
     pub async fn start(port: u16) -> MailServer {
+        MailServer::start_with(port, Tls::Never).await
+    }
+
+    pub async fn start_with(port: u16, tls: Tls) -> MailServer {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port is the test's own");
         let mails: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = mails.clone();
         let server = tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                let mails = kept.clone();
+                let (mails, tls) = (kept.clone(), tls.clone());
                 tokio::spawn(async move {
-                    if let Ok(mail) = take_mail(stream).await {
+                    let taken = match tls {
+                        Tls::Never => talk(Box::new(stream), &mut String::new(), None).await,
+                        Tls::AtOnce(tls) => match tls.accept(stream).await {
+                            Ok(stream) => talk(Box::new(stream), &mut String::new(), None).await,
+                            Err(error) => Err(error),
+                        },
+                        Tls::WhenAsked(tls) => talk(Box::new(stream), &mut String::new(), Some(tls)).await,
+                    };
+                    if let Ok(mail) = taken {
                         mails.lock().expect("nobody panics with it").push(mail);
                     }
                 });
@@ -158,17 +207,26 @@ impl Drop for MailServer {
     }
 }
 
-/// RFC 5321, as far as one mail needs it. Gives everything that the client said.
-async fn take_mail(stream: TcpStream) -> std::io::Result<String> {
-    let (read, mut write) = stream.into_split();
-    let mut lines = BufReader::new(read).lines();
-    let mut said = String::new();
+/// A connection, with TLS or without.
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
+
+/// RFC 5321, as far as one mail needs it. Gives everything that the client said, on a line of its own where it changed to
+/// TLS.
+async fn talk(stream: Box<dyn Duplex>, said: &mut String, tls: Option<TlsAcceptor>) -> std::io::Result<String> {
+    let mut stream = BufReader::new(stream);
     let mut in_body = false;
-    write.write_all(b"220 test\r\n").await?;
-    while let Some(line) = lines.next_line().await? {
-        said.push_str(&line);
+    if said.is_empty() {
+        stream.write_all(b"220 test\r\n").await?;
+    }
+    let mut line = String::new();
+    while stream.read_line(&mut line).await? > 0 {
+        let word = line.trim_end().to_owned();
+        line.clear();
+        said.push_str(&word);
         said.push('\n');
-        let answer: &[u8] = match (in_body, line.as_str()) {
+        let answer: &[u8] = match (in_body, word.as_str()) {
             (true, ".") => {
                 in_body = false;
                 b"250 taken\r\n"
@@ -179,12 +237,21 @@ async fn take_mail(stream: TcpStream) -> std::io::Result<String> {
                 b"354 go on\r\n"
             }
             (false, "QUIT") => b"221 bye\r\n",
+            (false, "STARTTLS") => {
+                let Some(tls) = tls else { return Err(std::io::ErrorKind::Unsupported.into()) };
+                stream.write_all(b"220 now\r\n").await?;
+                let secret = tls.accept(stream.into_inner()).await?;
+                return Box::pin(talk(Box::new(secret), said, None)).await;
+            }
+            (false, word) if word.starts_with("EHLO") && tls.is_some() => b"250-test\r\n250 STARTTLS\r\n",
+            (false, word) if word.starts_with("EHLO") => b"250-test\r\n250 AUTH PLAIN\r\n",
+            (false, word) if word.starts_with("AUTH") => b"235 good\r\n",
             (false, _) => b"250 good\r\n",
         };
-        write.write_all(answer).await?;
-        if line == "QUIT" {
+        stream.write_all(answer).await?;
+        if word == "QUIT" {
             break;
         }
     }
-    Ok(said)
+    Ok(std::mem::take(said))
 }

@@ -4,11 +4,12 @@
 use framewake_proto::api::JobState;
 use framewake_proto::client::Error;
 use framewake_proto::ids::Name;
-use framewake_proto::notify::{TargetSpec, TargetView};
+use framewake_proto::notify::{ADDRESS_LEN_MAX, JOB_TARGETS_MAX, MAIL_TO_MAX, TARGETS_MAX, TargetSpec, TargetView};
 use framewake_tests::farm::{SOON, TestFarm};
 use framewake_tests::jobs;
 use framewake_tests::parts::{built, free_port, path, tool};
-use framewake_tests::receiver::{Answer, Got, MailServer, Receiver};
+use framewake_tests::receiver::{Answer, Got, MailServer, Receiver, Tls};
+use framewake_tests::tls::Authority;
 use framewake_tests::wait::until;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
@@ -320,4 +321,93 @@ async fn the_command_line_keeps_targets_and_shows_no_secret() {
         }
     }
     assert_eq!(receiver.got().len(), 11, "two tests, three notices, three more that were sent again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receivers_and_mail_servers_are_told_under_tls_if_the_machine_trusts_them_and_not_otherwise() {
+    let mut farm = TestFarm::start(1).await;
+    let trusted = Authority::new(&farm.folder().join("trusted.pem"));
+    let stranger = Authority::new(&farm.folder().join("stranger.pem"));
+    let at_once = MailServer::start_with(free_port(), Tls::AtOnce(trusted.acceptor("localhost"))).await;
+    let when_asked = MailServer::start_with(free_port(), Tls::WhenAsked(trusted.acceptor("localhost"))).await;
+    let strange = MailServer::start_with(free_port(), Tls::AtOnce(stranger.acceptor("localhost"))).await;
+    let never = MailServer::start(free_port()).await;
+    for (smtp, server, taken) in [
+        (format!("smtps://me:pa55word@localhost:{}", at_once.port), &at_once, true),
+        (format!("smtp://me:pa55word@localhost:{}?tls=required", when_asked.port), &when_asked, true),
+        (format!("smtps://me:pa55word@localhost:{}", strange.port), &strange, false),
+        (format!("smtp://me:pa55word@localhost:{}?tls=required", never.port), &never, false),
+    ] {
+        farm.restart_scheduler_with(&[
+            ("SSL_CERT_FILE", &trusted.file()),
+            ("FRAMEWAKE_NOTIFY_ALLOW", "127.0.0.0/8,::1/128"),
+            ("FRAMEWAKE_SMTP", &smtp),
+            ("FRAMEWAKE_SMTP_FROM", "farm@example.org"),
+        ])
+        .await;
+        add(&farm, "people", &[], json!({ "kind": "mail", "to": ["ann@example.org"] })).await;
+        let tried = farm.client.test_target(&name("people")).await.expect("tried");
+        assert_eq!(tried.delivered, taken, "{smtp}: {tried:?}");
+        assert!(!tried.reason.contains("pa55word") && !farm.scheduler_log().contains("pa55word"), "{tried:?}");
+        let mails = server.mails();
+        if taken {
+            assert!(mails[0].contains("AUTH PLAIN") && mails[0].contains("RCPT TO:<ann@example.org>"), "{mails:?}");
+        } else {
+            assert!(mails.iter().all(|mail| !mail.contains("AUTH") && !mail.contains("RCPT")), "{mails:?}");
+        }
+    }
+    let good = Receiver::start_with(free_port(), Some(trusted.acceptor("localhost")), |_| Answer::Status(204)).await;
+    let strange =
+        Receiver::start_with(free_port(), Some(stranger.acceptor("localhost")), |_| Answer::Status(204)).await;
+    let renamed =
+        Receiver::start_with(free_port(), Some(trusted.acceptor("other.example")), |_| Answer::Status(204)).await;
+    for (target, receiver, taken) in [("good", &good, true), ("strange", &strange, false), ("renamed", &renamed, false)]
+    {
+        add(&farm, target, &[], webhook(&format!("https://localhost:{}/hook", receiver.port))).await;
+        let tried = farm.client.test_target(&name(target)).await.expect("tried");
+        assert_eq!((tried.delivered, receiver.got().len()), (taken, usize::from(taken)), "{target}: {tried:?}");
+        assert!(taken || tried.reason.to_lowercase().contains("certificate"), "{target}: {tried:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_past_their_bounds_are_refused() {
+    let mut farm = TestFarm::start(1).await;
+    farm.restart_scheduler_with(&[
+        ("FRAMEWAKE_SMTP", "smtp://127.0.0.1:9"),
+        ("FRAMEWAKE_SMTP_FROM", "farm@example.org"),
+    ])
+    .await;
+    let to = |count: usize| -> Vec<String> { (0..count).map(|at| format!("a{at}@example.org")).collect() };
+    for (way, field) in [
+        (json!({ "kind": "mail", "to": to(0) }), "/way/to"),
+        (json!({ "kind": "mail", "to": to(MAIL_TO_MAX + 1) }), "/way/to"),
+        (json!({ "kind": "mail", "to": [format!("{}@example.org", "a".repeat(ADDRESS_LEN_MAX))] }), "/way/to/0"),
+        (webhook(&format!("https://hooks.example/{}", "a".repeat(ADDRESS_LEN_MAX))), "/way/url"),
+    ] {
+        let refused = farm.client.add_target(&target("bad", &[], way)).await.expect_err("refused");
+        let Error::Refused(problem) = refused else { panic!("{refused:?}") };
+        assert_eq!((problem.status, problem.faults[0].field.as_str()), (422, field), "{problem:?}");
+    }
+    add(&farm, "t0", &[], json!({ "kind": "mail", "to": to(MAIL_TO_MAX) })).await;
+    for at in 1..TARGETS_MAX {
+        add(&farm, &format!("t{at}"), &[], json!({ "kind": "nats" })).await;
+    }
+    let more = farm.client.add_target(&target("more", &[], json!({ "kind": "nats" }))).await.expect_err("refused");
+    let Error::Refused(problem) = more else { panic!("{more:?}") };
+    assert!(format!("{problem:?}").contains(&format!("there are {TARGETS_MAX} notification targets")), "{problem:?}");
+    farm.client.remove_target(&name("t7")).await.expect("it is there");
+    add(&farm, "more", &[], json!({ "kind": "nats" })).await;
+    // A job names as many as it may.
+    let asked = |count: usize| {
+        let mut job = jobs::command(&["/bin/true"], "1");
+        let entries: Vec<Value> =
+            (0..count).map(|at| json!({ "on": ["failed"], "target": format!("t{}", at + 10) })).collect();
+        job["notify"] = json!(entries);
+        job
+    };
+    farm.submit(&asked(JOB_TARGETS_MAX)).await;
+    let refused = farm.client.submit(&asked(JOB_TARGETS_MAX + 1), "one").await.expect_err("refused");
+    let Error::Refused(problem) = refused else { panic!("{refused:?}") };
+    assert_eq!(problem.faults[0].field, "/notify", "{problem:?}");
 }
