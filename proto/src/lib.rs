@@ -22,6 +22,7 @@ pub mod sse;
 pub mod tasks;
 pub mod template;
 pub mod time;
+pub mod trace;
 pub mod verdict;
 pub mod worker_exit;
 pub mod xid;

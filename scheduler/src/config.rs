@@ -3,6 +3,7 @@
 use crate::engine::JOBS_MAX_DEFAULT;
 use crate::metrics::Alias;
 use crate::telemetry::LogFormat;
+use crate::traces::TraceSettings;
 use clap::Args;
 use framewake_proto::duration::Span;
 use framewake_proto::ids::Name;
@@ -60,6 +61,8 @@ pub struct Shared {
     /// Names of others under which `/metrics` gives its figures too
     #[arg(long, env = "FRAMEWAKE_METRICS_ALIASES", value_delimiter = ',')]
     pub metrics_aliases: Vec<Alias>,
+    #[command(flatten)]
+    pub traces: TraceSettings,
     /// Log lines to keep, as in `RUST_LOG`
     #[arg(long, env = "RUST_LOG", default_value = "info,sqlx=warn,async_nats=warn,object_store=warn")]
     pub log: String,

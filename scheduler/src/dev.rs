@@ -55,7 +55,7 @@ pub async fn run(config: DevConfig) -> Result<()> {
     let ready = |url: &str| announce(url, &store);
     let stop = shutdown::on_signal();
     let outcome = tokio::select! {
-        outcome = serve::run(scheduler, true, ready, stop.clone()) => outcome,
+        outcome = Box::pin(serve::run(scheduler, true, ready, stop.clone())) => outcome,
         never = nats.keep() => match never {},
     };
     nats.stop().await;

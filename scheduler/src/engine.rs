@@ -21,6 +21,7 @@ pub use handle::{Handle, Health, JobCommand, Refused, ScheduleCommand, Submissio
 use crate::function_table::FunctionTable;
 use crate::metrics::Metrics;
 use crate::store::{self, JobCache, Loaded, Store};
+use crate::traces::{JOBS_TRACED_MAX, Traces};
 use batch::Batch;
 use clock::Clock;
 use deployments::Deployments;
@@ -33,6 +34,7 @@ use framewake_proto::chain::Chain;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::pool::PoolSpec;
+use framewake_proto::trace::TraceParent;
 use notices::Notices;
 use perform::Waiting;
 use schedules::Timetable;
@@ -66,6 +68,8 @@ pub(crate) enum QueueCommand {
         job: JobId,
         step: u32,
         attempt: AttemptId,
+        /// What its worker's doings hang under.
+        trace: Option<TraceParent>,
     },
     PurgeOrders(JobId),
     /// Reports up to this token are applied and durable.
@@ -124,6 +128,8 @@ pub(crate) struct Engine {
     schedules: Timetable,
     notices: Notices,
     deployments: Deployments,
+    /// `None` while traces are off.
+    traces: Option<Traces>,
     functions: FunctionTable,
     pools: Vec<PoolSpec>,
     functions_out: watch::Sender<Arc<FunctionTable>>,
@@ -177,6 +183,7 @@ impl Engine {
             schedules,
             notices,
             deployments,
+            traces: None,
             functions,
             pools: Vec::new(),
             functions_out,
@@ -199,6 +206,13 @@ impl Engine {
     pub(crate) fn with_jobs_max(mut self, jobs_max: u32) -> Engine {
         self.jobs_max = jobs_max as usize;
         self
+    }
+
+    /// Traces the jobs that there are and those to come.
+    pub(crate) async fn with_traces(mut self, mut traces: Traces) -> Result<Engine, Error> {
+        traces.restore(self.store.load_traces(JOBS_TRACED_MAX).await?);
+        self.traces = Some(traces);
+        Ok(self)
     }
 
     /// Those that hold work and that a provider was asked for.
@@ -258,6 +272,9 @@ impl Engine {
             Vec::new()
         };
         self.count(&batch);
+        if let Some(traces) = &mut self.traces {
+            traces.follow(&batch.applied.changes, &self.jobs, |worker| self.beats.gpus(worker));
+        }
         self.forget_over(&batch.applied.changes);
         if batch.functions_changed() {
             self.functions_out.send_replace(Arc::new(self.functions.clone()));

@@ -29,3 +29,4 @@ pub mod shutdown;
 pub mod store;
 pub mod target_table;
 pub mod telemetry;
+pub mod traces;

@@ -6,10 +6,12 @@
 
 mod aliases;
 mod cost;
+mod exemplars;
 pub mod farm;
 mod gpu;
 mod make;
 mod names;
+mod open;
 mod parts;
 mod process;
 mod text;
@@ -21,17 +23,23 @@ pub use gpu::Gpus;
 pub use parts::Parts;
 
 use aliases::OpenFaas;
+use exemplars::Exemplars;
 use farm::FUNCTIONS_MAX;
 use framewake_proto::time::Timestamp;
 use make::Maker;
 use names::Names;
 use prometheus::{Encoder, Registry, TextEncoder};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Every metric of the scheduler, registered once.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Kept only of jobs that are traced.
+    exemplars: Exemplars,
+    /// Set where traces are on.
+    has_exemplars: AtomicBool,
     pub farm: Farm,
     pub gpus: Gpus,
     pub parts: Parts,
@@ -48,16 +56,29 @@ impl Metrics {
     /// With the names of others that are asked for.
     pub fn new(aliases: &[Alias]) -> Metrics {
         let registry = Registry::new();
+        let exemplars = Exemplars::default();
         let make = Maker { registry: &registry };
         let functions = Arc::new(Names::new(FUNCTIONS_MAX));
         let openfaas = aliases.contains(&Alias::OpenFaas).then(|| OpenFaas::new(&make));
         Metrics {
-            farm: Farm::new(&make, Arc::clone(&functions), openfaas),
+            farm: Farm::new(&make, Arc::clone(&functions), openfaas, &exemplars),
             cost: Cost::new(&make, Arc::clone(&functions)),
             gpus: Gpus::new(&make, functions, aliases.contains(&Alias::Dcgm)),
             parts: Parts::new(&make),
             registry,
+            exemplars,
+            has_exemplars: AtomicBool::new(false),
         }
+    }
+
+    /// Traces are on.
+    pub(crate) fn with_exemplars(&self) {
+        self.has_exemplars.store(true, Ordering::Relaxed);
+    }
+
+    /// The same page as `OpenMetrics`, with the traces behind it; `None` where there are none.
+    pub fn open_text(&self, now: Timestamp) -> Option<String> {
+        self.has_exemplars.load(Ordering::Relaxed).then(|| open::written(&self.text(now), &self.exemplars.all()))
     }
 
     /// The text that `GET /metrics` answers.
@@ -82,7 +103,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.farm.jobs_submitted.inc();
         for _ in 0..3 {
-            metrics.farm.task_done(&"blender".parse().expect("a name"), Some(Duration::from_secs(2)), 10);
+            metrics.farm.task_done(&"blender".parse().expect("a name"), Some(Duration::from_secs(2)), 10, None);
         }
         let text = metrics.text(Timestamp(0));
         assert!(text.contains("framewake_jobs_submitted_total 1\n"), "{text}");
@@ -97,7 +118,7 @@ mod tests {
         for at in 0..2 * FUNCTIONS_MAX {
             let function = format!("f{at}").parse().expect("a name");
             metrics.farm.attempt_started(&function);
-            metrics.farm.step_began(&function, Duration::ZERO);
+            metrics.farm.step_began(&function, Duration::ZERO, None);
         }
         let text = metrics.text(Timestamp(0));
         let series = text.lines().filter(|line| line.starts_with("framewake_attempts_started_total{")).count();

@@ -23,6 +23,7 @@ use framewake_proto::chain::Chain;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId};
 use framewake_proto::login::Login;
 use framewake_proto::subjects::Subjects;
+use framewake_proto::trace::{TRACEPARENT, TraceParent};
 use framewake_proto::wire;
 use futures::future::{BoxFuture, Fuse, FusedFuture};
 use futures::stream::FuturesUnordered;
@@ -182,9 +183,9 @@ impl Queue {
                             tokio::spawn(self.clone().add_consumer(key));
                         }
                     }
-                    Some(QueueCommand::PublishOrder { function, job, step, attempt }) => {
+                    Some(QueueCommand::PublishOrder { function, job, step, attempt, trace }) => {
                         if *connected.borrow() {
-                            publishing.push(self.publish_order(function, job, step, attempt));
+                            publishing.push(self.publish_order(function, job, step, attempt, trace));
                         } else {
                             streams.unsent = Some("there is no connection to NATS".to_owned());
                         }
@@ -286,12 +287,22 @@ impl Queue {
         job: JobId,
         step: u32,
         attempt: AttemptId,
+        trace: Option<TraceParent>,
     ) -> impl Future<Output = Result<(), String>> + Send + 'static {
         let context = self.context.clone();
         let subject = self.subjects.order(&function, job);
         let order = wire::Order { chunk: attempt.chunk.0, attempt: attempt.number, job: job.to_string(), step };
         async move {
-            let sent = match context.publish(subject, order.encode_to_vec().into()).await {
+            let body = order.encode_to_vec().into();
+            let published = match trace {
+                Some(trace) => {
+                    let mut headers = async_nats::HeaderMap::new();
+                    headers.insert(TRACEPARENT, trace.to_string());
+                    context.publish_with_headers(subject, headers, body).await
+                }
+                None => context.publish(subject, body).await,
+            };
+            let sent = match published {
                 Ok(stored) => stored.into_future().await.map(drop),
                 Err(error) => Err(error),
             };

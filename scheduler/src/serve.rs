@@ -12,6 +12,7 @@ use crate::queue::{Owner, Queue};
 use crate::rest::{self, App, UploadLimits, Uploads, UrlsAllowed};
 use crate::store::read::Reader;
 use crate::store::{self, Store};
+use crate::traces::{Lane, Traces};
 use anyhow::{Context, Result};
 use framewake_core::event::Event;
 use framewake_core::gpus::Handing;
@@ -53,7 +54,14 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let (health_in, health) = watch::channel(Health { nats: "not connected yet".to_owned(), ..Health::default() });
     let settings = Settings { aside: shared.set_aside.0, ..Settings::default() };
     let (engine, handle, commands) = Engine::load(store, settings, health, Arc::clone(&metrics)).await?;
-    let engine = engine.with_jobs_max(shared.jobs_max);
+    let mut engine = engine.with_jobs_max(shared.jobs_max);
+    let tracing = CancellationToken::new();
+    let mut lane = None;
+    if let Some((outlet, opened)) = Lane::open(&shared.traces, &metrics)? {
+        metrics.with_exemplars();
+        engine = Box::pin(engine.with_traces(Traces::new(&shared.traces, outlet))).await?;
+        lane = Some(tokio::spawn(opened.run(tracing.clone())));
+    }
     let clock = engine.clock();
     let providers = functions::open(&pools, &config)?;
     let remembered = engine.workers_of_providers();
@@ -154,6 +162,10 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     queueing.cancel();
     ended("the queue", queue_task).await;
     ended("the engine", engine).await;
+    tracing.cancel();
+    if let Some(lane) = lane {
+        ended("the sending of traces", lane).await;
+    }
     outcome
 }
 

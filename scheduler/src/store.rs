@@ -14,6 +14,7 @@ mod rows;
 mod schedules;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod write;
 
 pub(crate) use file::lock;
@@ -22,7 +23,10 @@ pub(crate) use job_cache::JobCache;
 pub(crate) use load::{Loaded, function_rules};
 pub(crate) use notifications::{NoticeRow, NotifyWrite, StoredNotices, Tried};
 pub(crate) use schedules::{RunRow, ScheduleWrite};
-pub(crate) use write::{Batch, job_state_name, outcome_name};
+#[cfg(test)]
+pub(crate) use traces::HeldAttempt;
+pub(crate) use traces::StoredTraces;
+pub(crate) use write::{Batch, job_state_name, outcome_name, step_state_name};
 
 use file::{APPLICATION_ID, DATABASE, Lock, Look, inspect_ours, is_large};
 use framewake_proto::ids::JobId;
@@ -35,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
@@ -44,6 +48,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("store/migrations/0008_gpus.sql"),
     include_str!("store/migrations/0009_cost.sql"),
     include_str!("store/migrations/0010_notifications.sql"),
+    include_str!("store/migrations/0012_traces.sql"),
     include_str!("store/migrations/0014_openfaas.sql"),
 ];
 

@@ -12,6 +12,16 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// As settings name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
+    }
+}
+
 /// Logs go to standard error. `filter` is as in `RUST_LOG`: `info`, `framewake_scheduler=debug`.
 pub fn start(filter: &str, format: LogFormat) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));

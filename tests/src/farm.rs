@@ -56,6 +56,8 @@ pub struct TestFarm {
     functions: PathBuf,
     routes: Option<Routes>,
     environment: Vec<(String, String)>,
+    /// Beside those that every test gives its scheduler.
+    pub arguments: Vec<String>,
     /// NVIDIA's library, as scheduler and workers find it.
     nvml: Option<StubNvml>,
 }
@@ -129,6 +131,7 @@ impl TestFarm {
             functions,
             routes: None,
             environment: Vec::new(),
+            arguments: Vec::new(),
             nvml: None,
         }
     }
@@ -178,7 +181,7 @@ impl TestFarm {
         command.args(["--store", &self.store_url(), "--slots", &self.slots.to_string()]);
         let worker = self.routes.as_ref().map_or_else(|| built("framewake-worker"), |routes| routes.worker.clone());
         command.arg("--worker-bin").arg(worker);
-        command.arg("--functions").arg(&self.functions);
+        command.arg("--functions").arg(&self.functions).args(&self.arguments);
         command.env("PATH", path()).env("RUST_BACKTRACE", "0");
         // Renderers of tests leave notes where the test reads them.
         command.env("FRAMEWAKE_WRITABLE", std::env::temp_dir());

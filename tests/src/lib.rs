@@ -13,6 +13,7 @@ pub mod parts;
 pub mod proxy;
 pub mod receiver;
 pub mod registry;
+pub mod spans;
 pub mod tight;
 pub mod tls;
 pub mod wait;

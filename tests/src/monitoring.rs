@@ -42,6 +42,7 @@ impl Prometheus {
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!("--storage.tsdb.path={}", folder.join("prometheus").display()));
         command.arg(format!("--web.listen-address={address}")).arg("--log.level=warn");
+        command.arg("--enable-feature=exemplar-storage");
         let running = Running::start("prometheus", &mut command, &folder.join("prometheus.log"));
         let mut prometheus = Prometheus { running, url: format!("http://{address}") };
         let ready = format!("{}/-/ready", prometheus.url);

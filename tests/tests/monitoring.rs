@@ -76,9 +76,10 @@ async fn a_worker_answers_on_its_own_port_logs_json_and_names_its_job_to_dcgm_ex
     let mut environment = stub.environment().to_vec();
     environment.push(("FRAMEWAKE_DCGM_JOB_MAPPING", folder));
     environment.push(("FRAMEWAKE_METRICS", "127.0.0.1:0".to_owned()));
-    environment.push(("FRAMEWAKE_LOG_FORMAT", "json".to_owned()));
     environment.push(("FRAMEWAKE_METRICS_ALIASES", "dcgm,openfaas".to_owned()));
     let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    // The flag reaches the workers too.
+    farm.arguments = vec!["--log-format".to_owned(), "json".to_owned()];
     farm.restart_scheduler_with(&environment).await;
     let job = |seconds: f64| {
         json!({ "name": "glow", "steps": [{

@@ -302,6 +302,21 @@ impl Crew {
 
     /// Claims an order and works on it. False when the claim was refused or not answered.
     async fn take(&mut self, queue: &Queue, delivered: Delivered, steps: &mut Steps) -> bool {
+        let order = &delivered.order;
+        let span = tracing::info_span!(
+            "attempt",
+            job.id = order.job,
+            chunk.id = order.chunk,
+            attempt = order.attempt,
+            trace.id = tracing::field::Empty
+        );
+        if let Some(trace) = delivered.trace {
+            span.record("trace.id", tracing::field::display(trace.trace));
+        }
+        self.take_order(queue, delivered, steps).instrument(span).await
+    }
+
+    async fn take_order(&mut self, queue: &Queue, delivered: Delivered, steps: &mut Steps) -> bool {
         let order = delivered.order.clone();
         let Some(attempt) = attempt_id(order.chunk, order.attempt) else {
             tracing::warn!(chunk = order.chunk, "an order without an attempt number; dropped");
@@ -335,8 +350,7 @@ impl Crew {
         self.pace.begin_step(&order.job, order.step);
         let mapping = self.dcgm_job_mapping.as_deref();
         let mapping = mapping.map(|folder| JobMapping::write(folder, &self.gpus.samples(), &order.job));
-        let span = tracing::info_span!("attempt", job.id = order.job, chunk.id = order.chunk, attempt = order.attempt);
-        self.work(attempt, step, task_set(&answer.tasks), claimed).instrument(span).await;
+        self.work(attempt, step, task_set(&answer.tasks), claimed).await;
         drop(mapping);
         self.figures.end_attempt();
         self.heartbeats.state.send_modify(|state| state.attempt = None);

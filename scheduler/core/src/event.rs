@@ -191,8 +191,9 @@ pub struct Report {
     pub failed: Vec<TaskFailure>,
     /// Unbegun tasks given back while the attempt goes on.
     pub released: TaskSet,
-    /// Milliseconds from the claim until the renderer was ready.
+    /// Milliseconds from the claim until the renderer was ready, and before that until the inputs were there.
     pub load_ms: Option<u32>,
+    pub staged_ms: Option<u32>,
     pub end: Option<AttemptEnd>,
     /// What the time went to, beside loading and what is done.
     pub spent: ReportedTime,
@@ -226,6 +227,17 @@ pub struct TaskResult {
     pub found: bool,
     pub memory_peak_bytes: u64,
     pub gpu: GpuUse,
+    pub moments: Moments,
+}
+
+/// When a try at a task was where, in milliseconds since the claim, as far as its worker tells. For who follows it: no
+/// rule goes by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moments {
+    pub began_ms: Option<u32>,
+    pub rendered_ms: Option<u32>,
+    pub uploading_ms: Option<u32>,
+    pub ended_ms: Option<u32>,
 }
 
 /// What the worker's GPUs did for a task, by their driver; absent where it did not tell.
@@ -245,6 +257,7 @@ pub struct TaskFailure {
     pub message: String,
     pub evidence: String,
     pub gpu: GpuWord,
+    pub moments: Moments,
 }
 
 /// What the driver of the GPUs said while a task failed.

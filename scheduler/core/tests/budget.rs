@@ -3,7 +3,7 @@
 
 use framewake_core::change::Change;
 use framewake_core::effect::{ClaimAnswer, Effect};
-use framewake_core::event::{AttemptEnd, Event, GpuUse, Report, RequestId, TaskResult};
+use framewake_core::event::{AttemptEnd, Event, GpuUse, Moments, Report, RequestId, TaskResult};
 use framewake_core::farm::{Applied, Farm};
 use framewake_core::ledger::Spent;
 use framewake_core::price::{Held, PaidFor, PriceId, Prices};
@@ -244,6 +244,7 @@ impl World {
             found: false,
             memory_peak_bytes: 0,
             gpu: GpuUse::default(),
+            moments: Moments::default(),
         };
         let done = first.iter().map(result).collect();
         let end = (!left).then_some(AttemptEnd::Finished);

@@ -2,7 +2,7 @@
 
 use framewake_core::change::Change;
 use framewake_core::effect::{ClaimAnswer, Effect};
-use framewake_core::event::{AttemptEnd, Event, GpuWord, Report, RequestId, TaskFailure, WorkerEnd};
+use framewake_core::event::{AttemptEnd, Event, GpuWord, Moments, Report, RequestId, TaskFailure, WorkerEnd};
 use framewake_core::farm::{Applied, Farm, PlaceStanding};
 use framewake_core::values::{
     FunctionRules, NewJob, NewStep, Place, PoolRules, Settings, Snapshot, StoredChunk, StoredJob, StoredPlace,
@@ -143,6 +143,7 @@ fn a_task_that_ends_while_its_job_is_paused_is_counted_once() {
         message: String::new(),
         evidence: String::new(),
         gpu: GpuWord::Nothing,
+        moments: Moments::default(),
     };
     let failed = vec![failure(0), failure(1)];
     let report = Report { failed, end: Some(AttemptEnd::Finished), ..Report::default() };
@@ -167,6 +168,7 @@ fn a_clock_that_was_set_back_makes_no_wait_longer() {
         message: String::new(),
         evidence: String::new(),
         gpu: GpuWord::Nothing,
+        moments: Moments::default(),
     };
     let report = Report { failed: vec![failure], end: Some(AttemptEnd::Finished), ..Report::default() };
     let failed = apply(&mut farm, START, Event::AttemptReported { worker, attempt, report });

@@ -4,7 +4,7 @@
 use framewake_core::change::Change;
 use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{
-    AttemptEnd, Event, GpuUse, GpuWord, Report, RequestId, TaskFailure, TaskResult, WorkerEnd,
+    AttemptEnd, Event, GpuUse, GpuWord, Moments, Report, RequestId, TaskFailure, TaskResult, WorkerEnd,
 };
 use framewake_core::farm::{Applied, Farm, PlaceStanding};
 use framewake_core::gpus::{Gpu, GpuNeeds, Handing};
@@ -220,7 +220,14 @@ impl World {
         if takes > memory {
             let verdict = Verdict::NeedMoreVram;
             let message = "CUDA: out of memory".to_owned();
-            report.failed.push(TaskFailure { task, verdict, message, evidence: String::new(), gpu: GpuWord::Nothing });
+            report.failed.push(TaskFailure {
+                task,
+                verdict,
+                message,
+                evidence: String::new(),
+                gpu: GpuWord::Nothing,
+                moments: Moments::default(),
+            });
             let larger = self.gpus.values().any(|other| *other > memory);
             if larger {
                 let least = self.ran_out.entry(job).or_default();
@@ -269,6 +276,7 @@ fn done(task: u32, takes: u64) -> TaskResult {
         found: false,
         memory_peak_bytes: 0,
         gpu: GpuUse { vram_peak_bytes: Some(takes), ..GpuUse::default() },
+        moments: Moments::default(),
     }
 }
 

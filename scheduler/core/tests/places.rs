@@ -3,7 +3,7 @@
 use framewake_core::change::{Change, Outcome};
 use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{
-    AttemptEnd, Event, GpuUse, GpuWord, Progress, Report, RequestId, TaskFailure, TaskResult, WorkerEnd,
+    AttemptEnd, Event, GpuUse, GpuWord, Moments, Progress, Report, RequestId, TaskFailure, TaskResult, WorkerEnd,
 };
 use framewake_core::farm::{Applied, Farm, PlaceStanding};
 use framewake_core::values::{
@@ -168,6 +168,7 @@ impl World {
             found: false,
             memory_peak_bytes: 0,
             gpu: GpuUse::default(),
+            moments: Moments::default(),
         };
         self.reports(worker, attempt, Report { done: vec![result], ..Report::default() });
     }
@@ -180,6 +181,7 @@ impl World {
             message: "no luck".to_owned(),
             evidence: String::new(),
             gpu: GpuWord::Nothing,
+            moments: Moments::default(),
         };
         self.reports(worker, attempt, Report { failed: vec![failure], ..Report::default() });
     }

@@ -4,6 +4,7 @@ use super::{Engine, Error, JobCommand, Message, QueueCommand, Refused, Submissio
 use crate::metrics::farm::Loads;
 use crate::queue::reading;
 use crate::store::{self, GatewayWrite, NotifyWrite, ScheduleWrite};
+use crate::traces::Root;
 use framewake_core::change::Change;
 use framewake_core::event::{Event, RequestId};
 use framewake_core::farm::Applied;
@@ -58,6 +59,8 @@ pub(crate) struct Batch {
     pub(crate) run_notices: Vec<Notice>,
     pub(crate) notices: Vec<NotifyWrite>,
     pub(crate) gateway: Vec<GatewayWrite>,
+    /// Where jobs belong in traces.
+    pub(crate) roots: Vec<(JobId, Root)>,
     pub(crate) targets_changed: bool,
     /// Deliveries that have something new to do.
     pub(crate) wakes: Vec<Arc<Notify>>,
@@ -81,6 +84,7 @@ impl Batch {
             run_notices: Vec::new(),
             notices: Vec::new(),
             gateway: Vec::new(),
+            roots: Vec::new(),
             targets_changed: false,
             wakes: Vec::new(),
             confinements: BTreeMap::new(),
@@ -114,6 +118,7 @@ impl Batch {
             schedules: &self.schedules,
             notices: &self.notices,
             gateway: &self.gateway,
+            roots: &self.roots,
             events: &self.schedule_events,
             confinements: self.confinements.iter().map(|(worker, said)| (worker, said.as_str())).collect(),
             now: self.now,
@@ -230,6 +235,9 @@ impl Engine {
             }
             Message::Reported(event, token) => {
                 self.count_load(&event);
+                if let Some(traces) = &mut self.traces {
+                    traces.hear(&event);
+                }
                 self.apply(event, batch);
                 batch.report_token = Some(token);
             }
@@ -266,6 +274,10 @@ impl Engine {
             batch.keys.insert(key.clone(), (id, digest.to_vec()));
         }
         let tasks = total_tasks(&submission);
+        if let Some(traces) = &mut self.traces {
+            let root = traces.begin(id, submission.parent, batch.now);
+            batch.roots.extend(root.map(|root| (id, root)));
+        }
         let job = Arc::new(submission.job.clone());
         self.apply(Event::JobSubmitted { id, job: NewJob::from(job.as_ref()) }, batch);
         self.jobs.insert(id, job);
@@ -388,6 +400,12 @@ impl Engine {
             return Ok(Err(Refused::NotFound));
         };
         self.jobs.insert(id, job);
+        if let Some(traces) = &mut self.traces
+            && let Some(before) = self.store.trace_of(id).await?
+        {
+            let root = traces.begin_again(id, before, batch.now);
+            batch.roots.extend(root.map(|root| (id, root)));
+        }
         self.apply(Event::JobRetried { job: Box::new(stored) }, batch);
         Ok(Ok(()))
     }

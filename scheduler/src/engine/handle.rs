@@ -21,6 +21,7 @@ use framewake_proto::pool::PoolSpec;
 use framewake_proto::price::{PaidFor, PriceRow, PricesAdded};
 use framewake_proto::schedule::{SCHEDULES_MAX, ScheduleSpec, ScheduleStored, ScheduleView};
 use framewake_proto::time::Day;
+use framewake_proto::trace::TraceParent;
 use framewake_proto::wire::{self, STEP_SIZE_MAX};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub struct Submission {
     pub job: Job,
     /// The caller's key and the digest of the body it came with.
     pub idempotency: Option<(String, [u8; 32])>,
+    /// The span of whoever submitted it.
+    pub parent: Option<TraceParent>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

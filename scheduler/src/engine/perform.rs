@@ -41,8 +41,9 @@ impl Engine {
         match effect {
             Effect::PublishOrder { attempt, function, job, step } => {
                 self.metrics.farm.order_published(&function.name);
+                let trace = self.traces.as_ref().and_then(|traces| traces.order(job, step, attempt));
                 let step = u32::try_from(step).expect("a job has at most STEPS_MAX steps");
-                self.ask_queue(QueueCommand::PublishOrder { function, job, step, attempt });
+                self.ask_queue(QueueCommand::PublishOrder { function, job, step, attempt, trace });
             }
             Effect::AnswerClaim { request, answer } => {
                 let Some(waiting) = self.waiting.remove(&request.0) else { return };

@@ -241,7 +241,7 @@ impl Engine {
         batch: &mut Batch,
     ) -> Result<Submitted, String> {
         let (spec, job) = render(spec, due, number, &Accepted(&self.functions)).map_err(|faults| said(&faults))?;
-        let submission = Submission { id, spec, job, idempotency };
+        let submission = Submission { id, spec, job, idempotency, parent: None };
         check_sizes(&submission).map_err(|error| error.to_string())?;
         self.submit(submission, batch).map_err(|error| error.to_string())
     }

@@ -3,12 +3,13 @@
 use super::Engine;
 use super::batch::Batch;
 use crate::metrics::farm::{Ended, Load, Loads, Phase};
-use framewake_core::change::{Change, StepState};
+use framewake_core::change::{Change, Outcome, StepState};
 use framewake_core::event::{Event, WorkerEnd};
 use framewake_core::farm::PlaceStanding;
 use framewake_core::values::StoredPlace;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::time::Timestamp;
+use framewake_proto::trace::TraceId;
 use framewake_proto::verdict::CPU_FALLBACK;
 use framewake_proto::wire;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -80,13 +81,13 @@ impl Engine {
                     if let (Some(ready_at), Some(function)) =
                         (self.farm.ready_at(*job, *step), self.function_of(*job, *step))
                     {
-                        self.metrics.farm.step_began(&function.name, at.since(ready_at));
+                        self.metrics.farm.step_began(&function.name, at.since(ready_at), self.trace_of(*job, *at));
                     }
                 }
                 Change::TaskDone { job, step, attempt, result, at } => {
                     let took = (!result.found).then(|| Duration::from_millis(result.elapsed_ms.into()));
                     if let Some(function) = self.function_of(*job, *step) {
-                        self.metrics.farm.task_done(&function.name, took, result.size_bytes);
+                        self.metrics.farm.task_done(&function.name, took, result.size_bytes, self.trace_of(*job, *at));
                     }
                     if let Some(worker) = self.tally.attempts.get(attempt).map(|begun| begun.worker.clone()) {
                         self.passed(&worker, Phase::Frame, (*job, *step), *at);
@@ -107,6 +108,10 @@ impl Engine {
                 }
                 Change::AttemptEnded { job, step, attempt, outcome, failed, log, at, .. } => {
                     let begun = self.tally.attempts.remove(attempt);
+                    if let Outcome::Lost { how } = outcome {
+                        let (chunk, number) = (attempt.chunk.0, attempt.number);
+                        info!(job.id = %job, chunk.id = chunk, attempt = number, "attempt {attempt} of job {job} is lost: {how}");
+                    }
                     if let Some(function) = self.function_of(*job, *step) {
                         let ended = Ended {
                             outcome: crate::store::outcome_name(outcome),
@@ -115,7 +120,7 @@ impl Engine {
                             log_left_out_bytes: log.left_out_bytes,
                             failed: *failed,
                         };
-                        self.metrics.farm.attempt_ended(&function.name, ended);
+                        self.metrics.farm.attempt_ended(&function.name, ended, self.trace_of(*job, *at));
                     }
                 }
                 Change::Paid { account, spent } => self.metrics.cost.spent(account, spent),
@@ -191,6 +196,11 @@ impl Engine {
         for (phase, took) in passed {
             self.metrics.farm.start_phase(&function.name, phase, took);
         }
+    }
+
+    /// What a measurement of a job that is traced is of.
+    fn trace_of(&self, job: JobId, at: Timestamp) -> Option<(TraceId, Timestamp)> {
+        Some((self.traces.as_ref()?.of(job)?, at))
     }
 
     /// At hand for every job that the batch speaks of (see `recall`).

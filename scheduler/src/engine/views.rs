@@ -1,7 +1,7 @@
 //! What people see of workers and scaling: the rules' state and the last heartbeats.
 
 use super::Engine;
-use crate::queue::reading::HOST_MAX;
+use crate::queue::reading::{GPU_MAX, HOST_MAX};
 use framewake_core::farm::{PlaceStanding, WorkerActivity};
 use framewake_proto::api::{EventView, Happening, PlaceState, PlaceView, ScalingView, WorkerState, WorkerView};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
@@ -41,6 +41,14 @@ impl Beats {
 
     fn get(&self, worker: &WorkerId) -> Option<&wire::Heartbeat> {
         self.last.get(worker).map(|beat| &beat.heartbeat)
+    }
+
+    /// By name; empty for none, or when it was not heard yet.
+    pub(super) fn gpus(&self, worker: &WorkerId) -> String {
+        self.get(worker).map_or_else(String::new, |beat| {
+            let gpus = beat.gpus.iter().take(wire::GPUS_MAX).map(|gpu| wire::clip(gpu.trim(), GPU_MAX));
+            gpus.collect::<Vec<_>>().join(",")
+        })
     }
 
     pub(crate) fn forget(&mut self, worker: &WorkerId) {

@@ -33,7 +33,7 @@ pub(crate) fn open(pools: &[PoolSpec], config: &Config) -> Result<Vec<(Name, Box
 fn local(config: &Config, surroundings: &Surroundings) -> Result<LocalConfig> {
     let data = config.shared.data.canonicalize().context("the data folder")?;
     // Workers of this machine inherit the rest.
-    let surroundings = Surroundings { environment: std::collections::BTreeMap::new(), ..surroundings.clone() };
+    let surroundings = Surroundings { environment: [log_format(config)].into(), ..surroundings.clone() };
     Ok(LocalConfig { data, worker: worker_program(config)?, surroundings })
 }
 
@@ -50,6 +50,11 @@ fn surroundings(config: &Config) -> Surroundings {
         nats: config.nats.clone(),
         farm: config.farm.to_string(),
         store: config.store.clone(),
-        environment: environment.collect(),
+        environment: environment.chain([log_format(config)]).collect(),
     }
+}
+
+/// Workers log as the scheduler does, also where it was told so by a flag, which would stay here.
+fn log_format(config: &Config) -> (String, String) {
+    ("FRAMEWAKE_LOG_FORMAT".to_owned(), config.shared.log_format.as_str().to_owned())
 }

@@ -1,9 +1,12 @@
 //! Work and workers: what waits, what is done, how long it takes, what fails. By function, never by job or worker.
 
 use super::aliases::OpenFaas;
+use super::exemplars::{Durations, Exemplars};
 use super::make::Maker;
 use super::names::Names;
 use framewake_proto::ids::Name;
+use framewake_proto::time::Timestamp;
+use framewake_proto::trace::TraceId;
 use framewake_proto::verdict::Verdict;
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use std::collections::BTreeMap;
@@ -81,6 +84,9 @@ pub(crate) struct Ended {
     pub(crate) failed: u32,
 }
 
+/// The trace that a measurement is of, where its job is traced, and when it was made.
+pub(super) type Of = Option<(TraceId, Timestamp)>;
+
 #[derive(Debug)]
 pub struct Farm {
     names: Arc<Names>,
@@ -89,18 +95,18 @@ pub struct Farm {
     pub(crate) jobs_finished: IntCounterVec,
     jobs_open: IntGauge,
     tasks: IntCounterVec,
-    frame_seconds: HistogramVec,
+    frame_seconds: Durations,
     load_seconds: HistogramVec,
     output_bytes: IntCounterVec,
     cpu_fallbacks: IntCounterVec,
     attempts_started: IntCounterVec,
     attempts_ended: IntCounterVec,
-    attempt_seconds: HistogramVec,
+    attempt_seconds: Durations,
     log_bytes: IntCounterVec,
     log_left_out_bytes: IntCounterVec,
     tasks_waiting: IntGaugeVec,
     oldest_waiting: IntGaugeVec,
-    wait_seconds: HistogramVec,
+    wait_seconds: Durations,
     chunks: IntGaugeVec,
     orders_published: IntCounterVec,
     workers_wanted: IntGaugeVec,
@@ -118,9 +124,10 @@ pub struct Farm {
 }
 
 impl Farm {
-    pub(super) fn new(make: &Maker, names: Arc<Names>, openfaas: Option<OpenFaas>) -> Farm {
+    pub(super) fn new(make: &Maker, names: Arc<Names>, openfaas: Option<OpenFaas>, exemplars: &Exemplars) -> Farm {
         const FUNCTION: &[&str] = &["function"];
         let work = |name, help| make.histograms(name, help, &WORK_SECONDS, FUNCTION);
+        let of_jobs = |name, help| Durations::new(make, exemplars, name, help, &WORK_SECONDS);
         let counts = |name, help| make.counters(name, help, FUNCTION);
         let states = |name, help| make.gauges(name, help, FUNCTION);
         let farm = Farm {
@@ -134,7 +141,7 @@ impl Farm {
                 "Results of tries at tasks; a frame is a task.",
                 &["function", "verdict"],
             ),
-            frame_seconds: work("framewake_frame_seconds", "Time a task took, without its load."),
+            frame_seconds: of_jobs("framewake_frame_seconds", "Time a task took, without its load."),
             load_seconds: work("framewake_load_seconds", "Time from a claim until its renderer was ready."),
             output_bytes: counts("framewake_output_bytes_total", "Bytes of committed outputs."),
             cpu_fallbacks: counts(
@@ -147,7 +154,7 @@ impl Farm {
                 "Attempts that ended.",
                 &["function", "outcome"],
             ),
-            attempt_seconds: work("framewake_attempt_seconds", "Time from a claim to the end of its attempt."),
+            attempt_seconds: of_jobs("framewake_attempt_seconds", "Time from a claim to the end of its attempt."),
             log_bytes: counts("framewake_log_bytes_total", "Bytes of renderers' logs that were kept."),
             log_left_out_bytes: counts(
                 "framewake_log_left_out_bytes_total",
@@ -158,7 +165,7 @@ impl Farm {
                 "framewake_oldest_waiting_seconds",
                 "How long the first in line has waited; of the first of each project and priority, the longest.",
             ),
-            wait_seconds: work("framewake_wait_seconds", "Time from a step being ready to its first claim."),
+            wait_seconds: of_jobs("framewake_wait_seconds", "Time from a step being ready to its first claim."),
             chunks: make.gauges("framewake_chunks", "Chunks on offer, or held by workers.", &["function", "state"]),
             orders_published: counts("framewake_orders_published_total", "Orders published to JetStream."),
             workers_wanted: states("framewake_workers_wanted", "Workers there should be."),
@@ -211,12 +218,12 @@ impl Farm {
     }
 
     /// `took` is unknown for a task whose output was found in the store.
-    pub(crate) fn task_done(&self, function: &Name, took: Option<Duration>, size_bytes: u64) {
+    pub(crate) fn task_done(&self, function: &Name, took: Option<Duration>, size_bytes: u64, of: Of) {
         let label = self.label(function);
         self.tasks.with_label_values(&[&label, Verdict::Done.as_str()]).inc();
         self.output_bytes.with_label_values(&[&label]).inc_by(size_bytes);
         if let Some(took) = took {
-            self.frame_seconds.with_label_values(&[&label]).observe(took.as_secs_f64());
+            self.frame_seconds.observe(&label, took, of);
         }
     }
 
@@ -230,8 +237,8 @@ impl Farm {
         self.load_seconds.with_label_values(&[&self.label(function)]).observe(took.as_secs_f64());
     }
 
-    pub(crate) fn step_began(&self, function: &Name, waited: Duration) {
-        self.wait_seconds.with_label_values(&[&self.label(function)]).observe(waited.as_secs_f64());
+    pub(crate) fn step_began(&self, function: &Name, waited: Duration, of: Of) {
+        self.wait_seconds.observe(&self.label(function), waited, of);
     }
 
     pub(crate) fn attempt_started(&self, function: &Name) {
@@ -241,13 +248,13 @@ impl Farm {
         }
     }
 
-    pub(crate) fn attempt_ended(&self, function: &Name, ended: Ended) {
+    pub(crate) fn attempt_ended(&self, function: &Name, ended: Ended, of: Of) {
         let label = self.label(function);
         self.attempts_ended.with_label_values(&[&label, ended.outcome]).inc();
         self.log_bytes.with_label_values(&[&label]).inc_by(ended.log_bytes);
         self.log_left_out_bytes.with_label_values(&[&label]).inc_by(ended.log_left_out_bytes);
         if let Some(took) = ended.took {
-            self.attempt_seconds.with_label_values(&[&label]).observe(took.as_secs_f64());
+            self.attempt_seconds.observe(&label, took, of);
         }
         if let Some(openfaas) = &self.openfaas {
             openfaas.ended(&label, &ended);

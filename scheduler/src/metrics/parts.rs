@@ -26,6 +26,7 @@ pub struct Parts {
     pub(crate) upload_bytes: IntCounter,
     /// By `way` and `outcome`: `delivered`, `failed` (to be tried again), `given_up`, `left_out` (too many waited).
     pub(crate) notifications: IntCounterVec,
+    trace_spans: IntCounterVec,
 }
 
 impl Parts {
@@ -42,6 +43,14 @@ impl Parts {
             for outcome in ["delivered", "failed", "given_up", "left_out"] {
                 notifications.with_label_values(&[way, outcome]);
             }
+        }
+        let trace_spans = make.counters(
+            "framewake_trace_spans_total",
+            "Spans of traces: those a collector took, those lost on their way, and those a bound leaves out.",
+            &["outcome"],
+        );
+        for outcome in ["sent", "failed", "dropped", "left_out"] {
+            trace_spans.with_label_values(&[outcome]);
         }
         Parts {
             engine_batch_events: make.histogram(
@@ -77,6 +86,13 @@ impl Parts {
             event_streams: make.gauge("framewake_event_streams", "Open streams of events and logs."),
             upload_bytes: make.counter("framewake_upload_bytes_total", "Bytes of inputs received."),
             notifications,
+            trace_spans,
         }
+    }
+
+    /// `outcome`: `sent`; `failed` (the collector did not take them), `dropped` (too many waited for it), `left_out` (by a
+    /// bound of ours).
+    pub(crate) fn count_spans(&self, outcome: &str, spans: u64) {
+        self.trace_spans.with_label_values(&[outcome]).inc_by(spans);
     }
 }

@@ -21,6 +21,7 @@ use framewake_proto::ids::{JobId, Name};
 use framewake_proto::job::JobSpec;
 use framewake_proto::objects::{Digest, input_key};
 use framewake_proto::time::Timestamp;
+use framewake_proto::trace::TRACEPARENT;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,7 +187,8 @@ async fn prepare(
     let spec = job_of(deployment, call, &how, digest, project);
     let functions = app.handle.functions();
     let job = spec.check(&Accepted(&functions)).map_err(Refusal::faults)?;
-    Ok(Submission { id: JobId(Ulid::generate()), spec: pinned(spec, &job), job, idempotency: None })
+    let parent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse().ok());
+    Ok(Submission { id: JobId(Ulid::generate()), spec: pinned(spec, &job), job, idempotency: None, parent })
 }
 
 /// What an earlier version of this program took, and this one does not.

@@ -173,7 +173,7 @@ pub(super) async fn archive_all(
         async move {
             if let Err(reason) = queue.archive(objects, room, job, attempt).await {
                 // It stays readable from the stream, and the next look finds it.
-                warn!(job.id = %job, attempt = %attempt, "the log of attempt {attempt} was not moved to the store: {reason}");
+                warn!(job.id = %job, chunk.id = attempt.chunk.0, attempt = attempt.number, "the log of attempt {attempt} was not moved to the store: {reason}");
             }
         }
     });

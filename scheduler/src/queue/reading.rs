@@ -2,7 +2,7 @@
 //! it says is bounded here.
 
 use framewake_core::event::{
-    AttemptEnd, Event, GpuUse, GpuWord, Progress, Report, ReportedTime, TaskFailure, TaskResult,
+    AttemptEnd, Event, GpuUse, GpuWord, Moments, Progress, Report, ReportedTime, TaskFailure, TaskResult,
 };
 use framewake_core::gpus::Gpu;
 use framewake_core::values::{LogSize, Place};
@@ -13,7 +13,7 @@ use prost::Message as _;
 
 /// Longest name of a machine (RFC 1035) and of a GPU.
 pub(crate) const HOST_MAX: usize = 255;
-const GPU_MAX: usize = 128;
+pub(crate) const GPU_MAX: usize = 128;
 /// Most bytes of anything: the largest number that a row of the store can hold.
 const BYTES_MAX: u64 = i64::MAX.cast_unsigned();
 
@@ -40,6 +40,7 @@ pub(crate) fn report(payload: &[u8]) -> Result<Event, String> {
         failed: report.failed.into_iter().map(task_failure).collect(),
         released: wire::task_set(&report.released),
         load_ms: report.load_ms,
+        staged_ms: report.staged_ms,
         end,
         log: LogSize {
             kept_bytes: report.log_bytes.min(BYTES_MAX),
@@ -81,6 +82,7 @@ fn task_result(done: wire::TaskDone) -> Result<TaskResult, String> {
             busy_permille: done.gpu_busy_permille.map(|busy| busy.min(1000)),
             busy_max_permille: done.gpu_busy_max_permille.map(|busy| busy.min(1000)),
         },
+        moments: moments(done.moments),
     })
 }
 
@@ -99,7 +101,13 @@ fn task_failure(failed: wire::TaskFailed) -> TaskFailure {
             (None, 0) => GpuWord::Nothing,
             (None, xid) => GpuWord::Xid(xid),
         },
+        moments: moments(failed.moments),
     }
+}
+
+fn moments(told: Option<wire::TaskMoments>) -> Moments {
+    let wire::TaskMoments { began_ms, rendered_ms, uploading_ms, ended_ms } = told.unwrap_or_default();
+    Moments { began_ms, rendered_ms, uploading_ms, ended_ms }
 }
 
 /// What its GPUs are, as far as their driver tells.

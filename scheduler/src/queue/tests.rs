@@ -9,6 +9,7 @@ use framewake_core::event::Event;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
 use framewake_proto::objects::log_key;
 use framewake_proto::subjects::Subjects;
+use framewake_proto::trace::{SpanId, TraceId, TraceParent};
 use framewake_proto::wire;
 use futures::StreamExt;
 use prost::Message as _;
@@ -306,7 +307,7 @@ async fn orders_that_found_no_nats_are_offered_again_when_it_is_back() {
     let gone = running.health.wait_for(|health| !health.nats.is_empty());
     tokio::time::timeout(SOON, gone).await.expect("it is noticed").expect("the queue runs");
     let attempt = AttemptId { chunk: ChunkId(1), number: 1 };
-    running.ask(QueueCommand::PublishOrder { function: function(), job: job(), step: 0, attempt });
+    running.ask(QueueCommand::PublishOrder { function: function(), job: job(), step: 0, attempt, trace: None });
     nats.rise();
     offered_again(&mut running).await;
 }
@@ -378,7 +379,8 @@ async fn an_order_reaches_a_worker_of_its_function() {
     running.healthy().await;
     running.ask(QueueCommand::AddFunction(function()));
     let attempt = AttemptId { chunk: ChunkId(9), number: 3 };
-    running.ask(QueueCommand::PublishOrder { function: function(), job: job(), step: 1, attempt });
+    let trace = TraceParent { trace: TraceId(5), span: SpanId(6), sampled: true };
+    running.ask(QueueCommand::PublishOrder { function: function(), job: job(), step: 1, attempt, trace: Some(trace) });
     let context = jetstream::new(nats.client().await);
     let stream = context.get_stream(subjects().orders_stream()).await.expect("there");
     let name = subjects().orders_consumer(&function());
@@ -386,6 +388,8 @@ async fn an_order_reaches_a_worker_of_its_function() {
     let consumer: jetstream::consumer::PullConsumer = stream.get_consumer(&name).await.expect("there");
     let mut orders = consumer.stream().messages().await.expect("there");
     let order = tokio::time::timeout(SOON, orders.next()).await.expect("it arrives").expect("one").expect("good");
+    let headers = order.headers.as_ref().expect("it is traced");
+    assert_eq!(headers.get("traceparent").map(async_nats::HeaderValue::as_str), Some(trace.to_string().as_str()));
     let order = wire::Order::decode(&*order.payload).expect("an order");
     assert_eq!(order, wire::Order { chunk: 9, attempt: 3, job: job().to_string(), step: 1 });
 }

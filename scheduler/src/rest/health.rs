@@ -5,8 +5,8 @@ use super::openapi::Problems;
 use super::problem::Answer;
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use framewake_proto::api::{Problem, Readiness};
 use framewake_proto::chain::Chain;
@@ -22,6 +22,9 @@ use tracing::warn;
 const PROBE_BELIEVED: Duration = Duration::from_secs(20);
 /// Longest wait for an answer of the engine.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The kind of page that can hold exemplars.
+const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// What the object store said last, and when.
 #[derive(Debug, Default)]
@@ -85,8 +88,9 @@ async fn objects(app: &App) -> String {
 
 /// What the scheduler counts, for Prometheus
 #[utoipa::path(get, path = "/metrics", tag = "health",
-    responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"), Problems))]
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Answer<impl IntoResponse> {
+    responses((status = 200, description = "Prometheus text format; OpenMetrics with exemplars for who accepts it, where traces are on",
+        content((String = "text/plain"), (String = "application/openmetrics-text"))), Problems))]
+pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer<impl IntoResponse> {
     let parts = &app.metrics.parts;
     parts.engine_inbox_events.set(i64::try_from(app.handle.backlog()).unwrap_or(i64::MAX));
     parts.nats_connected.set(i64::from(app.handle.health().nats.is_empty()));
@@ -97,5 +101,10 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Answer<impl IntoResp
     if let Ok(Ok(loads)) = timeout(ENGINE_TIMEOUT, app.handle.loads()).await {
         app.metrics.farm.set_loads(&loads);
     }
-    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.text(Timestamp::now())))
+    let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let open = accepts.contains(OPEN_METRICS).then(|| app.metrics.open_text(Timestamp::now())).flatten();
+    Ok(match open {
+        Some(text) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text),
+        None => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.text(Timestamp::now())),
+    })
 }

@@ -19,6 +19,7 @@ use framewake_proto::api::{
 };
 use framewake_proto::ids::JobId;
 use framewake_proto::job::{Fault, JOB_SIZE_MAX, Job, JobSpec, PRIORITY_MAX};
+use framewake_proto::trace::{TRACEPARENT, TraceParent};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use ulid::Ulid;
@@ -31,7 +32,10 @@ const STEPS_LIGHT: usize = 8;
 ///
 /// Answers once the job is durable. The same `Idempotency-Key` with the same body again gives the same job.
 #[utoipa::path(post, path = "/v1/jobs", tag = "jobs",
-    params(("idempotency-key" = Option<String>, Header, description = "Makes trying again harmless; at most 200 characters")),
+    params(
+        ("idempotency-key" = Option<String>, Header, description = "Makes trying again harmless; at most 200 characters"),
+        ("traceparent" = Option<String>, Header, description = "W3C Trace Context: the job's trace hangs under this span, where traces are on"),
+    ),
     request_body(description = "The job, as JSON or YAML",
         content((JobSpec = "application/json"), (JobSpec = "application/yaml"))),
     responses((status = 201, description = "Accepted and durable", body = Submitted),
@@ -60,7 +64,7 @@ pub(super) async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, body
             Some(Accepted { job: id, tasks, .. }) => return Ok(submitted(Submitted { id, tasks, repeated: true })),
         },
     };
-    let submission = Submission { id: JobId(Ulid::generate()), spec, job, idempotency };
+    let submission = Submission { id: JobId(Ulid::generate()), spec, job, idempotency, parent: trace_parent(&headers) };
     app.handle.submit(submission).await.map(submitted).map_err(|error| refused(&error, None))
 }
 
@@ -89,6 +93,11 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
         Ok(key) if !key.is_empty() && key.len() <= IDEMPOTENCY_KEY_MAX => Ok(Some(key.to_owned())),
         _ => Err(invalid(format!("`Idempotency-Key` must be 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters"))),
     }
+}
+
+/// One that is none is as if it were not there: so the standard wants it.
+fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
+    headers.get(TRACEPARENT)?.to_str().ok()?.parse().ok()
 }
 
 fn key_conflict() -> Refusal {

@@ -22,7 +22,7 @@ use crate::store::read::Reader;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
-use framewake_core::event::{AttemptEnd, Event, GpuUse, GpuWord, Report, RequestId, TaskFailure, TaskResult};
+use framewake_core::event::{AttemptEnd, Event, GpuUse, GpuWord, Moments, Report, RequestId, TaskFailure, TaskResult};
 use framewake_core::values::{LogSize, Settings};
 use framewake_proto::api::{JobView, Problem, Submitted};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, Name};
@@ -221,6 +221,7 @@ fn done(task: u32, key: &str, bytes: &[u8]) -> TaskResult {
         found: false,
         memory_peak_bytes: 1024,
         gpu: GpuUse::default(),
+        moments: Moments::default(),
     }
 }
 
@@ -231,6 +232,7 @@ fn failed(task: u32, verdict: Verdict) -> TaskFailure {
         message: "no such texture".to_owned(),
         evidence: "wood.png: not found".to_owned(),
         gpu: GpuWord::Nothing,
+        moments: Moments::default(),
     }
 }
 

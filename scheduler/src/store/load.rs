@@ -265,12 +265,12 @@ impl Store {
         Ok(value)
     }
 
-    async fn rows(&mut self, text: &'static str) -> Result<Vec<SqliteRow>, Error> {
+    pub(super) async fn rows(&mut self, text: &'static str) -> Result<Vec<SqliteRow>, Error> {
         sqlx::query(text).fetch_all(&mut self.writer).await.map_err(|error| Error::Read { error })
     }
 
     /// For texts made of literals and numbers of this file.
-    async fn rows_of(&mut self, text: String) -> Result<Vec<SqliteRow>, Error> {
+    pub(super) async fn rows_of(&mut self, text: String) -> Result<Vec<SqliteRow>, Error> {
         sqlx::query(sqlx::AssertSqlSafe(text)).fetch_all(&mut self.writer).await.map_err(|error| Error::Read { error })
     }
 }
@@ -370,14 +370,14 @@ fn step_key(row: &SqliteRow) -> Result<(i64, usize), Error> {
     Ok((get(row, 0)?, usize::try_from(step).map_err(|_| unreadable("steps", &step.to_string()))?))
 }
 
-fn get<'r, T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>>(
+pub(super) fn get<'r, T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>>(
     row: &'r SqliteRow,
     at: usize,
 ) -> Result<T, Error> {
     row.try_get(at).map_err(|error| Error::Read { error })
 }
 
-fn unreadable(table: &str, what: &str) -> Error {
+pub(super) fn unreadable(table: &str, what: &str) -> Error {
     Error::Row { row: format!("{what} of {table}"), reason: "it was not written by this program".to_owned() }
 }
 

@@ -61,7 +61,7 @@ pub(crate) struct Rows {
 
 impl Rows {
     pub(crate) fn add_job(&mut self, seq: i64, submission: &Submission, now: Timestamp) {
-        let Submission { id, spec, job, idempotency } = submission;
+        let Submission { id, spec, job, idempotency, parent: _ } = submission;
         let labels = serde_json::to_string(&job.labels).expect("labels are text");
         let text = serde_json::to_string(spec).expect("a job can be written as JSON");
         let (name, project, priority) = (&job.name, &job.project, job.priority);

@@ -8,9 +8,10 @@ mod schedules;
 use super::*;
 use crate::engine::Submission;
 use crate::function_table::{Accepted, FunctionTable};
+use crate::traces::Root;
 use framewake_core::change::{Change, JobState};
 use framewake_core::effect::{ClaimAnswer, Effect};
-use framewake_core::event::{AttemptEnd, Event, GpuUse, GpuWord, Report, RequestId, TaskFailure, TaskResult};
+use framewake_core::event::{AttemptEnd, Event, GpuUse, GpuWord, Moments, Report, RequestId, TaskFailure, TaskResult};
 use framewake_core::farm::{Applied, Farm};
 use framewake_core::ledger::Account;
 use framewake_core::schedule::ScheduleId;
@@ -46,6 +47,7 @@ struct Pending {
     submissions: Vec<Submission>,
     functions: Vec<(FunctionKey, FunctionSpec)>,
     schedules: Vec<ScheduleWrite>,
+    roots: Vec<(JobId, Root)>,
 }
 
 impl Books {
@@ -103,6 +105,7 @@ impl Books {
             spec,
             job,
             idempotency: key.map(|key| (key.to_owned(), [7; 32])),
+            parent: None,
         });
         (id, self.apply(Event::JobSubmitted { id, job: new }))
     }
@@ -116,6 +119,7 @@ impl Books {
             schedules: &pending.schedules,
             notices: &[],
             gateway: &[],
+            roots: &pending.roots,
             events: &[],
             confinements: BTreeMap::new(),
             now: self.now,
@@ -179,6 +183,7 @@ fn result(task: u32) -> TaskResult {
         found: false,
         memory_peak_bytes: 1 << 40,
         gpu: GpuUse::default(),
+        moments: Moments::default(),
     }
 }
 
@@ -189,6 +194,7 @@ fn failure(task: u32, verdict: Verdict) -> TaskFailure {
         message: "it \"broke\"\n".to_owned(),
         evidence: format!("line of task {task}"),
         gpu: GpuWord::Nothing,
+        moments: Moments::default(),
     }
 }
 

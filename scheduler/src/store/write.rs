@@ -3,6 +3,7 @@
 use super::rows::{Rows, SEGMENT_BYTES, SEGMENT_TASKS, hex, tasks_text};
 use super::{Error, GatewayWrite, JobCache, NotifyWrite, ScheduleWrite, Store};
 use crate::engine::Submission;
+use crate::traces::Root;
 use framewake_core::change::{Change, Counts, JobState, Outcome, StepState};
 use framewake_proto::api::EventView;
 use framewake_proto::function::FunctionSpec;
@@ -34,6 +35,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) schedules: &'a [ScheduleWrite],
     pub(crate) notices: &'a [NotifyWrite],
     pub(crate) gateway: &'a [GatewayWrite],
+    /// Where jobs of the batch, and those that go on, belong in traces.
+    pub(crate) roots: &'a [(JobId, Root)],
     /// Beside those that follow from the changes.
     pub(crate) events: &'a [EventView],
     /// What confines the renderers of each worker, for the attempts that it begins.
@@ -122,7 +125,7 @@ impl Store {
                 rows.kept.insert(function.to_string(), *workers);
             }
             Change::StepState { job, step, state, .. } => {
-                rows.step_states.insert((self.seq(*job), *step), step_state(*state));
+                rows.step_states.insert((self.seq(*job), *step), step_state_name(*state));
             }
             Change::StepCounts { job, step, counts } => {
                 rows.counts.insert((self.seq(*job), *step), *counts);
@@ -206,6 +209,7 @@ impl Store {
         let written = async {
             write_all(connection, rows).await?;
             super::schedules::write(connection, batch.schedules, &self.seqs).await?;
+            super::traces::write(connection, batch.roots, &self.seqs).await?;
             super::notifications::write(connection, batch.notices, &self.seqs).await?;
             super::gateway::write(connection, batch.gateway, &self.seqs).await
         };
@@ -426,7 +430,7 @@ pub(crate) fn job_state_name(state: JobState) -> &'static str {
     }
 }
 
-fn step_state(state: StepState) -> &'static str {
+pub(crate) fn step_state_name(state: StepState) -> &'static str {
     match state {
         StepState::Blocked => "blocked",
         StepState::Ready => "ready",

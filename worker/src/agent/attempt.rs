@@ -13,10 +13,12 @@ use framewake_proto::function::{Driver, Per};
 use framewake_proto::ids::AttemptId;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::verdict::Verdict;
-use framewake_proto::wire::{AttemptEnd, EVIDENCE_MAX, FAILURE_MESSAGE_MAX, TaskFailed, clip, clip_front};
+use framewake_proto::wire::{
+    AttemptEnd, EVIDENCE_MAX, FAILURE_MESSAGE_MAX, TaskDone, TaskFailed, TaskMoments, clip, clip_front,
+};
 use framewake_proto::xid;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -43,6 +45,30 @@ pub(super) struct Attempt {
     one_process: bool,
     pub(super) committer: Committer,
     pub(super) gpus: Gpus,
+    claimed: Instant,
+    /// When its inputs were there.
+    staged: OnceLock<Instant>,
+}
+
+/// When a try at a task was where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moments {
+    claimed: Instant,
+    began: Instant,
+    rendered: Instant,
+}
+
+impl Moments {
+    /// As reports have them, of a try that ends now.
+    pub(super) fn told(self, uploading: Option<Instant>) -> TaskMoments {
+        let since = |at: Instant| Some(milliseconds(at.saturating_duration_since(self.claimed)));
+        TaskMoments {
+            began_ms: since(self.began),
+            rendered_ms: since(self.rendered),
+            uploading_ms: uploading.and_then(since),
+            ended_ms: since(Instant::now()),
+        }
+    }
 }
 
 impl Crew {
@@ -65,8 +91,8 @@ impl Crew {
         let given_up = CancellationToken::new();
         let (logs, job) = (self.logs.clone(), step.order.job);
         let one_process = matches!(self.setup.function.driver, Driver::Command { per: Per::Chunk, .. });
-        let (tasks, gpus) = (Tasks::new(&tasks), self.gpus.clone());
-        let attempt = Attempt { id, step, tasks, reports, log, one_process, committer, gpus };
+        let (tasks, gpus, staged) = (Tasks::new(&tasks), self.gpus.clone(), OnceLock::new());
+        let attempt = Attempt { id, step, tasks, reports, log, one_process, committer, gpus, claimed, staged };
         let mut wanted = self.heartbeats.wanted.clone();
         let abort = self.leave.abort.clone();
         let obey = async {
@@ -121,7 +147,7 @@ impl Crew {
             }
         };
         let end = tokio::select! {
-            end = self.render(&attempt, &watch, claimed) => end,
+            end = self.render(&attempt, &watch) => end,
             () = obey => unreachable!("it obeys for ever"),
             () = publish_often => unreachable!("it publishes for ever"),
             () = watch_gpus => unreachable!("it waits for ever"),
@@ -162,7 +188,7 @@ impl Crew {
         self.reports.tell(attempt, end).await;
     }
 
-    async fn render(&mut self, attempt: &Attempt, watch: &Watch, claimed: Instant) -> AttemptEnd {
+    async fn render(&mut self, attempt: &Attempt, watch: &Watch) -> AttemptEnd {
         let staged = tokio::select! {
             staged = self.inputs.stage(&attempt.step.order) => staged,
             () = watch.stop.cancelled() => return AttemptEnd::Canceled,
@@ -180,16 +206,18 @@ impl Crew {
                 return AttemptEnd::Finished;
             }
         };
+        // Nobody else sets it.
+        let _first = attempt.staged.set(Instant::now());
         match &self.setup.function.driver {
-            Driver::Command { per: Per::Chunk, .. } => self.render_together(attempt, watch, &staged, claimed).await,
+            Driver::Command { per: Per::Chunk, .. } => self.render_together(attempt, watch, &staged).await,
             Driver::Command { per: Per::Frame, .. } | Driver::Session { .. } => {
-                self.render_each(attempt, watch, &staged, claimed).await
+                self.render_each(attempt, watch, &staged).await
             }
         }
     }
 
     /// Task after task; a commit goes on while the next task renders.
-    async fn render_each(&mut self, attempt: &Attempt, watch: &Watch, staged: &Staged, claimed: Instant) -> AttemptEnd {
+    async fn render_each(&mut self, attempt: &Attempt, watch: &Watch, staged: &Staged) -> AttemptEnd {
         let mut commits = JoinSet::new();
         let mut loaded = false;
         let end = loop {
@@ -228,14 +256,14 @@ impl Crew {
                 let task = Task { step: &attempt.step, inputs: staged, task, frame, work: &work.path };
                 self.render_one(&task, watch).await
             };
+            let moments = attempt.moments(began);
             self.pace.end_frame(match &rendered {
                 Rendered::Done(output) => Some(output.elapsed),
                 Rendered::Failed(_) | Rendered::Stopped => None,
             });
             if let (false, Some(ready)) = (loaded, watch.began()) {
                 loaded = true;
-                let load_ms = milliseconds(ready.saturating_duration_since(claimed));
-                attempt.reports.tell(attempt.id, Item::Loaded { load_ms }).await;
+                attempt.tell_loaded(ready).await;
             }
             match rendered {
                 Rendered::Done(output) => {
@@ -246,7 +274,7 @@ impl Crew {
                             () = watch.stop.cancelled() => break,
                         }
                     }
-                    let committing = attempt.commit(task, frame, output);
+                    let committing = attempt.commit(task, frame, output, moments);
                     let committing = async move {
                         committing.await;
                         drop(work);
@@ -342,6 +370,18 @@ impl Attempt {
         self.step.frames.get(task).unwrap_or_default()
     }
 
+    /// Of a task whose renderer is through with it now.
+    pub(super) fn moments(&self, began: Instant) -> Moments {
+        Moments { claimed: self.claimed, began, rendered: Instant::now() }
+    }
+
+    /// Tells how long it took until the renderer was ready.
+    pub(super) async fn tell_loaded(&self, ready: Instant) {
+        let since = |at: Instant| milliseconds(at.saturating_duration_since(self.claimed));
+        let staged_ms = self.staged.get().map_or(0, |at| since(*at));
+        self.reports.tell(self.id, Item::Loaded { load_ms: since(ready), staged_ms }).await;
+    }
+
     /// Counts a task that an earlier attempt committed before it was lost.
     pub(super) async fn count_existing(&self, task: u32, frame: i64, work: &Path) -> bool {
         if self.id.number <= 1 {
@@ -357,26 +397,46 @@ impl Attempt {
     }
 
     /// Commits an output and reports what came of it.
-    pub(super) fn commit(&self, task: u32, frame: i64, output: Output) -> impl Future<Output = ()> + Send + 'static {
+    pub(super) fn commit(
+        &self,
+        task: u32,
+        frame: i64,
+        output: Output,
+        moments: Moments,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let (committer, reports, log, id) = (self.committer.clone(), self.reports.clone(), self.log.clone(), self.id);
-        let elapsed = output.elapsed;
+        let elapsed_ms = milliseconds(output.elapsed);
         async move {
-            match committer.commit(id, task, frame, output).await {
-                Ok(done) => reports.tell(id, Item::Done(done)).await,
-                Err(failure) => report_failure(&reports, &log, id, task, failure, elapsed, None).await,
+            let uploading = Instant::now();
+            let committed = committer.commit(id, task, frame, output).await;
+            let moments = Some(moments.told(Some(uploading)));
+            match committed {
+                Ok(done) => reports.tell(id, Item::Done(TaskDone { moments, ..done })).await,
+                Err(failure) => {
+                    let failed = TaskFailed { task, elapsed_ms, moments, ..TaskFailed::default() };
+                    report_failure(&reports, &log, id, failure, failed).await;
+                }
             }
         }
     }
 
-    pub(super) async fn done(&self, done: framewake_proto::wire::TaskDone) {
+    pub(super) async fn done(&self, done: TaskDone) {
         self.tasks.end(done.task);
         self.reports.tell(self.id, Item::Done(done)).await;
     }
 
     pub(super) async fn fail(&self, task: u32, failure: Failure, elapsed: Duration) {
         self.tasks.end(task);
-        let xid = self.gpus.xid_since(Instant::now() - elapsed);
-        report_failure(&self.reports, &self.log, self.id, task, with_xid(failure, xid), elapsed, xid).await;
+        let began = Instant::now() - elapsed;
+        let xid = self.gpus.xid_since(began);
+        let failed = TaskFailed {
+            task,
+            elapsed_ms: milliseconds(elapsed),
+            xid: xid.unwrap_or(0),
+            moments: Some(self.moments(began).told(None)),
+            ..TaskFailed::default()
+        };
+        report_failure(&self.reports, &self.log, self.id, with_xid(failure, xid), failed).await;
     }
 
     /// Whether a GPU broke under the renderer that has just failed: then the task is not to blame.
@@ -427,25 +487,15 @@ fn with_xid(mut failure: Failure, xid: Option<u32>) -> Failure {
     failure
 }
 
-async fn report_failure(
-    reports: &Reports,
-    log: &AttemptLog,
-    id: AttemptId,
-    task: u32,
-    failure: Failure,
-    elapsed: Duration,
-    xid: Option<u32>,
-) {
+async fn report_failure(reports: &Reports, log: &AttemptLog, id: AttemptId, failure: Failure, failed: TaskFailed) {
+    let task = failed.task;
     log.worker_says(&format!("task {task}: {}: {}", failure.verdict, failure.message));
     tracing::info!(attempt = %id, task, verdict = %failure.verdict, message = failure.message, "task failed");
     let failed = TaskFailed {
-        task,
         verdict: failure.verdict.to_string(),
         message: clip(&failure.message, FAILURE_MESSAGE_MAX).to_owned(),
         evidence: clip_front(&failure.evidence, EVIDENCE_MAX).to_owned(),
-        elapsed_ms: milliseconds(elapsed),
-        xid: xid.unwrap_or(0),
-        gpu_fault: None,
+        ..failed
     };
     reports.tell(id, Item::Failed(failed)).await;
 }

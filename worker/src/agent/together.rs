@@ -2,14 +2,12 @@
 
 use super::Crew;
 use super::attempt::Attempt;
-use crate::commit::milliseconds;
 use crate::inputs::Staged;
-use crate::queue::Item;
 use crate::renderer::command::{self, Chunk, ChunkEnd, Command};
 use crate::renderer::{Failure, Watch};
 use framewake_proto::function::{Driver, placeholders};
 use framewake_proto::verdict::Verdict;
-use framewake_proto::wire::AttemptEnd;
+use framewake_proto::wire::{AttemptEnd, TaskDone};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::collections::BTreeMap;
@@ -18,13 +16,7 @@ use tokio::time::Instant;
 
 impl Crew {
     /// One process for all tasks; a new one for the rest after a task that failed.
-    pub(super) async fn render_together(
-        &mut self,
-        attempt: &Attempt,
-        watch: &Watch,
-        staged: &Staged,
-        claimed: Instant,
-    ) -> AttemptEnd {
+    pub(super) async fn render_together(&mut self, attempt: &Attempt, watch: &Watch, staged: &Staged) -> AttemptEnd {
         for task in attempt.tasks.unbegun() {
             match self.work_folder() {
                 Ok(work) if attempt.id.number > 1 => {
@@ -70,8 +62,7 @@ impl Crew {
             self.pace.end_frame(None);
             if let (false, Some(ready)) = (loaded, watch.began()) {
                 loaded = true;
-                let load_ms = milliseconds(ready.saturating_duration_since(claimed));
-                attempt.reports.tell(attempt.id, Item::Loaded { load_ms }).await;
+                attempt.tell_loaded(ready).await;
             }
             match end {
                 ChunkEnd::Exited | ChunkEnd::Enough => {}
@@ -117,8 +108,11 @@ impl Crew {
                     // From here on it can't be given back.
                     attempt.tasks.begin(task);
                     commits.push(async move {
+                        let uploading = Instant::now();
+                        let moments = attempt.moments(uploading - output.elapsed);
                         let result = attempt.committer.commit(attempt.id, task, frame, output.clone()).await;
-                        (task, output, result)
+                        let moments = Some(moments.told(Some(uploading)));
+                        (task, output, result.map(|done| TaskDone { moments, ..done }))
                     });
                 }
                 Some((task, output, result)) = commits.next() => match result {
@@ -143,7 +137,8 @@ impl Crew {
         }
         for (task, output) in doubtful {
             if attempt.tasks.holds(task) {
-                attempt.commit(task, attempt.frame(task), output).await;
+                let moments = attempt.moments(Instant::now() - output.elapsed);
+                attempt.commit(task, attempt.frame(task), output, moments).await;
                 attempt.tasks.end(task);
             }
         }

@@ -8,6 +8,7 @@ use framewake_proto::wire::LogBatch;
 use prost::Message;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tracing::{Instrument, Span};
 
 /// Batches that wait, of 64 KiB each. Past it text waits in its log.
 const BATCHES_MAX: usize = 16;
@@ -16,7 +17,8 @@ const RETRY_WAIT: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 enum Note {
-    Batch(String, LogBatch),
+    /// With the span of the attempt, for what is logged of it.
+    Batch(String, LogBatch, Span),
     Flush(oneshot::Sender<()>),
 }
 
@@ -40,7 +42,7 @@ impl LogStream {
         loop {
             let Ok(room) = self.notes.reserve().await else { return };
             let Some(batch) = log.take_batch() else { return };
-            room.send(Note::Batch(self.queue.subjects.log(job, attempt), batch));
+            room.send(Note::Batch(self.queue.subjects.log(job, attempt), batch, Span::current()));
         }
     }
 
@@ -56,7 +58,7 @@ impl LogStream {
 async fn run(queue: Queue, mut notes: mpsc::Receiver<Note>) {
     while let Some(note) = notes.recv().await {
         match note {
-            Note::Batch(subject, batch) => publish(&queue, subject, &batch).await,
+            Note::Batch(subject, batch, about) => publish(&queue, subject, &batch).instrument(about).await,
             Note::Flush(done) => {
                 let _nobody_waits_any_more = done.send(());
             }

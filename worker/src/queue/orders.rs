@@ -2,6 +2,7 @@
 
 use super::{Queue, REQUEST_WAIT, RETRY_WAIT};
 use async_nats::jetstream::consumer::{PullConsumer, pull};
+use framewake_proto::trace::{TRACEPARENT, TraceParent};
 use framewake_proto::wire::Order;
 use futures::{FutureExt, StreamExt};
 use prost::Message;
@@ -36,6 +37,8 @@ impl std::fmt::Debug for Pull {
 #[derive(Debug)]
 pub struct Delivered {
     pub order: Order,
+    /// The span that the attempt is, where the job is traced.
+    pub trace: Option<TraceParent>,
     client: async_nats::Client,
     reply: Option<async_nats::Subject>,
 }
@@ -105,7 +108,11 @@ impl Orders {
 
     async fn read(&self, message: &async_nats::jetstream::Message) -> Option<Delivered> {
         match Order::decode(message.payload.clone()) {
-            Ok(order) => Some(Delivered { order, client: self.queue.client.clone(), reply: message.reply.clone() }),
+            Ok(order) => {
+                let header = message.headers.as_ref().and_then(|headers| headers.get(TRACEPARENT));
+                let trace = header.and_then(|value| value.as_str().parse().ok());
+                Some(Delivered { order, trace, client: self.queue.client.clone(), reply: message.reply.clone() })
+            }
             Err(error) => {
                 tracing::warn!(%error, "an order can't be read; dropped");
                 let _comes_again = message.double_ack().await;

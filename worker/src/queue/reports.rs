@@ -12,6 +12,7 @@ use prost::Message;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 /// How long a result may wait for others to travel with.
 const GATHER_MAX: Duration = Duration::from_millis(50);
@@ -24,13 +25,14 @@ pub enum Item {
     Done(TaskDone),
     Failed(TaskFailed),
     Released(TaskSet),
-    Loaded { load_ms: u32 },
+    Loaded { load_ms: u32, staged_ms: u32 },
     End { end: AttemptEnd, log_bytes: u64, log_left_out_bytes: u64 },
 }
 
 #[derive(Debug)]
 enum Note {
-    Item(AttemptId, Item),
+    /// With the span of the attempt, for what is logged of it.
+    Item(AttemptId, Box<Item>, Span),
     Flush(oneshot::Sender<()>),
 }
 
@@ -57,7 +59,10 @@ impl Reports {
             Item::Released(tasks) => self.figures.given_back(tasks.len().into()),
             Item::Loaded { .. } | Item::End { .. } => {}
         }
-        self.notes.send(Note::Item(attempt, item)).await.expect("the sender lives as long as its handles");
+        self.notes
+            .send(Note::Item(attempt, Box::new(item), Span::current()))
+            .await
+            .expect("the sender lives as long as its handles");
     }
 
     /// Waits until everything handed in so far is on the stream, or given up.
@@ -119,7 +124,9 @@ impl Gathering {
                 // An idle worker may be waiting for these.
                 full = true;
             }
-            Item::Loaded { load_ms } => report.load_ms = Some(load_ms),
+            Item::Loaded { load_ms, staged_ms } => {
+                (report.load_ms, report.staged_ms) = (Some(load_ms), Some(staged_ms));
+            }
             Item::End { end, log_bytes, log_left_out_bytes } => {
                 report.end = end.into();
                 report.log_bytes = log_bytes;
@@ -148,13 +155,24 @@ struct Sender {
     /// Longest time that a report is tried.
     keep: Duration,
     given_up: bool,
+    /// The attempt that was told of last.
+    about: Span,
 }
 
 impl Sender {
     fn new(queue: Queue, keep: Duration) -> Sender {
         let gathering = Gathering::new(queue.worker.to_string());
         let subject = queue.subjects.report(&queue.worker);
-        Sender { gathering, subject, start: Timestamp::now().0, sent: 0, queue, keep, given_up: false }
+        Sender {
+            gathering,
+            subject,
+            start: Timestamp::now().0,
+            sent: 0,
+            queue,
+            keep,
+            given_up: false,
+            about: Span::none(),
+        }
     }
 
     async fn run(mut self, mut notes: mpsc::Receiver<Note>) {
@@ -169,13 +187,16 @@ impl Sender {
             };
             match note {
                 None => return self.send_gathered().await,
-                Some(Note::Item(attempt, item)) => {
+                Some(Note::Item(attempt, item, span)) => {
                     if self.gathering.is_empty() {
                         due = Instant::now() + GATHER_MAX;
                     }
-                    for report in self.gathering.add(attempt, item) {
-                        self.send(report).await;
+                    for report in self.gathering.add(attempt, *item) {
+                        let is_its = (report.chunk, report.attempt) == (attempt.chunk.0, attempt.number);
+                        let about = if is_its { span.clone() } else { self.about.clone() };
+                        self.send(report).instrument(about).await;
                     }
+                    self.about = span;
                 }
                 Some(Note::Flush(done)) => {
                     self.send_gathered().await;
@@ -187,7 +208,8 @@ impl Sender {
 
     async fn send_gathered(&mut self) {
         if let Some(report) = self.gathering.take() {
-            self.send(report).await;
+            let about = self.about.clone();
+            self.send(report).instrument(about).await;
         }
     }
 

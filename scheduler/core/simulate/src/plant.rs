@@ -4,7 +4,7 @@ use crate::auditor::Heard;
 use crate::invariant::Invariant;
 use framewake_core::change::{Change, JobState, Outcome};
 use framewake_core::effect::{Control, Effect};
-use framewake_core::event::{GpuUse, GpuWord, TaskFailure, TaskResult};
+use framewake_core::event::{GpuUse, GpuWord, Moments, TaskFailure, TaskResult};
 use framewake_core::farm::Applied;
 use framewake_core::ledger::{Cause, Spent};
 use framewake_core::values::{PoolRules, Snapshot, StoredChunkState};
@@ -353,7 +353,14 @@ fn lost(
 }
 
 fn failure(task: u32, verdict: Verdict) -> TaskFailure {
-    TaskFailure { task, verdict, message: String::new(), evidence: String::new(), gpu: GpuWord::Nothing }
+    TaskFailure {
+        task,
+        verdict,
+        message: String::new(),
+        evidence: String::new(),
+        gpu: GpuWord::Nothing,
+        moments: Moments::default(),
+    }
 }
 
 /// The result of a task, as far as the rules care.
@@ -371,5 +378,6 @@ pub(crate) fn result(task: u32) -> TaskResult {
         found: false,
         memory_peak_bytes: 0,
         gpu: GpuUse::default(),
+        moments: Moments::default(),
     }
 }

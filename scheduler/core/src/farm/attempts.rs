@@ -6,7 +6,7 @@ use super::{Applied, Farm, WorkerState};
 use crate::change::{Change, JobState, Outcome, StepState};
 use crate::chunk::{Chunk, ChunkState, History, Lease};
 use crate::effect::{ClaimAnswer, Effect};
-use crate::event::{AttemptEnd, GpuWord, Report, ReportedTime, RequestId, TaskFailure, TaskResult};
+use crate::event::{AttemptEnd, GpuWord, Moments, Report, ReportedTime, RequestId, TaskFailure, TaskResult};
 use crate::health::{Fault, may_blame_machine};
 use crate::ledger::Worked;
 use crate::loss;
@@ -448,6 +448,7 @@ impl Farm {
             message: loss::message(lost),
             evidence: loss::evidence(job, lost),
             gpu: GpuWord::Nothing,
+            moments: Moments::default(),
         };
         out.changes.push(Change::TaskFailed { job, step: at, attempt, failure, for_good: true, at: now });
     }

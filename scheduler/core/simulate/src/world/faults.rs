@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use crate::invariant::About;
 use crate::plant::result;
 use crate::shape::project;
-use framewake_core::event::{AttemptEnd, Event, GpuWord, Report, RequestId, TaskFailure};
+use framewake_core::event::{AttemptEnd, Event, GpuWord, Moments, Report, RequestId, TaskFailure};
 use framewake_proto::ids::{AttemptId, ChunkId, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::verdict::Verdict;
@@ -125,6 +125,7 @@ impl World {
             message: String::new(),
             evidence: String::new(),
             gpu: GpuWord::Nothing,
+            moments: Moments::default(),
         };
         let report = match kind {
             0 | 4 => Report { done: vec![result(task)], ..Report::default() },

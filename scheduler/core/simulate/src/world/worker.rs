@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::invariant::About;
 use crate::plant::result;
 use framewake_core::effect::{ClaimAnswer, Control};
-use framewake_core::event::{AttemptEnd, GpuWord, Report, RequestId, TaskFailure, WorkerEnd};
+use framewake_core::event::{AttemptEnd, GpuWord, Moments, Report, RequestId, TaskFailure, WorkerEnd};
 use framewake_core::values::Place;
 use framewake_proto::ids::{AttemptId, JobId, Name, WorkerId};
 use framewake_proto::tasks::TaskSet;
@@ -397,6 +397,7 @@ impl World {
                     message: String::new(),
                     evidence: String::new(),
                     gpu: GpuWord::Nothing,
+                    moments: Moments::default(),
                 });
             }
         }
