@@ -59,7 +59,7 @@ api-check: setup ## a running scheduler held against its OpenAPI (EXAMPLES=20, S
 static: ## the worker as one static file, and what else images carry, into dist/ (WITH=all: the scheduler too)
 	@samples/static.sh $(WITH)
 
-images: setup ## the images of dockerfiles/, built, measured and run by the container engine of this machine (DOCKER_HOST)
+images: setup ## the images of dockerfiles/, built, measured and run: by DOCKER_HOST, or an engine of its own
 	cargo build --workspace --bins --quiet
 	@samples/static.sh
 	FRAMEWAKE_IMAGES=1 cargo nextest run -p framewake-tests --test images --no-capture

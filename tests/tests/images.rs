@@ -3,6 +3,7 @@
 //! What needs minutes and a container engine runs with `FRAMEWAKE_IMAGES=1` (`make images`), and says so where it does not.
 
 use framewake_proto::api::JobState;
+use framewake_tests::docker;
 use framewake_tests::farm::{LONG, SOON, TestFarm};
 use framewake_tests::jobs;
 use framewake_tests::nvml::{StubNvml, gpu};
@@ -12,6 +13,7 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use tempfile::TempDir;
 
 /// Largest worker, in bytes.
 const WORKER_SIZE_MAX: u64 = 20_000_000;
@@ -184,6 +186,9 @@ fn the_static_worker_needs_nothing_but_a_kernel() {
 /// A container engine that builds and runs.
 struct Engine {
     client: &'static str,
+    host: String,
+    /// That of the test, where it was told none; it ends before its folder goes.
+    _own: Option<(docker::Engine, TempDir)>,
 }
 
 impl Engine {
@@ -197,21 +202,29 @@ impl Engine {
             skip("there is no static worker (make static): no image is built");
             return None;
         };
-        // Debian's own client has BuildKit built in.
-        let debians = Path::new("/usr/bin/docker").exists();
-        let engine = Engine { client: if debians { "/usr/bin/docker" } else { "docker" } };
-        let base = engine.run(&["image", "inspect", "debian:bookworm-slim"]);
-        if !base.status.success() {
-            let why = String::from_utf8_lossy(&base.stderr).into_owned();
-            skip(&format!("no engine with the image debian:bookworm-slim answers (DOCKER_HOST): {why}"));
+        let (host, own) = if let Some(host) = std::env::var_os("DOCKER_HOST") {
+            (host.to_string_lossy().into_owned(), None)
+        } else {
+            let folder = tempfile::tempdir().expect("room for a folder");
+            let own = docker::Engine::start(folder.path(), false)?;
+            (own.host(), Some((own, folder)))
+        };
+        let made = Command::new(root().join("samples/base-image.sh")).env("DOCKER_HOST", &host).output();
+        let made = made.expect("it runs");
+        if !made.status.success() {
+            skip(&format!("no image debian:bookworm-slim on {host}: {}", String::from_utf8_lossy(&made.stderr)));
             return None;
         }
+        // Debian's own client has BuildKit built in.
+        let debians = Path::new("/usr/bin/docker").exists();
+        let engine = Engine { client: if debians { "/usr/bin/docker" } else { "docker" }, host, _own: own };
         Some(engine)
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(self.client);
-        command.args(arguments).env("DOCKER_BUILDKIT", "1").current_dir(root()).output().expect("the client runs")
+        command.args(arguments).env("DOCKER_HOST", &self.host).env("DOCKER_BUILDKIT", "1").current_dir(root());
+        command.output().expect("the client runs")
     }
 
     fn good(&self, arguments: &[&str]) -> String {
@@ -271,6 +284,7 @@ async fn images_are_small_and_their_worker_renders_as_any_user_without_rights() 
     let store_there = format!("{}:/store", store.display());
     let nats = format!("FRAMEWAKE_NATS_URL={}", farm.nats.url());
     let mut command = Command::new(engine.client);
+    command.env("DOCKER_HOST", &engine.host);
     command.args(["run", "--rm", "--name", container, "--network", "host", "--read-only", "--tmpfs", "/tmp:mode=1777"]);
     command.args([
         "--cap-drop",
@@ -300,21 +314,18 @@ async fn images_are_small_and_their_worker_renders_as_any_user_without_rights() 
     assert_eq!(view.state, JobState::Succeeded, "{view:?}\n{}", running.log());
     assert_eq!(running.wait(SOON), 0, "{}", running.log());
     assert!(running.log().contains("no_new_privs"), "renderers are confined there too: {}", running.log());
+    a_function_is_built(&engine, worker);
 }
 
-#[test]
-fn a_function_is_built_by_a_real_engine() {
-    let Some(engine) = Engine::find() else { return };
-    let tag = format!("framewake-test-{}-functions", std::process::id());
-    let worker = format!("{tag}-worker");
-    let mut cleanup = Cleanup(&engine, vec![worker.clone(), "toon:latest".to_owned()]);
-    engine.build("worker", &worker, &["--build-arg", "BUILT=prebuilt"]);
+/// `framewake functions build` with a real engine, which has the image of the worker.
+fn a_function_is_built(engine: &Engine, worker: &str) {
+    let mut cleanup = Cleanup(engine, vec!["toon:latest".to_owned()]);
     let folder = tempfile::tempdir().expect("room for a folder");
     said(&framewake(folder.path(), &["functions", "new", "toon"], &[]), true);
     // The engine of a test may have no bridge.
     let client = folder.path().join("engine");
     let rest = "do=$1; shift; case $do in build) set -- --network host \"$@\";; esac";
-    let script = format!("#!/bin/sh\n{rest}; exec {} $do \"$@\"\n", engine.client);
+    let script = format!("#!/bin/sh\n{rest}; DOCKER_HOST={} exec {} $do \"$@\"\n", engine.host, engine.client);
     std::fs::write(&client, script).expect("writable");
     std::fs::set_permissions(&client, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
     let (client, from) = (client.display().to_string(), format!("WORKER={worker}"));
