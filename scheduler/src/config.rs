@@ -5,6 +5,7 @@ use crate::metrics::Alias;
 use crate::telemetry::LogFormat;
 use crate::traces::TraceSettings;
 use clap::Args;
+use framewake_functions::kubernetes::lease::LeaseName;
 use framewake_proto::duration::Span;
 use framewake_proto::ids::Name;
 use std::net::SocketAddr;
@@ -91,6 +92,16 @@ pub struct Config {
     /// Take the farm's streams on NATS over from another database, and empty them
     #[arg(long, env = "FRAMEWAKE_TAKE_STREAMS")]
     pub take_streams: bool,
+    /// Way to the API server of Kubernetes, where pools or a lease need one [default: the service account of this pod]
+    #[arg(long, env = "KUBECONFIG", value_delimiter = ':')]
+    pub kubeconfig: Vec<PathBuf>,
+    /// A Lease of Kubernetes, as NAMESPACE/NAME: of several schedulers that are told the same, the one that holds it acts,
+    /// and the others wait
+    #[arg(long, env = "FRAMEWAKE_LEADER_LEASE")]
+    pub leader_lease: Option<LeaseName>,
+    /// How long the lease may go unrenewed before another takes it (2s to 5m)
+    #[arg(long, env = "FRAMEWAKE_LEASE_FOR", default_value = "15s", requires = "leader_lease")]
+    pub lease_for: Span,
 }
 
 /// Everything on this machine: scheduler, nats-server, a folder as store, workers from zero.

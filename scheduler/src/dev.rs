@@ -3,6 +3,8 @@
 use crate::config::{Config, DevConfig};
 use crate::{serve, shutdown, telemetry};
 use anyhow::{Context, Result, bail};
+use framewake_functions::kubernetes::lease::Timing;
+use framewake_proto::duration::Span;
 use rustix::process::{Pid, Signal, kill_process};
 use std::convert::Infallible;
 use std::fs;
@@ -51,6 +53,9 @@ pub async fn run(config: DevConfig) -> Result<()> {
         farm: "framewake".parse().expect("a good name"),
         // The nats-server is this folder's own.
         take_streams: true,
+        kubeconfig: Vec::new(),
+        leader_lease: None,
+        lease_for: Span(Timing::of(Duration::ZERO).lease),
     };
     let ready = |url: &str| announce(url, &store);
     let stop = shutdown::on_signal();

@@ -26,6 +26,7 @@ pub mod rest;
 pub mod s3_admin;
 pub mod serve;
 pub mod shutdown;
+pub mod standby;
 pub mod store;
 pub mod target_table;
 pub mod telemetry;

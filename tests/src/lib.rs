@@ -7,6 +7,7 @@ pub mod docker;
 pub mod farm;
 pub mod fire;
 pub mod jobs;
+pub mod kubernetes;
 pub mod monitoring;
 pub mod nvml;
 pub mod parts;

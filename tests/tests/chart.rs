@@ -1,6 +1,7 @@
 //! The Helm chart: what it makes for each platform, held against Kubernetes' own schemas, the restricted standard, and the
 //! programs that read what it makes.
 
+use framewake_functions::kubernetes::rights::{self, Right};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::pool::{PoolSpec, ProviderSpec};
 use framewake_proto::subjects::{LOGS_BYTES_MAX, REPORTS_BYTES_MAX};
@@ -172,13 +173,15 @@ fn the_scheduler_may_handle_jobs_where_the_pools_are_and_workers_nothing() {
             .flat_map(|(rule, verb)| words(&rule["resources"]).into_iter().map(move |what| format!("{verb} {what}")))
             .collect()
     };
-    let jobs =
-        ["create jobs", "get jobs", "list jobs", "watch jobs", "delete jobs", "list pods", "watch pods", "list events"];
-    let leases = ["get leases", "create leases", "update leases"];
-    let expected = |words: &[&str]| -> BTreeSet<String> { words.iter().map(|word| (*word).to_owned()).collect() };
-    assert_eq!(allowed(&rendered, "gpus"), expected(&jobs));
-    assert_eq!(allowed(&rendered, "render"), expected(&jobs));
-    assert_eq!(allowed(&two, "render"), expected(&[&jobs[..], &leases[..]].concat()));
+    // What is called is held against the same table (`tests/kubernetes.rs`).
+    let expected = |rights: &[Right]| -> BTreeSet<String> {
+        let words =
+            |right: &Right| right.verbs.iter().map(|verb| format!("{verb} {}", right.resource)).collect::<Vec<_>>();
+        rights.iter().flat_map(words).collect()
+    };
+    assert_eq!(allowed(&rendered, "gpus"), expected(rights::WORKERS));
+    assert_eq!(allowed(&rendered, "render"), expected(rights::WORKERS));
+    assert_eq!(allowed(&two, "render"), expected(&[rights::WORKERS, rights::LEASE].concat()));
     for binding in rendered.of_kind("RoleBinding") {
         let subjects = binding["subjects"].as_array().expect("subjects");
         assert!(subjects.len() == 1 && subjects[0]["name"] == "farm-framewake", "{binding}");

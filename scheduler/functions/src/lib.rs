@@ -3,6 +3,7 @@
 
 pub mod docker;
 pub mod keeper;
+pub mod kubernetes;
 pub mod local;
 
 use async_trait::async_trait;
