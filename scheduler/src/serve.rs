@@ -63,7 +63,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
         lane = Some(tokio::spawn(opened.run(tracing.clone())));
     }
     let clock = engine.clock();
-    let providers = functions::open(&pools, &config)?;
+    let providers = functions::open(&pools, &config).await?;
     let remembered = engine.workers_of_providers();
     let subjects = Subjects::new(config.farm.clone());
     let queue = Queue::connect(&config.nats, subjects, owner, config.take_streams, Arc::clone(&metrics)).await?;

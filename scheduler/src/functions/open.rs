@@ -3,6 +3,7 @@
 use crate::config::Config;
 use anyhow::{Context, Result};
 use framewake_functions::docker::DockerProvider;
+use framewake_functions::kubernetes::{Access, Kubernetes};
 use framewake_functions::local::{LocalConfig, LocalProvider};
 use framewake_functions::{Provider, Surroundings};
 use framewake_proto::ids::Name;
@@ -13,8 +14,15 @@ use std::path::PathBuf;
 const PASSED_ON: &str = "AWS_";
 
 /// One for each pool. A place that does not answer yet is no fault.
-pub(crate) fn open(pools: &[PoolSpec], config: &Config) -> Result<Vec<(Name, Box<dyn Provider>)>> {
+pub(crate) async fn open(pools: &[PoolSpec], config: &Config) -> Result<Vec<(Name, Box<dyn Provider>)>> {
     let surroundings = surroundings(config);
+    let access = match pools.iter().find(|pool| matches!(pool.provider, ProviderSpec::Kubernetes(_))) {
+        None => None,
+        Some(pool) => {
+            let access = Access::new(&config.kubeconfig).await;
+            Some(access.with_context(|| format!("pool {}", pool.name))?)
+        }
+    };
     let mut providers = Vec::with_capacity(pools.len());
     for pool in pools {
         let provider: Box<dyn Provider> = match &pool.provider {
@@ -23,7 +31,11 @@ pub(crate) fn open(pools: &[PoolSpec], config: &Config) -> Result<Vec<(Name, Box
                 let provider = DockerProvider::new(pool.name.clone(), docker.clone(), surroundings.clone());
                 Box::new(provider.with_context(|| format!("pool {}", pool.name))?)
             }
-            ProviderSpec::Kubernetes(_) => anyhow::bail!("pool {}: Kubernetes is not there yet", pool.name),
+            ProviderSpec::Kubernetes(kubernetes) => {
+                let access = access.as_ref().expect("made above, for there is such a pool");
+                let provider = Kubernetes::open(access, pool, kubernetes, &surroundings);
+                Box::new(provider.with_context(|| format!("pool {}", pool.name))?)
+            }
         };
         providers.push((pool.name.clone(), provider));
     }
