@@ -43,12 +43,14 @@ echo "engine $(docker version --format '{{.Server.Version}}')"
 
 say "2/5  Programs and images (minutes the first time)"
 cargo build --workspace --bins --exclude framewake-tests --locked
-samples/setup.sh demo
+command -v nats-server >/dev/null 2>&1 || samples/setup.sh demo
 [ -x dist/amd64/framewake-worker ] || samples/static.sh
 samples/base-image.sh
 image=framewake/povray:3.7
-# Debian's own client speaks to engines of its release; another one may want a plug-in for BuildKit.
-build() { DOCKER_BUILDKIT=0 docker build --quiet --network "$build_network" "$@" . ; }
+# BuildKit makes only the stages that are needed. A newer client wants a plug-in for it, which Debian's does without.
+client=docker
+docker buildx version >/dev/null 2>&1 || [ ! -x /usr/bin/docker ] || client=/usr/bin/docker
+build() { DOCKER_BUILDKIT=1 "$client" build --quiet --network "$build_network" "$@" . ; }
 build -f dockerfiles/worker.Dockerfile --build-arg BUILT=prebuilt --build-arg TARGETARCH=amd64 -t framewake/worker:0.1.0 >/dev/null
 build -f dockerfiles/povray.Dockerfile -t "$image" >/dev/null
 docker images --format '{{.Repository}}:{{.Tag}}  {{.Size}}' framewake/worker
@@ -61,6 +63,7 @@ mkdir -p "$demo/functions" "$demo/pools"
 sed "s|^driver:|image: $image\ndriver:|" samples/functions/povray.yaml >"$demo/functions/povray.yaml"
 # The store is a folder of this user, and so are the workers that write it.
 sed "s|^provider:|provider:\n  user: \"$(id -u):$(id -g)\"\n  host: ${DOCKER_HOST:-unix:///var/run/docker.sock}|" samples/pools/docker.yaml >"$demo/pools/docker.yaml"
+: >"$demo/ready"
 "$framewake" dev --data "$demo/farm" --listen 127.0.0.1:0 --slots 0 --functions "$demo/functions" --pools "$demo/pools" \
   >"$demo/ready" 2>"$demo/farm.log" &
 farm=$!
