@@ -82,7 +82,7 @@ fn everything() -> Value {
                 "starts_a_minute": 60, "gpu": { "model": "NVIDIA H100", "memory": "10GiB", "driver": "550.54" },
                 "provider": {
                     "namespace": "gpus", "gpu_resource": "nvidia.com/mig-1g.10gb", "runtime_class": "nvidia",
-                    "ephemeral_storage": "50GiB", "queue": "renders", "labels": { "team": "render" },
+                    "ephemeral_storage": "50GiB", "queue": "renders", "grace": "90s", "priority_class": "renders", "labels": { "team": "render" },
                     "annotations": { "note": "a" }, "image_pull_secrets": ["other"], "environment_from": ["license"],
                     "volumes": [{ "name": "cache", "emptyDir": {} }],
                     "volume_mounts": [{ "name": "cache", "mountPath": "/cache" }],

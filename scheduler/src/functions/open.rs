@@ -12,6 +12,8 @@ use std::path::PathBuf;
 
 /// Settings of the store that workers need too.
 const PASSED_ON: &str = "AWS_";
+/// Of these, what says who this process is, by files that only it has: workers elsewhere have an identity of their own.
+const OWN: [&str; 5] = ["CONFIG_FILE", "CONTAINER_", "PROFILE", "ROLE_", "WEB_IDENTITY_"];
 
 /// One for each pool. A place that does not answer yet is no fault.
 pub(crate) async fn open(pools: &[PoolSpec], config: &Config) -> Result<Vec<(Name, Box<dyn Provider>)>> {
@@ -57,7 +59,7 @@ pub(crate) fn worker_program(config: &Config) -> Result<PathBuf> {
 
 #[allow(clippy::disallowed_methods)] // What the store's client reads itself, workers elsewhere have to be told.
 fn surroundings(config: &Config) -> Surroundings {
-    let environment = std::env::vars().filter(|(name, _)| name.starts_with(PASSED_ON));
+    let environment = std::env::vars().filter(|(name, _)| is_passed_on(name));
     Surroundings {
         nats: config.nats.clone(),
         farm: config.farm.to_string(),
@@ -69,4 +71,24 @@ fn surroundings(config: &Config) -> Surroundings {
 /// Workers log as the scheduler does, also where it was told so by a flag, which would stay here.
 fn log_format(config: &Config) -> (String, String) {
     ("FRAMEWAKE_LOG_FORMAT".to_owned(), config.shared.log_format.as_str().to_owned())
+}
+
+fn is_passed_on(name: &str) -> bool {
+    name.strip_prefix(PASSED_ON).is_some_and(|rest| !OWN.iter().any(|own| rest.starts_with(own)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_told_where_the_store_is_and_not_who_the_scheduler_is() {
+        for name in ["AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+            assert!(is_passed_on(name), "{name}");
+        }
+        let own = ["AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_PROFILE"];
+        for name in own.into_iter().chain(["PATH", "FRAMEWAKE_STORE"]) {
+            assert!(!is_passed_on(name), "{name}");
+        }
+    }
 }
