@@ -237,9 +237,8 @@ fn the_scheduler_knows_every_option_that_the_chart_sets() {
         for container in containers(&deployment["spec"]["template"]["spec"]) {
             for variable in container["env"].as_array().into_iter().flatten() {
                 let name = variable["name"].as_str().expect("a name");
-                // The store's are read by its client; pools and leases come with the provider of Kubernetes.
-                let coming = ["FRAMEWAKE_POOLS", "FRAMEWAKE_LEADER_LEASE"].contains(&name);
-                let of_others = coming || ["AWS_REGION", "AWS_ENDPOINT_URL"].contains(&name);
+                // The store's are read by its client.
+                let of_others = ["AWS_REGION", "AWS_ENDPOINT_URL"].contains(&name);
                 let told = |end| known.contains(&format!("[env: {name}{end}"));
                 let is_known = of_others || told('=') || told(']');
                 assert!(is_known, "{}: the scheduler has no {name}", rendered.name);
