@@ -15,7 +15,9 @@ use crate::api::{
     PlaceState, PlaceView, ProjectChange, ProjectView, Readiness, StoredJob, Submitted, TaskState, TaskView,
     WorkerView,
 };
+use crate::budget::{BudgetView, JobBudgetChange, Period, ProjectBudget};
 use crate::cost::{CostsView, JobCostView};
+use crate::estimate::EstimateView;
 use crate::ids::{AttemptId, JobId, Name};
 use crate::objects::Digest;
 use crate::price::{PaidByChange, PaidByView, PaidFor, PriceRow, PricesAdd, PricesAdded};
@@ -293,6 +295,41 @@ impl Client {
         let mut url = self.at(&["v1", "jobs", &id.to_string(), "cost"]);
         url.query_pairs_mut().append_pair("frames", &frames.to_string());
         self.get(url).await
+    }
+
+    /// Budgets of projects.
+    pub async fn budgets(&self, cursor: Option<&str>) -> Result<Page<BudgetView>, Error> {
+        self.get(self.at_list("budgets", cursor)).await
+    }
+
+    pub async fn put_budget(
+        &self,
+        project: &Name,
+        period: Period,
+        budget: &ProjectBudget,
+    ) -> Result<BudgetView, Error> {
+        let url = self.at(&["v1", "budgets", project.as_str(), period.as_str()]);
+        self.json(self.request(Method::PUT, url).json(budget)).await
+    }
+
+    pub async fn remove_budget(&self, project: &Name, period: Period) -> Result<(), Error> {
+        let url = self.at(&["v1", "budgets", project.as_str(), period.as_str()]);
+        self.send(self.request(Method::DELETE, url)).await.map(drop)
+    }
+
+    /// Another budget for a job, or none.
+    pub async fn budget_job(&self, id: JobId, change: &JobBudgetChange) -> Result<JobView, Error> {
+        let url = self.at(&["v1", "jobs", &id.to_string(), "budget"]);
+        self.json(self.request(Method::PUT, url).json(change)).await
+    }
+
+    /// How long a job will take and what it will cost. Takes any JSON, as [`Client::submit`] does.
+    pub async fn estimate(&self, job: &impl Serialize, workers: Option<&str>) -> Result<EstimateView, Error> {
+        let mut url = self.at(&["v1", "estimates"]);
+        if let Some(workers) = workers {
+            url.query_pairs_mut().append_pair("workers", workers);
+        }
+        self.json(self.request(Method::POST, url).json(job)).await
     }
 
     /// What was paid on some days, by these keys.

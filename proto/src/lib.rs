@@ -1,10 +1,12 @@
 //! Everything that crosses a process border: ids, values, messages, names of subjects and keys,
 //! REST bodies and the typed REST client. No I/O beyond that client.
 
+pub mod budget;
 pub mod chain;
 pub mod cost;
 pub mod driver;
 pub mod duration;
+pub mod estimate;
 pub mod frames;
 pub mod function;
 pub mod ids;

@@ -37,11 +37,19 @@ pub enum Occasion {
     Late,
     /// A due time of a schedule came to no job.
     Missed,
+    /// A budget of a job or a project goes to its end, or is used up.
+    Budget,
 }
 
 impl Occasion {
-    pub const ALL: [Occasion; 5] =
-        [Occasion::Succeeded, Occasion::Failed, Occasion::FirstError, Occasion::Late, Occasion::Missed];
+    pub const ALL: [Occasion; 6] = [
+        Occasion::Succeeded,
+        Occasion::Failed,
+        Occasion::FirstError,
+        Occasion::Late,
+        Occasion::Missed,
+        Occasion::Budget,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -50,13 +58,14 @@ impl Occasion {
             Occasion::FirstError => "first_error",
             Occasion::Late => "late",
             Occasion::Missed => "missed",
+            Occasion::Budget => "budget",
         }
     }
 
     /// Whether it is about a job, so that the job itself may ask for it.
     pub fn is_of_job(self) -> bool {
         match self {
-            Occasion::Succeeded | Occasion::Failed | Occasion::FirstError => true,
+            Occasion::Succeeded | Occasion::Failed | Occasion::FirstError | Occasion::Budget => true,
             Occasion::Late | Occasion::Missed => false,
         }
     }
@@ -175,7 +184,7 @@ impl Way {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NotifySpec {
-    /// `succeeded`, `failed`, `first_error`
+    /// `succeeded`, `failed`, `first_error`, `budget`
     #[cfg_attr(feature = "schema", schema(min_items = 1, value_type = Vec<Occasion>))]
     pub on: BTreeSet<Occasion>,
     /// Name of a target of the farm: `framewake notify list`.

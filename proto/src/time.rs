@@ -107,6 +107,44 @@ impl<'de> Deserialize<'de> for Day {
     }
 }
 
+/// A month in UTC, counted from the year 0. Written as `2026-11`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Month(pub i64);
+
+impl Month {
+    #[must_use]
+    pub fn of(day: Day) -> Month {
+        day.date().map_or(Month(0), |date| Month(i64::from(date.year()) * 12 + i64::from(date.month()) - 1))
+    }
+
+    /// Its first day.
+    #[must_use]
+    pub fn first(self) -> Day {
+        let year = i16::try_from(self.0.div_euclid(12)).unwrap_or(i16::MAX);
+        let month = i8::try_from(self.0.rem_euclid(12) + 1).unwrap_or(1);
+        let first = jiff::civil::Date::new(year, month, 1).ok();
+        let days = first.and_then(|first| jiff::civil::date(1970, 1, 1).until(first).ok());
+        Day(days.map_or(i64::MAX / DAY_MS, |days| days.get_days().into()))
+    }
+
+    /// When it begins.
+    #[must_use]
+    pub fn begins(self) -> Timestamp {
+        Timestamp(self.first().0.saturating_mul(DAY_MS))
+    }
+
+    #[must_use]
+    pub fn next(self) -> Month {
+        Month(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", self.0.div_euclid(12), self.0.rem_euclid(12) + 1)
+    }
+}
+
 #[cfg(feature = "schema")]
 impl utoipa::PartialSchema for Day {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {

@@ -4,9 +4,11 @@
 //! that many callers share one sync of the disk.
 
 mod batch;
+mod budgets;
 pub(crate) mod clock;
 pub(crate) mod deployments;
 pub mod handle;
+mod measuring;
 pub(crate) mod notices;
 mod perform;
 mod pools;
@@ -35,6 +37,7 @@ use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::pool::PoolSpec;
 use framewake_proto::trace::TraceParent;
+use measuring::Measuring;
 use notices::Notices;
 use perform::Waiting;
 use schedules::Timetable;
@@ -141,6 +144,7 @@ pub(crate) struct Engine {
     request_next: u64,
     beats: Beats,
     tally: Tally,
+    measuring: Measuring,
     clock: Clock,
     lease: Duration,
     metrics: Arc<Metrics>,
@@ -155,7 +159,7 @@ impl Engine {
         metrics: Arc<Metrics>,
     ) -> Result<(Engine, Handle, Commands), Error> {
         let clock = Clock::start();
-        let Loaded { snapshot, functions } = store.load().await?;
+        let Loaded { snapshot, functions } = store.load(clock.now()).await?;
         let chunks = snapshot.chunks.len();
         let mut restoring = Restoring::new(settings, clock.now(), snapshot);
         store.load_jobs(&functions, |job| restoring.add(job)).await?;
@@ -163,6 +167,7 @@ impl Engine {
         let schedules = Timetable::new(store.load_schedules().await?);
         let (notices, targets) = Notices::new(store.load_notices().await?);
         let (deployments, deployed) = Deployments::new(store.load_gateway().await?);
+        let measuring = Measuring::new(store.load_vrams().await?);
         info!(jobs = farm.jobs(), chunks, functions = functions.iter().count(), "the farm is loaded");
         let (inbox_in, inbox) = mpsc::channel(handle::INBOX_MAX);
         let (functions_out, functions_in) = watch::channel(Arc::new(functions.clone()));
@@ -194,6 +199,7 @@ impl Engine {
             request_next: 0,
             beats: Beats::default(),
             tally: Tally::default(),
+            measuring,
             clock,
             lease: settings.lease,
             metrics,
@@ -263,6 +269,7 @@ impl Engine {
         self.run_schedules(&mut batch);
         self.recall(&batch).await?;
         self.take_note(&mut batch);
+        self.measure(&mut batch);
         let events = if batch.is_durable_change() {
             let commit = self.metrics.parts.store_commit_seconds.start_timer();
             let events = self.store.commit(batch.to_store(), &self.jobs).await?;

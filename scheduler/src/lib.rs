@@ -24,6 +24,7 @@ pub mod openfaas;
 pub mod queue;
 pub mod rest;
 pub mod s3_admin;
+pub mod scene;
 pub mod serve;
 pub mod shutdown;
 pub mod standby;

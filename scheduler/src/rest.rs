@@ -5,7 +5,9 @@
 mod attempts;
 mod body;
 mod border;
+mod budgets;
 mod costs;
+mod estimates;
 mod events;
 mod faults;
 mod feeds;

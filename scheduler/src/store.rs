@@ -1,12 +1,14 @@
 //! The truth of the farm, in SQLite: one writer, which the engine owns. Views read on connections of their own.
 
 pub mod backup;
+mod budgets;
 pub(crate) mod file;
 pub(crate) mod gateway;
 pub(crate) mod happenings;
 mod job_cache;
 mod ledger;
 mod load;
+pub mod measured;
 mod notifications;
 mod prices;
 pub mod read;
@@ -21,6 +23,7 @@ pub(crate) use file::lock;
 pub(crate) use gateway::{Callback, GatewayWrite, StoredGateway, TriedCallback};
 pub(crate) use job_cache::JobCache;
 pub(crate) use load::{Loaded, function_rules};
+pub(crate) use measured::Learned;
 pub(crate) use notifications::{NoticeRow, NotifyWrite, StoredNotices, Tried};
 pub(crate) use schedules::{RunRow, ScheduleWrite};
 #[cfg(test)]
@@ -39,7 +42,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
@@ -50,6 +53,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("store/migrations/0010_notifications.sql"),
     include_str!("store/migrations/0012_traces.sql"),
     include_str!("store/migrations/0014_openfaas.sql"),
+    include_str!("store/migrations/0011_measured.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

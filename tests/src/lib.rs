@@ -6,6 +6,7 @@ pub mod chart;
 pub mod docker;
 pub mod farm;
 pub mod fire;
+pub mod focus;
 pub mod jobs;
 pub mod kubernetes;
 pub mod monitoring;

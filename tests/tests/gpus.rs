@@ -372,13 +372,19 @@ async fn each_worker_of_a_machine_has_a_gpu_of_its_own_and_a_new_scheduler_knows
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_that_runs_out_of_gpu_memory_gets_a_larger_gpu_and_the_others_follow() {
-    let farm = farm(4, &(gpu(0, "GPU-small", 8, &[]) + &gpu(1, "GPU-large", 24, &[]))).await;
+    let mut farm = farm(4, &(gpu(0, "GPU-small", 8, &[]) + &gpu(1, "GPU-large", 24, &[]))).await;
     let script = "echo 'device: CUDA: NVIDIA Test'; case $CUDA_VISIBLE_DEVICES in \
                   GPU-small) echo 'CUDA error: out of memory'; exit 1;; esac; echo $CUDA_VISIBLE_DEVICES > $1";
     let id = farm.submit(&writing(script, "1-6")).await;
     let view = farm.over(id).await;
     assert_eq!(view.state, JobState::Succeeded, "{:?}", farm.failures(id).await);
     assert_eq!(written(&farm, id), ["GPU-large"; 6]);
+    // The next job of the scene begins there, also after a restart: no frame runs out again.
+    farm.restart_scheduler().await;
+    let next = farm.succeed(&writing(script, "7-9")).await;
+    assert_eq!(written(&farm, next.id), ["GPU-large"; 3]);
+    let attempts = farm.client.attempts(next.id, &PartQuery::default()).await.expect("listed").items;
+    assert_eq!(attempts.len(), 3, "{attempts:?}");
     // What no GPU can hold ends with a reason.
     let never = "echo 'device: CUDA: NVIDIA Test'; echo 'CUDA error: out of memory'; exit 1";
     let id = farm.submit(&writing(never, "1")).await;

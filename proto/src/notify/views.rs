@@ -2,7 +2,10 @@
 
 use super::{Occasion, TargetSpec, Way};
 use crate::api::{LateDeadline, TaskCounts};
+use crate::budget::{Period, Standing};
 use crate::ids::{JobId, Name};
+use crate::job::AtLimit;
+use crate::money::Money;
 use crate::time::Timestamp;
 use crate::verdict::Verdict;
 use serde::{Deserialize, Serialize};
@@ -105,6 +108,7 @@ pub enum Notice {
         due: Timestamp,
         reason: String,
     },
+    Budget(BudgetNotice),
     /// Somebody tries the target.
     Test {
         target: Name,
@@ -129,6 +133,29 @@ pub struct JobNotice {
 pub struct NoticedFailure {
     pub verdict: Verdict,
     pub message: String,
+}
+
+/// A budget that goes to its end, or is used up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BudgetNotice {
+    pub project: Name,
+    /// Whose budget it is, if it is that of a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobId>,
+    /// The job's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Of a budget of the project: for a month, or for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<Period>,
+    /// `2026-11`, of a budget for a month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub month: Option<String>,
+    /// `warned` or `used_up`.
+    pub standing: Standing,
+    pub spent: Money,
+    pub limit: Money,
+    pub at_limit: AtLimit,
 }
 
 /// A try at a frame that failed.
@@ -156,6 +183,7 @@ impl Notice {
             Notice::FirstError(_) => Some(Occasion::FirstError),
             Notice::Late { .. } => Some(Occasion::Late),
             Notice::Missed { .. } => Some(Occasion::Missed),
+            Notice::Budget(_) => Some(Occasion::Budget),
             Notice::Test { .. } => None,
         }
     }
@@ -165,6 +193,7 @@ impl Notice {
             Notice::Succeeded(JobNotice { project, .. })
             | Notice::Failed(JobNotice { project, .. })
             | Notice::FirstError(ErrorNotice { project, .. })
+            | Notice::Budget(BudgetNotice { project, .. })
             | Notice::Late { project, .. }
             | Notice::Missed { project, .. } => Some(project),
             Notice::Test { .. } => None,

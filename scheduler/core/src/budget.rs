@@ -1,20 +1,27 @@
-//! What a job may cost: what is spent, what its open chunks will still take, and how much more fits.
+//! What a job or a project may cost: what is spent, what open chunks will still take, and how much more fits.
 //!
 //! Amounts are kept as millionths times microseconds of an hour's price, so that nothing is rounded.
 
 use crate::ledger::Spent;
 use crate::price::Held;
+use framewake_proto::budget::{Period, ProjectBudget, Standing};
 use framewake_proto::job::{AtLimit, Budget};
 use framewake_proto::money::{Micros, Money};
+use framewake_proto::time::{Day, Month, Timestamp};
+use std::collections::BTreeMap;
 
 /// Microseconds of an hour.
 const HOUR_US: i128 = 3_600_000_000;
 
-/// A job's budget and what of it is gone.
+/// A budget and what of it is gone.
 #[derive(Debug, Clone)]
 pub(crate) struct Book {
-    budget: Budget,
+    pub(crate) limit: Money,
+    pub(crate) at_limit: AtLimit,
+    pub(crate) warn_percent: u32,
     spent: i128,
+    /// What people were told.
+    pub(crate) told: Standing,
 }
 
 /// How many more tasks may be given out.
@@ -24,7 +31,7 @@ pub(crate) enum Room {
     Free,
     /// At most so many, at least 1.
     Tasks(u32),
-    /// None while its open chunks may take the rest.
+    /// None while open chunks may take the rest.
     Later,
     None,
 }
@@ -38,9 +45,38 @@ pub(crate) struct Forecast {
     pub(crate) task_s: Option<f64>,
 }
 
+/// The budgets of one project, and whether its work is given out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Purse {
+    books: BTreeMap<Period, (Month, Book)>,
+    pub(crate) serving: Serving,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Serving {
+    #[default]
+    Open,
+    /// Not while what is under way may take the rest.
+    Later,
+    /// Not until there is more money, or another month.
+    Held,
+}
+
 impl Book {
-    pub(crate) fn new(budget: Budget, spent: &[(Held, u64)]) -> Book {
-        let mut book = Book { budget, spent: 0 };
+    pub(crate) fn of_job(Budget { limit, at_limit }: Budget, spent: &[(Held, u64)]) -> Book {
+        Book::new(ProjectBudget { limit, warn_percent: 100, at_limit }, spent)
+    }
+
+    /// The same; people were told what there is to tell.
+    pub(crate) fn of_known_job(budget: Budget, spent: &[(Held, u64)]) -> Book {
+        let mut book = Book::of_job(budget, spent);
+        book.told = book.standing();
+        book
+    }
+
+    fn new(budget: ProjectBudget, spent: &[(Held, u64)]) -> Book {
+        let ProjectBudget { limit, warn_percent, at_limit } = budget;
+        let mut book = Book { limit, at_limit, warn_percent, spent: 0, told: Standing::Fine };
         for (held, time_us) in spent {
             book.spend(*held, *time_us);
         }
@@ -54,13 +90,9 @@ impl Book {
     }
 
     fn spend(&mut self, held: Held, time_us: u64) {
-        if held.currency == self.budget.limit.currency {
+        if held.currency == self.limit.currency {
             self.spent += cost(held, time_us);
         }
-    }
-
-    pub(crate) fn at_limit(&self) -> AtLimit {
-        self.budget.at_limit
     }
 
     /// Whether it is used up with what is under way and not yet reported.
@@ -68,14 +100,30 @@ impl Book {
         self.spent + under_way >= self.limit()
     }
 
+    /// By what is spent alone.
+    pub(crate) fn standing(&self) -> Standing {
+        if self.is_used_up(0) {
+            Standing::UsedUp
+        } else if self.spent * 100 >= self.limit() * i128::from(self.warn_percent) {
+            Standing::Warned
+        } else {
+            Standing::Fine
+        }
+    }
+
+    /// Whether it keeps anything from being given out.
+    pub(crate) fn is_hard(&self) -> bool {
+        self.at_limit != AtLimit::Warn
+    }
+
     /// `committed`: what open chunks will take. `any_open`: whether there are any.
     pub(crate) fn room(&self, committed: i128, any_open: bool, forecast: Forecast) -> Room {
-        if self.budget.at_limit == AtLimit::Warn {
+        if !self.is_hard() {
             return Room::Free;
         }
         let full = if any_open { Room::Later } else { Room::None };
         // A price that is not known, or in another currency, can't be held against the budget.
-        let Some(held) = forecast.held.filter(|held| held.currency == self.budget.limit.currency) else { return full };
+        let Some(held) = forecast.held.filter(|held| held.currency == self.limit.currency) else { return full };
         let left = self.limit() - self.spent - committed - cost(held, time_us(forecast.before_s));
         let Some(task_s) = forecast.task_s else {
             // Nothing was measured: one task tells.
@@ -90,18 +138,112 @@ impl Book {
     }
 
     fn limit(&self) -> i128 {
-        i128::from(self.budget.limit.micros) * HOUR_US
+        i128::from(self.limit.micros) * HOUR_US
+    }
+
+    pub(crate) fn spent(&self) -> Money {
+        let micros = i64::try_from(self.spent / HOUR_US).unwrap_or(i64::MAX);
+        Money { micros, currency: self.limit.currency }
     }
 
     /// What is gone of it, for people.
     pub(crate) fn told(&self) -> String {
-        let Money { micros, currency } = self.budget.limit;
+        let Money { micros, currency } = self.limit;
         format!("{} of {} {currency} is spent", Micros(self.spent / HOUR_US), Micros(i128::from(micros)))
     }
 
     pub(crate) fn knows_price(&self, forecast: Forecast) -> bool {
-        forecast.held.is_some_and(|held| held.currency == self.budget.limit.currency)
+        forecast.held.is_some_and(|held| held.currency == self.limit.currency)
     }
+}
+
+impl Purse {
+    /// `spent`: in this month, or in all. What people know of it already.
+    pub(crate) fn set(
+        &mut self,
+        now: Timestamp,
+        period: Period,
+        budget: Option<(ProjectBudget, &[(Held, u64)])>,
+    ) -> Standing {
+        let before = self.books.remove(&period).map_or(Standing::Fine, |(_, book)| book.told);
+        let Some((budget, spent)) = budget else { return Standing::Fine };
+        let mut book = Book::new(budget, spent);
+        book.told = before.min(book.standing());
+        let told = book.told;
+        self.books.insert(period, (month(now), book));
+        told
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.books.is_empty()
+    }
+
+    pub(crate) fn books(&self) -> impl Iterator<Item = (Period, Month, &Book)> {
+        self.books.iter().map(|(period, (month, book))| (*period, *month, book))
+    }
+
+    pub(crate) fn book_mut(&mut self, period: Period) -> Option<&mut Book> {
+        self.books.get_mut(&period).map(|(_, book)| book)
+    }
+
+    pub(crate) fn add(&mut self, spent: &Spent) {
+        let of = Month::of(Day(spent.day()));
+        for (period, (month, book)) in &mut self.books {
+            if *period == Period::Month && of > *month {
+                turn(book, month, of);
+            }
+            if *period == Period::Total || of == *month {
+                book.add(spent);
+            }
+        }
+    }
+
+    /// A new month begins with nothing spent.
+    pub(crate) fn turn_month(&mut self, now: Timestamp) {
+        for (period, (month, book)) in &mut self.books {
+            if *period == Period::Month && self::month(now) > *month {
+                turn(book, month, self::month(now));
+            }
+        }
+    }
+
+    /// The least room that any of the budgets leaves.
+    pub(crate) fn room(&self, committed: i128, any_open: bool, forecast: Forecast) -> Room {
+        self.books().map(|(_, _, book)| book.room(committed, any_open, forecast)).fold(Room::Free, Room::least)
+    }
+
+    pub(crate) fn knows_price(&self, forecast: Forecast) -> bool {
+        self.books().all(|(_, _, book)| !book.is_hard() || book.knows_price(forecast))
+    }
+
+    /// A hard budget of which nothing is left.
+    pub(crate) fn used_up(&self, under_way: i128) -> Option<&Book> {
+        self.books().map(|(_, _, book)| book).find(|book| book.is_hard() && book.is_used_up(under_way))
+    }
+}
+
+impl Room {
+    #[must_use]
+    pub(crate) fn least(self, other: Room) -> Room {
+        match (self, other) {
+            (Room::None, _) | (_, Room::None) => Room::None,
+            (Room::Later, _) | (_, Room::Later) => Room::Later,
+            (Room::Tasks(a), Room::Tasks(b)) => Room::Tasks(a.min(b)),
+            (Room::Tasks(tasks), Room::Free) | (Room::Free, Room::Tasks(tasks)) => Room::Tasks(tasks),
+            (Room::Free, Room::Free) => Room::Free,
+        }
+    }
+}
+
+fn turn(book: &mut Book, month: &mut Month, to: Month) {
+    *month = to;
+    book.spent = 0;
+    book.told = Standing::Fine;
+}
+
+/// The month that a moment is of.
+pub(crate) fn month(now: Timestamp) -> Month {
+    Month::of(Day::of(now))
 }
 
 pub(crate) fn cost(held: Held, time_us: u64) -> i128 {

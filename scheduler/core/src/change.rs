@@ -5,9 +5,12 @@ use crate::event::{TaskFailure, TaskResult};
 use crate::gpus::Vram;
 use crate::ledger::{Account, Spent};
 use crate::values::{LogSize, NewJob, Place, StoredChunk, StoredPlace, Timing};
+use framewake_proto::budget::{Period, ProjectBudget, Standing};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, Name, WorkerId};
+use framewake_proto::job::{AtLimit, Budget};
+use framewake_proto::money::Money;
 use framewake_proto::tasks::TaskSet;
-use framewake_proto::time::Timestamp;
+use framewake_proto::time::{Month, Timestamp};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
@@ -26,9 +29,26 @@ pub enum Change {
         id: JobId,
         priority: u32,
     },
-    /// Somebody let it go on without its budget.
-    BudgetLifted {
+    /// The job has this budget from now on, or none.
+    JobBudget {
         job: JobId,
+        budget: Option<Budget>,
+    },
+    /// The project has this budget from now on, or none; and what people were told of it.
+    ProjectBudget {
+        project: Name,
+        period: Period,
+        budget: Option<ProjectBudget>,
+        month: Month,
+        told: Standing,
+    },
+    /// A budget is gone so far that people are told.
+    BudgetTold {
+        payer: Payer,
+        standing: Standing,
+        spent: Money,
+        limit: Money,
+        at_limit: AtLimit,
     },
     ProjectWeight {
         project: Name,
@@ -128,6 +148,13 @@ pub enum Change {
     ChunkNumbers {
         next: u64,
     },
+}
+
+/// Whose budget it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payer {
+    Job(JobId),
+    Project { project: Name, period: Period, month: Month },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,11 @@
 //! What happened, as the rules hear of it.
 
 use crate::gpus::{Gpu, Handing};
-use crate::price::Prices;
+use crate::price::{Held, Prices};
 use crate::values::{FunctionRules, LogSize, NewJob, Place, PoolRules, StoredJob};
+use framewake_proto::budget::{Period, ProjectBudget};
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
+use framewake_proto::job::Budget;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
@@ -40,6 +42,19 @@ pub enum Event {
     },
     JobResumed {
         id: JobId,
+    },
+    /// Another budget for a job, or none; and what was paid for it.
+    JobBudgeted {
+        id: JobId,
+        budget: Option<Budget>,
+        spent: Vec<(Held, u64)>,
+    },
+    /// A budget for a project, or none; and what was paid for it, in this month or in all.
+    ProjectBudgeted {
+        project: Name,
+        period: Period,
+        budget: Option<ProjectBudget>,
+        spent: Vec<(Held, u64)>,
     },
     /// The tasks that failed for good are to be tried again. A job that is over is not in memory, so it
     /// comes along as the store has it.

@@ -15,13 +15,14 @@ mod pools;
 mod settle;
 mod workers;
 
+pub use budgets::BudgetStatus;
 pub use load::FunctionLoad;
 pub use places::{PlaceStanding, PlaceStatus};
 use pools::Unended;
 pub use pools::{PassedOver, WhyNot};
 use workers::Told;
 
-use crate::budget::Book;
+use crate::budget::{Book, Purse};
 use crate::change::{Change, Counts, JobState, StepState};
 use crate::chunk::{Chunk, ChunkState, Lease};
 use crate::effect::Effect;
@@ -36,6 +37,7 @@ use crate::timers::{Timer, Timers};
 use crate::values::{FunctionRules, Place, Settings, Snapshot, StoredChunk, StoredChunkState, StoredJob, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
+use framewake_proto::money::Currency;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use std::cmp::Reverse;
@@ -80,6 +82,10 @@ pub struct Farm {
     unplaceable: BTreeSet<(JobId, usize)>,
     /// Jobs with a budget.
     budgeted: u32,
+    /// Projects with budgets.
+    purses: BTreeMap<Project, Purse>,
+    /// Jobs and projects whose budgets people may have to be told of.
+    spenders: (BTreeSet<JobId>, BTreeSet<Project>),
     chunk_next: u64,
     /// Numbers below this are reserved on disk.
     chunk_reserved: u64,
@@ -271,6 +277,10 @@ impl Farm {
             Event::JobCanceled { id } => self.cancel_job(now, id, out),
             Event::JobPaused { id } => self.pause_job(now, id, out),
             Event::JobResumed { id } => self.resume_job(now, id, out),
+            Event::JobBudgeted { id, budget, spent } => self.budget_job(now, id, budget, &spent, out),
+            Event::ProjectBudgeted { project, period, budget, spent } => {
+                self.budget_project(now, &project, period, budget, &spent, out);
+            }
             Event::JobRetried { job } => self.retry_job(now, *job, out),
             Event::JobPrioritized { id, priority } => self.prioritize_job(now, id, priority, out),
             Event::AttemptClaimed { request, worker, attempt } => self.claim(now, request, &worker, attempt, out),
@@ -293,7 +303,10 @@ impl Farm {
             Event::WorkerExited { worker, end } => self.end_worker(now, &worker, end, out),
             Event::PlaceBroke { place, reason } => self.condemn(now, &place, &reason, out),
             Event::PlaceRestored { place } => self.restore_place(now, &place, out),
-            Event::PricesSet { prices } => self.ledger.prices = prices,
+            Event::PricesSet { prices } => {
+                self.ledger.prices = prices;
+                self.look_at_all_purses_again(now);
+            }
             Event::OrdersLost => self.offer_all_again(now, out),
             Event::ReportsHeldUp => self.deadlines_held = true,
             Event::ReportsDrained => self.honor_deadlines(now),
@@ -303,6 +316,7 @@ impl Farm {
         self.count_spent();
         self.settle(now, out);
         self.count_spent();
+        self.tell_standings(out);
         self.ledger.take_changes(&mut out.changes);
     }
 
@@ -371,6 +385,11 @@ impl Farm {
         self.ledger.accounts()
     }
 
+    /// What workers are paid in.
+    pub fn currencies(&self) -> BTreeSet<Currency> {
+        self.ledger.prices.currencies()
+    }
+
     fn add_function(&mut self, key: FunctionKey, rules: FunctionRules) -> usize {
         if let Some(at) = self.function_index.get(&key) {
             return *at;
@@ -428,7 +447,7 @@ impl Farm {
         let step = &job.steps[at];
         let rank = Rank { priority: Reverse(job.priority), job: id, step: at };
         let project = job.project;
-        let active = matches!(job.state, JobState::Queued | JobState::Running);
+        let active = matches!(job.state, JobState::Queued | JobState::Running) && !self.is_held(project);
         let may_run = matches!(step.state, StepState::Ready | StepState::Running);
         let held = step.hold.is_some_and(|until| until > now);
         let placeable = self.is_placeable(id, at);
@@ -514,6 +533,8 @@ impl Restoring {
             unended: BTreeMap::new(),
             unplaceable: BTreeSet::new(),
             budgeted: 0,
+            purses: BTreeMap::new(),
+            spenders: (BTreeSet::new(), BTreeSet::new()),
             chunk_next: snapshot.chunk_next.max(1),
             chunk_reserved: snapshot.chunk_next.max(1),
             epoch: now,
@@ -532,6 +553,9 @@ impl Restoring {
         for (name, weight) in snapshot.projects {
             let project = farm.project(&name);
             farm.projects[project] = weight;
+        }
+        for budget in snapshot.budgets {
+            farm.restore_budget(now, budget);
         }
         let mut chunked: BTreeMap<(JobId, usize), TaskSet> = BTreeMap::new();
         for chunk in &snapshot.chunks {

@@ -133,6 +133,16 @@ impl Vram {
         before != *self
     }
 
+    /// What both tell together.
+    #[must_use]
+    pub fn with(&self, other: Vram) -> Vram {
+        Vram {
+            floor: self.floor.max(other.floor),
+            peak: self.peak.max(other.peak),
+            enough: self.enough.into_iter().chain(other.enough).min(),
+        }
+    }
+
     /// A task ran out of memory on a GPU with so many bytes.
     pub(crate) fn ran_out(&mut self, memory: u64) {
         self.floor = self.floor.max(memory.saturating_add(1));

@@ -10,6 +10,7 @@ pub mod calendar;
 pub mod change;
 pub mod cost;
 pub mod effect;
+pub mod estimate;
 pub mod event;
 pub mod farm;
 pub mod gpus;

@@ -3,7 +3,7 @@
 use framewake_proto::ids::Name;
 use framewake_proto::money::Currency;
 pub use framewake_proto::price::{PaidFor, gpu_model};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Number of a row of the price table; rows are added and never changed, so it stays true of what was paid by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +28,13 @@ impl Prices {
     /// From this day on these workers are paid so.
     pub fn set(&mut self, paid_for: PaidFor, day: i64, held: Held) {
         self.rows.entry(paid_for).or_default().insert(day, held);
+    }
+
+    /// What workers are paid in.
+    pub fn currencies(&self) -> BTreeSet<Currency> {
+        let of_workers =
+            self.rows.iter().filter(|(paid_for, _)| !matches!(paid_for, PaidFor::Storage | PaidFor::Egress));
+        of_workers.flat_map(|(_, rows)| rows.values().map(|held| held.currency)).collect()
     }
 
     /// What a GB of outputs costs for a month, or to fetch.

@@ -55,11 +55,7 @@ impl Queue {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ready.is_empty()
-    }
-
-    /// The step to be served next.
+    /// The step to be served next. Projects of weight 0 are not served.
     pub(crate) fn next(&self, weight: impl Fn(Project) -> u32) -> Option<Rank> {
         // The chunk a project would get next, measured in its weight: 3 open of weight 2 stand behind 1 of weight 1.
         let filled = |project: &Project| {
@@ -67,7 +63,8 @@ impl Queue {
             // Cross-multiplied shares would need pairs; thousandths are exact enough for weights up to 1000.
             (open + 1) * 1_000_000 / u64::from(weight(*project).max(1))
         };
-        let (_, steps) = self.ready.iter().min_by_key(|(project, steps)| (filled(project), steps.first().copied()))?;
+        let served = self.ready.iter().filter(|(project, _)| weight(**project) > 0);
+        let (_, steps) = served.min_by_key(|(project, steps)| (filled(project), steps.first().copied()))?;
         steps.first().copied()
     }
 

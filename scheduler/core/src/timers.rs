@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     Step(JobId, usize),
     /// A place's time aside may be over.
     Place(Place),
+    /// A month begins, and with it what projects may pay in it.
+    Month,
 }
 
 /// Timers are never moved: one that comes too early looks at the thing itself and is set anew.

@@ -3,6 +3,7 @@
 use crate::gpus::{GpuNeeds, Vram};
 use crate::ledger::Account;
 use crate::price::{Held, Prices};
+use framewake_proto::budget::{Period, ProjectBudget, Standing};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Budget, Chunking, Job, Retries};
 use framewake_proto::price::Market;
@@ -93,6 +94,8 @@ pub struct NewStep {
     pub retries: Retries,
     /// Least memory of a GPU that its tasks need; 0: as the function asks for.
     pub gpu_memory_bytes: u64,
+    /// What earlier jobs of its scene tell.
+    pub vram: Vram,
     /// Indexes of the steps that come before; without cycles.
     pub after: Vec<usize>,
 }
@@ -105,6 +108,7 @@ impl From<&Job> for NewJob {
             chunking: step.chunking,
             retries: step.retries,
             gpu_memory_bytes: step.gpu_memory_bytes,
+            vram: Vram::default(),
             after: step.after.clone(),
         });
         let (project, priority, budget) = (job.project.clone(), job.priority, job.budget);
@@ -164,6 +168,19 @@ pub struct Snapshot {
     /// Workers that are paid.
     pub accounts: Vec<Account>,
     pub prices: Prices,
+    pub budgets: Vec<StoredBudget>,
+}
+
+/// A budget of a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBudget {
+    pub project: Name,
+    pub period: Period,
+    pub budget: ProjectBudget,
+    /// In this month, or in all.
+    pub spent: Vec<(Held, u64)>,
+    /// What people were told; of an earlier month that is nothing.
+    pub told: Standing,
 }
 
 /// Where workers run, as they name it: a machine (`node7`), or a GPU of it (`node7/GPU-5c9a…`).

@@ -30,7 +30,15 @@ fn function() -> FunctionKey {
 fn job(tasks: u32) -> NewJob {
     let retries = Retries { attempts: 3, backoff: Span(BACKOFF_MAX), backoff_max: Span(BACKOFF_MAX) };
     let chunking = Chunking::Fixed { size: 1 };
-    let step = NewStep { function: function(), tasks, chunking, retries, gpu_memory_bytes: 0, after: Vec::new() };
+    let step = NewStep {
+        function: function(),
+        tasks,
+        chunking,
+        retries,
+        gpu_memory_bytes: 0,
+        vram: framewake_core::gpus::Vram::default(),
+        after: Vec::new(),
+    };
     NewJob { project: "film".parse().expect("a good name"), budget: None, priority: 50, steps: vec![step] }
 }
 

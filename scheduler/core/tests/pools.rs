@@ -80,6 +80,7 @@ impl World {
             chunking: Chunking::Fixed { size: 1 },
             retries: Retries::default(),
             gpu_memory_bytes: 0,
+            vram: framewake_core::gpus::Vram::default(),
             after: Vec::new(),
         };
         let job = NewJob { project: name("film"), budget: None, priority: 50, steps: vec![step] };

@@ -46,6 +46,7 @@ fn rendering() -> World {
         chunking: Chunking::Fixed { size: 1 },
         retries: Retries::default(),
         gpu_memory_bytes: 0,
+        vram: framewake_core::gpus::Vram::default(),
         after: Vec::new(),
     };
     let job = NewJob { project: "film".parse().expect("a good name"), budget: None, priority: 50, steps: vec![step] };

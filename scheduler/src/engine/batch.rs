@@ -3,13 +3,15 @@
 use super::{Engine, Error, JobCommand, Message, QueueCommand, Refused, Submission};
 use crate::metrics::farm::Loads;
 use crate::queue::reading;
-use crate::store::{self, GatewayWrite, NotifyWrite, ScheduleWrite};
+use crate::scene::SceneKey;
+use crate::store::{self, GatewayWrite, Learned, NotifyWrite, ScheduleWrite};
 use crate::traces::Root;
 use framewake_core::change::Change;
 use framewake_core::event::{Event, RequestId};
 use framewake_core::farm::Applied;
 use framewake_core::values::{FunctionRules, NewJob, StoredJob};
 use framewake_proto::api::{self, EventView, PlaceView, ScalingView, Submitted, WorkerView};
+use framewake_proto::budget::BudgetView;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::money::Money;
@@ -34,6 +36,9 @@ pub(crate) enum Reply {
     Function(oneshot::Sender<Result<FunctionKey, Refused>>, Result<FunctionKey, Refused>),
     Changed(oneshot::Sender<Result<(), Refused>>, Result<(), Refused>),
     Weighed(oneshot::Sender<()>),
+    /// The views are made once it is durable.
+    Budgeted(oneshot::Sender<Result<Vec<BudgetView>, Refused>>, Result<(), Refused>),
+    Budgets(oneshot::Sender<Vec<BudgetView>>),
     Workers(Option<WorkerId>, usize, oneshot::Sender<Vec<WorkerView>>),
     Loads(oneshot::Sender<Loads>),
     Places(oneshot::Sender<Vec<PlaceView>>),
@@ -61,6 +66,8 @@ pub(crate) struct Batch {
     pub(crate) gateway: Vec<GatewayWrite>,
     /// Where jobs belong in traces.
     pub(crate) roots: Vec<(JobId, Root)>,
+    /// What was measured of scenes.
+    pub(crate) learned: HashMap<SceneKey, Learned>,
     pub(crate) targets_changed: bool,
     /// Deliveries that have something new to do.
     pub(crate) wakes: Vec<Arc<Notify>>,
@@ -85,6 +92,7 @@ impl Batch {
             notices: Vec::new(),
             gateway: Vec::new(),
             roots: Vec::new(),
+            learned: HashMap::new(),
             targets_changed: false,
             wakes: Vec::new(),
             confinements: BTreeMap::new(),
@@ -100,10 +108,16 @@ impl Batch {
             || !self.schedules.is_empty()
             || !self.notices.is_empty()
             || !self.gateway.is_empty()
+            || !self.learned.is_empty()
     }
 
     pub(crate) fn functions_changed(&self) -> bool {
         !self.functions.is_empty()
+    }
+
+    /// A job that came with this batch.
+    pub(super) fn submission_mut(&mut self, id: JobId) -> Option<&mut Submission> {
+        self.submissions.get_mut(&id)
     }
 
     pub(crate) fn new_functions(&self) -> impl Iterator<Item = &FunctionKey> {
@@ -119,6 +133,7 @@ impl Batch {
             notices: &self.notices,
             gateway: &self.gateway,
             roots: &self.roots,
+            learned: self.learned.iter().map(|(scene, learned)| (*scene, learned)).collect(),
             events: &self.schedule_events,
             confinements: self.confinements.iter().map(|(worker, said)| (worker, said.as_str())).collect(),
             now: self.now,
@@ -213,6 +228,15 @@ impl Engine {
                 let answer = self.pay_by(&paid_for, since, price, own, batch).await?;
                 drop(reply.send(answer));
             }
+            Message::BudgetJob(id, budget, reply) => {
+                let answer = self.budget_job(id, budget, batch).await?;
+                batch.replies.push(Reply::Changed(reply, answer));
+            }
+            Message::BudgetProject(project, period, budget, reply) => {
+                let answer = self.budget_project(project, period, budget, batch).await?;
+                batch.replies.push(Reply::Budgeted(reply, answer));
+            }
+            Message::Budgets(reply) => batch.replies.push(Reply::Budgets(reply)),
             Message::WeighProject(project, weight, reply) => {
                 self.apply(Event::ProjectWeighed { project, weight }, batch);
                 batch.replies.push(Reply::Weighed(reply));
@@ -238,6 +262,7 @@ impl Engine {
                 if let Some(traces) = &mut self.traces {
                     traces.hear(&event);
                 }
+                self.measuring.hear(&event);
                 self.apply(event, batch);
                 batch.report_token = Some(token);
             }
@@ -279,7 +304,9 @@ impl Engine {
             batch.roots.extend(root.map(|root| (id, root)));
         }
         let job = Arc::new(submission.job.clone());
-        self.apply(Event::JobSubmitted { id, job: NewJob::from(job.as_ref()) }, batch);
+        let mut new = NewJob::from(job.as_ref());
+        self.remember(&job, &mut new);
+        self.apply(Event::JobSubmitted { id, job: new }, batch);
         self.jobs.insert(id, job);
         batch.submissions.insert(id, submission);
         Ok(Submitted { id, tasks, repeated: false })
@@ -427,7 +454,9 @@ impl Engine {
             warn!(worker = %wire::clip(&heartbeat.worker, 64), "a heartbeat names a worker or function that can't exist");
             return;
         };
-        self.count_heartbeat(&worker, &function, &heartbeat, batch.now);
+        if let Some(took) = self.count_heartbeat(&worker, &function, &heartbeat, batch.now) {
+            Engine::measure_start(&function.name, took, batch);
+        }
         let gpus = reading::gpus(&heartbeat);
         if !gpus.iter().all(|gpu| self.farm.knows_gpu(gpu)) {
             self.apply(Event::GpusDescribed { gpus }, batch);

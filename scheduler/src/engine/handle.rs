@@ -11,10 +11,11 @@ use framewake_core::event::Event;
 use framewake_core::schedule::Rules;
 use framewake_core::values::Place;
 use framewake_proto::api::{EventView, JobState, PlaceView, ScalingView, Submitted, WorkerView};
+use framewake_proto::budget::{BUDGETS_MAX, BudgetView, Period, ProjectBudget};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
-use framewake_proto::job::{Job, JobSpec};
-use framewake_proto::money::Money;
+use framewake_proto::job::{Budget, Job, JobSpec};
+use framewake_proto::money::{Currency, Money};
 use framewake_proto::notify::{TARGETS_MAX, TargetChange, TargetSpec};
 use framewake_proto::order::StepOrder;
 use framewake_proto::pool::PoolSpec;
@@ -91,6 +92,12 @@ pub enum Refused {
     NoRun { schedule: Name, reason: String },
     #[error("the price table is full")]
     TooManyPrices,
+    #[error("there is no budget of project `{0}` for {1}")]
+    NoBudget(Name, Period),
+    #[error("there are {BUDGETS_MAX} budgets, the most there may be")]
+    TooManyBudgets,
+    #[error("nothing is paid in {0}: the prices of this farm are in {1}, and a budget could not be kept")]
+    OtherCurrency(Currency, String),
     #[error("there is no notification target `{0}`")]
     NoTarget(Name),
     #[error("there is a notification target `{0}` already, and it is another")]
@@ -169,6 +176,9 @@ pub(crate) enum Message {
     /// One that was given up.
     Resend(String, oneshot::Sender<Result<(), Refused>>),
     WeighProject(Name, u32, oneshot::Sender<()>),
+    BudgetJob(JobId, Option<Budget>, oneshot::Sender<Result<(), Refused>>),
+    BudgetProject(Name, Period, Option<ProjectBudget>, oneshot::Sender<Result<Vec<BudgetView>, Refused>>),
+    Budgets(oneshot::Sender<Vec<BudgetView>>),
     AddPrices(Vec<PriceRow>, oneshot::Sender<Result<PricesAdded, Refused>>),
     /// By a row of the table, or an amount of one's own.
     PayBy(PaidFor, Day, Option<u32>, Option<Money>, oneshot::Sender<Result<u32, Refused>>),
@@ -319,6 +329,26 @@ impl Handle {
 
     pub async fn weigh_project(&self, project: Name, weight: u32) -> Result<(), Refused> {
         self.ask(|reply| Message::WeighProject(project, weight, reply)).await
+    }
+
+    /// Another budget for a job that is not over, or none.
+    pub async fn budget_job(&self, id: JobId, budget: Option<Budget>) -> Result<(), Refused> {
+        self.ask(|reply| Message::BudgetJob(id, budget, reply)).await?
+    }
+
+    /// A budget for a project, or none; those that there are then.
+    pub async fn budget_project(
+        &self,
+        project: Name,
+        period: Period,
+        budget: Option<ProjectBudget>,
+    ) -> Result<Vec<BudgetView>, Refused> {
+        self.ask(|reply| Message::BudgetProject(project, period, budget, reply)).await?
+    }
+
+    /// By project and period.
+    pub async fn budgets(&self) -> Result<Vec<BudgetView>, Refused> {
+        self.ask(Message::Budgets).await
     }
 
     /// Those that are in the table already are left as they are.

@@ -4,11 +4,14 @@ use super::batch::Batch;
 use super::{Engine, Error, Refused};
 use crate::store::{NoticeRow, NotifyWrite, StoredNotices, Tried};
 use crate::target_table::{TargetId, TargetTable};
-use framewake_core::change::{Change, JobState};
+use framewake_core::change::{Change, JobState, Payer};
 use framewake_core::event::TaskFailure;
+use framewake_proto::budget::Period;
 use framewake_proto::ids::{AttemptId, JobId, Name};
 use framewake_proto::job::Job;
-use framewake_proto::notify::{ErrorNotice, JobNotice, Notice, NotifySpec, TARGETS_MAX, TargetChange, TargetSpec};
+use framewake_proto::notify::{
+    BudgetNotice, ErrorNotice, JobNotice, Notice, NotifySpec, TARGETS_MAX, TargetChange, TargetSpec,
+};
 use framewake_proto::verdict::Verdict;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -151,6 +154,38 @@ impl Engine {
                         JobState::Canceled | JobState::Queued | JobState::Running | JobState::Paused => continue,
                     };
                     told.push((notice, Some(*id), job.notify.clone()));
+                }
+                Change::BudgetTold { payer, standing, spent, limit, at_limit } => {
+                    let project = match payer {
+                        Payer::Job(id) => self.jobs.get(*id).map(|job| job.project.clone()),
+                        Payer::Project { project, .. } => Some(project.clone()),
+                    };
+                    let Some(project) = project else { continue };
+                    let mut notice = BudgetNotice {
+                        project,
+                        job: None,
+                        name: String::new(),
+                        period: None,
+                        month: None,
+                        standing: *standing,
+                        spent: *spent,
+                        limit: *limit,
+                        at_limit: *at_limit,
+                    };
+                    let mut asked = Vec::new();
+                    match payer {
+                        Payer::Job(id) => {
+                            let Some(job) = self.jobs.get(*id) else { continue };
+                            notice.job = Some(*id);
+                            notice.name.clone_from(&job.name);
+                            asked.clone_from(&job.notify);
+                        }
+                        Payer::Project { period, month, .. } => {
+                            notice.period = Some(*period);
+                            notice.month = (*period == Period::Month).then(|| month.to_string());
+                        }
+                    }
+                    told.push((Notice::Budget(notice), None, asked));
                 }
                 _ => {} // Nobody is told of the others.
             }

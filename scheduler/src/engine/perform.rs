@@ -118,6 +118,8 @@ impl Engine {
             Reply::Schedule(name, to) => drop(to.send(self.schedule_view(&name))),
             Reply::TargetStored(to, answer) => drop(to.send(answer)),
             Reply::Weighed(to) | Reply::Noted(to) => drop(to.send(())),
+            Reply::Budgeted(to, answer) => drop(to.send(answer.map(|()| self.budget_views()))),
+            Reply::Budgets(to) => drop(to.send(self.budget_views())),
             Reply::Workers(after, limit, to) => drop(to.send(self.worker_views(after.as_ref(), limit))),
             Reply::Loads(to) => drop(to.send(self.loads())),
             Reply::Places(to) => drop(to.send(self.place_views())),

@@ -127,7 +127,9 @@ impl Engine {
                 Change::PlaceStored(stored) => self.count_place(stored),
                 Change::JobState { .. }
                 | Change::JobPriority { .. }
-                | Change::BudgetLifted { .. }
+                | Change::JobBudget { .. }
+                | Change::ProjectBudget { .. }
+                | Change::BudgetTold { .. }
                 | Change::ProjectWeight { .. }
                 | Change::WorkersKept { .. }
                 | Change::StepState { .. }
@@ -163,6 +165,7 @@ impl Engine {
             _ => return,
         };
         self.tally.starts.remove(worker);
+        self.measuring.forget(worker);
         if let Some(function) = self.farm.worker_function(worker) {
             self.metrics.farm.worker_ended(&function.name, failed);
         }
@@ -173,21 +176,22 @@ impl Engine {
         self.tally.asked(worker, self.clock.now());
     }
 
+    /// How long the worker took to its first words, with the first of them.
     pub(super) fn count_heartbeat(
         &mut self,
         worker: &WorkerId,
         function: &FunctionKey,
         heartbeat: &wire::Heartbeat,
         now: Timestamp,
-    ) {
-        if self.functions.get(function).is_none() {
-            return;
-        }
+    ) -> Option<Duration> {
+        self.functions.get(function)?;
         self.metrics.farm.heartbeat(&function.name);
-        for (phase, took) in self.tally.passed(worker, Phase::Process, now) {
-            self.metrics.farm.start_phase(&function.name, phase, took);
+        let passed = self.tally.passed(worker, Phase::Process, now);
+        for (phase, took) in &passed {
+            self.metrics.farm.start_phase(&function.name, *phase, *took);
         }
         self.metrics.gpus.observe(worker, function, heartbeat, now);
+        passed.into_iter().find(|(phase, _)| *phase == Phase::Process).map(|(_, took)| took)
     }
 
     fn passed(&mut self, worker: &WorkerId, end: Phase, (job, step): (JobId, usize), now: Timestamp) {
@@ -250,7 +254,7 @@ impl Engine {
             };
             *places.entry(state).or_default() += 1;
         }
-        Loads { functions, places, jobs: number(self.farm.jobs()) }
+        Loads { functions, places, jobs: number(self.farm.jobs()), budgets: self.budget_views() }
     }
 }
 

@@ -5,7 +5,8 @@ use super::make::Maker;
 use super::names::Names;
 use framewake_core::ledger::{Account, Spent};
 use framewake_core::price::gpu_model;
-use prometheus::CounterVec;
+use framewake_proto::budget::BudgetView;
+use prometheus::{CounterVec, IntGaugeVec};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -14,6 +15,9 @@ pub struct Cost {
     models: Names,
     paid_seconds: CounterVec,
     micros: CounterVec,
+    budget_limit: IntGaugeVec,
+    budget_spent: IntGaugeVec,
+    budget_held: IntGaugeVec,
 }
 
 impl Cost {
@@ -31,6 +35,35 @@ impl Cost {
                 "What paid time costs, in millionths of a currency; without time whose price is unknown.",
                 &["cause", "function", "gpu", "currency"],
             ),
+            budget_limit: make.gauges(
+                "framewake_budget_limit_micros",
+                "What a project may cost in this month or in all, in millionths of the currency.",
+                &["project", "period", "currency"],
+            ),
+            budget_spent: make.gauges(
+                "framewake_budget_spent_micros",
+                "What of it is gone; for a month it begins at 0 with it, in UTC.",
+                &["project", "period", "currency"],
+            ),
+            budget_held: make.gauges(
+                "framewake_budget_held",
+                "1 while nothing of the project is given out because its budget is used up.",
+                &["project", "period"],
+            ),
+        }
+    }
+
+    /// Those there are now, which is at most `BUDGETS_MAX`; the series of others go.
+    pub(crate) fn set_budgets(&self, budgets: &[BudgetView]) {
+        for gauges in [&self.budget_limit, &self.budget_spent, &self.budget_held] {
+            gauges.reset();
+        }
+        for view in budgets {
+            let (project, period) = (view.project.as_str(), view.period.as_str());
+            let labels = [project, period, view.spent.currency.as_str()];
+            self.budget_limit.with_label_values(&labels).set(view.budget.limit.micros);
+            self.budget_spent.with_label_values(&labels).set(view.spent.micros);
+            self.budget_held.with_label_values(&[project, period]).set(i64::from(view.held));
         }
     }
 

@@ -4,6 +4,7 @@ use super::aliases::OpenFaas;
 use super::exemplars::{Durations, Exemplars};
 use super::make::Maker;
 use super::names::Names;
+use framewake_proto::budget::BudgetView;
 use framewake_proto::ids::Name;
 use framewake_proto::time::Timestamp;
 use framewake_proto::trace::TraceId;
@@ -70,6 +71,7 @@ pub struct Loads {
     /// By state.
     pub places: BTreeMap<&'static str, u64>,
     pub jobs: u64,
+    pub budgets: Vec<BudgetView>,
 }
 
 /// An attempt that ended.

@@ -2,8 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use framewake_proto::budget::Standing;
 use framewake_proto::ids::Name;
-use framewake_proto::notify::{ErrorNotice, JobNotice, Notice};
+use framewake_proto::notify::{BudgetNotice, ErrorNotice, JobNotice, Notice};
 use framewake_proto::time::Timestamp;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
@@ -24,6 +25,12 @@ pub(super) fn cloud_event(farm: &Name, id: &str, notice: &Notice, made_at: Times
         Notice::FirstError(ErrorNotice { job, .. }) => ("framewake.job.first_error", format!("jobs/{job}")),
         Notice::Late { schedule, .. } => ("framewake.schedule.late", format!("schedules/{schedule}")),
         Notice::Missed { schedule, .. } => ("framewake.schedule.missed", format!("schedules/{schedule}")),
+        Notice::Budget(BudgetNotice { job: Some(job), standing, .. }) => {
+            (budget_kind(*standing), format!("jobs/{job}"))
+        }
+        Notice::Budget(BudgetNotice { project, standing, .. }) => {
+            (budget_kind(*standing), format!("projects/{project}"))
+        }
         Notice::Test { target } => ("framewake.test", format!("targets/{target}")),
     };
     json!({
@@ -48,6 +55,13 @@ pub(crate) fn hmac_hex(key: &[u8], body: &[u8]) -> String {
         write!(text, "{byte:02x}").expect("a string takes every letter");
     }
     text
+}
+
+fn budget_kind(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Fine | Standing::Warned => "framewake.budget.warned",
+        Standing::UsedUp => "framewake.budget.used_up",
+    }
 }
 
 /// The bytes of a secret `whsec_…`, or what is wrong with it; its text is in no answer.

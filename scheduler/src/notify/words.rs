@@ -1,7 +1,9 @@
 //! Notices in words, for mail and chats.
 
 use framewake_proto::api::LateDeadline;
-use framewake_proto::notify::{ErrorNotice, JobNotice, Notice};
+use framewake_proto::budget::Standing;
+use framewake_proto::job::AtLimit;
+use framewake_proto::notify::{BudgetNotice, ErrorNotice, JobNotice, Notice};
 use std::fmt::Write as _;
 
 /// One line that says it all.
@@ -24,8 +26,22 @@ pub(super) fn headline(notice: &Notice) -> String {
         Notice::Missed { schedule, due, reason, .. } => {
             format!("schedule {schedule} made no job for {due}: {reason}")
         }
+        Notice::Budget(notice) => budget(notice),
         Notice::Test { target } => format!("a test of target {target}: it works"),
     }
+}
+
+fn budget(BudgetNotice { project, name, period, month, job, standing, spent, limit, .. }: &BudgetNotice) -> String {
+    let whose = match (job, month, period) {
+        (Some(_), ..) => format!("job {name}"),
+        (None, Some(month), _) => format!("project {project} for {month}"),
+        (None, None, _) => format!("project {project} in all"),
+    };
+    let how = match standing {
+        Standing::Fine | Standing::Warned => "goes to its end",
+        Standing::UsedUp => "is used up",
+    };
+    format!("the budget of {whose} {how}: {spent} of {limit} is spent")
 }
 
 /// Everything, a line each.
@@ -62,6 +78,15 @@ pub(super) fn text(notice: &Notice) -> String {
         Notice::Missed { project, schedule, .. } => {
             line("project", project);
             line("see", &format!("framewake schedules runs {schedule}"));
+        }
+        Notice::Budget(BudgetNotice { project, job, at_limit, standing, .. }) => {
+            line("project", project);
+            let held = *standing == Standing::UsedUp && *at_limit != AtLimit::Warn;
+            line("work goes on", &if held { "no" } else { "yes" });
+            match job {
+                Some(job) => line("see", &format!("framewake explain {job}")),
+                None => line("see", &"framewake budgets"),
+            }
         }
         Notice::Test { .. } => {}
     }

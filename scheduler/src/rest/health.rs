@@ -100,6 +100,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> 
     // A stuck engine must not take its own metrics away.
     if let Ok(Ok(loads)) = timeout(ENGINE_TIMEOUT, app.handle.loads()).await {
         app.metrics.farm.set_loads(&loads);
+        app.metrics.cost.set_budgets(&loads.budgets);
     }
     let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let open = accepts.contains(OPEN_METRICS).then(|| app.metrics.open_text(Timestamp::now())).flatten();

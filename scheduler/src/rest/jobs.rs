@@ -74,7 +74,7 @@ pub(super) fn submitted(submitted: Submitted) -> impl IntoResponse {
 }
 
 /// The job, and its text with the versions of its functions.
-async fn check(app: &Arc<App>, spec: JobSpec) -> Answer<(JobSpec, Job)> {
+pub(super) async fn check(app: &Arc<App>, spec: JobSpec) -> Answer<(JobSpec, Job)> {
     let light = spec.steps.len() <= STEPS_LIGHT
         && spec.steps.iter().all(|step| step.frames.as_ref().is_none_or(|frames| frames.len() <= FRAMES_TEXT_LIGHT));
     let shared = app.clone();
@@ -253,7 +253,7 @@ fn wrong_state(id: JobId, state: JobState, command: JobCommand) -> Refusal {
     Refusal::new(Code::WrongState, format!("job {id} is {state}: it can't be {verb}")).hint(hint)
 }
 
-async fn view(app: &App, id: JobId) -> Answer<Json<JobView>> {
+pub(super) async fn view(app: &App, id: JobId) -> Answer<Json<JobView>> {
     app.reader.job(id).await?.map(Json).ok_or_else(|| no_such_job(id))
 }
 
@@ -302,6 +302,11 @@ pub(crate) fn refused(error: &Refused, id: Option<JobId>) -> Refusal {
         Refused::ScheduleExists(_) => Refusal::new(Code::WrongState, error.to_string())
             .hint("choose another name, or put new rules in its place with PUT"),
         Refused::TooManySchedules => Refusal::new(Code::WrongState, error.to_string()).hint("remove one that is over"),
+        Refused::NoBudget(..) => Refusal::not_found(error.to_string()).hint("GET /v1/budgets lists them"),
+        Refused::OtherCurrency(..) => Refusal::faults(vec![Fault::new("/limit", error.to_string())]),
+        Refused::TooManyBudgets => {
+            Refusal::new(Code::WrongState, error.to_string()).hint("remove one that nobody needs")
+        }
         Refused::TooManyPrices | Refused::NoRun { .. } | Refused::Deployed(_) | Refused::OfOthers(_) => {
             Refusal::new(Code::WrongState, error.to_string())
         }

@@ -1,8 +1,8 @@
 //! The interface's own description (`OpenAPI` 3.1), made from the handlers and the types they take and give.
 
 use super::{
-    App, attempts, costs, events, functions, health, inputs, jobs, logs, notifications, outputs, places, projects,
-    schedules, schema, tasks, workers,
+    App, attempts, budgets, costs, estimates, events, functions, health, inputs, jobs, logs, notifications, outputs,
+    places, projects, schedules, schema, tasks, workers,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -40,6 +40,7 @@ use utoipa_axum::routes;
         (name = "places", description = "Machines and GPUs, and those that are set aside"),
         (name = "projects", description = "Who pays, and their share"),
         (name = "costs", description = "What was paid, what for, and by which prices"),
+        (name = "budgets", description = "What jobs and projects may cost"),
         (name = "schedules", description = "Jobs that are made by themselves"),
         (name = "notifications", description = "Who is told of what, and what could not be delivered"),
         (name = "health", description = "How the scheduler is"),
@@ -105,8 +106,12 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(places::restore))
         .routes(routes!(projects::list))
         .routes(routes!(projects::show, projects::weigh))
+        .routes(routes!(budgets::list))
+        .routes(routes!(budgets::put, budgets::remove))
+        .routes(routes!(budgets::of_job))
         .routes(routes!(costs::of_job))
         .routes(routes!(costs::of_days))
+        .routes(routes!(estimates::estimate))
         .routes(routes!(costs::prices, costs::add))
         .routes(routes!(costs::paid_by))
         .routes(routes!(costs::pay_by))

@@ -2,6 +2,7 @@
 //! once.
 
 use framewake_proto::api::{JobChange, ProjectChange};
+use framewake_proto::budget::{JobBudgetChange, ProjectBudget};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::job::JobSpec;
 use framewake_proto::notify::TargetSpec;
@@ -28,6 +29,10 @@ pub(super) static JOB_CHANGE: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<JobChange>("A change of a job"));
 pub(super) static PROJECT_CHANGE: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<ProjectChange>("A change of a project"));
+pub(super) static PROJECT_BUDGET: LazyLock<BodySchema> =
+    LazyLock::new(|| BodySchema::new::<ProjectBudget>("A budget of a project"));
+pub(super) static JOB_BUDGET_CHANGE: LazyLock<BodySchema> =
+    LazyLock::new(|| BodySchema::new::<JobBudgetChange>("A budget of a job"));
 pub(super) static PRICES_ADD: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<PricesAdd>("Rows of prices"));
 pub(super) static PAID_BY_CHANGE: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<PaidByChange>("What is paid by"));

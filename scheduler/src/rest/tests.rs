@@ -1,6 +1,7 @@
 //! The interface against a real engine, a real database and a real folder, without sockets and without NATS.
 
 mod bodies;
+mod budgets;
 mod copies;
 mod costs;
 mod events;
@@ -23,12 +24,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use framewake_core::event::{AttemptEnd, Event, GpuUse, GpuWord, Moments, Report, RequestId, TaskFailure, TaskResult};
-use framewake_core::values::{LogSize, Settings};
+use framewake_core::values::{LogSize, PoolRules, Settings};
 use framewake_proto::api::{JobView, Problem, Submitted};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, Name};
 use framewake_proto::verdict::Verdict;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -91,6 +93,8 @@ impl Farm {
         let (engine, handle, commands) =
             Engine::load(store, Settings::default(), health, metrics.clone()).await.expect("an empty farm");
         tokio::spawn(engine.with_jobs_max(jobs_max).run());
+        let pools = Event::PoolsSet { pools: vec![PoolRules::local(4)], unfit: BTreeMap::new() };
+        assert!(handle.tell(Message::Happened(pools)).await);
         let reader = Reader::open(&folder.path().join("framewake.db")).await.expect("the store's file");
         let objects = Objects::open(&Address::Folder(folder.path().join("objects"))).expect("a folder");
         let uploads = Uploads::open(folder.path().join("uploads"), limits).expect("a folder");

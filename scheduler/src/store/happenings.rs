@@ -2,7 +2,7 @@
 
 use super::JobCache;
 use super::write::how_lost;
-use framewake_core::change::{Change, Counts, JobState, Outcome, StepState};
+use framewake_core::change::{Change, Counts, JobState, Outcome, Payer, StepState};
 use framewake_proto::api::{self, EventView, Happening, TaskCounts};
 use framewake_proto::frames::FrameSet;
 use framewake_proto::ids::{JobId, Name};
@@ -77,7 +77,9 @@ fn happening(
             (*job, *at, Happening::AttemptEnded { step, attempt, outcome: outcome_of(outcome), reason })
         }
         Change::JobPriority { .. }
-        | Change::BudgetLifted { .. }
+        | Change::JobBudget { .. }
+        | Change::ProjectBudget { .. }
+        | Change::BudgetTold { .. }
         | Change::ProjectWeight { .. }
         | Change::WorkersKept { .. }
         | Change::StepCounts { .. }
@@ -101,13 +103,16 @@ pub(crate) fn job_of(change: &Change) -> Option<JobId> {
         | Change::TaskDone { job, .. }
         | Change::TaskFailed { job, .. }
         | Change::AttemptStarted { job, .. }
-        | Change::AttemptEnded { job, .. } => Some(*job),
+        | Change::AttemptEnded { job, .. }
+        | Change::BudgetTold { payer: Payer::Job(job), .. } => Some(*job),
         // Somebody may want to be told.
         Change::JobState { id, state: JobState::Succeeded | JobState::Failed, .. } => Some(*id),
         Change::JobAdded { .. }
         | Change::JobState { .. }
         | Change::JobPriority { .. }
-        | Change::BudgetLifted { .. }
+        | Change::JobBudget { .. }
+        | Change::ProjectBudget { .. }
+        | Change::BudgetTold { .. }
         | Change::ProjectWeight { .. }
         | Change::WorkersKept { .. }
         | Change::StepCounts { .. }

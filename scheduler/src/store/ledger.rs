@@ -1,5 +1,6 @@
 //! Paid time in rows: totals of jobs and days, and how far each worker is accounted for.
 
+use super::read::{self, Reader};
 use super::rows::Rows;
 use super::write::{each, insert};
 use super::{Error, Store};
@@ -16,6 +17,10 @@ use std::sync::Arc;
 
 /// `prices.id` of a price that is not known.
 const UNKNOWN: u32 = 0;
+
+/// In the order of [`held`].
+const PAID_BY: &str =
+    "SELECT paid_for, since, prices.id, micros, currency, gpu_count FROM paid_by JOIN prices ON prices.id = price";
 
 /// Time that a batch gave out, added up by the rows it goes to.
 #[derive(Debug, Default)]
@@ -128,9 +133,8 @@ impl Store {
     }
 
     pub(super) async fn load_paid_by(&mut self) -> Result<Prices, Error> {
-        let text = "SELECT paid_for, since, prices.id, micros, currency, gpu_count FROM paid_by JOIN prices ON prices.id = price";
         let mut prices = Prices::default();
-        for row in self.fetch(text).await? {
+        for row in self.fetch(PAID_BY).await? {
             let (paid_for, day, held) = held(&row).ok_or_else(|| unreadable("paid_by"))?;
             prices.set(paid_for, day, held);
         }
@@ -138,7 +142,7 @@ impl Store {
     }
 
     /// What was paid for jobs that may go on, by their numbers; of one job or of all.
-    pub(super) async fn load_spent(&mut self, only: Option<i64>) -> Result<HashMap<i64, Vec<(Held, u64)>>, Error> {
+    pub(crate) async fn load_spent(&mut self, only: Option<i64>) -> Result<HashMap<i64, Vec<(Held, u64)>>, Error> {
         // Jobs first: of a million that wait nothing was paid, and of a million that are over nothing is asked.
         let rows = sqlx::query(
             "SELECT jobs.seq, prices.id, micros, currency, gpu_count, sum(time_us)
@@ -161,6 +165,12 @@ impl Store {
     async fn fetch(&mut self, text: &'static str) -> Result<Vec<SqliteRow>, Error> {
         sqlx::query(text).fetch_all(&mut self.writer).await.map_err(|error| Error::Read { error })
     }
+}
+
+/// Of rows that have a number, a price and a time.
+pub(super) fn paid_times(rows: &[SqliteRow]) -> Result<Vec<(Held, u64)>, Error> {
+    let read = rows.iter().map(|row| paid(row).map(|(_, held, time_us)| (held, time_us)));
+    read.collect::<Option<Vec<_>>>().ok_or_else(|| unreadable("paid time"))
 }
 
 /// `None` for a row that this program did not write.
@@ -220,6 +230,18 @@ fn held(row: &SqliteRow) -> Option<(PaidFor, i64, Held)> {
     let currency = row.try_get::<String, _>(4).ok()?.parse().ok()?;
     let held = held_of(row.try_get(2).ok()?, row.try_get(3).ok()?, row.try_get(5).ok()?, currency);
     Some((paid_for, row.try_get(1).ok()?, held))
+}
+
+impl Reader {
+    /// The prices that workers are paid by.
+    pub async fn prices_in_use(&self) -> Result<Prices, read::Error> {
+        let rows = sqlx::query(PAID_BY).fetch_all(&self.pool).await?;
+        let mut prices = Prices::default();
+        for (paid_for, day, held) in rows.iter().filter_map(held) {
+            prices.set(paid_for, day, held);
+        }
+        Ok(prices)
+    }
 }
 
 fn unreadable(table: &str) -> Error {

@@ -38,7 +38,7 @@ struct JobRow {
 }
 
 impl Store {
-    pub(crate) async fn load(&mut self) -> Result<Loaded, Error> {
+    pub(crate) async fn load(&mut self, now: Timestamp) -> Result<Loaded, Error> {
         let functions = self.load_functions().await?;
         self.job_next = self.scalar("SELECT coalesce(max(seq), 0) FROM jobs").await?;
         let events = self.scalar("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'").await?;
@@ -53,6 +53,7 @@ impl Store {
             places: self.load_places().await?,
             accounts: self.load_accounts().await?,
             prices: self.load_paid_by().await?,
+            budgets: self.load_budgets(now).await?,
             jobs: Vec::new(),
         };
         Ok(Loaded { snapshot, functions })
@@ -218,7 +219,7 @@ impl Store {
         let filter = only.map_or(OPEN.to_owned(), |seq| format!("job = {seq}"));
         let mut steps: HashMap<(i64, usize), StoredStep> = HashMap::new();
         // Those that were measured: of a million queued jobs, few.
-        let measured = format!("{filter} AND (load_s IS NOT NULL OR task_s IS NOT NULL OR vram_floor > 0)");
+        let measured = format!("{filter} AND (load_s IS NOT NULL OR task_s IS NOT NULL OR vram_floor + vram_peak > 0)");
         for row in self.rows_of(format!("SELECT job, step, load_s, task_s, {VRAM} FROM steps WHERE {measured}")).await?
         {
             let step = steps.entry(step_key(&row)?).or_default();

@@ -53,7 +53,7 @@ pub enum Error {
 /// Reads the store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    pool: SqlitePool,
+    pub(super) pool: SqlitePool,
     file: std::sync::Arc<Path>,
     outlines: std::sync::Arc<Outlines>,
 }

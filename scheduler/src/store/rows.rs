@@ -7,9 +7,11 @@ use framewake_core::event::{TaskFailure, TaskResult};
 use framewake_core::gpus::Vram;
 use framewake_core::ledger::Account;
 use framewake_core::values::{Loss, Place, StoredChunk, StoredChunkState, StoredPlace, Timing};
-use framewake_proto::ids::{AttemptId, ChunkId, WorkerId};
+use framewake_proto::budget::{Period, ProjectBudget, Standing};
+use framewake_proto::ids::{AttemptId, ChunkId, Name, WorkerId};
+use framewake_proto::job::Budget;
 use framewake_proto::tasks::TaskSet;
-use framewake_proto::time::Timestamp;
+use framewake_proto::time::{Month, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,8 +36,11 @@ pub(crate) struct Rows {
     pub(crate) steps: Vec<Value>,
     pub(crate) idempotency: Vec<Value>,
     pub(crate) job_states: BTreeMap<i64, Value>,
-    /// Jobs that go on without their budgets.
-    pub(crate) lifted: BTreeSet<i64>,
+    /// Jobs that have another budget, or none.
+    pub(crate) job_budgets: BTreeMap<i64, Option<Budget>>,
+    /// `None`: the row goes.
+    pub(crate) budgets: BTreeMap<(Name, Period), (Option<ProjectBudget>, Month, Standing)>,
+    pub(crate) project_standings: BTreeMap<(Name, Period), (Month, Standing)>,
     pub(crate) priorities: BTreeMap<i64, u32>,
     pub(crate) step_states: BTreeMap<StepKey, &'static str>,
     pub(crate) counts: BTreeMap<StepKey, Counts>,

@@ -15,7 +15,9 @@ use framewake_core::event::{AttemptEnd, Event, GpuUse, GpuWord, Moments, Report,
 use framewake_core::farm::{Applied, Farm};
 use framewake_core::ledger::Account;
 use framewake_core::schedule::ScheduleId;
-use framewake_core::values::{LogSize, NewJob, Place, Settings, Snapshot, StoredJob, StoredPlace, StoredStep, Timing};
+use framewake_core::values::{
+    LogSize, NewJob, Place, PoolRules, Settings, Snapshot, StoredJob, StoredPlace, StoredStep, Timing,
+};
 use framewake_proto::api::{EventView, Happening};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, FunctionKey, WorkerId};
@@ -50,6 +52,11 @@ struct Pending {
     roots: Vec<(JobId, Root)>,
 }
 
+/// Where workers of these tests are.
+fn pools() -> Event {
+    Event::PoolsSet { pools: vec![PoolRules::local(4)], unfit: BTreeMap::new() }
+}
+
 impl Books {
     async fn new() -> Books {
         let folder = tempfile::tempdir().expect("room for a folder");
@@ -65,6 +72,7 @@ impl Books {
             now,
             seeds: 0,
         };
+        books.apply(pools());
         books.apply(Event::ReportsDrained);
         let spec =
             json!({ "name": "any", "driver": { "kind": "command", "command": ["true"] }, "scaling": { "max": 4 } });
@@ -120,6 +128,7 @@ impl Books {
             notices: &[],
             gateway: &[],
             roots: &pending.roots,
+            learned: BTreeMap::new(),
             events: &[],
             confinements: BTreeMap::new(),
             now: self.now,
@@ -136,6 +145,7 @@ impl Books {
         let farm = Farm::restore(Settings::default(), now, snapshot.clone());
         let pending = Pending::default();
         let mut books = Books { folder, store, farm, functions, jobs, pending, now, seeds };
+        books.apply(pools());
         let offered = orders(&books.apply(Event::ReportsDrained));
         (books, snapshot, offered)
     }
@@ -143,7 +153,7 @@ impl Books {
 
 /// Everything that a start reads.
 async fn load_all(store: &mut Store) -> (Snapshot, FunctionTable, JobCache) {
-    let Loaded { mut snapshot, functions } = store.load().await.expect("what was written can be read");
+    let Loaded { mut snapshot, functions } = store.load(Timestamp(0)).await.expect("what was written can be read");
     let keep = |job| snapshot.jobs.push(job);
     store.load_jobs(&functions, keep).await.expect("what was written can be read");
     let ids: Vec<JobId> = snapshot.jobs.iter().map(|job| job.id).collect();
@@ -227,7 +237,7 @@ impl Model {
                 }
                 Change::JobState { id, state, .. } => self.job(id).state = state,
                 Change::JobPriority { id, priority } => self.job(id).job.priority = priority,
-                Change::BudgetLifted { job } => self.job(job).job.budget = None,
+                Change::JobBudget { job, budget } => self.job(job).job.budget = budget,
                 Change::ProjectWeight { project, weight } => drop(self.weights.insert(project, weight)),
                 Change::StepTiming { job, step, timing } => self.job(job).steps[step].timing = timing,
                 Change::StepVram { job, step, vram } => self.job(job).steps[step].vram = vram,
@@ -245,6 +255,8 @@ impl Model {
                 | Change::WorkersKept { .. }
                 | Change::StepState { .. }
                 | Change::StepCounts { .. }
+                | Change::ProjectBudget { .. }
+                | Change::BudgetTold { .. }
                 | Change::AttemptStarted { .. }
                 | Change::AttemptEnded { .. } => {}
                 Change::Paid { account, spent } => {

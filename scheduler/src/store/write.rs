@@ -1,10 +1,11 @@
 //! Makes changes durable: one transaction for a batch, one statement for each kind of row.
 
 use super::rows::{Rows, SEGMENT_BYTES, SEGMENT_TASKS, hex, tasks_text};
-use super::{Error, GatewayWrite, JobCache, NotifyWrite, ScheduleWrite, Store};
+use super::{Error, GatewayWrite, JobCache, Learned, NotifyWrite, ScheduleWrite, Store};
 use crate::engine::Submission;
+use crate::scene::SceneKey;
 use crate::traces::Root;
-use framewake_core::change::{Change, Counts, JobState, Outcome, StepState};
+use framewake_core::change::{Change, Counts, JobState, Outcome, Payer, StepState};
 use framewake_proto::api::EventView;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{FunctionKey, JobId, WorkerId};
@@ -37,6 +38,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) gateway: &'a [GatewayWrite],
     /// Where jobs of the batch, and those that go on, belong in traces.
     pub(crate) roots: &'a [(JobId, Root)],
+    pub(crate) learned: BTreeMap<SceneKey, &'a Learned>,
     /// Beside those that follow from the changes.
     pub(crate) events: &'a [EventView],
     /// What confines the renderers of each worker, for the attempts that it begins.
@@ -117,7 +119,13 @@ impl Store {
             Change::JobPriority { id, priority } => {
                 rows.priorities.insert(self.seq(*id), *priority);
             }
-            Change::BudgetLifted { job } => drop(rows.lifted.insert(self.seq(*job))),
+            Change::JobBudget { job, budget } => drop(rows.job_budgets.insert(self.seq(*job), *budget)),
+            Change::ProjectBudget { project, period, budget, month, told } => {
+                rows.budgets.insert((project.clone(), *period), (*budget, *month, *told));
+            }
+            Change::BudgetTold { payer: Payer::Project { project, period, month }, standing, .. } => {
+                rows.project_standings.insert((project.clone(), *period), (*month, *standing));
+            }
             Change::ProjectWeight { project, weight } => {
                 rows.projects.insert(project.to_string(), *weight);
             }
@@ -152,7 +160,8 @@ impl Store {
                 *kept += u32::from(!evidence.is_empty());
                 rows.add_failure(seq, *step, *attempt, failure, evidence, *at);
             }
-            Change::TaskFailed { for_good: false, .. } => {}
+            // What people know of a job's budget is known from what is spent.
+            Change::TaskFailed { for_good: false, .. } | Change::BudgetTold { payer: Payer::Job(_), .. } => {}
             Change::TasksReset { job, step, .. } => {
                 let seq = self.seq(*job);
                 self.evidence_kept.remove(&seq);
@@ -210,6 +219,7 @@ impl Store {
             write_all(connection, rows).await?;
             super::schedules::write(connection, batch.schedules, &self.seqs).await?;
             super::traces::write(connection, batch.roots, &self.seqs).await?;
+            super::measured::write(connection, &batch.learned, batch.now).await?;
             super::notifications::write(connection, batch.notices, &self.seqs).await?;
             super::gateway::write(connection, batch.gateway, &self.seqs).await
         };
@@ -279,13 +289,7 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
     let priorities: Vec<Value> = rows.priorities.iter().map(|(seq, priority)| json!([seq, priority])).collect();
     each(c, "UPDATE jobs SET priority = r.value ->> 1 FROM json_each(?) r WHERE jobs.seq = r.value ->> 0", &priorities)
         .await?;
-    let lifted: Vec<Value> = rows.lifted.iter().map(|seq| json!(seq)).collect();
-    each(
-        c,
-        "UPDATE jobs SET spec = json_remove(spec, '$.budget') WHERE seq IN (SELECT value FROM json_each(?))",
-        &lifted,
-    )
-    .await?;
+    super::budgets::write(c, rows).await?;
     let states: Vec<Value> = rows.step_states.iter().map(|((job, step), state)| json!([job, step, state])).collect();
     each(
         c,

@@ -49,6 +49,9 @@ impl Watched {
             let answer = paid.json(&json!({ "own": an_hour })).send().await.expect("answered");
             assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
         }
+        let budget = reqwest::Client::new().put(format!("{}/v1/budgets/default/month", farm.url()));
+        let answer = budget.json(&json!({ "limit": "1000USD" })).send().await.expect("answered");
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
         let prometheus = Prometheus::start(farm.folder(), &format!("127.0.0.1:{}", farm.port())).await;
         let gpus = tokio::spawn(glow(stub));
         Watched { farm, prometheus, began_s: now_s(), gpus, _functions: functions }

@@ -243,7 +243,9 @@ impl Auditor {
             }
             Change::Paid { account, spent } => self.paid(account, spent),
             Change::AccountClosed { worker, at } => self.account_closed(worker, *at),
-            Change::BudgetLifted { .. }
+            Change::JobBudget { .. }
+            | Change::ProjectBudget { .. }
+            | Change::BudgetTold { .. }
             | Change::JobPriority { .. }
             | Change::ProjectWeight { .. }
             | Change::WorkersKept { .. }

@@ -38,9 +38,9 @@ impl Disk {
                     job.0.priority = priority;
                 }
             }
-            Change::BudgetLifted { job } => {
+            Change::JobBudget { job, budget } => {
                 if let Some(job) = self.jobs.get_mut(&job) {
-                    job.0.budget = None;
+                    job.0.budget = budget;
                 }
             }
             Change::ProjectWeight { project, weight } => {
@@ -81,6 +81,8 @@ impl Disk {
             Change::TaskFailed { for_good: false, .. }
             | Change::StepState { .. }
             | Change::StepCounts { .. }
+            | Change::ProjectBudget { .. }
+            | Change::BudgetTold { .. }
             | Change::AttemptStarted { .. }
             | Change::AttemptEnded { .. } => {}
         }
@@ -119,6 +121,7 @@ impl Disk {
             places: self.places.values().cloned().collect(),
             accounts: self.accounts.values().cloned().collect(),
             prices: Prices::default(),
+            budgets: Vec::new(),
         }
     }
 }

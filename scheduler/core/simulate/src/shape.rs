@@ -196,7 +196,15 @@ impl Shape {
                 wrong: some(Fault::SceneError, wrong),
             });
             let function = self.functions[function].0.clone();
-            steps.push(NewStep { function, tasks, chunking, retries, gpu_memory_bytes: 0, after });
+            steps.push(NewStep {
+                function,
+                tasks,
+                chunking,
+                retries,
+                gpu_memory_bytes: 0,
+                vram: framewake_core::gpus::Vram::default(),
+                after,
+            });
         }
         let dice = chance.world();
         // Some at the start, the others while things go wrong.

@@ -144,9 +144,9 @@ impl Farm {
             out.changes.push(Change::ChunkStored(chunk.store(now)));
         }
         self.touch(job, step);
-        if self.budgeted > 0 {
+        if self.budgeted > 0 || !self.purses.is_empty() {
             self.count_spent();
-            self.stop_at_budget(now, job, step, out);
+            self.stop_at_budget(now, job, out);
             self.look_at_budget_again(now, job);
         }
         self.check_over(now, job, step, out);

@@ -1,153 +1,507 @@
-//! Jobs that may cost so much and no more: no new order that would pass the budget, and tails given back when it is used up.
+//! What jobs and projects may cost: no new order that would pass a budget, and tails given back when one is used up.
 
 use super::{Applied, Farm};
-use crate::budget::{Book, Forecast, Room, cost, time_us};
-use crate::change::{Change, JobState};
+use crate::budget::{Book, Forecast, Purse, Room, Serving, cost, month, time_us};
+use crate::change::{Change, JobState, Payer};
 use crate::chunk::ChunkState;
 use crate::effect::{Control, Effect};
 use crate::ledger::Doing;
-use framewake_proto::ids::{ChunkId, JobId};
-use framewake_proto::job::AtLimit;
-use framewake_proto::time::{Day, Timestamp};
+use crate::price::Held;
+use crate::rank::Project;
+use crate::timers::Timer;
+use crate::values::StoredBudget;
+use framewake_proto::budget::{Period, ProjectBudget, Standing};
+use framewake_proto::ids::{ChunkId, JobId, Name};
+use framewake_proto::job::{AtLimit, Budget};
+use framewake_proto::money::Money;
+use framewake_proto::time::{Day, Month, Timestamp};
+use std::collections::BTreeMap;
+
+/// A budget of a project, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetStatus<'a> {
+    pub project: &'a Name,
+    pub period: Period,
+    pub month: Month,
+    pub budget: ProjectBudget,
+    pub spent: Money,
+    pub standing: Standing,
+    /// Nothing of the project is given out.
+    pub held: bool,
+}
 
 impl Farm {
     /// Counts what the ledger gave out since the last time.
     pub(super) fn count_spent(&mut self) {
-        if self.budgeted == 0 {
+        if self.budgeted == 0 && self.purses.is_empty() {
             return;
         }
         for piece in self.ledger.uncounted() {
-            let job = piece.work.as_ref().and_then(|work| self.jobs.get_mut(&work.job));
-            if let Some(book) = job.and_then(|job| job.budget.as_mut()) {
+            let Some(work) = &piece.work else { continue };
+            if let Some(book) = self.jobs.get_mut(&work.job).and_then(|job| job.budget.as_mut()) {
                 book.add(&piece);
+                self.spenders.0.insert(work.job);
+            }
+            if let Some(project) = self.project_index.get(&work.project)
+                && let Some(purse) = self.purses.get_mut(project)
+            {
+                purse.add(&piece);
+                self.spenders.1.insert(*project);
             }
         }
     }
 
-    /// How many tasks of a step may be given out; a job whose budget is used up is held.
+    /// How many tasks of a step may be given out. A job whose budget is used up is paused; a project whose budget is used up
+    /// gets nothing until there is more.
     pub(super) fn room(&mut self, now: Timestamp, id: JobId, at: usize, out: &mut Applied) -> Room {
-        let Some(book) = self.jobs[&id].budget.clone() else { return Room::Free };
         self.count_spent();
-        let forecast = self.forecast(now, id, at);
-        let (committed, any_open) = self.committed(now, id, forecast);
-        let room = book.room(committed, any_open, forecast);
-        match room {
+        let own = self.room_of_job(now, id, at);
+        match own {
             Room::Free | Room::Tasks(_) => {}
             Room::Later => self.dequeue(id, at),
-            Room::None => self.pause_job(now, id, out),
+            Room::None => self.hold_job(now, id, out),
         }
-        room
+        if matches!(own, Room::Later | Room::None) {
+            return own;
+        }
+        let project = self.jobs[&id].project;
+        let Some(purse) = self.purses.get(&project) else { return own };
+        let forecast = self.forecast(now, id, at);
+        if !purse.knows_price(forecast) {
+            self.pause_job(now, id, out);
+            return Room::None;
+        }
+        let (committed, any_open) = self.committed(now, &self.chunks_of_project(project));
+        let room = self.purses[&project].room(committed, any_open, forecast);
+        match room {
+            Room::Free | Room::Tasks(_) => {}
+            Room::Later => self.serve(project, Serving::Later),
+            Room::None => self.hold_project(now, project, out),
+        }
+        own.least(room)
     }
 
-    /// Once another frame of each worker would use the budget up: offers are taken back, and who holds several tasks
-    /// keeps the one at hand.
-    pub(super) fn stop_at_budget(&mut self, now: Timestamp, id: JobId, at: usize, out: &mut Applied) {
-        let Some(book) = self.jobs.get(&id).and_then(|job| job.budget.clone()) else { return };
-        let stops_frames = match book.at_limit() {
-            AtLimit::Warn => return,
-            AtLimit::Hold => true,
-            AtLimit::Finish => false,
-        };
-        let open = self.chunks_of(id);
-        let forecast = self.forecast(now, id, at);
-        let frame = forecast.held.map_or(0, |held| cost(held, time_us(forecast.task_s.unwrap_or(0.0))));
-        let is_held = |chunk: &&ChunkId| matches!(self.chunks[*chunk].state, ChunkState::Leased(_));
-        let under_way: i128 = open.iter().filter(is_held).map(|chunk| self.under_way(now, *chunk) + frame).sum();
-        if !book.is_used_up(under_way) {
+    fn room_of_job(&self, now: Timestamp, id: JobId, at: usize) -> Room {
+        let Some(book) = &self.jobs[&id].budget else { return Room::Free };
+        let (committed, any_open) = self.committed(now, &self.chunks_of(id));
+        book.room(committed, any_open, self.forecast(now, id, at))
+    }
+
+    /// Whether nothing of the project is given out: its jobs demand no workers.
+    pub(super) fn is_held(&self, project: Project) -> bool {
+        self.purses.get(&project).is_some_and(|purse| purse.serving == Serving::Held)
+    }
+
+    /// A project's weight, and 0 while it gets nothing.
+    pub(super) fn weight_served(&self, project: Project) -> u32 {
+        let serving = self.purses.get(&project).map_or(Serving::Open, |purse| purse.serving);
+        if serving == Serving::Open { self.projects[project] } else { 0 }
+    }
+
+    fn serve(&mut self, project: Project, serving: Serving) {
+        if let Some(purse) = self.purses.get_mut(&project) {
+            purse.serving = serving;
+        }
+    }
+
+    fn hold_job(&mut self, now: Timestamp, id: JobId, out: &mut Applied) {
+        self.spenders.0.insert(id);
+        if let Some(book) = self.jobs.get_mut(&id).and_then(|job| job.budget.as_mut()) {
+            book.tell(Standing::UsedUp, Payer::Job(id), out);
+        }
+        self.pause_job(now, id, out);
+    }
+
+    fn hold_project(&mut self, now: Timestamp, project: Project, out: &mut Applied) {
+        if self.is_held(project) {
             return;
         }
-        for chunk_id in open {
-            if matches!(self.chunks.get(&chunk_id).map(|chunk| &chunk.state), Some(ChunkState::Offered { .. })) {
-                self.withdraw(now, chunk_id);
+        let jobs = self.demand_of_project(project, false);
+        self.serve(project, Serving::Held);
+        for (id, steps) in jobs {
+            (0..steps).for_each(|at| self.dequeue(id, at));
+        }
+        for chunk in self.chunks_of_project(project) {
+            if matches!(self.chunks.get(&chunk).map(|chunk| &chunk.state), Some(ChunkState::Offered { .. })) {
+                self.withdraw(now, chunk);
+            }
+        }
+        let name = self.project_names[project].clone();
+        let Some(purse) = self.purses.get_mut(&project) else { return };
+        let hard: Vec<(Period, Month)> =
+            purse.books().filter(|(_, _, book)| book.is_hard()).map(|(period, month, _)| (period, month)).collect();
+        // The one that is nearest to its end is the one that has no room.
+        let fullest = hard.into_iter().max_by_key(|(period, _)| purse.book_mut(*period).map(|book| book.permille()));
+        if let Some((period, month)) = fullest
+            && let Some(book) = purse.book_mut(period)
+        {
+            book.tell(Standing::UsedUp, Payer::Project { project: name, period, month }, out);
+        }
+    }
+
+    /// There may be money again: what waits for it is looked at, and held again if there is none.
+    pub(super) fn release_project(&mut self, now: Timestamp, project: Project) {
+        let Some(purse) = self.purses.get(&project) else { return };
+        let was = purse.serving;
+        if was == Serving::Held && purse.used_up(0).is_some() {
+            return;
+        }
+        self.serve(project, Serving::Open);
+        if was == Serving::Held {
+            for (id, steps) in self.demand_of_project(project, true) {
+                (0..steps).for_each(|at| self.enqueue(now, id, at));
+            }
+        }
+        self.touched.extend(0..self.functions.len());
+    }
+
+    /// Adds what the project's jobs demand, or takes it away; the jobs, and how many steps they have.
+    fn demand_of_project(&mut self, project: Project, add: bool) -> Vec<(JobId, usize)> {
+        // Rare: once when a budget is used up, and once when there is more.
+        let jobs = self.jobs.iter().filter(|(_, job)| job.project == project);
+        let jobs: Vec<(JobId, usize)> = jobs.map(|(id, job)| (*id, job.steps.len())).collect();
+        for (id, steps) in &jobs {
+            for at in 0..*steps {
+                if self.jobs[id].steps[at].may_run() {
+                    self.count_tasks(*id, at, add);
+                }
+            }
+        }
+        jobs
+    }
+
+    /// Once another frame of each worker would use a budget up: offers are taken back, and who holds several tasks
+    /// keeps the one at hand.
+    pub(super) fn stop_at_budget(&mut self, now: Timestamp, id: JobId, out: &mut Applied) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let project = job.project;
+        if let Some(book) = job.budget.as_ref().filter(|book| book.is_hard()) {
+            let chunks = self.chunks_of(id);
+            if book.is_used_up(self.last_frames(now, &chunks)) {
+                let stops_frames = book.at_limit == AtLimit::Hold;
+                self.stop_chunks(now, &chunks, stops_frames, out);
+            }
+        }
+        if let Some(purse) = self.purses.get(&project) {
+            let chunks = self.chunks_of_project(project);
+            if let Some(book) = purse.used_up(self.last_frames(now, &chunks)) {
+                let stops_frames = book.at_limit == AtLimit::Hold;
+                self.stop_chunks(now, &chunks, stops_frames, out);
+            }
+        }
+    }
+
+    /// What is under way in these chunks, and a frame more for each.
+    fn last_frames(&self, now: Timestamp, chunks: &[ChunkId]) -> i128 {
+        let held = chunks.iter().filter(|chunk| matches!(self.chunks[*chunk].state, ChunkState::Leased(_)));
+        let mut forecasts = BTreeMap::new();
+        held.map(|chunk| {
+            let forecast = self.forecast_of(now, *chunk, &mut forecasts);
+            let frame = forecast.held.map_or(0, |held| cost(held, time_us(forecast.task_s.unwrap_or(0.0))));
+            self.under_way(now, *chunk) + frame
+        })
+        .sum()
+    }
+
+    fn stop_chunks(&mut self, now: Timestamp, chunks: &[ChunkId], stops_frames: bool, out: &mut Applied) {
+        for chunk_id in chunks {
+            if matches!(self.chunks.get(chunk_id).map(|chunk| &chunk.state), Some(ChunkState::Offered { .. })) {
+                self.withdraw(now, *chunk_id);
                 continue;
             }
             if !stops_frames {
                 continue;
             }
-            let Some(chunk) = self.chunks.get_mut(&chunk_id) else { continue };
+            let Some(chunk) = self.chunks.get_mut(chunk_id) else { continue };
             let (attempt, before) = (chunk.attempt_id(), chunk.left());
             let ChunkState::Leased(lease) = &mut chunk.state else { continue };
             if before > 1 && lease.keep.is_none_or(|keep| keep > 1) {
                 lease.keep = Some(1);
                 let worker = lease.worker.clone();
-                self.rank_lease(chunk_id, before);
+                self.rank_lease(*chunk_id, before);
                 let control = Control { attempt: Some(attempt), keep_tasks: Some(1), ..Control::default() };
                 out.effects.push(Effect::PushControl { worker, control });
             }
         }
     }
 
-    /// An attempt is over: what waited for the budget is looked at again, in every step.
+    /// News of an attempt: what waited for a budget is looked at again, in every step.
     pub(super) fn look_at_budget_again(&mut self, now: Timestamp, id: JobId) {
-        let Some(job) = self.jobs.get(&id).filter(|job| job.budget.is_some()) else { return };
-        for at in 0..job.steps.len() {
-            self.enqueue(now, id, at);
+        let Some(job) = self.jobs.get(&id) else { return };
+        let (project, budgeted, steps) = (job.project, job.budget.is_some(), job.steps.len());
+        if budgeted {
+            (0..steps).for_each(|at| self.enqueue(now, id, at));
+        }
+        self.look_at_purse_again(now, project);
+    }
+
+    /// Something may have ended: what waited for that is looked at again.
+    pub(super) fn serve_again(&mut self) {
+        for purse in self.purses.values_mut().filter(|purse| purse.serving == Serving::Later) {
+            purse.serving = Serving::Open;
+        }
+    }
+
+    fn look_at_purse_again(&mut self, now: Timestamp, project: Project) {
+        if self.purses.get(&project).is_some_and(|purse| purse.serving == Serving::Later) {
+            self.release_project(now, project);
         }
     }
 
     /// A person says that the job shall go on: without its budget, if that has no room.
     pub(super) fn lift_budget(&mut self, now: Timestamp, id: JobId, out: &mut Applied) {
         self.count_spent();
-        let Some(book) = self.jobs.get(&id).and_then(|job| job.budget.as_ref()) else { return };
-        let steps = 0..self.jobs[&id].steps.len();
-        let has_room = |at: usize| {
-            let forecast = self.forecast(now, id, at);
-            let (committed, any_open) = self.committed(now, id, forecast);
-            self.jobs[&id].steps[at].left() == 0 || book.room(committed, any_open, forecast) != Room::None
-        };
-        if !steps.into_iter().all(has_room) {
-            self.set_budget(id, None);
-            out.changes.push(Change::BudgetLifted { job: id });
+        if !self.has_room(now, id) {
+            self.set_book(id, None);
+            out.changes.push(Change::JobBudget { job: id, budget: None });
         }
     }
 
-    pub(super) fn set_budget(&mut self, id: JobId, budget: Option<Book>) {
+    /// Whether the job's own budget leaves room for a task of each of its steps.
+    fn has_room(&self, now: Timestamp, id: JobId) -> bool {
+        let Some(job) = self.jobs.get(&id) else { return true };
+        let steps = job.steps.iter().enumerate().filter(|(_, step)| step.left() > 0);
+        let mut rooms = steps.map(|(at, _)| self.room_of_job(now, id, at));
+        rooms.all(|room| room != Room::None)
+    }
+
+    pub(super) fn set_book(&mut self, id: JobId, book: Option<Book>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         self.budgeted -= u32::from(job.budget.is_some());
-        job.budget = budget;
+        job.budget = book;
         self.budgeted += u32::from(job.budget.is_some());
     }
 
-    /// Why a job waits for its budget, for people.
+    /// Another budget for a job that is not over, of which so much is spent. If its old one held it and this one does not, it
+    /// goes on.
+    pub(super) fn budget_job(
+        &mut self,
+        now: Timestamp,
+        id: JobId,
+        budget: Option<Budget>,
+        spent: &[(Held, u64)],
+        out: &mut Applied,
+    ) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let steps = job.steps.len();
+        let was_held = job.state == JobState::Paused && job.budget.is_some() && !self.has_room(now, id);
+        self.set_book(id, budget.map(|budget| Book::of_job(budget, spent)));
+        out.changes.push(Change::JobBudget { job: id, budget });
+        self.take_back(now, &self.chunks_of(id));
+        if was_held && self.has_room(now, id) {
+            self.resume_job(now, id, out);
+        }
+        for at in 0..steps {
+            if self.jobs[&id].state != JobState::Paused && self.jobs[&id].steps[at].may_run() {
+                self.room(now, id, at, out);
+            }
+        }
+        self.spenders.0.insert(id);
+        self.stop_at_budget(now, id, out);
+        self.look_at_budget_again(now, id);
+    }
+
+    /// What is on offer was counted against another budget, or none.
+    fn take_back(&mut self, now: Timestamp, chunks: &[ChunkId]) {
+        for chunk in chunks {
+            if matches!(self.chunks[chunk].state, ChunkState::Offered { .. }) {
+                self.withdraw(now, *chunk);
+            }
+        }
+    }
+
+    /// A budget for a project, of which so much is spent, or none.
+    pub(super) fn budget_project(
+        &mut self,
+        now: Timestamp,
+        name: &Name,
+        period: Period,
+        budget: Option<ProjectBudget>,
+        spent: &[(Held, u64)],
+        out: &mut Applied,
+    ) {
+        let project = self.project(name);
+        // What is in the ledger and not counted is in what the caller counted.
+        self.count_spent();
+        let told = self.purses.entry(project).or_default().set(now, period, budget.map(|budget| (budget, spent)));
+        out.changes.push(Change::ProjectBudget { project: name.clone(), period, budget, month: month(now), told });
+        self.take_back(now, &self.chunks_of_project(project));
+        self.release_project(now, project);
+        if self.purses.get(&project).is_some_and(Purse::is_empty) {
+            self.purses.remove(&project);
+            return;
+        }
+        self.set_timer(month(now).next().begins(), Timer::Month);
+        self.spenders.1.insert(project);
+        if self.purses[&project].used_up(0).is_some() {
+            self.hold_project(now, project, out);
+        }
+        let held: Vec<ChunkId> = self.chunks_of_project(project);
+        if let Some(book) = self.purses[&project].used_up(self.last_frames(now, &held)) {
+            let stops_frames = book.at_limit == AtLimit::Hold;
+            self.stop_chunks(now, &held, stops_frames, out);
+        }
+    }
+
+    /// As the store remembers it.
+    pub(super) fn restore_budget(&mut self, now: Timestamp, stored: StoredBudget) {
+        let StoredBudget { project, period, budget, spent, told } = stored;
+        let project = self.project(&project);
+        let purse = self.purses.entry(project).or_default();
+        purse.set(now, period, Some((budget, &spent)));
+        if let Some(book) = purse.book_mut(period) {
+            book.told = told;
+        }
+        if purse.used_up(0).is_some() {
+            purse.serving = Serving::Held;
+        }
+        self.set_timer(month(now).next().begins(), Timer::Month);
+    }
+
+    /// Each month has its own money.
+    pub(super) fn turn_month(&mut self, now: Timestamp) {
+        let projects: Vec<Project> = self.purses.keys().copied().collect();
+        for project in projects {
+            if let Some(purse) = self.purses.get_mut(&project) {
+                purse.turn_month(now);
+            }
+            self.spenders.1.insert(project);
+            self.release_project(now, project);
+        }
+        if !self.purses.is_empty() {
+            self.set_timer(month(now).next().begins(), Timer::Month);
+        }
+    }
+
+    /// Other prices: what could not be priced may be now.
+    pub(super) fn look_at_all_purses_again(&mut self, now: Timestamp) {
+        let projects: Vec<Project> = self.purses.keys().copied().collect();
+        for project in projects {
+            self.release_project(now, project);
+        }
+    }
+
+    /// People are told once of each standing of each budget, and for a month once in it.
+    pub(super) fn tell_standings(&mut self, out: &mut Applied) {
+        let (jobs, projects) = std::mem::take(&mut self.spenders);
+        for id in jobs {
+            if let Some(book) = self.jobs.get_mut(&id).and_then(|job| job.budget.as_mut()) {
+                book.tell(book.standing(), Payer::Job(id), out);
+            }
+        }
+        for project in projects {
+            let name = self.project_names[project].clone();
+            let Some(purse) = self.purses.get_mut(&project) else { continue };
+            let periods: Vec<(Period, Month)> = purse.books().map(|(period, month, _)| (period, month)).collect();
+            for (period, month) in periods {
+                if let Some(book) = purse.book_mut(period) {
+                    book.tell(book.standing(), Payer::Project { project: name.clone(), period, month }, out);
+                }
+            }
+        }
+    }
+
+    /// By project and period.
+    pub fn budgets(&self) -> impl Iterator<Item = BudgetStatus<'_>> {
+        self.purses.iter().flat_map(|(project, purse)| {
+            purse.books().map(|(period, month, book)| {
+                let Book { limit, at_limit, warn_percent, told, .. } = *book;
+                BudgetStatus {
+                    project: &self.project_names[*project],
+                    period,
+                    month,
+                    budget: ProjectBudget { limit, warn_percent, at_limit },
+                    spent: book.spent(),
+                    standing: told.max(book.standing()),
+                    held: purse.serving == Serving::Held,
+                }
+            })
+        })
+    }
+
+    /// Why a job waits for its budget, or that of its project, for people.
     pub(super) fn explain_budget(&self, now: Timestamp, id: JobId, at: usize) -> Option<String> {
+        self.explain_purse(now, id, at).or_else(|| self.explain_book(now, id, at))
+    }
+
+    fn explain_purse(&self, now: Timestamp, id: JobId, at: usize) -> Option<String> {
+        let project = self.jobs.get(&id)?.project;
+        let purse = self.purses.get(&project)?;
+        let name = &self.project_names[project];
+        if !purse.knows_price(self.forecast(now, id, at)) {
+            return Some(format!(
+                "budget of project {name}: what workers of this job cost is not known in its currency, and so it can't be \
+                 kept; `framewake prices set any …` sets a price, and `framewake resume` lets the job go on then"
+            ));
+        }
+        let fullest = purse.books().max_by_key(|(_, _, book)| (book.is_hard(), book.permille()));
+        let (period, _, book) = fullest?;
+        let when = match period {
+            Period::Month => "this month",
+            Period::Total => "in all",
+        };
+        let month = if period == Period::Month { ", or in the next month (UTC)" } else { "" };
+        match purse.serving {
+            Serving::Held => Some(format!(
+                "held by the budget of project {name}: {} {when}; it goes on with more (`framewake budgets set`){month}",
+                book.told()
+            )),
+            Serving::Later => Some(format!(
+                "budget of project {name}: {} {when}, and what is under way may take the rest",
+                book.told()
+            )),
+            Serving::Open if !book.is_hard() && book.is_used_up(0) => {
+                Some(format!("budget of project {name}: {} {when}; its jobs go on, as it asks", book.told()))
+            }
+            Serving::Open => None,
+        }
+    }
+
+    fn explain_book(&self, now: Timestamp, id: JobId, at: usize) -> Option<String> {
         let book = self.jobs.get(&id)?.budget.as_ref()?;
-        let forecast = self.forecast(now, id, at);
         let told = book.told();
-        if !book.knows_price(forecast) {
+        if !book.knows_price(self.forecast(now, id, at)) {
             let told = "budget: what its workers cost is not known in the budget's currency, and so it can't be kept; \
                         `framewake prices set any …` sets a price, `framewake resume` lets the job go on";
             return Some(told.to_owned());
         }
-        if book.at_limit() == AtLimit::Warn {
+        if !book.is_hard() {
             return book.is_used_up(0).then(|| format!("budget: {told}; the job goes on, as it asked"));
         }
-        let (committed, any_open) = self.committed(now, id, forecast);
-        match book.room(committed, any_open, forecast) {
+        match self.room_of_job(now, id, at) {
             Room::Free | Room::Tasks(_) => None,
             Room::Later => Some(format!("budget: {told}, and what is under way may take the rest")),
             Room::None => Some(format!(
-                "budget: {told}, and no frame fits into the rest; `framewake resume` lets it go on without its budget"
+                "budget: {told}, and no frame fits into the rest; `framewake budget` gives the job more, `framewake resume` \
+                 lets it go on without"
             )),
         }
     }
 
-    /// What open chunks of the job will take, those on offer too.
-    fn committed(&self, now: Timestamp, id: JobId, forecast: Forecast) -> (i128, bool) {
+    fn chunks_of_project(&self, project: Project) -> Vec<ChunkId> {
+        let of = |job: &JobId| self.jobs.get(job).is_some_and(|job| job.project == project);
+        self.chunks.values().filter(|chunk| of(&chunk.job)).map(|chunk| chunk.id).collect()
+    }
+
+    /// What these chunks will take, those on offer too; and whether any is open.
+    fn committed(&self, now: Timestamp, chunks: &[ChunkId]) -> (i128, bool) {
         let mut committed = 0;
         let mut any_open = false;
-        for chunk_id in self.chunks_of(id) {
-            let chunk = &self.chunks[&chunk_id];
+        let mut forecasts = BTreeMap::new();
+        for chunk_id in chunks {
+            let chunk = &self.chunks[chunk_id];
             let (begun, leased) = match &chunk.state {
                 ChunkState::Offered { .. } => (false, false),
                 ChunkState::Leased(lease) => (lease.done + lease.failed > 0, true),
                 ChunkState::Waiting { .. } | ChunkState::Ready { .. } => continue,
             };
             any_open = true;
+            let forecast = self.forecast_of(now, *chunk_id, &mut forecasts);
             let Some(held) = forecast.held else { continue };
             let before_s = if begun { 0.0 } else { forecast.before_s };
             let expected = time_us(before_s + forecast.task_s.unwrap_or(0.0) * f64::from(chunk.left()));
             let expected = cost(held, expected);
-            committed += if leased { expected.max(self.under_way(now, chunk_id)) } else { expected };
+            committed += if leased { expected.max(self.under_way(now, *chunk_id)) } else { expected };
         }
         (committed, any_open)
     }
@@ -162,6 +516,12 @@ impl Farm {
         let held = self.ledger.prices.of(&account.function.name, &account.gpu, Day::of(now).0);
         let since = u64::try_from(now.since(account.until).as_micros()).unwrap_or(u64::MAX);
         held.map_or(0, |held| cost(held, since))
+    }
+
+    /// Of the step of a chunk; each step is looked at once.
+    fn forecast_of(&self, now: Timestamp, chunk: ChunkId, known: &mut BTreeMap<(JobId, usize), Forecast>) -> Forecast {
+        let (job, step) = (self.chunks[&chunk].job, self.chunks[&chunk].step);
+        *known.entry((job, step)).or_insert_with(|| self.forecast(now, job, step))
     }
 
     /// By the dearest worker that the function has, else by the price of one that says nothing of itself.
@@ -182,6 +542,23 @@ impl Farm {
 
     /// Whether a job's budget keeps it from going on.
     pub(super) fn is_held_by_budget(&self, now: Timestamp, id: JobId, at: usize) -> bool {
-        self.job_state(id) == Some(JobState::Paused) && self.explain_budget(now, id, at).is_some()
+        self.job_state(id) == Some(JobState::Paused) && self.explain_book(now, id, at).is_some()
+    }
+}
+
+impl Book {
+    /// Says what people were not told yet.
+    fn tell(&mut self, standing: Standing, payer: Payer, out: &mut Applied) {
+        if standing > self.told {
+            self.told = standing;
+            let (spent, limit, at_limit) = (self.spent(), self.limit, self.at_limit);
+            out.changes.push(Change::BudgetTold { payer, standing, spent, limit, at_limit });
+        }
+    }
+
+    /// How much of it is gone, in thousandths.
+    fn permille(&self) -> i64 {
+        let permille = i128::from(self.spent().micros) * 1000 / i128::from(self.limit.micros.max(1));
+        i64::try_from(permille).unwrap_or(i64::MAX)
     }
 }

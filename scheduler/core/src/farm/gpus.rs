@@ -2,7 +2,7 @@
 
 use super::{Applied, Farm};
 use crate::change::Change;
-use crate::gpus::{Gpu, GpuNeeds, Handing, misfit};
+use crate::gpus::{Gpu, GpuNeeds, Handing, Vram, misfit};
 use crate::health::Standing;
 use crate::values::Place;
 use framewake_proto::ids::{JobId, WorkerId};
@@ -137,6 +137,21 @@ impl Farm {
                 .collect();
             (good.len() == rules.gpus as usize).then_some(good)
         })
+    }
+
+    /// A new step begins with what jobs of its scene took before, unless that keeps it from every GPU: then it is tried
+    /// as if nothing was known.
+    pub(super) fn keep_vram(&mut self, job: JobId, at: usize, out: &mut Applied) {
+        if self.step(job, at).is_none_or(|step| step.vram == Vram::default()) {
+            return;
+        }
+        let placeable = self.is_placeable(job, at);
+        let Some(step) = self.step_mut(job, at) else { return };
+        if placeable {
+            out.changes.push(Change::StepVram { job, step: at, vram: step.vram });
+        } else {
+            step.vram = Vram::default();
+        }
     }
 
     /// A task ran out of GPU memory: from now on its step gets larger GPUs, if there are any.

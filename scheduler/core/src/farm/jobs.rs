@@ -20,6 +20,7 @@ impl Farm {
         let steps = vec![StoredStep::default(); job.steps.len()];
         self.add_job(StoredJob { id, job, paused: false, restored: false, spent: Vec::new(), steps }, &BTreeMap::new());
         for at in 0..self.jobs[&id].steps.len() {
+            self.keep_vram(id, at, out);
             self.unblock(now, id, at, out);
             self.touch(id, at);
         }
@@ -66,14 +67,14 @@ impl Farm {
                 again: BTreeSet::new(),
                 timing: stored.timing,
                 gpu_memory_bytes: step.gpu_memory_bytes,
-                vram: stored.vram,
+                vram: step.vram.with(stored.vram),
                 hold: None,
                 license_waits: 0,
             });
         }
         let state = if paused { JobState::Paused } else { JobState::Queued };
         self.jobs.insert(id, Job { project, priority: new.priority, state, restored, budget: None, steps });
-        self.set_budget(id, new.budget.map(|budget| Book::new(budget, &spent)));
+        self.set_book(id, new.budget.map(|budget| Book::of_known_job(budget, &spent)));
     }
 
     /// A job from the store: its states follow from its tasks.
@@ -124,9 +125,10 @@ impl Farm {
         }
     }
 
-    /// Adds what is left of a step to its function's demand, or takes it away. A paused job demands nothing.
-    fn count_tasks(&mut self, id: JobId, at: usize, add: bool) {
-        if self.jobs[&id].state == JobState::Paused {
+    /// Adds what is left of a step to its function's demand, or takes it away. A paused job demands nothing, nor one whose
+    /// project has no money.
+    pub(super) fn count_tasks(&mut self, id: JobId, at: usize, add: bool) {
+        if self.jobs[&id].state == JobState::Paused || self.is_held(self.jobs[&id].project) {
             return;
         }
         let step = &self.jobs[&id].steps[at];
@@ -156,7 +158,7 @@ impl Farm {
     fn end_job(&mut self, now: Timestamp, id: JobId, state: JobState, out: &mut Applied) {
         self.flush_counts(out);
         self.set_job_state(now, id, state, out);
-        self.set_budget(id, None);
+        self.set_book(id, None);
         self.jobs.remove(&id);
         self.health.forget_job(id);
         self.unplaceable.retain(|(job, _)| *job != id);
@@ -307,7 +309,7 @@ impl Farm {
                     self.count_tasks(id, at, false);
                 }
             }
-            self.set_budget(id, None);
+            self.set_book(id, None);
             self.jobs.remove(&id);
             return;
         }
@@ -326,7 +328,7 @@ impl Farm {
 
     /// Counts the tasks of a step's function when one of them is resolved.
     pub(super) fn task_resolved(&mut self, id: JobId, at: usize) {
-        let demands = self.job_state(id).is_some_and(|state| state != JobState::Paused);
+        let demands = self.jobs.get(&id).is_some_and(|job| job.state != JobState::Paused && !self.is_held(job.project));
         if let Some(step) = self.step(id, at).filter(|step| demands && step.may_run()) {
             let function = step.function;
             self.functions[function].tasks -= 1;

@@ -61,6 +61,7 @@ impl Farm {
                 }
                 Timer::Unended(id) => self.free_slots(&id),
                 Timer::Place(place) => self.place_due(now, &place, out),
+                Timer::Month => self.turn_month(now),
             }
         }
     }
@@ -153,6 +154,7 @@ impl Farm {
     /// Brings workers and orders in line with the work, for each function that was touched.
     pub(super) fn settle(&mut self, now: Timestamp, out: &mut Applied) {
         self.touched.append(&mut self.starved);
+        self.serve_again();
         while let Some(function) = self.next_touched() {
             self.scale(now, function, out);
             self.refill(now, function, out);
@@ -333,8 +335,7 @@ impl Farm {
             if function.offered.len() >= window {
                 return;
             }
-            let projects = &self.projects;
-            let Some(rank) = function.queue.next(|project| projects[project]) else { return };
+            let Some(rank) = function.queue.next(|project| self.weight_served(project)) else { return };
             let tasks_max = match self.room(now, rank.job, rank.step, out) {
                 Room::Free => u32::MAX,
                 Room::Tasks(tasks) => tasks,
@@ -502,7 +503,8 @@ impl Farm {
     /// Nothing is left to offer and workers stand idle: the holder of the longest tail gives half of it back.
     fn share_tail(&mut self, at: usize, out: &mut Applied) {
         let function = &self.functions[at];
-        if !function.queue.is_empty() || function.offered.len() >= function.idle.len() {
+        let waits = function.queue.next(|project| self.weight_served(project)).is_some();
+        if waits || function.offered.len() >= function.idle.len() {
             return;
         }
         let Some((left, id)) = function.leased.last().copied() else { return };

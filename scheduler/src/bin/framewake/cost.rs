@@ -7,7 +7,7 @@ use crate::printer::table;
 use framewake_proto::cost::{CostRow, CostsView, JobCostView, Paid};
 use framewake_proto::ids::Name;
 use framewake_proto::money::{Micros, Money};
-use framewake_proto::price::PriceRow;
+use framewake_proto::price::{Market, PriceRow};
 use framewake_proto::time::{Day, Timestamp};
 
 /// Keys of a line for FOCUS: as fine as the farm remembers.
@@ -173,10 +173,11 @@ fn show_csv(context: &Context, view: &CostsView) -> anyhow::Result<()> {
 /// The `FinOps` Open Cost and Usage Specification, version 1.2: a line for each day, project, function, GPU, cause and
 /// price. Time whose price is unknown has no line: FOCUS has no word for it, and 0 would be wrong.
 fn show_focus(context: &Context, view: &CostsView) -> anyhow::Result<()> {
-    let head = "BilledCost,EffectiveCost,ListCost,ContractedCost,BillingCurrency,BillingPeriodStart,BillingPeriodEnd,\
-                ChargePeriodStart,ChargePeriodEnd,ChargeCategory,ChargeFrequency,ChargeDescription,ServiceCategory,\
-                ServiceName,ProviderName,PublisherName,InvoiceIssuerName,SubAccountId,RegionId,SkuId,SkuPriceId,\
-                ListUnitPrice,PricingQuantity,PricingUnit,ConsumedQuantity,ConsumedUnit,Tags,x_Cause,x_Function,x_Gpu";
+    let head = "BilledCost,EffectiveCost,ListCost,ContractedCost,BillingAccountId,BillingAccountName,BillingCurrency,\
+                BillingPeriodStart,BillingPeriodEnd,ChargePeriodStart,ChargePeriodEnd,ChargeCategory,ChargeClass,\
+                ChargeFrequency,ChargeDescription,ServiceCategory,ServiceName,ProviderName,PublisherName,\
+                InvoiceIssuerName,SubAccountId,RegionId,SkuId,SkuPriceId,ListUnitPrice,ContractedUnitPrice,\
+                PricingCategory,PricingQuantity,PricingUnit,ConsumedQuantity,ConsumedUnit,Tags,x_Cause,x_Function,x_Gpu";
     context.printer.line(head)?;
     for row in &view.rows {
         let Some(price) = view.prices.iter().find(|price| price.id == row.price) else { continue };
@@ -198,12 +199,17 @@ fn show_focus(context: &Context, view: &CostsView) -> anyhow::Result<()> {
             cost.clone(),
             cost.clone(),
             cost,
+            // A farm is billed for by itself.
+            context.client.url().to_owned(),
+            String::new(),
             price.an_hour.currency.to_string(),
             start(month_start),
             start(Day(month_end.0 + 1)),
             start(day),
             start(Day(day.0 + 1)),
             "Usage".to_owned(),
+            // No line corrects an earlier month.
+            String::new(),
             "Usage-Based".to_owned(),
             format!("{cause} of {function}"),
             "Compute".to_owned(),
@@ -213,9 +219,15 @@ fn show_focus(context: &Context, view: &CostsView) -> anyhow::Result<()> {
             price.provider.clone(),
             project,
             price.region.clone(),
-            price.instance_type.clone(),
+            [&price.instance_type, &price.gpu]
+                .into_iter()
+                .find(|name| !name.is_empty())
+                .map_or("worker", String::as_str)
+                .to_owned(),
             price.id.unwrap_or_default().to_string(),
+            unit_price.clone(),
             unit_price,
+            if price.market == Market::Spot { "Dynamic" } else { "Standard" }.to_owned(),
             hours.clone(),
             "Hours".to_owned(),
             hours,

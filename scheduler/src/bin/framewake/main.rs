@@ -2,10 +2,12 @@
 //! Speaks only REST, and what it knows of the farm comes from there; only `dev` runs a farm itself.
 
 mod bars;
+mod budgets;
 mod change;
 mod completions;
 mod cost;
 mod doctor;
+mod estimate;
 mod failure;
 mod fetch;
 mod find;
@@ -68,6 +70,8 @@ enum Command {
 enum Ask {
     /// Send a job to the farm
     Submit(submit::Args),
+    /// Say how long a job will take and what it will cost, before it is submitted
+    Estimate(estimate::Args),
     /// Watch a job until it is over
     Tail(tail::Args),
     /// List jobs, newest first
@@ -104,6 +108,10 @@ enum Ask {
     Projects(projects::Args),
     /// Show what a job cost, or what was paid on some days
     Cost(cost::Args),
+    /// Say what projects may cost in a month or in all: set, list, rm
+    Budgets(budgets::Args),
+    /// Give a job another budget, or none
+    Budget(budgets::JobArgs),
     /// List and import prices, and say which are paid by
     Prices(prices::Args),
     /// Check the scheduler and this machine, and say what to do
@@ -163,6 +171,7 @@ async fn run(url: &str, printer: Printer, command: Ask) -> ExitCode {
 async fn ask(context: &Context, command: Ask) -> anyhow::Result<Outcome> {
     match command {
         Ask::Submit(args) => submit::run(context, args).await,
+        Ask::Estimate(args) => estimate::run(context, args).await,
         Ask::Tail(args) => tail::run(context, &args).await,
         Ask::Jobs(args) => jobs::run(context, args).await,
         Ask::Job(args) => job::run(context, args).await,
@@ -181,6 +190,8 @@ async fn ask(context: &Context, command: Ask) -> anyhow::Result<Outcome> {
         Ask::Workers(args) => workers::run(context, &args).await,
         Ask::Projects(args) => projects::run(context, args).await,
         Ask::Cost(args) => cost::run(context, args).await,
+        Ask::Budgets(args) => budgets::run(context, args).await,
+        Ask::Budget(args) => budgets::of_job(context, args).await,
         Ask::Prices(args) => prices::run(context, args).await,
         Ask::Doctor => doctor::run(context).await,
         Ask::Completions(args) => completions::run(context, &args),

@@ -270,6 +270,7 @@ fn about(notice: &Notice) -> String {
         Notice::FirstError(error) => format!("first error of job {}", error.name),
         Notice::Late { schedule, .. } => format!("schedule {schedule} late"),
         Notice::Missed { schedule, .. } => format!("schedule {schedule} missed"),
+        Notice::Budget(budget) => format!("budget of project {}", budget.project),
         Notice::Test { .. } => "test".to_owned(),
     }
 }

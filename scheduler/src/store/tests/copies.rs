@@ -85,6 +85,7 @@ async fn a_restored_farm_gives_no_number_twice_and_lets_nothing_be_rendered_unse
         assert!(snapshot.jobs.iter().all(|job| job.restored && job.id != lost));
         let mut farm = Farm::restore(Settings::default(), now, snapshot);
         let mut out = Applied::default();
+        farm.apply(now, pools(), &mut out);
         farm.apply(now, Event::ReportsDrained, &mut out);
         let worker: WorkerId = "w2".parse().expect("a good id");
         let function = FunctionKey { name: "any".parse().expect("a good name"), version: 1 };
@@ -135,6 +136,7 @@ async fn a_job_submitted_after_a_restore_is_like_any_other() {
     let (snapshot, functions, jobs) = load_all(&mut books.store).await;
     books.farm = Farm::restore(Settings::default(), books.now, snapshot);
     (books.functions, books.jobs) = (functions, jobs);
+    books.apply(pools());
     let (id, _) = books.submit(3, None);
     books.commit().await.expect("the disk has room");
     let (_, snapshot, _) = books.restart().await;

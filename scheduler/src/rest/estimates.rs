@@ -1,0 +1,234 @@
+//! What a job will take, before it is submitted.
+
+use super::body::{self, Format};
+use super::openapi::Problems;
+use super::problem::{Answer, Refusal};
+use super::query::{Query, clip, invalid};
+use super::{App, jobs, schema};
+use crate::scene::SceneKey;
+use crate::store::measured::Measured;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use framewake_core::estimate::{Figures, Forecast, Plan, Range, Spread};
+use framewake_core::price::{Held, PaidFor, Prices};
+use framewake_proto::estimate::{
+    Basis, EstimateView, MoneyRange, MsRange, OptionEstimate, OutputsEstimate, StepEstimate, WORKER_COUNTS_MAX,
+};
+use framewake_proto::function::WORKERS_MAX;
+use framewake_proto::job::{JOB_SIZE_MAX, Job, JobSpec};
+use framewake_proto::money::{Currency, Money};
+use framewake_proto::time::{Day, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Workers that are told of, as far as the functions allow them; and beside these as many as they allow.
+const COUNTS_DEFAULT: [u32; 3] = [1, 4, 16];
+/// Bytes of a GB, as stores count them.
+const GB: f64 = 1e9;
+
+/// Say how long a job will take and what it will cost, without submitting it
+///
+/// Checked as a submission is, except that inputs need not be uploaded. Known is what was rendered before of the same scene.
+#[utoipa::path(post, path = "/v1/estimates", tag = "costs",
+    params(("workers" = Option<String>, Query, description = "Most workers of a step at once, several with commas between; else 1, 4, 16 and as many as the functions allow")),
+    request_body(description = "The job, as JSON or YAML",
+        content((JobSpec = "application/json"), (JobSpec = "application/yaml"))),
+    responses((status = 200, body = EstimateView), Problems))]
+pub(super) async fn estimate(
+    State(app): State<Arc<App>>,
+    query: Query,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Json<EstimateView>> {
+    let query = query.only(&["workers"])?;
+    let wanted = query.one("workers")?.map(counts).transpose()?;
+    let format = Format::of(&headers)?;
+    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
+    let spec: JobSpec = body::parse(format, &bytes, &schema::JOB)?;
+    let (_, job) = jobs::check(&app, spec).await?;
+    let prices = app.reader.prices_in_use().await?;
+    let mut known = Vec::with_capacity(job.steps.len());
+    for at in 0..job.steps.len() {
+        known.push(Known::of(&app, &prices, &job, at).await?);
+    }
+    let most = known.iter().map(|step| step.workers_max).max().unwrap_or(1);
+    let counts = wanted.unwrap_or_else(|| {
+        let below = COUNTS_DEFAULT.into_iter().filter(|workers| *workers < most);
+        below.chain([most]).collect()
+    });
+    let steps = job.steps.iter().zip(&known).map(|(step, known)| StepEstimate {
+        step: step.name.clone(),
+        function: step.function.to_string(),
+        tasks: step.frames.len(),
+        basis: known.measured.as_ref().map(|measured| known.basis(measured, step.frames.len())),
+    });
+    let unknown = job.steps.iter().zip(&known).filter(|(_, known)| known.measured.is_none());
+    Ok(Json(EstimateView {
+        tasks: job.steps.iter().fold(0, |sum: u32, step| sum.saturating_add(step.frames.len())),
+        steps: steps.collect(),
+        options: counts.into_iter().map(|workers| option(&job, &known, workers)).collect(),
+        unknown_steps: unknown.map(|(step, _)| step.name.clone()).collect(),
+        outputs: outputs(&app, &job, &known).await?,
+    }))
+}
+
+fn counts(text: &str) -> Answer<Vec<u32>> {
+    let wrong = |word: &str| {
+        let range = format!("`workers` must be numbers of 1 to {WORKERS_MAX}, at most {WORKER_COUNTS_MAX} of them");
+        invalid(format!("{range}, not `{}`", clip(word)))
+    };
+    let words: Vec<&str> = text.split(',').map(str::trim).collect();
+    if words.len() > WORKER_COUNTS_MAX {
+        return Err(wrong(text));
+    }
+    let number = |word: &&str| match word.parse() {
+        Ok(workers) if (1..=WORKERS_MAX).contains(&workers) => Ok(workers),
+        _ => Err(wrong(word)),
+    };
+    words.iter().map(number).collect()
+}
+
+/// What is known of a step.
+struct Known {
+    measured: Option<Measured>,
+    /// Pixels to those that were measured.
+    scale: f64,
+    start: Spread,
+    workers_max: u32,
+    linger_s: f64,
+    price: Option<Held>,
+}
+
+impl Known {
+    async fn of(app: &App, prices: &Prices, job: &Job, at: usize) -> Answer<Known> {
+        let step = &job.steps[at];
+        let functions = app.handle.functions();
+        let spec = functions.get(&step.function).ok_or_else(|| Refusal::not_found("the function is gone"))?;
+        let key = SceneKey::of(job, at);
+        let measured = nearest(app.reader.measured(&key).await?, key.pixels);
+        let scale = measured.as_ref().map_or(1.0, |measured| factor(key.pixels, measured.pixels));
+        let start = app.reader.measured(&SceneKey::of_function(&step.function.name)).await?;
+        let start = start.first().map_or_else(Spread::default, |of_function| of_function.figures.start);
+        // By the name of the function, else by the GPU that it had last, else by the price of any.
+        let gpu = measured.as_ref().map_or("", |measured| measured.figures.gpu.as_str());
+        Ok(Known {
+            scale,
+            start,
+            workers_max: spec.scaling.max.max(1),
+            linger_s: spec.scaling.linger.0.as_secs_f64(),
+            price: prices.of(&step.function.name, gpu, Day::of(Timestamp::now()).0),
+            measured,
+        })
+    }
+
+    fn basis(&self, Measured { figures, last_at, .. }: &Measured, tasks: u32) -> Basis {
+        Basis {
+            tasks: whole(figures.task.count),
+            runs: whole(figures.run.count),
+            last_at: *last_at,
+            scaled: (self.scale - 1.0).abs() > f64::EPSILON,
+            task_ms: ms(figures.task_range(tasks, self.scale)),
+        }
+    }
+
+    fn forecast(&self, figures: &Figures, tasks: u32, workers: u32) -> Forecast {
+        let plan = Plan { figures, start: self.start, scale: self.scale, tasks, linger_s: self.linger_s };
+        plan.with(workers.min(self.workers_max))
+    }
+}
+
+/// Of the same number of pixels, else of the nearest; only of what has finished tasks.
+fn nearest(measured: Vec<Measured>, pixels: u64) -> Option<Measured> {
+    let comparable = |other: u64| other == pixels || (other > 0 && pixels > 0);
+    let good = measured.into_iter().filter(|found| found.figures.task.count > 0.0 && comparable(found.pixels));
+    good.min_by_key(|found| found.pixels.abs_diff(pixels))
+}
+
+fn factor(pixels: u64, measured: u64) -> f64 {
+    if pixels == measured { 1.0 } else { pixels as f64 / measured as f64 }
+}
+
+fn option(job: &Job, known: &[Known], workers: u32) -> OptionEstimate {
+    // Steps wait for each other: the last to end is the end of the job. At worst they take turns.
+    let mut ends: Vec<Range> = vec![Range::default(); job.steps.len()];
+    let (mut low, mut high) = (0.0_f64, 0.0);
+    let mut cost: BTreeMap<Currency, Range> = BTreeMap::new();
+    let mut unknown_prices = Vec::new();
+    for at in order(job) {
+        let (step, known) = (&job.steps[at], &known[at]);
+        let begin = step.after.iter().map(|before| ends[*before].low).fold(0.0, f64::max);
+        ends[at].low = begin;
+        let Some(measured) = &known.measured else { continue };
+        let Forecast { time_s, paid_s } = known.forecast(&measured.figures, step.frames.len(), workers);
+        ends[at].low = begin + time_s.low;
+        low = low.max(ends[at].low);
+        high += time_s.high;
+        match known.price {
+            Some(held) => {
+                let a_second = held.micros_an_hour as f64 / 3600.0;
+                let sum = cost.entry(held.currency).or_default();
+                *sum = sum.and(Range { low: paid_s.low * a_second, high: paid_s.high * a_second });
+            }
+            None => unknown_prices.push(step.name.clone()),
+        }
+    }
+    let cost = cost.into_iter().map(|(currency, paid)| money(paid, currency));
+    OptionEstimate { pool: None, workers, time_ms: ms(Range { low, high }), cost: cost.collect(), unknown_prices }
+}
+
+/// Each step after those that it waits for.
+fn order(job: &Job) -> Vec<usize> {
+    let mut order: Vec<usize> = Vec::with_capacity(job.steps.len());
+    while order.len() < job.steps.len() {
+        let ready =
+            |at: &usize| !order.contains(at) && job.steps[*at].after.iter().all(|before| order.contains(before));
+        let next: Vec<usize> = (0..job.steps.len()).filter(ready).collect();
+        if next.is_empty() {
+            break; // A checked job has no cycles.
+        }
+        order.extend(next);
+    }
+    order
+}
+
+async fn outputs(app: &App, job: &Job, known: &[Known]) -> Answer<Option<OutputsEstimate>> {
+    let mut bytes = Range::default();
+    for (step, known) in job.steps.iter().zip(known) {
+        if let Some(measured) = known.measured.as_ref().filter(|_| step.output.is_some()) {
+            bytes = bytes.and(measured.figures.bytes_range(step.frames.len(), known.scale));
+        }
+    }
+    if bytes.high <= 0.0 {
+        return Ok(None);
+    }
+    let today = Day::of(Timestamp::now());
+    let cost = |a_gb: Option<Money>| {
+        a_gb.map(|a_gb| {
+            let micros = |bytes: f64| bytes / GB * a_gb.micros as f64;
+            money(Range { low: micros(bytes.low), high: micros(bytes.high) }, a_gb.currency)
+        })
+    };
+    Ok(Some(OutputsEstimate {
+        low_bytes: whole(bytes.low),
+        high_bytes: whole(bytes.high.ceil()),
+        storage_a_month: cost(app.reader.price_of_outputs(&PaidFor::Storage, today).await?),
+        egress: cost(app.reader.price_of_outputs(&PaidFor::Egress, today).await?),
+    }))
+}
+
+fn ms(seconds: Range) -> MsRange {
+    MsRange { low: whole((seconds.low * 1000.0).floor()), high: whole((seconds.high * 1000.0).ceil()) }
+}
+
+fn money(micros: Range, currency: Currency) -> MoneyRange {
+    let of = |micros: f64| Money { micros: i64::try_from(whole(micros)).unwrap_or(i64::MAX), currency };
+    MoneyRange { low: of(micros.low.floor()), high: of(micros.high.ceil()) }
+}
+
+/// As much of it as a number holds.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // What is too large or below 0 is cut.
+fn whole(number: f64) -> u64 {
+    number.round() as u64
+}
