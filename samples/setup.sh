@@ -120,6 +120,7 @@ renderers() {
   command -v povray >/dev/null 2>&1 || echo povray povray-includes
   command -v blender >/dev/null 2>&1 || echo blender
   command -v prometheus >/dev/null 2>&1 || echo prometheus
+  command -v chromedriver >/dev/null 2>&1 || echo chromium chromium-driver
 }
 # A Docker engine, for workers in containers. Only where this is root already: an engine is for root alone, and tests start
 # one of their own.
@@ -142,7 +143,7 @@ rm -f .venv/framewake/missing
 as_root=()
 [ "$(id -u)" = 0 ] || as_root=(sudo -n)
 if command -v apt-get >/dev/null 2>&1 && "${as_root[@]}" true 2>/dev/null; then
-  say "Installing renderers and Prometheus for the tests, as root: $packages"
+  say "Installing renderers, Prometheus and a browser for the tests, as root: $packages"
   export DEBIAN_FRONTEND=noninteractive
   # shellcheck disable=SC2086 # One package a word.
   if ! { "${as_root[@]}" apt-get update -qq && "${as_root[@]}" apt-get install -y -qq --no-install-recommends $packages; } >.venv/framewake/apt.log 2>&1; then

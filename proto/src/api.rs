@@ -188,6 +188,24 @@ pub enum TaskState {
     Canceled,
 }
 
+/// All tasks of a step in columns, each for as many tasks as it takes; task number `i` of `total` is in column
+/// `i * columns / total`, rounded down. Every list has one entry a column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StepMap {
+    pub total: u32,
+    /// Tasks of the column; the other counts are of these.
+    pub size: Vec<u32>,
+    pub done: Vec<u32>,
+    pub failed: Vec<u32>,
+    /// Held by workers.
+    pub open: Vec<u32>,
+    /// Milliseconds that done tasks took, on average and at most; absent where none is done.
+    pub mean_ms: Vec<Option<u32>>,
+    pub max_ms: Vec<Option<u32>>,
+    /// Times are those of one task in each column, because the step is large.
+    pub sampled: bool,
+}
+
 /// One task: task number `task` renders `frame`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskView {

@@ -32,3 +32,4 @@ pub mod store;
 pub mod target_table;
 pub mod telemetry;
 pub mod traces;
+mod web;

@@ -134,6 +134,7 @@ fn local_router(app: Arc<App>) -> Router {
 fn answering() -> Router<Arc<App>> {
     let (routes, _) = openapi::routes().split_for_parts();
     routes
+        .merge(crate::web::router())
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .layer(CsrfLayer::new().with_rejection_response(|_| guard::cross_origin()))

@@ -2,6 +2,7 @@
 //! renderers; each started on free ports with a folder of its own, and ended with the test.
 
 pub mod audit;
+pub mod browser;
 pub mod chart;
 pub mod docker;
 pub mod farm;

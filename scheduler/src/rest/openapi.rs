@@ -92,6 +92,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::steps))
         .routes(routes!(jobs::explain))
         .routes(routes!(tasks::list))
+        .routes(routes!(tasks::map))
         .routes(routes!(outputs::list))
         .routes(routes!(outputs::bytes))
         .routes(routes!(attempts::list))

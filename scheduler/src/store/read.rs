@@ -6,6 +6,7 @@ mod costs;
 mod events;
 mod farm;
 mod jobs;
+mod map;
 mod notifications;
 mod outline;
 mod outputs;

@@ -1,7 +1,7 @@
 //! Outputs: the list and the bytes.
 
 use super::*;
-use framewake_proto::api::{OutputView, Page};
+use framewake_proto::api::{OutputView, Page, StepMap};
 use framewake_proto::objects::log_key;
 
 pub(super) async fn farm_with_outputs() -> (Farm, JobId, Vec<u8>) {
@@ -29,6 +29,27 @@ async fn outputs_are_listed_with_what_is_known_of_them() {
         farm.read(&format!("/v1/jobs/{id}/outputs?step=render&cursor={}", first.next.expect("more"))).await;
     assert_eq!(rest.items.iter().map(|view| view.frame).collect::<Vec<_>>(), [8, 9, 10]);
     assert_eq!(rest.next, None);
+}
+
+#[tokio::test]
+async fn a_step_is_shown_at_a_glance_in_as_many_columns_as_are_asked_for() {
+    let farm = Farm::start().await;
+    let id = farm.submit(&job("shot", 10)).await;
+    farm.wait(id, |job| job.tasks.open > 0).await;
+    farm.claim(1).await;
+    farm.report(1, vec![done(0, "a", b"a"), done(1, "b", b"b")], vec![failed(9, Verdict::SceneError)]).await;
+    farm.wait(id, |job| job.tasks.done == 2 && job.tasks.failed == 1).await;
+    let map: StepMap = farm.read(&format!("/v1/jobs/{id}/steps/render/map?columns=3")).await;
+    assert_eq!((map.total, map.size, map.sampled), (10, vec![4, 3, 3], false));
+    assert_eq!((map.done, map.failed), (vec![2, 0, 0], vec![0, 0, 1]));
+    assert_eq!((map.mean_ms[0].is_some(), map.mean_ms[1], map.max_ms[2]), (true, None, None));
+    let whole: StepMap = farm.read(&format!("/v1/jobs/{id}/steps/render/map")).await;
+    assert_eq!(whole.size, [1; 10], "never more columns than tasks");
+    assert_eq!(whole.done.iter().chain(&whole.failed).chain(&whole.open).max(), Some(&1), "each task is one thing");
+    for wrong in ["columns=0", "columns=4097", "columns=x", "buckets=3"] {
+        farm.get(&format!("/v1/jobs/{id}/steps/render/map?{wrong}")).await.problem(400, "invalid-query");
+    }
+    farm.get(&format!("/v1/jobs/{id}/steps/rendr/map")).await.problem(404, "not-found");
 }
 
 #[tokio::test]

@@ -10,16 +10,17 @@ use sqlx::sqlite::SqliteRow;
 use std::collections::HashMap;
 
 /// Tasks in one row of `done_tasks`.
-const SEGMENT_TASKS: u32 = 4096;
+pub(super) const SEGMENT_TASKS: u32 = 4096;
 /// Tasks looked at with one round of questions.
 const WINDOW_TASKS: u32 = 64 * SEGMENT_TASKS;
 
 /// What is known of a window of one step's tasks.
-struct Window {
-    done: HashMap<u32, Vec<u8>>,
-    failed: TaskSet,
+pub(super) struct Window {
+    /// Bits of segments.
+    pub(super) done: HashMap<u32, Vec<u8>>,
+    pub(super) failed: TaskSet,
     /// Held by workers. Tasks that are only offered count as waiting here: offers are not stored.
-    open: TaskSet,
+    pub(super) open: TaskSet,
     canceled: bool,
 }
 
@@ -38,7 +39,7 @@ impl Window {
         }
     }
 
-    fn is_done(&self, task: u32) -> bool {
+    pub(super) fn is_done(&self, task: u32) -> bool {
         let bit = task % SEGMENT_TASKS;
         let byte = self.done.get(&(task / SEGMENT_TASKS)).and_then(|bits| bits.get((bit / 8) as usize));
         byte.is_some_and(|byte| byte >> (bit % 8) & 1 == 1)
@@ -88,7 +89,7 @@ impl Reader {
         Ok(Page { items: items.collect(), next })
     }
 
-    async fn window(&self, job: i64, step: usize, first: u32, end: u32) -> Result<Window, Error> {
+    pub(super) async fn window(&self, job: i64, step: usize, first: u32, end: u32) -> Result<Window, Error> {
         let at = i64::try_from(step).expect("a job has at most STEPS_MAX steps");
         let mut connection = self.pool.begin().await?;
         let state: String = sqlx::query_scalar("SELECT state FROM steps WHERE job = ? AND step = ?")

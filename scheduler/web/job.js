@@ -1,0 +1,246 @@
+// One job: how far it is, every frame of it, its pictures, who tried what, the logs, the cost.
+
+import { h, fill, api, action, ago, bar, bytes, calmly, card, empty, figures, money, note, number, part, seconds, state, table, when, words } from "./lib.js";
+import { Strip, frameOf } from "./strip.js";
+import { Viewer } from "./viewer.js";
+import { logOf } from "./log.js";
+
+const KINDS = ["job_state", "step_state", "attempt_started", "tasks_done", "task_failed", "attempt_ended", "progress"];
+const OVER = ["succeeded", "failed", "canceled"];
+const ATTEMPTS = 50;
+const FAILURES = 20;
+/** How often parts that many events change are drawn anew. */
+const REDRAW_MS = 1000;
+
+export async function show({ main, upkeep, title, names }) {
+  const [id] = names;
+  const base = `/jobs/${part(id)}`;
+  const get = (path) => api(`${base}${path}`, { signal: upkeep.signal });
+  let job = await get("");
+  title(job.name);
+
+  const head = h("div");
+  const progress = h("div", { class: "card" });
+  const reasons = h("div");
+  const steps = h("div");
+  const attempts = h("div");
+  const failures = h("div");
+  const costs = h("div");
+  const about = h("div", { class: "soft small", role: "status" });
+  let strip = null;
+  let viewer = null;
+  let shownStep = null;
+  upkeep.onEnd(() => strip?.end());
+  const stripPlace = h("div");
+  const viewerPlace = h("div");
+  const stepChoice = h("div", { class: "row", role: "group", "aria-label": "Steps" });
+
+  main.append(head, progress,
+    card("Frames", stepChoice, stripPlace, about),
+    h("div", { class: "grid" }, card("Pictures", viewerPlace), card("Steps", steps, reasons)),
+    h("section", { class: "card", id: "failures", hidden: true }, h("h2", {}, "Frames that failed"), failures),
+    card("Attempts and logs", attempts),
+    h("div", { class: "grid" }, card("Cost", costs),
+      h("section", { class: "card" }, h("details", { ontoggle: async (event) => {
+        const place = event.target.querySelector("pre");
+        if (event.target.open && !place.textContent) place.textContent = JSON.stringify(await get("/spec"), null, 2);
+      } }, h("summary", {}, "Job file, as it was accepted"), h("pre", {})))));
+
+  const change = (what, said) => async () => {
+    await api(`${base}/${what}`, { method: "POST" });
+    note(said);
+    await refresh();
+  };
+
+  function drawHead() {
+    const over = OVER.includes(job.state);
+    fill(head, 
+      h("p", { class: "small" }, h("a", { href: "/jobs" }, "Jobs"), " / ", h("span", { class: "mono" }, job.id)),
+      h("div", { class: "row between" },
+        h("h1", {}, job.name),
+        h("div", { class: "row" },
+          !over && (job.state === "paused"
+            ? action("Resume", change("resume", "The job goes on."))
+            : action("Pause", change("pause", "Paused: what runs is finished, nothing new begins."))),
+          job.tasks.failed > 0 && action("Retry failed", change("retry", "The failed frames are tried again.")),
+          !over && action("Priority …", async () => {
+            const asked = prompt("Priority within the project, 0 to 100", job.priority);
+            if (asked === null) return;
+            await api(base, { method: "PATCH", body: { priority: Number(asked) } });
+            note("The priority is set.");
+            await refresh();
+          }),
+          !over && action("Cancel", async () => {
+            if (confirm(`Cancel ${job.name}? What runs is stopped.`)) await change("cancel", "Canceled.")();
+          }, { class: "danger" }))),
+      h("p", { class: "lead" }, state(job.state), ` · project ${job.project} · priority ${job.priority} · submitted `, when(job.submitted_at),
+        job.finished_at && [" · ended ", when(job.finished_at)], Object.entries(job.labels).map(([name, value]) => ` · ${name}=${value}`)));
+  }
+
+  function drawProgress() {
+    const { tasks } = job;
+    const begun = (Date.now() - new Date(job.submitted_at)) / 1000;
+    const took = job.finished_at ? (new Date(job.finished_at) - new Date(job.submitted_at)) / 1000 : begun;
+    fill(progress, bar(tasks), h("p", {}), figures([
+      ["Done", `${number(tasks.done)} of ${number(tasks.total)}`], ["Open", number(tasks.open)], ["Waiting", number(tasks.waiting)], ["Failed", number(tasks.failed)],
+      ["Time", seconds(took)], ...(OVER.includes(job.state) ? [] : [["Left", eta()]]),
+    ]));
+  }
+
+  /** From measured seconds a frame and how many are open at once: a range, because neither stays. */
+  function eta() {
+    const step = job.steps.find((one) => one.state === "running" && one.task_s);
+    if (!step) return "not known yet";
+    const workers = Math.max(1, attemptsRunning);
+    const left = ((step.tasks.total - step.tasks.done - step.tasks.failed) * step.task_s) / workers;
+    return `${seconds(left * 0.8)} – ${seconds(left * 1.3)}`;
+  }
+  let attemptsRunning = 0;
+
+  function drawSteps() {
+    fill(steps, table("Steps", [
+      ["Step", (step) => [step.name, h("div", { class: "soft small" }, step.function)]],
+      ["State", (step) => state(step.state)],
+      ["After", (step) => step.after.join(", ")],
+      ["Progress", (step) => [bar(step.tasks), h("div", { class: "soft small" }, `${number(step.tasks.done)} of ${number(step.tasks.total)}`)]],
+      ["A frame", (step) => seconds(step.task_s ?? undefined), "number"],
+      ["Load", (step) => seconds(step.load_s ?? undefined), "number"],
+    ], job.steps));
+    fill(stepChoice, ...(job.steps.length > 1 ? job.steps.map((step) => h("button", {
+      type: "button", "aria-pressed": String(step.name === shownStep), class: step.name === shownStep ? "main" : "", onclick: () => showStep(step.name),
+    }, step.name)) : []));
+  }
+
+  async function showStep(name) {
+    shownStep = name;
+    const at = job.steps.findIndex((step) => step.name === name);
+    const step = job.steps[at];
+    strip?.end();
+    viewer?.stop();
+    strip = new Strip(id, step, (task) => chosen(at, step, task));
+    viewer = new Viewer(id, step, at, upkeep);
+    fill(stripPlace, strip.element);
+    fill(viewerPlace, viewer.element);
+    drawSteps();
+    await strip.load(upkeep.signal);
+    await viewer.open(0);
+  }
+
+  /** What is known of one frame. */
+  async function chosen(at, step, task) {
+    const page = await get(`/tasks?step=${part(step.name)}&cursor=${at}.${task}&limit=1`);
+    const found = page.items[0];
+    if (!found) return;
+    fill(about, `Frame ${number(frameOf(step.frames, task))}: `, state(found.state), found.failure ? ` – ${words(found.failure.verdict)}: ${found.failure.message} ` : " ",
+      found.failure ? h("button", { type: "button", onclick: () => openLog(found.failure.attempt, false) }, "Log of the last attempt") : "");
+    if (found.state === "done") await viewer.open(task);
+  }
+
+  let log = null;
+  const logPlace = h("div");
+  const attemptTable = h("div");
+  attempts.append(logPlace, attemptTable);
+  function openLog(attempt, running) {
+    log?.end();
+    log = logOf(id, attempt, running, upkeep);
+    fill(logPlace, h("div", { class: "row between" }, h("h3", {}, `Log of attempt ${attempt}`),
+      h("button", { type: "button", onclick: () => { log.end(); fill(logPlace); } }, "Close")), log.element);
+    logPlace.scrollIntoView({ block: "nearest" });
+  }
+
+  async function drawAttempts() {
+    const page = await get(`/attempts?limit=${ATTEMPTS}`);
+    attemptsRunning = page.items.filter((one) => one.outcome === "running").length;
+    const newest = page.items.toReversed();
+    fill(attemptTable, newest.length ? h("div", {}, table("Attempts", [
+      ["Attempt", (one) => h("span", { class: "mono" }, one.attempt)],
+      ["Frames", (one) => [`${one.step} `, one.frames]],
+      ["Worker", (one) => h("span", { class: "mono" }, one.worker)],
+      ["Outcome", (one) => [state(one.outcome), one.reason && h("div", { class: "soft small" }, one.reason)]],
+      ["Done", (one) => number(one.done), "number"], ["Failed", (one) => number(one.failed), "number"],
+      ["Began", (one) => when(one.started_at)],
+      ["Took", (one) => one.ended_at ? seconds((new Date(one.ended_at) - new Date(one.started_at)) / 1000) : "", "number"],
+      ["", (one) => (one.has_log || one.outcome === "running") && h("button", { type: "button", onclick: () => openLog(one.attempt, one.outcome === "running") }, "Log")],
+    ], newest), page.next && h("p", { class: "soft small" }, `The first ${ATTEMPTS} are shown; framewake logs --list ${id} has all.`)) : empty("No attempt yet."));
+  }
+
+  async function drawFailures() {
+    const place = document.getElementById("failures");
+    if (!place) return;
+    place.hidden = job.tasks.failed === 0;
+    if (place.hidden) return;
+    const page = await get(`/tasks?state=failed&limit=${FAILURES}`);
+    fill(failures, table("Frames that failed", [
+      ["Frame", (task) => `${task.step} ${number(task.frame)}`], ["Why", (task) => task.failure ? [state("failed"), ` ${words(task.failure.verdict)}`] : ""],
+      ["What was said", (task) => [task.failure?.message, task.failure?.evidence && h("pre", {}, task.failure.evidence)]],
+      ["", (task) => task.failure && h("button", { type: "button", onclick: () => openLog(task.failure.attempt, false) }, "Log")],
+    ], page.items), page.next ? h("p", { class: "soft small" }, `The first ${FAILURES} of ${number(job.tasks.failed)}.`) : "");
+  }
+
+  async function drawCost() {
+    const cost = await get("/cost?frames=5").catch(() => null);
+    if (!cost || cost.time_us === 0) {
+      fill(costs, empty("Nothing was paid for this job yet."));
+      return;
+    }
+    const most = cost.causes.reduce((top, cause) => Math.max(top, cause.time_us), 1);
+    fill(costs, figures([["Paid", money(cost.cost)], ["Worker time", seconds(cost.time_us / 1e6)], ["Useful", `${Math.round(cost.efficiency_permille / 10)} %`],
+      ["A frame", cost.frames_done && cost.cost.length === 1 ? `${seconds(cost.time_us / 1e6 / cost.frames_done)}` : "–"], ["Stored", bytes(cost.stored.size_bytes)]]),
+    h("div", { class: "bars" }, cost.causes.map((cause) => {
+      const line = h("i");
+      line.style.width = `${(100 * cause.time_us) / most}%`;
+      return h("div", { class: "line" }, h("span", {}, words(cause.cause)), line, h("span", { class: "small soft" }, `${seconds(cause.time_us / 1e6)} ${cause.cost.length ? money(cause.cost) : ""}`));
+    })),
+    cost.unknown_us > 0 && h("p", { class: "soft small" }, "Some workers have no price: what they cost is unknown, not 0. ", h("a", { href: "/cost" }, "Set prices")));
+  }
+
+  async function drawReasons() {
+    const explained = OVER.includes(job.state) ? { steps: [] } : await get("/explain").catch(() => ({ steps: [] }));
+    const said = explained.steps.filter((step) => step.reasons.length);
+    fill(reasons, ...said.map((step) => h("div", {}, h("p", { class: "small" }, `${step.step} waits, because:`), h("ul", { class: "small soft" }, step.reasons.map((reason) => h("li", {}, reason))))));
+  }
+
+  async function refresh() {
+    job = await get("");
+    drawHead();
+    drawProgress();
+    drawSteps();
+    await Promise.all([drawAttempts(), drawFailures(), drawCost(), drawReasons()]);
+    drawProgress();
+  }
+
+  const redrawMap = calmly(REDRAW_MS, () => strip?.load(upkeep.signal).catch(() => {}));
+  const redrawAll = calmly(REDRAW_MS, () => refresh().catch(() => {}));
+  drawHead();
+  drawProgress();
+  await showStep(job.steps[0].name);
+  await refresh();
+  const now = h("p", { class: "soft small", "aria-live": "off" });
+  progress.after(now);
+  if (!OVER.includes(job.state)) {
+    let first = job.tasks.done === 0;
+    upkeep.follow(`${base}/events?after=${Number.MAX_SAFE_INTEGER}`, KINDS, (event, source) => {
+      if (event.event === "progress") {
+        now.textContent = `${event.step} ${event.frame}: ${Math.round(event.permille / 10)} % ${event.note}`;
+        return;
+      }
+      if (event.event === "tasks_done" && event.step === shownStep) {
+        redrawMap();
+        if (first) {
+          first = false;
+          viewer.open(0).catch(() => {});
+        }
+      }
+      redrawAll();
+      if (event.event === "job_state" && OVER.includes(event.state)) {
+        source.close(); // It would connect again and again to a stream that is over.
+        now.textContent = `The job ${event.state} ${ago(event.at)}.`;
+        redrawMap();
+      }
+    });
+    upkeep.every(10_000, async () => {
+      drawProgress();
+      if (!OVER.includes(job.state)) await Promise.all([drawReasons(), drawCost()]);
+    });
+  }
+}

@@ -1,0 +1,67 @@
+// The log of an attempt: live while it runs, searched, and nothing in it is taken for more than text.
+
+import { h, part } from "./lib.js";
+
+/** Most text that is kept on the page; what came before is dropped, and that is said. */
+const TEXT_MAX = 2 * 1024 * 1024;
+/** Colors and moves of a terminal (ECMA-48), and the titles some programs set. */
+// eslint-disable-next-line no-control-regex
+const TERMINAL = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])/g;
+// eslint-disable-next-line no-control-regex
+const UNSEEN = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/g;
+
+export const plain = (text) => text.replace(TERMINAL, "").replace(/\r\n?/g, "\n").replace(UNSEEN, "");
+
+/** The log of one attempt; it ends with the page or when another is opened. */
+export function logOf(job, attempt, running, upkeep) {
+  const text = h("pre", { class: "log", tabindex: "0", "aria-label": `Log of attempt ${attempt}` });
+  const said = h("span", { class: "soft small", role: "status" });
+  const search = h("input", { type: "search", placeholder: "Only lines with …", "aria-label": "Search the log", oninput: () => draw() });
+  const follow = h("input", { type: "checkbox", checked: true });
+  const stopper = new AbortController();
+  upkeep.onEnd(() => stopper.abort());
+  let whole = "";
+  let dropped = false;
+  let drawn = null;
+
+  function draw() {
+    if (drawn !== null) return;
+    drawn = requestAnimationFrame(() => {
+      drawn = null;
+      const wanted = search.value.toLowerCase();
+      const lines = wanted ? whole.split("\n").filter((line) => line.toLowerCase().includes(wanted)) : null;
+      text.textContent = lines ? lines.join("\n") : whole;
+      said.textContent = [dropped && "the beginning is left out here: download it", lines && `${lines.length} lines`].filter(Boolean).join(" · ");
+      if (follow.checked) text.scrollTop = text.scrollHeight;
+    });
+  }
+
+  async function read() {
+    const answer = await fetch(`/v1/jobs/${part(job)}/attempts/${part(attempt)}/log${running ? "?follow=true" : ""}`, { signal: stopper.signal });
+    if (!answer.ok) {
+      const problem = await answer.json().catch(() => ({}));
+      text.textContent = problem.detail ?? "There is no log.";
+      return;
+    }
+    const pieces = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { value, done } = await pieces.read();
+      if (done) break;
+      whole += plain(value);
+      if (whole.length > TEXT_MAX) {
+        whole = whole.slice(whole.indexOf("\n", whole.length - TEXT_MAX) + 1);
+        dropped = true;
+      }
+      draw();
+    }
+    if (!whole) text.textContent = "The log is empty.";
+  }
+  read().catch((problem) => { if (problem.name !== "AbortError") said.textContent = "the connection broke: open the log again"; });
+
+  const element = h("div", {},
+    h("div", { class: "row between" },
+      h("div", { class: "row" }, search, h("label", { class: "row small" }, follow, "keep to the end")),
+      h("div", { class: "row" }, said, h("a", { href: `/v1/jobs/${part(job)}/attempts/${part(attempt)}/log`, download: `${attempt}.log` }, "Download"))),
+    text);
+  return { element, end: () => stopper.abort() };
+}

@@ -1,0 +1,39 @@
+// Schedules: what is due when, what became of it, and the usual actions.
+
+import { h, fill, api, action, card, command, empty, note, number, part, state, table, when } from "./lib.js";
+
+export async function show({ main, upkeep, title }) {
+  title("Schedules");
+  const rows = h("div");
+  const detail = h("div");
+  main.append(h("h1", {}, "Schedules"), h("p", { class: "lead" }, "Jobs that are made by themselves, at the time of day of a zone."), card("", rows), detail);
+  const load = upkeep.every(5000, async () => {
+    const page = await api("/schedules?limit=200", { signal: upkeep.signal });
+    const change = (item, what, said) => action(what[0].toUpperCase() + what.slice(1), async () => {
+      await api(`/schedules/${part(item.name)}/${what}`, { method: "POST" });
+      note(said);
+      await load();
+    });
+    fill(rows, page.items.length ? table("Schedules", [
+      ["Schedule", (item) => h("button", { type: "button", class: "quiet", onclick: () => showOne(item) }, item.name)],
+      ["When", (item) => [h("span", { class: "mono" }, item.spec.cron), h("div", { class: "soft small" }, `${item.reading} (${item.spec.zone})`)]],
+      ["Next", (item) => item.next && when(item.next)],
+      ["State", (item) => [state(item.state), item.late > 0 && h("div", { class: "fault" }, `${item.late} runs late`)]],
+      ["Runs", (item) => number(item.runs), "number"],
+      ["", (item) => h("div", { class: "row" }, item.state === "paused" ? change(item, "resume", `${item.name} goes on.`) : change(item, "pause", `${item.name} is paused.`), change(item, "run", `${item.name} runs now.`))],
+    ], page.items) : empty("There is no schedule yet.", command("framewake schedules add samples/schedules/nightly.yaml")));
+  });
+
+  async function showOne(item) {
+    const [next, runs] = await Promise.all([
+      api(`/schedules/${part(item.name)}/next?count=10`, { signal: upkeep.signal }), api(`/schedules/${part(item.name)}/runs?limit=50`, { signal: upkeep.signal }),
+    ]);
+    fill(detail, h("div", { class: "grid" },
+      card(`Next runs of ${item.name}`, next.times.length ? h("ol", {}, next.times.map((time) => h("li", {}, time.local))) : empty("It is never due again.")),
+      card("What became of its due times", runs.items.length ? table("Runs", [
+        ["Due", (run) => when(run.due)], ["State", (run) => [state(run.job_state ?? run.state), run.reason && h("div", { class: "soft small" }, run.reason), (run.late_start || run.late_finish) && h("div", { class: "fault" }, run.late_start ? "had not begun by its deadline" : "was not over by its deadline")]],
+        ["Job", (run) => run.job && h("a", { href: `/jobs/${part(run.job)}` }, run.number ? `run ${run.number}` : "job")],
+      ], runs.items) : empty("It was not due yet."))));
+    detail.scrollIntoView({ block: "nearest" });
+  }
+}

@@ -1,0 +1,125 @@
+//! A real browser without a window, for the tests of the pages.
+
+use crate::parts::{Running, free_port, tool};
+use crate::wait::until;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Longest wait for something on a page.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A browser with one window; it ends with the test.
+#[derive(Debug)]
+pub struct Browser {
+    pub client: Client,
+    driver: Running,
+    _folder: TempDir,
+}
+
+impl Browser {
+    pub async fn start() -> Browser {
+        let folder = TempDir::new().expect("a folder for the browser");
+        let port = free_port();
+        let mut command = std::process::Command::new(tool("chromedriver"));
+        command.arg(format!("--port={port}"));
+        let driver = Running::start("chromedriver", &mut command, &folder.path().join("driver.log"));
+        let arguments = [
+            "--headless=new",
+            // Tests run as root in containers, where the sandbox can't.
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            // It would look for hosts of its maker.
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1280,900",
+            &format!("--user-data-dir={}", folder.path().join("profile").display()),
+        ];
+        let capabilities = json!({
+            "goog:chromeOptions": { "args": arguments },
+            "goog:loggingPrefs": { "browser": "ALL" },
+        });
+        let Value::Object(capabilities) = capabilities else { unreachable!("an object") };
+        let url = format!("http://127.0.0.1:{port}");
+        let client = until(SOON, "the browser starts", async || {
+            let mut builder = ClientBuilder::new(HttpConnector::new());
+            builder.capabilities(capabilities.clone()).connect(&url).await.ok()
+        })
+        .await;
+        Browser { client, driver, _folder: folder }
+    }
+
+    pub async fn open(&self, url: &str) {
+        self.client.goto(url).await.unwrap_or_else(|error| panic!("{url} can't be opened: {error}"));
+    }
+
+    /// What a script gives back.
+    pub async fn ask(&self, script: &str) -> Value {
+        self.client.execute(script, Vec::new()).await.unwrap_or_else(|error| panic!("`{script}` fails: {error}"))
+    }
+
+    /// Waits until a script gives something that is true.
+    pub async fn wait(&self, what: &str, script: &str) {
+        until(SOON, what, async || (self.ask(script).await == Value::Bool(true)).then_some(())).await;
+    }
+
+    /// Waits until the page says this.
+    pub async fn sees(&self, words: &str) {
+        let words_json = Value::from(words);
+        let script = format!("return document.body.innerText.includes({words_json})");
+        let begin = tokio::time::Instant::now();
+        let mut tick = tokio::time::interval(Duration::from_millis(50));
+        while self.ask(&script).await != Value::Bool(true) {
+            if begin.elapsed() > SOON {
+                let text = self.ask("return document.body.innerText").await;
+                panic!("the page does not say `{words}`, but:\n{}", text.as_str().unwrap_or_default());
+            }
+            tick.tick().await;
+        }
+    }
+
+    /// Presses the first button or link of this name.
+    pub async fn press(&self, name: &str) {
+        let name = Value::from(name);
+        let script = format!(
+            "const found = [...document.querySelectorAll('main button, main a')].find((one) => one.innerText.trim() === {name});
+             found?.click(); return Boolean(found)"
+        );
+        self.wait(&format!("there is a button {name}"), &script).await;
+    }
+
+    /// Writes into the field of this label, in the place of what is there.
+    pub async fn write(&self, label: &str, text: &str) {
+        let path = format!("//label[span[1][normalize-space()='{label}']]//*[self::input or self::select or self::textarea]");
+        let field = self.client.find(Locator::XPath(&path)).await;
+        let field = field.unwrap_or_else(|error| panic!("there is no field `{label}`: {error}"));
+        let kind = field.attr("type").await.expect("an answer");
+        let tag = field.tag_name().await.expect("an answer");
+        if tag == "select" {
+            field.select_by_value(text).await.expect("the choice is there");
+            return;
+        }
+        if kind.as_deref() != Some("file") {
+            field.clear().await.expect("a field can be emptied");
+        }
+        field.send_keys(text).await.expect("a field can be written into");
+    }
+
+    pub async fn screenshot(&self, file: &Path) {
+        let bytes = self.client.screenshot().await.expect("a picture of the page");
+        std::fs::write(file, bytes).expect("the picture can be written");
+    }
+
+    /// Ends it; a test that fails before lets it end with the driver.
+    pub async fn close(mut self) {
+        let _ = self.client.clone().close().await;
+        self.driver.signal(rustix::process::Signal::TERM);
+        self.driver.wait(SOON);
+    }
+}
