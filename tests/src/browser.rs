@@ -96,7 +96,8 @@ impl Browser {
 
     /// Writes into the field of this label, in the place of what is there.
     pub async fn write(&self, label: &str, text: &str) {
-        let path = format!("//label[span[1][normalize-space()='{label}']]//*[self::input or self::select or self::textarea]");
+        let path =
+            format!("//label[span[1][normalize-space()='{label}']]//*[self::input or self::select or self::textarea]");
         let field = self.client.find(Locator::XPath(&path)).await;
         let field = field.unwrap_or_else(|error| panic!("there is no field `{label}`: {error}"));
         let kind = field.attr("type").await.expect("an answer");

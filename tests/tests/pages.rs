@@ -40,7 +40,9 @@ async fn a_job_is_submitted_by_form_watched_and_looked_at() {
                  return Boolean(picture?.complete && picture.naturalWidth > 0)";
     browser.wait("a frame is shown", shown).await;
     browser.press("Play").await;
-    browser.wait("the flip-book turns", "return !document.querySelector('.viewer').innerText.includes('frame 1 ')").await;
+    browser
+        .wait("the flip-book turns", "return !document.querySelector('.viewer').innerText.includes('frame 1 ')")
+        .await;
     browser.press("Log").await;
     browser.sees("Log of attempt").await;
     browser.wait("the log has text", "return document.querySelector('pre.log').textContent.length > 0").await;
