@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo demo-docker build test quick lint bench simulate simulate-scale fuzz fire api-check monitoring-pictures dashboards-check static images
+.PHONY: help setup demo demo-docker build test quick lint bench simulate simulate-scale scaling-report fuzz fire api-check monitoring-pictures dashboards-check static images
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -49,6 +49,9 @@ simulate: ## the rules in small hostile worlds (SEEDS=n new ones, FROM=n for the
 
 simulate-scale: ## 10,000 GPUs, 1,000 jobs, 10 million frames, with everything that goes wrong
 	cargo run --release --quiet -p framewake-simulate -- scale
+
+scaling-report: ## policies of scaling compared, into docs/scaling.md and its picture
+	cargo run --release --quiet -p framewake-simulate -- scaling --into docs
 
 fuzz: ## hostile bytes for every part that reads some (MINUTES=60 over all targets)
 	@tests/fuzz/run.sh $(TARGETS)

@@ -21,6 +21,7 @@ use crate::estimate::EstimateView;
 use crate::ids::{AttemptId, JobId, Name};
 use crate::objects::Digest;
 use crate::price::{PaidByChange, PaidByView, PaidFor, PriceRow, PricesAdd, PricesAdded};
+use crate::scaling::ScalingExplained;
 use crate::schedule::{RunView, ScheduleStored, ScheduleView, Upcoming};
 use crate::time::Day;
 use bytes::Bytes;
@@ -253,6 +254,11 @@ impl Client {
     /// The newest version of a function, or the one that is named: `blender@3`.
     pub async fn function(&self, name: &str) -> Result<FunctionView, Error> {
         self.get(self.at(&["v1", "functions", name])).await
+    }
+
+    /// Why a function has the workers it has.
+    pub async fn function_scaling(&self, name: &str) -> Result<ScalingExplained, Error> {
+        self.get(self.at(&["v1", "functions", name, "scaling"])).await
     }
 
     /// Adds a version of a function; the newest version's text again adds none. Any JSON, as with [`Client::submit`].

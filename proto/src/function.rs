@@ -4,6 +4,7 @@ use crate::driver::DriverVersion;
 use crate::duration::Span;
 use crate::ids::{Name, nearest};
 use crate::job::{FAULTS_MAX, Fault, ParameterValue, escape};
+use crate::money::Money;
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,6 +36,11 @@ pub const IMAGE_LEN_MAX: usize = 512;
 pub const CPU_MILLIS: std::ops::RangeInclusive<u32> = 10..=1_024_000;
 /// Least and most memory of one worker.
 pub const MEMORY: std::ops::RangeInclusive<Size> = Size(64 << 20)..=Size(16 << 40);
+/// Most windows in which a function keeps workers.
+pub const KEEP_MAX: usize = 16;
+/// Shortest and longest of them: what lasts for more than a week is no window.
+pub const KEEP_LENGTH_MIN: Span = Span(std::time::Duration::from_mins(1));
+pub const KEEP_LENGTH_MAX: Span = Span(std::time::Duration::from_hours(7 * 24));
 /// Longest linger: past it a forgotten worker costs real money.
 pub const LINGER_MAX_S: u64 = 3600;
 
@@ -228,16 +234,45 @@ impl Default for Resources {
 pub struct Scaling {
     /// Most workers at once.
     pub max: u32,
-    /// A worker leaves after this long without work.
-    pub linger: Span,
+    /// A worker leaves after this long without work. Absent: as long as its own start takes, 10 s to a minute, or what
+    /// `waiting` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linger: Option<Span>,
+    /// What an hour of waiting for this function is worth: `50 USD`. More workers start, and they wait for work for longer.
+    /// Absent: a hundred times what a worker costs, and nothing for waiting without work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Money>,
+    /// Workers that are there at certain times, whatever is to be done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<Keep>,
     /// Names of the pools that it may use; empty: all that fit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<Name>,
 }
 
+/// Workers that are there at certain times.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    pub workers: u32,
+    /// When they are to be there, as cron writes it: `0 8 * * 1-5`.
+    pub from: String,
+    /// For how long.
+    #[serde(rename = "for")]
+    pub length: Span,
+    /// Whose clocks: `Europe/Paris`.
+    #[serde(default = "utc")]
+    pub zone: String,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
 impl Default for Scaling {
     fn default() -> Scaling {
-        Scaling { max: 4, linger: Span(std::time::Duration::from_secs(10)), pools: Vec::new() }
+        Scaling { max: 4, linger: None, waiting: None, keep: Vec::new(), pools: Vec::new() }
     }
 }
 
@@ -325,8 +360,22 @@ impl FunctionSpec {
         if self.scaling.max == 0 || self.scaling.max > WORKERS_MAX {
             faults.push(Fault::new("/scaling/max", format!("must be 1 to {WORKERS_MAX}")));
         }
-        if self.scaling.linger.0.as_secs() > LINGER_MAX_S {
+        if self.scaling.linger.is_some_and(|linger| linger.0.as_secs() > LINGER_MAX_S) {
             faults.push(Fault::new("/scaling/linger", format!("must be at most {LINGER_MAX_S}s")));
+        }
+        if self.scaling.keep.len() > KEEP_MAX {
+            faults.push(Fault::new("/scaling/keep", format!("more than the {KEEP_MAX} windows allowed")));
+        }
+        for (at, keep) in self.scaling.keep.iter().take(KEEP_MAX).enumerate() {
+            let pointer = format!("/scaling/keep/{at}");
+            if keep.workers == 0 || keep.workers > self.scaling.max {
+                let reason = format!("must be 1 to the {} of `max`", self.scaling.max);
+                faults.push(Fault::new(format!("{pointer}/workers"), reason));
+            }
+            if keep.length < KEEP_LENGTH_MIN || keep.length > KEEP_LENGTH_MAX {
+                let reason = format!("must be {KEEP_LENGTH_MIN} to {KEEP_LENGTH_MAX}");
+                faults.push(Fault::new(format!("{pointer}/for"), reason));
+            }
         }
         let Resources { gpus, gpu_memory, gpu_models, driver_min, .. } = &self.resources;
         if *gpus > GPUS_MAX {

@@ -41,3 +41,5 @@ pub mod yaml;
 pub mod api;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "schema")]
+pub mod scaling;

@@ -12,6 +12,7 @@ mod measuring;
 pub(crate) mod notices;
 mod perform;
 mod pools;
+mod scaling;
 pub(crate) mod schedules;
 mod tally;
 mod views;

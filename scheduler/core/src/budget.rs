@@ -137,6 +137,13 @@ impl Book {
         }
     }
 
+    /// Seconds of a worker that are left; `None`: its price is not known, or the job goes on whatever it costs.
+    pub(crate) fn left_s(&self, held: Option<Held>) -> Option<f64> {
+        let held = held.filter(|held| held.currency == self.limit.currency && held.micros_an_hour > 0)?;
+        let left = (self.limit() - self.spent).max(0);
+        (self.at_limit != AtLimit::Warn).then(|| left as f64 / held.micros_an_hour as f64 / 1e6)
+    }
+
     fn limit(&self) -> i128 {
         i128::from(self.limit.micros) * HOUR_US
     }

@@ -31,13 +31,23 @@ pub struct ZoneError {
 
 #[derive(Debug, Clone)]
 pub struct Calendar {
+    /// As it was written.
+    text: String,
     expression: Expression,
     zone: TimeZone,
 }
 
+impl PartialEq for Calendar {
+    fn eq(&self, other: &Calendar) -> bool {
+        self.text == other.text && self.zone == other.zone
+    }
+}
+
+impl Eq for Calendar {}
+
 impl Calendar {
     pub fn new(cron: &str, zone: TimeZone) -> Result<Calendar, ExpressionError> {
-        Ok(Calendar { expression: Expression::parse(cron)?, zone })
+        Ok(Calendar { text: cron.to_owned(), expression: Expression::parse(cron)?, zone })
     }
 
     /// How the expression was read, in words.

@@ -36,6 +36,8 @@ pub enum Effect {
         pool: Name,
         /// The GPUs that it gets, where the provider gives them out.
         gpus: Vec<Place>,
+        /// How long it waits for work before it leaves.
+        linger: Duration,
         /// How long one more has been wanted: no slot was free, or earlier starts had failed.
         waited: Duration,
     },

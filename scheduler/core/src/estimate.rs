@@ -4,7 +4,7 @@
 //! were measured, its machines are faster or slower today, and so far little was seen. Each widens the range, and the last
 //! two less with every run.
 
-use crate::scale::{Demand, wanted_workers};
+use crate::scale::Demand;
 
 /// How often something was measured, the sum, and the sum of the squares. Whole numbers become parts of one when old
 /// measurements fade.
@@ -218,8 +218,9 @@ impl Plan<'_> {
     /// The fewest workers that the farm will call.
     fn called(&self, workers_max: u32, task: Range) -> u32 {
         let start_s = self.start.mean().map(|start_s| start_s + self.figures.load.mean().unwrap_or(0.0));
-        let demand = Demand { tasks: u64::from(self.tasks), task_s: Some(task.low), start_s };
-        wanted_workers(demand, workers_max).max(1)
+        let work_s = Some(f64::from(self.tasks) * task.low);
+        let demand = Demand { tasks: u64::from(self.tasks), work_s, start_s, workers_max, ..Demand::default() };
+        demand.decide().wanted.max(1)
     }
 }
 

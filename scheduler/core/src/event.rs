@@ -136,6 +136,12 @@ pub enum Event {
         pool: Name,
         reason: String,
     },
+    /// When the schedule makes its next job, and what begins with it; in place of what was said before. `due`: none is known.
+    RunExpected {
+        schedule: Name,
+        due: Option<Timestamp>,
+        needs: Vec<Need>,
+    },
     /// The provider says how it gives GPUs to workers.
     GpusHanded(Handing),
     /// Workers tell of their GPUs what was not known before.
@@ -165,6 +171,15 @@ pub enum Event {
     ReportsDrained,
     /// A deadline may have passed (see [`crate::farm::Farm::next_deadline`]).
     TimePassed,
+}
+
+/// Tasks of one function that a run of a schedule begins with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Need {
+    pub function: FunctionKey,
+    pub tasks: u64,
+    /// What one took in the last run, in seconds.
+    pub task_s: Option<f64>,
 }
 
 /// Where a worker is within its task.

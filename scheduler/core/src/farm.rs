@@ -5,6 +5,7 @@
 
 mod attempts;
 mod budgets;
+mod decision;
 mod explain;
 mod gpus;
 mod jobs;
@@ -12,21 +13,24 @@ mod keep;
 mod load;
 mod places;
 mod pools;
+mod scaling;
 mod settle;
 mod workers;
 
 pub use budgets::BudgetStatus;
+pub use decision::{Coming, PoolStanding, Scaling, WindowStanding};
 pub use load::FunctionLoad;
 pub use places::{PlaceStanding, PlaceStatus};
 use pools::Unended;
 pub use pools::{PassedOver, WhyNot};
+pub use scaling::RunAhead;
 use workers::Told;
 
 use crate::budget::{Book, Purse};
 use crate::change::{Change, Counts, JobState, StepState};
 use crate::chunk::{Chunk, ChunkState, Lease};
 use crate::effect::Effect;
-use crate::event::{Event, Progress, StartStep};
+use crate::event::{Event, Need, Progress, StartStep};
 use crate::gpus::{Gpu, Gpus, Vram};
 use crate::health::Health;
 use crate::ledger::{Account, Ledger};
@@ -100,6 +104,10 @@ pub struct Farm {
     /// Functions and steps that the current event touched.
     touched: BTreeSet<usize>,
     touched_steps: BTreeSet<(JobId, usize)>,
+    /// Steps whose part in their function's work may have changed.
+    unweighed: BTreeSet<(JobId, usize)>,
+    /// For each schedule, the functions whose `expected` has its next run, and when that is.
+    runs_expected: BTreeMap<Name, (Timestamp, Vec<usize>)>,
 }
 
 #[derive(Debug)]
@@ -117,6 +125,13 @@ struct Function {
     /// Workers that spoke and hold nothing, without those that are draining.
     idle: BTreeSet<WorkerId>,
     in_pools: BTreeMap<Name, InPool>,
+    /// Of its tasks, those whose time was measured by their own job, and what these take together, in milliseconds.
+    measured: Weight,
+    /// Runs of schedules that will want workers, by when and by schedule.
+    expected: BTreeMap<(Timestamp, Name), Need>,
+    window: OpenWindow,
+    /// When it is looked at again, as far as that is planned.
+    look_at: Option<Timestamp>,
     wanted: u32,
     /// As many as would be wanted if there were room for any number.
     needed: u32,
@@ -139,6 +154,20 @@ struct InPool {
     workers: WorkerCounts,
     starts: Starts,
     cold: ColdStarts,
+}
+
+/// Tasks, and the milliseconds that they take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Weight {
+    tasks: u64,
+    ms: u64,
+}
+
+/// Workers that a function's windows ask for, and until when that holds.
+#[derive(Debug, Clone, Copy, Default)]
+struct OpenWindow {
+    workers: u32,
+    until: Option<Timestamp>,
 }
 
 /// How starting workers went lately.
@@ -177,6 +206,10 @@ struct Step {
     /// In chunks that are offered or held.
     open: u32,
     failed: TaskSet,
+    /// What its function counts of it.
+    weight: Weight,
+    /// How long the longest of its tasks has been under way; looked at until one is measured.
+    longest_s: f64,
     /// Not given out yet.
     waiting: TaskSet,
     /// Chunks that may be offered again.
@@ -295,6 +328,7 @@ impl Farm {
             }
             Event::WorkerStepped { worker, step, at } => self.note_step(&worker, step, at),
             Event::WorkerWaits { worker, reason } => self.note_wait(&worker, &reason),
+            Event::RunExpected { schedule, due, needs } => self.expect_run(&schedule, due, needs),
             Event::PoolsSet { pools, unfit } => self.set_pools(now, pools, unfit),
             Event::PoolReached { pool } => self.set_reach(&pool, Reach::Open),
             Event::PoolAway { pool, reason } => self.set_reach(&pool, Reach::Away { reason }),
@@ -343,7 +377,7 @@ impl Farm {
 
     /// Those known of, after a restart for instance, that a provider was asked for, and so must know of too.
     pub fn workers_of_providers(&self) -> impl Iterator<Item = &WorkerId> {
-        self.workers.keys().filter(|id| settle::is_given(id))
+        self.workers.keys().filter(|id| scaling::is_given(id))
     }
 
     /// What a worker that is here, or asked for, works for.
@@ -407,6 +441,10 @@ impl Farm {
             workers: WorkerCounts::default(),
             idle: BTreeSet::new(),
             in_pools: BTreeMap::new(),
+            measured: Weight::default(),
+            expected: BTreeMap::new(),
+            window: OpenWindow::default(),
+            look_at: None,
             wanted: 0,
             needed: 0,
             short_since: None,
@@ -543,12 +581,19 @@ impl Restoring {
             starved: BTreeSet::new(),
             touched: BTreeSet::new(),
             touched_steps: BTreeSet::new(),
+            unweighed: BTreeSet::new(),
+            runs_expected: BTreeMap::new(),
         };
         for place in snapshot.places {
             farm.set_place_timer(&place.place);
         }
         for (key, rules) in snapshot.functions {
             farm.add_function(key, rules);
+        }
+        for (key, pool, took) in snapshot.cold_starts {
+            if let Some(at) = farm.function_index.get(&key).copied() {
+                farm.in_pool(at, &pool).cold.add(took);
+            }
         }
         for (name, weight) in snapshot.projects {
             let project = farm.project(&name);

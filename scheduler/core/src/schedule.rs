@@ -337,6 +337,11 @@ impl Schedules {
         decision.map(Ok)
     }
 
+    /// The schedule that made this job, which is not over.
+    pub fn of_job(&self, job: JobId) -> Option<ScheduleId> {
+        self.by_job.get(&job).copied()
+    }
+
     /// A worker has begun with the job.
     pub fn job_started(&mut self, job: JobId) {
         let Some(id) = self.by_job.get(&job).copied() else { return };
@@ -375,6 +380,11 @@ impl Schedule {
     /// The next due time, as long as it is not paused.
     pub fn next(&self) -> Option<Timestamp> {
         self.next
+    }
+
+    /// When what is due next happens.
+    pub fn next_fire(&self) -> Option<Timestamp> {
+        self.next.map(|due| self.rules.fires(self.id, due))
     }
 
     /// Jobs of its runs that are not over.

@@ -3,9 +3,11 @@
 use crate::gpus::{GpuNeeds, Vram};
 use crate::ledger::Account;
 use crate::price::{Held, Prices};
+use crate::scale::keep::Window;
 use framewake_proto::budget::{Period, ProjectBudget, Standing};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Budget, Chunking, Job, Retries};
+use framewake_proto::money::Money;
 use framewake_proto::price::Market;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
@@ -26,12 +28,24 @@ pub struct FunctionRules {
     pub gpu_needs: GpuNeeds,
     /// Pools that it can't use, and why; any other will do.
     pub unfit: BTreeMap<Name, String>,
+    pub scaling: ScalingRules,
+}
+
+/// What a function says of when its workers come and go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScalingRules {
+    /// How long a worker waits for work; `None`: chosen.
+    pub linger: Option<Duration>,
+    /// What an hour of waiting is worth.
+    pub waiting: Option<Money>,
+    pub keep: Vec<Window>,
 }
 
 impl FunctionRules {
     /// Those of a function that needs no GPU.
     pub fn without_gpu(workers_max: u32, slots: u32) -> FunctionRules {
-        FunctionRules { workers_max, slots, gpus: 0, gpu_needs: GpuNeeds::default(), unfit: BTreeMap::new() }
+        let (gpu_needs, unfit, scaling) = (GpuNeeds::default(), BTreeMap::new(), ScalingRules::default());
+        FunctionRules { workers_max, slots, gpus: 0, gpu_needs, unfit, scaling }
     }
 }
 
@@ -167,6 +181,8 @@ pub struct Snapshot {
     pub places: Vec<StoredPlace>,
     /// Workers that are paid.
     pub accounts: Vec<Account>,
+    /// How long the last workers took to come, oldest first.
+    pub cold_starts: Vec<(FunctionKey, Name, Duration)>,
     pub prices: Prices,
     pub budgets: Vec<StoredBudget>,
 }

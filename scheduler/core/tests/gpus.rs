@@ -7,7 +7,7 @@ use framewake_core::event::{
     AttemptEnd, Event, GpuUse, GpuWord, Moments, Report, RequestId, TaskFailure, TaskResult, WorkerEnd,
 };
 use framewake_core::farm::{Applied, Farm, PlaceStanding};
-use framewake_core::gpus::{Gpu, GpuNeeds, Handing};
+use framewake_core::gpus::{Gpu, Handing};
 use framewake_core::values::{FunctionRules, NewJob, NewStep, Place, PoolRules, Settings, Snapshot};
 use framewake_proto::duration::Span;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
@@ -76,13 +76,7 @@ impl World {
         };
         world.apply(Event::PoolsSet { pools: vec![PoolRules::local(slots)], unfit: BTreeMap::new() });
         world.apply(Event::ReportsDrained);
-        let rules = FunctionRules {
-            workers_max: 8,
-            slots: 1,
-            gpus: each,
-            gpu_needs: GpuNeeds::default(),
-            unfit: BTreeMap::new(),
-        };
+        let rules = FunctionRules { gpus: each, ..FunctionRules::without_gpu(8, 1) };
         world.apply(Event::FunctionAdded { key: function(), rules });
         world.apply(Event::GpusHanded(Handing::Awaited { why: "being looked for".to_owned() }));
         let gpus: Vec<Gpu> = memories.iter().enumerate().map(|(number, memory)| gpu(number, *memory)).collect();

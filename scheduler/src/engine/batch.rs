@@ -17,6 +17,7 @@ use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerI
 use framewake_proto::money::Money;
 use framewake_proto::notify::{Notice, TargetChange};
 use framewake_proto::price::{Market, PaidFor, PriceRow};
+use framewake_proto::scaling::ScalingExplained;
 use framewake_proto::schedule::{ScheduleChange, ScheduleStored, ScheduleView};
 use framewake_proto::time::Day;
 use framewake_proto::time::Timestamp;
@@ -43,6 +44,7 @@ pub(crate) enum Reply {
     Loads(oneshot::Sender<Loads>),
     Places(oneshot::Sender<Vec<PlaceView>>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
+    ExplainScaling(FunctionKey, oneshot::Sender<Option<Box<ScalingExplained>>>),
     Explain(JobId, oneshot::Sender<Option<Vec<Vec<String>>>>),
     /// The view is made once it is durable.
     ScheduleStored(oneshot::Sender<Result<ScheduleStored, Refused>>, Result<(ScheduleChange, Name), Refused>),
@@ -251,6 +253,7 @@ impl Engine {
             }
             Message::SetPools(pools) => self.set_pools(pools, batch),
             Message::Durable(reply) => batch.replies.push(Reply::Noted(reply)),
+            Message::ExplainScaling(key, reply) => batch.replies.push(Reply::ExplainScaling(key, reply)),
             Message::Scaling(reply) => batch.replies.push(Reply::Scaling(reply)),
             Message::Explain(id, reply) => batch.replies.push(Reply::Explain(id, reply)),
             Message::Happened(event) => {

@@ -20,6 +20,7 @@ use framewake_proto::notify::{TARGETS_MAX, TargetChange, TargetSpec};
 use framewake_proto::order::StepOrder;
 use framewake_proto::pool::PoolSpec;
 use framewake_proto::price::{PaidFor, PriceRow, PricesAdded};
+use framewake_proto::scaling::ScalingExplained;
 use framewake_proto::schedule::{SCHEDULES_MAX, ScheduleSpec, ScheduleStored, ScheduleView};
 use framewake_proto::time::Day;
 use framewake_proto::trace::TraceParent;
@@ -189,6 +190,7 @@ pub(crate) enum Message {
     RestorePlace(Place, oneshot::Sender<Result<(), Refused>>),
     /// Where workers may be started.
     SetPools(Vec<PoolSpec>),
+    ExplainScaling(FunctionKey, oneshot::Sender<Option<Box<ScalingExplained>>>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
     /// Answered once all that was told before is durable.
     Durable(oneshot::Sender<()>),
@@ -399,6 +401,11 @@ impl Handle {
 
     pub async fn scaling(&self) -> Result<Vec<(FunctionKey, ScalingView)>, Refused> {
         self.ask(Message::Scaling).await
+    }
+
+    /// Why the function has the workers it has; `None`: it is not known.
+    pub async fn explain_scaling(&self, key: FunctionKey) -> Result<Option<Box<ScalingExplained>>, Refused> {
+        self.ask(|reply| Message::ExplainScaling(key, reply)).await
     }
 
     /// One list of sentences a step; `None` for a job that is over or unknown.

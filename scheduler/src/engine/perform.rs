@@ -64,12 +64,11 @@ impl Engine {
                 let body = control_message(&control).encode_to_vec();
                 self.ask_queue(QueueCommand::PushControl { worker, body });
             }
-            Effect::StartWorker { worker, function, pool, gpus, waited } => {
+            Effect::StartWorker { worker, function, pool, gpus, linger, waited } => {
                 // Without its text a function has no workers: its rules say that it may have none.
                 let Some(spec) = self.functions.get(&function).cloned() else { return };
                 self.count_start(&worker, &function, waited);
                 info!(worker.id = %worker, function = %function, pool = %pool, "worker {worker} of {function} is started");
-                let linger = spec.scaling.linger.0;
                 let gpus = gpus.iter().filter_map(Place::gpu).map(str::to_owned).collect();
                 let start = ProviderCommand::Start { worker, function, spec, pool, gpus, linger };
                 let _ = self.outbox.provider.send(start);
@@ -124,6 +123,7 @@ impl Engine {
             Reply::Loads(to) => drop(to.send(self.loads())),
             Reply::Places(to) => drop(to.send(self.place_views())),
             Reply::Scaling(to) => drop(to.send(self.scaling_views())),
+            Reply::ExplainScaling(key, to) => drop(to.send(self.explain_scaling(&key).map(Box::new))),
             Reply::Explain(id, to) => drop(to.send(self.farm.explain(self.clock.now(), id))),
         }
     }

@@ -16,6 +16,7 @@ impl Engine {
         let unfit = self.functions.iter().map(|(key, spec)| (key, self.unfit(spec))).collect();
         let pools = self.pools.iter().map(rules).collect();
         self.apply(Event::PoolsSet { pools, unfit }, batch);
+        self.expect_runs(batch);
     }
 
     /// What no pool can ever run must not be accepted.

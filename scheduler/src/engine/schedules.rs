@@ -6,7 +6,7 @@ use super::{Engine, Refused, ScheduleCommand, Submission};
 use crate::function_table::Accepted;
 use crate::store::{RunRow, ScheduleWrite};
 use framewake_core::change::{Change, JobState};
-use framewake_core::event::Event;
+use framewake_core::event::{Event, Need};
 use framewake_core::schedule::{Decision, LateFor, Rules, ScheduleId, Schedules, StoredSchedule, What};
 use framewake_proto::api::{EventView, Happening, LateDeadline, Submitted};
 use framewake_proto::ids::{JobId, Name};
@@ -16,7 +16,7 @@ use framewake_proto::schedule::{
     RunState, SCHEDULES_MAX, ScheduleChange, ScheduleSpec, ScheduleState, ScheduleView, Values, fill,
 };
 use framewake_proto::time::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use tracing::{info, warn};
@@ -34,6 +34,8 @@ pub(super) struct Timetable {
     specs: BTreeMap<ScheduleId, Arc<ScheduleSpec>>,
     ids: BTreeMap<Name, ScheduleId>,
     id_next: u64,
+    /// What a task of each step took in the last run, in seconds.
+    measured: BTreeMap<(ScheduleId, usize), f64>,
 }
 
 impl Timetable {
@@ -42,7 +44,7 @@ impl Timetable {
         let ids = specs.iter().map(|(id, spec)| (spec.name.clone(), *id)).collect();
         let id_next = specs.last_key_value().map_or(1, |(id, _)| id.0 + 1);
         let rules = Schedules::restore(loaded.into_iter().map(|(_, stored)| stored));
-        Timetable { rules, specs, ids, id_next }
+        Timetable { rules, specs, ids, id_next, measured: BTreeMap::new() }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
@@ -87,6 +89,7 @@ impl Engine {
         table.ids.insert(name.clone(), id);
         batch.schedules.push(ScheduleWrite::Put { id, spec });
         batch.schedules.extend(table.state_row(id));
+        self.expect_run(id, batch);
         self.count_schedules();
         let change = if known.is_some() { ScheduleChange::Changed } else { ScheduleChange::Created };
         Ok((change, name))
@@ -107,10 +110,16 @@ impl Engine {
                 table.rules.remove(id);
                 table.specs.remove(&id);
                 table.ids.remove(name);
+                table.measured.retain(|(of, _), _| *of != id);
                 batch.schedules.push(ScheduleWrite::Removed(id));
             }
         }
         batch.schedules.extend(table.state_row(id));
+        if command == ScheduleCommand::Remove {
+            let (schedule, due, needs) = (name.clone(), None, Vec::new());
+            self.apply(Event::RunExpected { schedule, due, needs }, batch);
+        }
+        self.expect_run(id, batch);
         self.count_schedules();
         Ok(())
     }
@@ -142,7 +151,10 @@ impl Engine {
     pub(super) fn run_schedules(&mut self, batch: &mut Batch) {
         let mut seen = 0;
         for _ in 0..ROUNDS_MAX {
-            self.note_jobs(batch, &mut seen);
+            for over in self.note_jobs(batch, &mut seen) {
+                // What its last run took is known now.
+                self.expect_run(over, batch);
+            }
             let decisions = self.schedules.rules.decide(batch.now, || JobId(Ulid::generate()));
             if decisions.is_empty() {
                 return;
@@ -154,23 +166,60 @@ impl Engine {
             }
             for id in touched {
                 batch.schedules.extend(self.schedules.state_row(id));
+                self.expect_run(id, batch);
             }
         }
         self.note_jobs(batch, &mut seen);
     }
 
-    /// Jobs that began or ended in this batch.
-    fn note_jobs(&mut self, batch: &Batch, seen: &mut usize) {
+    /// Jobs that began or ended in this batch; the schedules of those that ended.
+    fn note_jobs(&mut self, batch: &Batch, seen: &mut usize) -> BTreeSet<ScheduleId> {
+        let mut over = BTreeSet::new();
         for change in &batch.applied.changes[*seen..] {
+            if let Change::StepTiming { job, step, timing } = change
+                && let (Some(id), Some(task_s)) = (self.schedules.rules.of_job(*job), timing.task_s)
+            {
+                self.schedules.measured.insert((id, *step), task_s);
+            }
             if let Change::JobState { id, state, .. } = change {
                 match state {
                     JobState::Running => self.schedules.rules.job_started(*id),
-                    JobState::Succeeded | JobState::Failed | JobState::Canceled => self.schedules.rules.job_over(*id),
+                    JobState::Succeeded | JobState::Failed | JobState::Canceled => {
+                        over.extend(self.schedules.rules.of_job(*id));
+                        self.schedules.rules.job_over(*id);
+                    }
                     JobState::Queued | JobState::Paused => {}
                 }
             }
         }
         *seen = batch.applied.changes.len();
+        over
+    }
+
+    /// Tells the rules when the schedule runs next and what that begins with, so that workers are there in time.
+    fn expect_run(&mut self, id: ScheduleId, batch: &mut Batch) {
+        let Some(spec) = self.schedules.specs.get(&id).cloned() else { return };
+        let Some(schedule) = self.schedules.rules.get(id) else { return };
+        let number = schedule.runs + 1;
+        let due = schedule.next_fire().filter(|_| !schedule.paused);
+        // What can't be filled in now is told when it is due.
+        let run = due.and_then(|due| render(&spec, due, number, &Accepted(&self.functions)).ok());
+        let steps = run.iter().flat_map(|(_, job)| job.steps.iter().enumerate());
+        let first = steps.filter(|(_, step)| step.after.is_empty());
+        let needs = first.map(|(at, step)| Need {
+            function: step.function.clone(),
+            tasks: step.frames.len().into(),
+            task_s: self.schedules.measured.get(&(id, at)).copied(),
+        });
+        let (schedule, needs) = (spec.name.clone(), needs.collect());
+        self.apply(Event::RunExpected { schedule, due, needs }, batch);
+    }
+
+    /// The same for all of them: after a start.
+    pub(super) fn expect_runs(&mut self, batch: &mut Batch) {
+        for id in self.schedules.specs.keys().copied().collect::<Vec<_>>() {
+            self.expect_run(id, batch);
+        }
     }
 
     /// Does what was decided. Of a run: its job, or why there is none.

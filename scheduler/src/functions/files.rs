@@ -1,6 +1,7 @@
 //! Files of pools and functions, read at the start: all that is wrong with them is said at once.
 
 use anyhow::{Context, Result, bail};
+use framewake_core::scale::keep::Window;
 use framewake_core::values::LOCAL_POOL;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::job::Fault;
@@ -15,11 +16,15 @@ const FILE_MAX: u64 = 256 * 1024;
 
 /// The functions of files and folders.
 pub(crate) fn functions(paths: &[PathBuf]) -> Result<Vec<FunctionSpec>> {
-    let Files { good, wrong } = read(paths, "--functions", FunctionSpec::faults)?;
+    let Files { good, wrong } = read(paths, "--functions", function_faults)?;
     if !wrong.is_empty() {
         bail!("functions that can't be used:\n  {}", wrong.join("\n  "));
     }
     Ok(good.into_iter().map(|(_, spec)| spec).collect())
+}
+
+fn function_faults(function: &FunctionSpec) -> Vec<Fault> {
+    function.faults().into_iter().chain(Window::faults(function)).collect()
 }
 
 /// The pools of files and folders, and this machine with so many slots: unless a file speaks of it, or it has none and

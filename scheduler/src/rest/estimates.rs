@@ -13,6 +13,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use framewake_core::estimate::{Figures, Forecast, Plan, Range, Spread};
 use framewake_core::price::{Held, PaidFor, Prices};
+use framewake_core::scale::LINGER_UNASKED_MAX;
 use framewake_proto::estimate::{
     Basis, EstimateView, MoneyRange, MsRange, OptionEstimate, OutputsEstimate, StepEstimate, WORKER_COUNTS_MAX,
 };
@@ -117,7 +118,8 @@ impl Known {
             scale,
             start,
             workers_max: spec.scaling.max.max(1),
-            linger_s: spec.scaling.linger.0.as_secs_f64(),
+            // At most, where the farm chooses.
+            linger_s: spec.scaling.linger.map_or(LINGER_UNASKED_MAX, |linger| linger.0).as_secs_f64(),
             price: prices.of(&step.function.name, gpu, Day::of(Timestamp::now()).0),
             measured,
         })

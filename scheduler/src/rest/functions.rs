@@ -9,10 +9,12 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use framewake_core::scale::keep::Window;
 use framewake_proto::api::{FunctionView, Page, ScalingView};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{FunctionKey, FunctionRef, nearest};
 use framewake_proto::job::JOB_SIZE_MAX;
+use framewake_proto::scaling::ScalingExplained;
 use framewake_proto::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,6 +51,25 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) 
     Ok(Json(view(&app, &scaling(&app).await?, key, spec, at)))
 }
 
+/// Say why a function has the workers it has: the decision and everything that went into it
+#[utoipa::path(get, path = "/v1/functions/{name}/scaling", tag = "functions",
+    params(("name" = String, Path, description = "`blender` or `blender@3`")),
+    responses((status = 200, body = ScalingExplained), Problems))]
+pub(super) async fn explain_scaling(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Answer<Json<ScalingExplained>> {
+    let wanted: Option<FunctionRef> = name.parse().ok();
+    let functions = app.handle.functions();
+    let found = wanted.and_then(|wanted| {
+        let (version, _) = functions.find(&wanted)?;
+        Some(FunctionKey { name: wanted.name, version })
+    });
+    let key = found.ok_or_else(|| unknown(&app, &name))?;
+    let explained = app.handle.explain_scaling(key).await.map_err(|error| jobs::refused(&error, None))?;
+    explained.map(|explained| Json(*explained)).ok_or_else(|| unknown(&app, &name))
+}
+
 fn unknown(app: &App, name: &str) -> Refusal {
     let functions = app.handle.functions();
     let known: Vec<&str> = functions.functions.keys().map(framewake_proto::ids::Name::as_str).collect();
@@ -76,7 +97,8 @@ pub(super) async fn add(
     let format = Format::of(&headers)?;
     let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
     let spec: FunctionSpec = body::parse(format, &bytes, &schema::FUNCTION)?;
-    let faults = spec.faults();
+    let mut faults = spec.faults();
+    faults.extend(Window::faults(&spec));
     if !faults.is_empty() {
         return Err(Refusal::faults(faults));
     }

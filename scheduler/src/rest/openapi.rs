@@ -102,6 +102,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(inputs::show, inputs::send))
         .routes(routes!(functions::list, functions::add))
         .routes(routes!(functions::show))
+        .routes(routes!(functions::explain_scaling))
         .routes(routes!(workers::list))
         .routes(routes!(places::list))
         .routes(routes!(places::restore))

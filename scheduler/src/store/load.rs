@@ -5,8 +5,10 @@ use super::{Error, Store};
 use crate::function_table::{Accepted, FunctionTable};
 use framewake_core::gpus::{GpuNeeds, Vram};
 use framewake_core::price::Held;
+use framewake_core::scale::keep::Window;
 use framewake_core::values::{
-    FunctionRules, NewJob, Place, Snapshot, StoredChunk, StoredChunkState, StoredJob, StoredPlace, StoredStep, Timing,
+    FunctionRules, NewJob, Place, ScalingRules, Snapshot, StoredChunk, StoredChunkState, StoredJob, StoredPlace,
+    StoredStep, Timing,
 };
 use framewake_proto::api::JobState;
 use framewake_proto::function::FunctionSpec;
@@ -51,6 +53,7 @@ impl Store {
             chunks: self.load_chunks().await?,
             chunk_next: self.load_chunk_next().await?,
             places: self.load_places().await?,
+            cold_starts: Vec::new(),
             accounts: self.load_accounts().await?,
             prices: self.load_paid_by().await?,
             budgets: self.load_budgets(now).await?,
@@ -284,6 +287,11 @@ pub(crate) fn function_rules(spec: &FunctionSpec) -> FunctionRules {
         gpus: spec.resources.gpus,
         gpu_needs: GpuNeeds::from(&spec.resources),
         unfit: BTreeMap::new(),
+        scaling: ScalingRules {
+            linger: spec.scaling.linger.map(|linger| linger.0),
+            waiting: spec.scaling.waiting,
+            keep: Window::all(spec),
+        },
     }
 }
 

@@ -119,6 +119,7 @@ impl Disk {
             chunks: self.chunks.values().cloned().collect(),
             chunk_next: self.chunk_next,
             places: self.places.values().cloned().collect(),
+            cold_starts: Vec::new(),
             accounts: self.accounts.values().cloned().collect(),
             prices: Prices::default(),
             budgets: Vec::new(),

@@ -8,6 +8,7 @@ pub mod invariant;
 pub mod plant;
 pub mod run;
 pub mod scale;
+pub mod scaling;
 
 mod auditor;
 mod bits;

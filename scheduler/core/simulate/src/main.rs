@@ -4,8 +4,9 @@ use framewake_proto::time::Timestamp;
 use framewake_simulate::fault::{Fault, FaultSet};
 use framewake_simulate::invariant::Invariant;
 use framewake_simulate::run::{Tally, play, play_traced, shorten};
-use framewake_simulate::{Setting, scale};
+use framewake_simulate::{Setting, scale, scaling};
 use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,15 +16,25 @@ const USAGE: &str = "\
 usage: simulate [--seeds N] [--from SEED]     that many seeds, from this one on (without: from the clock)
        simulate --seed N [--trace]            one seed
        simulate scale [--gpus N] [--jobs N] [--frames N]
+       simulate scaling [--into FOLDER]       policies of scaling compared; into scaling.md and scaling.svg there
 options of a seed: --faults NAME,… (of `--list-faults`), --jobs N, --tasks N";
 const SEEDS_DEFAULT: u64 = 1000;
 /// Failing seeds that are shortened and printed; more say nothing new.
 const FAILURES_SHOWN: usize = 3;
 const TRACE_LINES: usize = 200;
 
+#[derive(Default, PartialEq)]
+enum What {
+    #[default]
+    Seeds,
+    Scale,
+    Scaling,
+}
+
 #[derive(Default)]
 struct Arguments {
-    scale: bool,
+    what: What,
+    into: Option<PathBuf>,
     trace: bool,
     list: bool,
     seed: Option<u64>,
@@ -48,7 +59,9 @@ fn main() -> ExitCode {
     let done = if arguments.list {
         let names: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
         writeln!(out, "{}", names.join("\n")).map(|()| true)
-    } else if arguments.scale {
+    } else if arguments.what == What::Scaling {
+        run_scaling(arguments.into.as_deref(), &mut out)
+    } else if arguments.what == What::Scale {
         run_scale(&arguments, &mut out)
     } else if let Some(seed) = arguments.seed {
         run_one(setting(seed, &arguments), arguments.trace, &mut out)
@@ -68,7 +81,9 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         };
         let small = |number: u64| u32::try_from(number).map_err(|_| format!("{number} is too large"));
         match word.as_str() {
-            "scale" => arguments.scale = true,
+            "scale" => arguments.what = What::Scale,
+            "scaling" => arguments.what = What::Scaling,
+            "--into" => arguments.into = words.next().map(PathBuf::from),
             "--trace" => arguments.trace = true,
             "--list-faults" => arguments.list = true,
             "--seed" => arguments.seed = Some(number()?),
@@ -219,4 +234,20 @@ fn run_scale(arguments: &Arguments, out: &mut impl Write) -> std::io::Result<boo
         Ok(report) => writeln!(out, "{report}").map(|()| true),
         Err(broken) => writeln!(out, "broken: {}\n  {}", broken.invariant, broken.text).map(|()| false),
     }
+}
+
+/// Prints the figures, and puts them into the page of the documents.
+fn run_scaling(into: Option<&Path>, out: &mut impl Write) -> std::io::Result<bool> {
+    let rows = scaling::rows(scaling::SEED);
+    writeln!(out, "{}", scaling::table(&rows))?;
+    let Some(folder) = into else { return Ok(true) };
+    let page = folder.join("scaling.md");
+    let text = std::fs::read_to_string(&page)?;
+    let Some(text) = scaling::with_figures(&text, &rows) else {
+        writeln!(out, "{} has no place for the figures", page.display())?;
+        return Ok(false);
+    };
+    std::fs::write(&page, text)?;
+    std::fs::write(folder.join("scaling.svg"), scaling::svg(&rows))?;
+    Ok(true)
 }

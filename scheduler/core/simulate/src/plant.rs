@@ -201,6 +201,7 @@ impl Plant {
                         function: function.clone(),
                         pool: PoolRules::local(0).name,
                         gpus: Vec::new(),
+                        linger: Duration::ZERO,
                         waited: Duration::ZERO,
                     });
                 }
@@ -229,13 +230,14 @@ impl Plant {
             }
             Plant::TooManyWorkers => {
                 let more = effects.iter().filter_map(|effect| match effect {
-                    Effect::StartWorker { worker, function, pool, gpus, waited } => {
+                    Effect::StartWorker { worker, function, pool, gpus, linger, waited } => {
                         let worker = format!("{worker}b").parse().expect("a good name");
                         Some(Effect::StartWorker {
                             worker,
                             function: function.clone(),
                             pool: pool.clone(),
                             gpus: gpus.clone(),
+                            linger: *linger,
                             waited: *waited,
                         })
                     }

@@ -30,6 +30,9 @@ pub struct BudgetStatus<'a> {
     pub held: bool,
 }
 
+/// Farms with more jobs than this call workers without a look at each budget; orders are held by it all the same.
+const JOBS_LOOKED_AT_MAX: usize = 100;
+
 impl Farm {
     /// Counts what the ledger gave out since the last time.
     pub(super) fn count_spent(&mut self) {
@@ -538,6 +541,30 @@ impl Farm {
         let load_s = step.timing.load_s.or(function.timing.load_s).unwrap_or(0.0);
         let start_s = if function.idle.is_empty() { self.start_s(now, step.function).unwrap_or(0.0) } else { 0.0 };
         Forecast { held, before_s: load_s + start_s, task_s: step.timing.task_s.or(function.timing.task_s) }
+    }
+
+    /// Workers that the budgets of a function's jobs pay for, their starts and their work; `None`: not every job has a budget
+    /// that says so.
+    pub(super) fn paid_for(&self, now: Timestamp, at: usize, start_s: f64) -> Option<u32> {
+        if self.budgeted == 0 || self.jobs.len() > JOBS_LOOKED_AT_MAX || start_s <= 0.0 {
+            return None;
+        }
+        let mut workers = 0.0;
+        for (id, job) in self.jobs.iter().filter(|(_, job)| job.state != JobState::Paused) {
+            for (number, step) in job.steps.iter().enumerate() {
+                if step.function != at || !step.may_run() || step.left() == 0 {
+                    continue;
+                }
+                let forecast = self.forecast(now, *id, number);
+                let left_s = job.budget.as_ref()?.left_s(forecast.held)?;
+                let work_s = f64::from(step.left()) * forecast.task_s?;
+                workers += ((left_s - work_s) / start_s).floor().max(1.0);
+            }
+        }
+        // Clamped to the range of u32.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let workers = workers.min(f64::from(u32::MAX)) as u32;
+        (workers > 0).then_some(workers)
     }
 
     /// Whether a job's budget keeps it from going on.

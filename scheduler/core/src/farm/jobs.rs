@@ -1,6 +1,6 @@
 //! Jobs come, wait for each other's steps, and are over.
 
-use super::{Applied, Farm, Job, Step};
+use super::{Applied, Farm, Job, Step, Weight};
 use crate::budget::Book;
 use crate::change::{Change, JobState, Outcome, StepState};
 use crate::chunk::ChunkState;
@@ -63,6 +63,8 @@ impl Farm {
                 done: stored.done.len(),
                 open: 0,
                 failed: stored.failed,
+                weight: Weight::default(),
+                longest_s: 0.0,
                 waiting,
                 again: BTreeSet::new(),
                 timing: stored.timing,
@@ -136,6 +138,11 @@ impl Farm {
         let tasks = &mut self.functions[step.function].tasks;
         *tasks = if add { *tasks + left } else { *tasks - left };
         self.touched.insert(step.function);
+        if add {
+            self.unweighed.insert((id, at));
+        } else {
+            self.set_weight(id, at, Weight::default());
+        }
     }
 
     /// Looks whether the step, and with it the job, is over.
@@ -159,6 +166,9 @@ impl Farm {
         self.flush_counts(out);
         self.set_job_state(now, id, state, out);
         self.set_book(id, None);
+        for at in 0..self.jobs[&id].steps.len() {
+            self.set_weight(id, at, Weight::default());
+        }
         self.jobs.remove(&id);
         self.health.forget_job(id);
         self.unplaceable.retain(|(job, _)| *job != id);
@@ -333,6 +343,7 @@ impl Farm {
             let function = step.function;
             self.functions[function].tasks -= 1;
             self.touched.insert(function);
+            self.unweighed.insert((id, at));
         }
     }
 
@@ -350,6 +361,7 @@ impl Farm {
         blend(&mut step.timing, measured);
         let function = step.function;
         blend(&mut self.functions[function].timing, measured);
+        self.unweighed.insert((id, at));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Applied, Farm};
 use crate::change::Change;
-use framewake_proto::ids::{FunctionKey, Name, WorkerId};
+use framewake_proto::ids::{FunctionKey, Name};
 use framewake_proto::time::Timestamp;
 
 impl Farm {
@@ -38,13 +38,5 @@ impl Farm {
         let function = &self.functions[at];
         let Some(kept) = self.kept.get(&function.key.name) else { return 0 };
         if self.newest(&function.key.name) == Some(at) { (*kept).min(function.rules.workers_max) } else { 0 }
-    }
-
-    /// Whether an idle worker is among those that stay. The busy ones count first: they are there anyway.
-    pub(super) fn stays(&self, id: &WorkerId, at: usize) -> bool {
-        let kept = self.kept_of(at) as usize;
-        let function = &self.functions[at];
-        let busy = (function.workers.present as usize).saturating_sub(function.idle.len());
-        function.idle.iter().take(kept.saturating_sub(busy)).any(|other| other == id)
     }
 }

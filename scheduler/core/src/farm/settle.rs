@@ -2,21 +2,16 @@
 //! that an idle worker can take over.
 
 use super::workers::Gone;
-use super::{Applied, Farm, Worker, WorkerState};
+use super::{Applied, Farm, WorkerState};
 use crate::budget::Room;
 use crate::change::Change;
 use crate::chunk::{Chunk, ChunkState};
 use crate::effect::{Control, Effect};
-use crate::pool::Reach;
 use crate::rank::Rank;
-use crate::scale::{Demand, wanted_workers};
 use crate::split::chunk_size;
 use crate::timers::Timer;
-use crate::values::Place;
-use framewake_proto::ids::{ChunkId, JobId, Name, WorkerId};
+use framewake_proto::ids::{ChunkId, JobId, WorkerId};
 use framewake_proto::time::Timestamp;
-use std::collections::BTreeSet;
-use std::time::Duration;
 
 /// Orders on the stream for each worker that is there or wanted: enough to have the next at hand,
 /// few enough that what is published says nothing about what is decided.
@@ -25,21 +20,6 @@ const ORDERS_PER_WORKER: u32 = 2;
 /// comes that ranks before them they are all taken back and published anew, and with two for each of 10,000 workers
 /// every submission would cost a tenth of a second and leave 20,000 orders to be refused.
 const ORDERS_AHEAD_MAX: usize = 1000;
-
-/// What came of asking for workers in one pool.
-struct Started {
-    workers: u32,
-    /// Why there are not more, if others could make room.
-    short: Option<Short>,
-}
-
-/// What there is too little of to start a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Short {
-    Slots,
-    /// Those that will do are with workers of other functions, or set aside.
-    Gpus,
-}
 
 impl Farm {
     /// Looks at every timer that is due.
@@ -153,6 +133,7 @@ impl Farm {
 
     /// Brings workers and orders in line with the work, for each function that was touched.
     pub(super) fn settle(&mut self, now: Timestamp, out: &mut Applied) {
+        self.weigh();
         self.touched.append(&mut self.starved);
         self.serve_again();
         while let Some(function) = self.next_touched() {
@@ -172,157 +153,6 @@ impl Farm {
         let at = *self.touched.iter().find(is_empty).or_else(|| self.touched.first())?;
         self.touched.remove(&at);
         Some(at)
-    }
-
-    fn scale(&mut self, now: Timestamp, at: usize, out: &mut Applied) {
-        let capacity = self.capacity(at);
-        let start_s = self.start_s(now, at);
-        let function = &mut self.functions[at];
-        let start_s = start_s.map(|start_s| start_s + function.timing.load_s.unwrap_or(0.0));
-        let demand = Demand { tasks: function.tasks, task_s: function.timing.task_s, start_s };
-        function.wanted = wanted_workers(demand, function.rules.workers_max.min(capacity));
-        let kept = self.kept_of(at);
-        let function = &mut self.functions[at];
-        function.needed = wanted_workers(demand, function.rules.workers_max).max(kept);
-        function.wanted = function.wanted.max(kept.min(capacity));
-        let there = function.workers.present + function.workers.starting;
-        let mut missing = function.wanted.saturating_sub(there);
-        function.short_since = (missing > 0).then(|| function.short_since.unwrap_or(now));
-        let too_many = function.workers.present > function.rules.workers_max;
-        if too_many && let Some(id) = function.idle.first().cloned() {
-            // One that was thought lost came back, or the provider started more than it was asked for.
-            self.ask_to_leave(now, id, out);
-            return;
-        }
-        // After a start it is not known yet which workers live.
-        if missing == 0 || self.deadlines_held {
-            return;
-        }
-        if let Some(until) = self.unknown_until(at).filter(|until| *until > now) {
-            self.set_timer(until, Timer::Start(at));
-            return;
-        }
-        let mut short = None;
-        for pool in self.pools_in_order(now, at) {
-            let Started { workers, short: here } = self.start_in(now, at, &pool, missing, out);
-            missing -= workers;
-            short = short.or(here);
-            if missing == 0 {
-                return;
-            }
-        }
-        if let Some(short) = short {
-            self.starved.insert(at);
-            self.make_room(now, at, missing, short, out);
-        }
-    }
-
-    /// Seconds from asking for a worker to its first words, in the pool that is tried first of those where some came.
-    pub(super) fn start_s(&self, now: Timestamp, at: usize) -> Option<f64> {
-        let function = &self.functions[at];
-        let typical = |pool: &Name| function.in_pools.get(pool)?.cold.typical();
-        self.pools_in_order(now, at).iter().find_map(typical).map(|took| took.as_secs_f64())
-    }
-
-    /// Asks for at most `missing` workers in this pool.
-    fn start_in(&mut self, now: Timestamp, at: usize, name: &Name, missing: u32, out: &mut Applied) -> Started {
-        let slots = self.functions[at].rules.slots;
-        let mut started = Started { workers: 0, short: None };
-        let mut most = missing;
-        if let Some(within) = self.functions[at].in_pools.get(name) {
-            if within.starts.not_before.is_some_and(|until| until > now) {
-                return started;
-            }
-            if within.starts.failures > 0 {
-                // One at a time until one has spoken.
-                most = most.min(1u32.saturating_sub(within.workers.starting));
-            }
-        }
-        while started.workers < most {
-            let Some(pool) = self.pools.get(name).filter(|pool| pool.reach == Reach::Open) else { break };
-            if let Some(until) = pool.pause(now) {
-                self.set_timer(until, Timer::Start(at));
-                break;
-            }
-            let (max, here) = (pool.rules.max, pool.rules.here);
-            if self.taken(name) + slots > max {
-                started.short = Some(Short::Slots);
-                break;
-            }
-            let gpus = if here { self.gpus_for_worker(at) } else { Some(Vec::new()) };
-            let Some(gpus) = gpus else {
-                started.short = Some(Short::Gpus);
-                break;
-            };
-            self.start_worker(now, at, name, gpus, out);
-            started.workers += 1;
-        }
-        started
-    }
-
-    fn start_worker(&mut self, now: Timestamp, at: usize, pool: &Name, gpus: Vec<Place>, out: &mut Applied) {
-        let id = given_name(self.epoch, self.worker_next);
-        self.worker_next += 1;
-        let function = &mut self.functions[at];
-        function.started_total += 1;
-        let waited = function.short_since.map_or(Duration::ZERO, |since| now.since(since));
-        out.effects.push(Effect::StartWorker {
-            worker: id.clone(),
-            function: function.key.clone(),
-            pool: pool.clone(),
-            gpus: gpus.clone(),
-            waited,
-        });
-        self.ledger.open(now, &id, &function.key);
-        self.add_worker(now, &id, at, Some(pool.clone()), WorkerState::Starting);
-        self.give_gpus(&id, gpus);
-        if let Some(pool) = self.pools.get_mut(pool) {
-            pool.note_start(now);
-        }
-    }
-
-    /// Asks workers of other functions, in pools that this one may use, to leave: those that are idle, and while this
-    /// function has none at all and another has more than its even share, one that is busy once it has finished its task.
-    fn make_room(&mut self, now: Timestamp, at: usize, workers: u32, short: Short, out: &mut Applied) {
-        let usable: BTreeSet<Name> = self.fit_pools(at).map(|pool| pool.rules.name.clone()).collect();
-        let all_slots = self.fit_pools(at).fold(0, |sum: u32, pool| sum.saturating_add(pool.rules.max));
-        let taken = usable.iter().map(|pool| self.taken(pool)).fold(0, u32::saturating_add);
-        let leaving: u32 = (0..self.functions.len()).map(|other| self.slots_in(other, &usable, true)).sum();
-        let wanted = workers.saturating_mul(self.functions[at].rules.slots);
-        let free = if short == Short::Slots { all_slots.saturating_sub(taken) } else { 0 };
-        let mut missing = wanted.saturating_sub(free).saturating_sub(leaving);
-        let needing = self.functions.iter().filter(|function| function.tasks > 0).count();
-        let even = all_slots / u32::try_from(needing.max(1)).unwrap_or(u32::MAX);
-        let empty = self.functions[at].workers.present + self.functions[at].workers.starting == 0;
-        let in_usable = |worker: &Worker| worker.pool.as_ref().is_some_and(|pool| usable.contains(pool));
-        let mut victims = Vec::new();
-        let others = self.functions.iter().enumerate().filter(|(other, _)| *other != at);
-        for (other, function) in others.filter(|(_, function)| short == Short::Slots || function.rules.gpus > 0) {
-            let spare = (function.workers.present + function.workers.starting).saturating_sub(function.wanted);
-            let idle = function.idle.iter().filter(|id| self.workers.get(*id).is_some_and(in_usable));
-            victims.extend(idle.take(spare as usize).map(|id| (id.clone(), function.rules.slots)));
-            let takes = self.slots_in(other, &usable, false);
-            if empty && leaving == 0 && victims.is_empty() && takes > even.max(function.rules.slots) {
-                let busy = self.workers.iter().find(|(_, worker)| {
-                    worker.function == other
-                        && in_usable(worker)
-                        && matches!(worker.state, WorkerState::Busy(_) | WorkerState::Idle)
-                });
-                victims.extend(busy.map(|(id, _)| (id.clone(), function.rules.slots)));
-            }
-        }
-        for (id, slots) in victims {
-            if missing == 0 {
-                return;
-            }
-            missing = missing.saturating_sub(slots);
-            self.ask_to_leave(now, id, out);
-        }
-    }
-
-    pub(super) fn ask_to_leave(&mut self, now: Timestamp, id: WorkerId, out: &mut Applied) {
-        self.drain_state(now, &id);
-        out.effects.push(Effect::PushControl { worker: id, control: Control { drain: true, ..Control::default() } });
     }
 
     /// Keeps the window of offered orders full.
@@ -552,16 +382,4 @@ impl Farm {
             }
         }
     }
-}
-
-/// The name of a worker that the farm asks a provider for. People give other names to those that they start.
-fn given_name(epoch: Timestamp, number: u64) -> WorkerId {
-    format!("w{:x}-{number}", epoch.0).parse().expect("letters, digits and a dash")
-}
-
-/// Whether a farm, this one or an earlier run of it, asked a provider for this worker.
-pub(super) fn is_given(id: &WorkerId) -> bool {
-    let parts = id.as_str().strip_prefix('w').and_then(|name| name.split_once('-'));
-    let read = parts.map(|(epoch, number)| (i64::from_str_radix(epoch, 16), number.parse()));
-    matches!(read, Some((Ok(epoch), Ok(number))) if given_name(Timestamp(epoch), number) == *id)
 }

@@ -107,7 +107,7 @@ impl Farm {
         }
         let mut control = holds.map_or_else(Control::default, |attempt| self.renew(now, id, attempt));
         control.drain = matches!(self.workers.get(id).map(|worker| worker.state), Some(WorkerState::Draining(_)));
-        control.stay = !control.drain && self.stays(id, function);
+        control.stay = !control.drain && self.is_soon_needed(now, id);
         out.effects.push(Effect::AnswerHeartbeat { request, control });
     }
 
@@ -118,7 +118,9 @@ impl Farm {
             && lease.worker == *id
         {
             lease.until = until;
-            return Control { attempt: Some(attempt), keep_tasks: lease.keep, ..Control::default() };
+            let (keep_tasks, since) = (lease.keep, lease.since);
+            self.note_longest(now, attempt.chunk, since);
+            return Control { attempt: Some(attempt), keep_tasks, ..Control::default() };
         }
         Control { attempt: Some(attempt), stop: Some("the attempt is over"), ..Control::default() }
     }

@@ -7,7 +7,7 @@ mod make;
 use crate::Context;
 use crate::failure::Outcome;
 use crate::printer::{Style, table};
-use crate::{job_file, retry, text};
+use crate::{job_file, retry, scaling, text};
 use anyhow::Context as _;
 use comfy_table::Cell;
 use framewake_proto::api::FunctionView;
@@ -44,6 +44,11 @@ enum Command {
     },
     /// Print the `ScaledJob` by which KEDA starts the workers of a function
     Keda(keda::Args),
+    /// Say why a function has the workers it has
+    Explain {
+        /// `blender`, or one version of it: `blender@3`
+        name: String,
+    },
     /// Show a function: what jobs may set, and who works for it
     Show {
         /// `blender`, or one version of it: `blender@3`
@@ -60,6 +65,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
         Command::Add { files } => add(context, &files).await,
         Command::Keda(args) => keda::run(context, &args).await,
         Command::Show { name } => show(context, &name).await,
+        Command::Explain { name } => scaling::explain(context, &name).await,
     }
 }
 

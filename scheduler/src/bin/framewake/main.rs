@@ -26,6 +26,7 @@ mod prices;
 mod printer;
 mod projects;
 mod retry;
+mod scaling;
 mod schedules;
 mod submit;
 mod tail;

@@ -5,6 +5,9 @@ use framewake_proto::ids::FunctionKey;
 use serde_json::Value;
 use std::fmt::Write as _;
 
+/// How long a worker waits for work, where its function does not say.
+const LINGER_MIN_MS: u128 = 10_000;
+
 /// How the workers reach the farm, and KEDA the scheduler.
 #[derive(Debug, Clone)]
 pub(super) struct Reached {
@@ -29,7 +32,8 @@ pub(super) fn scaled_job(key: &FunctionKey, spec: &FunctionSpec, reached: &Reach
     };
     let Reached { scaler, nats, store, farm, secret, gpu_resource } = reached;
     let name = format!("framewake-{}-{}", key.name.as_str().replace('_', "-"), key.version);
-    let linger_ms = spec.scaling.linger.0.as_millis();
+    // Where the function leaves the choice to the farm, KEDA's workers wait as briefly as the farm's do at least.
+    let linger_ms = spec.scaling.linger.map_or(LINGER_MIN_MS, |linger| linger.0.as_millis());
     let text = |text: &str| Value::from(text).to_string();
     let mut manifest = format!(
         "# Workers of {key}, as many as the farm needs. Other than by `framewake functions keda`, change nothing of
