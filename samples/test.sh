@@ -14,7 +14,8 @@ samples/directions.sh
 step "clippy"
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 step "programs"
-cargo build --workspace --bins --locked --quiet
+# With the tests: without them the crates below have fewer features, and all of them would be built twice.
+cargo build --workspace --all-targets --locked --quiet
 step "tests"
 if cargo nextest --version >/dev/null 2>&1; then
   cargo nextest run --workspace --locked
