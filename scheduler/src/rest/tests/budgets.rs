@@ -1,7 +1,7 @@
 //! What jobs and projects may cost, and what a job is thought to cost before it is submitted.
 
 use super::*;
-use framewake_proto::api::{JobState, Page};
+use framewake_proto::api::{AttemptView, JobState, Page};
 use framewake_proto::budget::{BudgetView, Standing};
 use framewake_proto::estimate::EstimateView;
 use framewake_proto::notify::TargetView;
@@ -82,10 +82,15 @@ async fn a_project_is_held_below_what_it_spent_and_goes_on_with_more() {
     done_job_of(&farm, waits, 2).await;
 }
 
-/// A job that waits, played to its end.
-async fn done_job_of(farm: &Farm, id: JobId, chunk: u64) {
-    farm.claim(chunk).await;
+/// A job that waits, played to its end. Its chunk has `first` or one of the next numbers: offers that were taken back
+/// have used some up, and a claim of those is refused.
+async fn done_job_of(farm: &Farm, id: JobId, first: u64) {
+    for chunk in first..first + 8 {
+        farm.claim(chunk).await;
+    }
     farm.wait(id, |job| job.state == JobState::Running).await;
+    let attempts: Page<AttemptView> = farm.read(&format!("/v1/jobs/{id}/attempts")).await;
+    let chunk = attempts.items[0].attempt.split('.').next().and_then(|chunk| chunk.parse().ok()).expect("a number");
     farm.report(chunk, (0..3).map(|task| done(task, &format!("{id}/{task}"), b"x")).collect(), Vec::new()).await;
     farm.wait(id, |job| job.state == JobState::Succeeded).await;
 }
