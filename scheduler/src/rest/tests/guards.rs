@@ -10,7 +10,7 @@ use std::net::IpAddr;
 async fn unknown_addresses_and_methods_are_problems() {
     let farm = Farm::start().await;
     assert!(farm.get("/v1/job").await.problem(404, "not-found").detail.contains("`/v1/job`"));
-    assert!(farm.get("/").await.problem(404, "not-found").hint.is_some());
+    assert!(farm.get("/nothing").await.problem(404, "not-found").hint.is_some());
     let reply = farm.send(Request::delete("/v1/jobs").body(Body::empty()).expect("a request")).await;
     reply.problem(405, "method-not-allowed");
     let allowed = reply.headers["allow"].to_str().expect("ASCII");

@@ -26,7 +26,7 @@ fn surroundings(environment: &[(&str, &str)]) -> Surroundings {
 fn start(resources: &Value) -> Start {
     let function = json!({
         "name": "blender", "image": "registry.example/blender:5.0", "resources": resources,
-        "driver": { "kind": "command", "per": "task", "command": ["blender"] },
+        "driver": { "kind": "command", "per": "frame", "command": ["blender"] },
     });
     let spec: FunctionSpec = serde_json::from_value(function).expect("a function");
     Start {
