@@ -205,6 +205,9 @@ export async function show({ main, upkeep, title, names }) {
     drawHead();
     drawProgress();
     drawSteps();
+    // The first pictures may have come at any moment since the page was opened.
+    const step = job.steps.find((one) => one.name === shownStep);
+    if (viewer && !viewer.outputs.length && step?.tasks.done > 0) viewer.open(0).catch(() => {});
     await Promise.all([drawAttempts(), drawFailures(), drawCost(), drawReasons()]);
     drawProgress();
   }
@@ -218,19 +221,12 @@ export async function show({ main, upkeep, title, names }) {
   const now = h("p", { class: "soft small", "aria-live": "off" });
   progress.after(now);
   if (!OVER.includes(job.state)) {
-    let first = job.tasks.done === 0;
     upkeep.follow(`${base}/events?after=${Number.MAX_SAFE_INTEGER}`, KINDS, (event, source) => {
       if (event.event === "progress") {
         now.textContent = `${event.step} ${event.frame}: ${Math.round(event.permille / 10)} % ${event.note}`;
         return;
       }
-      if (event.event === "tasks_done" && event.step === shownStep) {
-        redrawMap();
-        if (first) {
-          first = false;
-          viewer.open(0).catch(() => {});
-        }
-      }
+      if (event.event === "tasks_done" && event.step === shownStep) redrawMap();
       redrawAll();
       if (event.event === "job_state" && OVER.includes(event.state)) {
         source.close(); // It would connect again and again to a stream that is over.

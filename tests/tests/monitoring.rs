@@ -92,7 +92,8 @@ async fn a_worker_answers_on_its_own_port_logs_json_and_names_its_job_to_dcgm_ex
     let named = until(SOON, "the GPU has a job", || async { std::fs::read_to_string(&file).ok() }).await;
     assert_eq!(named.trim(), id.to_string());
     let log = until(SOON, "the worker has a log", || async { worker_log(&farm) }).await;
-    let said = log.lines().find_map(|line| line.split("http://").nth(1)?.split('/').next().map(str::to_owned));
+    let said =
+        log.lines().find_map(|line| line.split("http://").nth(1)?.split([' ', '/', '"']).next().map(str::to_owned));
     let address = said.unwrap_or_else(|| panic!("no address in {log}"));
     let get = async |path: &str| {
         let answer = reqwest::get(format!("http://{address}{path}")).await.expect("answered");
