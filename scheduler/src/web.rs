@@ -54,7 +54,9 @@ static FILES: [File; 16] = files![
 /// The entity tag of all files: they change together, with the program.
 static TAG: LazyLock<String> = LazyLock::new(|| {
     let mut hash = Sha256::new();
-    FILES.iter().for_each(|file| hash.update(file.bytes));
+    for file in &FILES {
+        hash.update(file.bytes);
+    }
     format!("\"{}\"", &hex::encode(hash.finalize())[..16])
 });
 
@@ -115,7 +117,7 @@ mod tests {
         let (_, _, page) = ask("/", None).await;
         let mut wanted: Vec<String> =
             page.split('"').filter(|word| word.starts_with("/web/")).map(str::to_owned).collect();
-        for file in FILES.iter().filter(|file| file.name.ends_with(".js")) {
+        for file in FILES.iter().filter(|file| file.kind.starts_with("text/javascript")) {
             let text = std::str::from_utf8(file.bytes).expect("text");
             wanted
                 .extend(text.split('"').filter_map(|word| word.strip_prefix("./")).map(|name| format!("/web/{name}")));

@@ -19,8 +19,13 @@ const STILL_QUICK: Duration = Duration::from_secs(5);
 /// Most memory of a worker whose renderer floods it.
 const WORKER_MIB_MAX: u64 = 200;
 
+/// The attempts of a job that is over, once they are over too: a job ends with its last task, an attempt with its log.
 async fn attempts(farm: &TestFarm, id: JobId) -> Vec<AttemptView> {
-    farm.client.attempts(id, &PartQuery::default()).await.expect("attempts can be listed").items
+    until(SOON, "all attempts are over", async || {
+        let listed = farm.client.attempts(id, &PartQuery::default()).await.expect("attempts can be listed").items;
+        listed.iter().all(|attempt| attempt.outcome != AttemptOutcome::Running).then_some(listed)
+    })
+    .await
 }
 
 /// Most memory that a process had so far.

@@ -1,6 +1,7 @@
 //! The web pages in a real browser, with a real farm behind them.
 
 use framewake_proto::api::JobState;
+use framewake_proto::client::JobQuery;
 use framewake_tests::browser::Browser;
 use framewake_tests::farm::TestFarm;
 use framewake_tests::jobs;
@@ -27,7 +28,7 @@ async fn a_job_is_submitted_by_form_watched_and_looked_at() {
     // What the function can't do without is said at its field, and nothing is stored.
     browser.press("Submit").await;
     browser.sees("Something in the form can't be used.").await;
-    assert_eq!(farm.client.jobs(&Default::default()).await.expect("a list").items.len(), 0);
+    assert_eq!(farm.client.jobs(&JobQuery::default()).await.expect("a list").items.len(), 0);
     browser.write("scene", "spheres.dat").await;
     browser.press("Submit").await;
     browser.wait("the page of the job opens", "return location.pathname.startsWith('/jobs/')").await;

@@ -109,7 +109,9 @@ mod tests {
         for (total, columns) in [(1, 1), (10, 10), (10, 3), (1_000_000, 1200), (4097, 4096), (7, 5)] {
             let place = Columns { total, columns };
             let mut counted = vec![0_u32; columns as usize];
-            (0..total).for_each(|task| counted[place.of(task)] += 1);
+            for task in 0..total {
+                counted[place.of(task)] += 1;
+            }
             for (at, counted) in counted.iter().enumerate() {
                 assert_eq!(place.begin(at + 1) - place.begin(at), *counted, "column {at} of {columns} for {total}");
                 assert!(counted.abs_diff(total / columns) <= 1);
