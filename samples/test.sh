@@ -14,8 +14,7 @@ samples/directions.sh
 step "clippy"
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 step "programs"
-# With the tests: without them the crates below have fewer features, and all of them would be built twice.
-cargo build --workspace --all-targets --locked --quiet
+cargo build --workspace --bins --locked --quiet
 step "tests"
 if cargo nextest --version >/dev/null 2>&1; then
   cargo nextest run --workspace --locked
