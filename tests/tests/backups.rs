@@ -65,7 +65,9 @@ async fn yesterdays_backup_makes_a_farm_that_knows_what_was_rendered_since() {
     assert_eq!(view.state, JobState::Succeeded);
     let lost = farm.submit(&noting_job(&farm, &starts, "50-52").await).await;
     assert_eq!(farm.over(lost).await.state, JobState::Succeeded);
-    let (before, objects) = (started(&starts), files(&farm.store_folder()));
+    let (before, mut objects) = (started(&starts), files(&farm.store_folder()));
+    // Logs may still be on their way when their job is over.
+    objects.retain(|name, _| !name.starts_with("logs/"));
     assert_eq!(before.len(), 43, "each frame once");
 
     let output = errand(&["restore", "--from", &backup.display().to_string()], &farm.data());
