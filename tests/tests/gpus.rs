@@ -121,10 +121,16 @@ fn job(script: &str, frames: &str) -> Value {
     }] })
 }
 
-/// A script that says it uses a GPU, waits for the file `go`, and then does the rest.
+/// A script that says it uses a GPU, makes the file `rendering`, waits for the file `go`, and then does the rest.
 fn waiting(farm: &TestFarm, rest: &str) -> String {
-    let go = farm.folder().join("go");
-    format!("echo 'device: CUDA: NVIDIA Test'; until test -e {}; do sleep 0.02; done; {rest}", go.display())
+    let [rendering, go] = ["rendering", "go"].map(|name| farm.folder().join(name).display().to_string());
+    format!("echo 'device: CUDA: NVIDIA Test'; : > {rendering}; until test -e {go}; do sleep 0.02; done; {rest}")
+}
+
+/// Waits until the script runs: only what its GPU does from then on is the frame's.
+async fn rendering(farm: &TestFarm) {
+    let mark = farm.folder().join("rendering");
+    until(SOON, "a frame is rendered", || async { std::fs::remove_file(&mark).ok() }).await;
 }
 
 fn go(farm: &TestFarm) {
@@ -167,7 +173,7 @@ async fn seen_busy(farm: &TestFarm, ratio: &str) {
 async fn what_a_gpu_does_is_seen_while_it_does_it_and_counted_for_the_frame() {
     let farm = farm(1, &gpu(0, "GPU-aa", 24, &[("energy", 1_000_000)])).await;
     let id = farm.submit(&job(&waiting(&farm, "true"), "1")).await;
-    busy_workers(&farm, 1).await;
+    rendering(&farm).await;
     let at_work = [("busy", 87), ("memory_used", 5 << 30), ("energy", 1_250_000), ("power", 71_500)];
     farm.nvml().says(&gpu(0, "GPU-aa", 24, &at_work));
     seen_busy(&farm, "0.87").await;
@@ -189,7 +195,7 @@ async fn what_a_gpu_does_is_seen_while_it_does_it_and_counted_for_the_frame() {
 async fn a_counter_that_begins_anew_is_unknown_and_not_negative() {
     let farm = farm(1, &gpu(0, "GPU-aa", 24, &[("energy", 1_000_000)])).await;
     let id = farm.submit(&job(&waiting(&farm, "true"), "1")).await;
-    busy_workers(&farm, 1).await;
+    rendering(&farm).await;
     farm.nvml().says(&gpu(0, "GPU-aa", 24, &[("energy", 1_500_000), ("busy", 41)]));
     seen_busy(&farm, "0.41").await;
     farm.nvml().says(&gpu(0, "GPU-aa", 24, &[("energy", 20), ("busy", 42)]));
@@ -227,7 +233,7 @@ async fn a_gpu_that_breaks_under_a_frame_is_set_aside_and_the_frame_pays_nothing
         (gpu(0, "GPU-aa", 24, &[("ecc_uncorrected", 3)]), "2 uncorrectable memory errors"),
     ] {
         let id = farm.submit(&job(&waiting(&farm, "true"), "1")).await;
-        busy_workers(&farm, 1).await;
+        rendering(&farm).await;
         // It was looked at while it was well.
         farm.nvml().says(&(well.clone() + "gpu 0 busy 55\n"));
         seen_busy(&farm, "0.55").await;
@@ -251,7 +257,7 @@ async fn a_gpu_that_breaks_under_a_frame_is_set_aside_and_the_frame_pays_nothing
 async fn an_xid_that_the_scene_caused_counts_against_the_scene() {
     let farm = farm(1, &gpu(0, "GPU-aa", 24, &[])).await;
     let id = farm.submit(&job(&waiting(&farm, "exit 3"), "1")).await;
-    busy_workers(&farm, 1).await;
+    rendering(&farm).await;
     farm.nvml().says(&(gpu(0, "GPU-aa", 24, &[("busy", 42)]) + "xid 0 31\n"));
     seen_busy(&farm, "0.42").await;
     go(&farm);
@@ -282,7 +288,7 @@ async fn a_driver_that_hangs_takes_its_samples_away_and_nothing_else() {
     let hangs = well.clone() + "hang nvmlDeviceGetUtilizationRates\n";
     let farm = farm(1, &well).await;
     let id = farm.submit(&job(&waiting(&farm, "true"), "1-2")).await;
-    busy_workers(&farm, 1).await;
+    rendering(&farm).await;
     seen_busy(&farm, "0.66").await;
     let pids = farm.worker_pids();
     farm.nvml().says(&hangs);
@@ -310,7 +316,7 @@ async fn a_driver_that_hangs_takes_its_samples_away_and_nothing_else() {
     std::fs::remove_file(farm.folder().join("go")).expect("it is there");
     let before = figure(&farm, SAMPLES).await.expect("counted");
     let id = farm.submit(&job(&waiting(&farm, "true"), "1")).await;
-    busy_workers(&farm, 1).await;
+    rendering(&farm).await;
     farm.nvml().says(&well);
     until(SOON, "samples come again", || async { (figure(&farm, SAMPLES).await? > before).then_some(()) }).await;
     go(&farm);
