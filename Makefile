@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo demo-docker build test quick lint bench simulate simulate-scale scaling-report fuzz fire api-check monitoring-pictures dashboards-check static images
+.PHONY: help setup demo demo-docker build test quick lint bench simulate simulate-scale scaling-report fuzz fire api-check monitoring-pictures web-pictures dashboards-check static images
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -40,6 +40,10 @@ bench: setup ## figures beside yardsticks of the same run (PARTS="submit chunks"
 monitoring-pictures: setup ## a farm at work for two minutes, as the dashboards show it, into docs/monitoring/
 	cargo build --workspace --bins --quiet
 	./target/debug/pictures
+
+web-pictures: setup ## each web page of a farm at work, light and dark, into docs/web/
+	cargo build --workspace --bins --quiet
+	./target/debug/screens
 
 dashboards-check: ## the dashboards held against Grafana's own types (fetches them with npm)
 	@tests/dashboards/check.sh

@@ -59,6 +59,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   exit 1
 fi
 
+# The lists are whole: what a package needs stands in them, and what is wanted without it does not bring it.
 # In the order of installation. A stamp says what is there, so that a finished set-up touches no network;
 # the folder is part of it, because programs in .venv hold its path.
 lists=(samples/requirements.txt)
@@ -74,7 +75,7 @@ for list in "${lists[@]}"; do
   fi
   say "Installing into .venv (once): $(sed -n 's/ --hash.*//p' "$list" | tr '\n' ' ')"
   [ -x .venv/bin/python3 ] || "$python" -m venv .venv
-  if ! .venv/bin/python3 -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r "$list"; then
+  if ! .venv/bin/python3 -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps --require-hashes -r "$list"; then
     say "These packages could not be had: is there a network, and does pip reach its index? Nothing but .venv was touched."
     exit 1
   fi

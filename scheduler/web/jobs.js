@@ -49,7 +49,7 @@ export async function show({ main, upkeep, title, go }) {
   async function load() {
     const page = await api(`/jobs${wanted()}${wanted() ? "&" : "?"}limit=${PAGE}`, { signal: upkeep.signal });
     if (!page.items.length) {
-      fill(rows, empty("No such jobs.", command("framewake submit samples/jobs/povray.yaml --watch")));
+      fill(rows, empty("No such jobs.", command("framewake submit samples/jobs/povray.yaml --wait")));
       return;
     }
     fill(rows, table("Jobs", [

@@ -21,6 +21,10 @@ const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]
 export function fill(element, ...children) {
   const stood = element.contains(document.activeElement) ? [...element.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement) : -1;
   element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  // A table that is wider than its place is moved by the arrow keys once it is reached.
+  for (const box of element.querySelectorAll(".scroll")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
   if (stood >= 0) element.querySelectorAll(FOCUSABLE)[stood]?.focus({ preventScroll: true });
   return element;
 }
@@ -226,12 +230,12 @@ function amount(text) {
   return new Intl.NumberFormat("en", { style: "currency", currency: read[2], maximumFractionDigits: value < 1 ? 4 : 2 }).format(value);
 }
 
-/** A table; `columns` are [title, cell of an item, class]. */
+/** A table; `columns` are [title, cell of an item, class]. A column without a title has buttons or remarks that speak for themselves. */
 export function table(caption, columns, items) {
-  return h("div", { class: "scroll" },
+  return h("div", { class: "scroll", role: "group", "aria-label": caption },
     h("table", {},
       h("caption", { class: "skip" }, caption),
-      h("thead", {}, h("tr", {}, columns.map(([title, , kind]) => h("th", { scope: "col", class: kind }, title)))),
+      h("thead", {}, h("tr", {}, columns.map(([title, , kind]) => (title ? h("th", { scope: "col", class: kind }, title) : h("td"))))),
       h("tbody", {}, items.map((item) => h("tr", {}, columns.map(([, cell, kind]) => h("td", { class: kind }, cell(item))))))));
 }
 

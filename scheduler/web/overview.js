@@ -80,5 +80,5 @@ function list(jobs) {
 function nothing(queued) {
   return queued
     ? empty("Nothing runs yet; see what waits, and why.")
-    : empty("Nothing runs. Submit a job here, or from a terminal:", command("framewake submit samples/jobs/povray.yaml --watch"), h("p", {}, h("a", { href: "/submit", class: "button" }, "Submit a job")));
+    : empty("Nothing runs. Submit a job here, or from a terminal:", command("framewake submit samples/jobs/povray.yaml --wait"), h("p", {}, h("a", { href: "/submit", class: "button" }, "Submit a job")));
 }

@@ -16,7 +16,7 @@ export async function show({ main, upkeep, title }) {
     });
     fill(rows, page.items.length ? table("Schedules", [
       ["Schedule", (item) => h("button", { type: "button", class: "quiet", onclick: () => showOne(item) }, item.name)],
-      ["When", (item) => [h("span", { class: "mono" }, item.spec.cron), h("div", { class: "soft small" }, `${item.reading} (${item.spec.zone})`)]],
+      ["When", (item) => [h("span", { class: "mono" }, item.spec.cron), h("div", { class: "soft small" }, item.reading)]],
       ["Next", (item) => item.next && when(item.next)],
       ["State", (item) => [state(item.state), item.late > 0 && h("div", { class: "fault" }, `${item.late} runs late`)]],
       ["Runs", (item) => number(item.runs), "number"],

@@ -139,7 +139,7 @@ export async function show({ main, upkeep, title, go }) {
   main.append(h("div", { class: "grid" },
     card("", h("form", { onsubmit: (event) => { event.preventDefault(); submit.click(); } }, h("label", { class: "field" }, h("span", {}, "Function"), choice), fields, other, submit)),
     card("The same as a file", h("p", { class: "soft small" }, "JSON is YAML: save it as job.yaml, name files by ", h("code", {}, "path"), " instead of ", h("code", {}, "digest"), ", and"),
-      h("pre", {}, "framewake submit job.yaml --watch"), h("p", {}), shown,
+      h("pre", {}, "framewake submit job.yaml --wait"), h("p", {}), shown,
       h("p", {}, action("Copy", async () => { await navigator.clipboard.writeText(shown.textContent); note("Copied."); })))));
   draw();
 }

@@ -23,7 +23,7 @@ export async function show({ main, upkeep, title }) {
     ], page.items), h("div", { class: "row" },
       cursor && h("button", { type: "button", onclick: () => { cursor = ""; load(); } }, "First"),
       page.next && h("button", { type: "button", onclick: () => { cursor = page.next; load(); } }, "More")))
-      : empty("No workers: there is nothing to do. A submitted job wakes some.", command("framewake submit samples/jobs/povray.yaml --watch")));
+      : empty("No workers: there is nothing to do. A submitted job wakes some.", command("framewake submit samples/jobs/povray.yaml --wait")));
   };
   upkeep.every(1000, load);
   upkeep.every(10_000, async () => {

@@ -64,6 +64,12 @@ impl Browser {
         self.client.execute(script, Vec::new()).await.unwrap_or_else(|error| panic!("`{script}` fails: {error}"))
     }
 
+    /// What a script gives to its last argument, a function, when it has it.
+    pub async fn ask_later(&self, script: &str) -> Value {
+        let given = self.client.execute_async(script, Vec::new()).await;
+        given.unwrap_or_else(|error| panic!("`{script}` fails: {error}"))
+    }
+
     /// Waits until a script gives something that is true.
     pub async fn wait(&self, what: &str, script: &str) {
         until(SOON, what, async || (self.ask(script).await == Value::Bool(true)).then_some(())).await;
