@@ -1,6 +1,7 @@
 //! The typed REST client: one method a route, typed refusals, bounded answers. What is refused because too much goes on
 //! at once is tried again for a moment; any other waiting is left to the caller, who knows how long is too long.
 
+mod access;
 mod download;
 mod error;
 mod events;
@@ -19,12 +20,14 @@ use crate::budget::{BudgetView, JobBudgetChange, Period, ProjectBudget};
 use crate::cost::{CostsView, JobCostView};
 use crate::estimate::EstimateView;
 use crate::ids::{AttemptId, JobId, Name};
+use crate::notify::Secret;
 use crate::objects::Digest;
 use crate::price::{PaidByChange, PaidByView, PaidFor, PriceRow, PricesAdd, PricesAdded};
 use crate::scaling::ScalingExplained;
 use crate::schedule::{RunView, ScheduleStored, ScheduleView, Upcoming};
 use crate::time::Day;
 use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,12 +106,26 @@ impl Action {
 impl Client {
     /// A client for the scheduler at `url`. Connects to nothing yet.
     pub fn new(url: &str) -> Result<Client, Error> {
+        Client::with_token(url, None)
+    }
+
+    /// The same, for a scheduler that asks for tokens.
+    pub fn with_token(url: &str, token: Option<&Secret>) -> Result<Client, Error> {
         let base: Url = url.parse().map_err(|_| Error::Address(url.to_owned()))?;
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
             return Err(Error::Address(url.to_owned()));
         }
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            let value = HeaderValue::from_str(&format!("Bearer {}", token.reveal()));
+            let mut value = value.map_err(|_| Error::Token)?;
+            // It is left out where headers are printed.
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
         let builder = || {
             let builder = reqwest::Client::builder()
+                .default_headers(headers.clone())
                 .user_agent(concat!("framewake/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT_TIMEOUT)
                 .tcp_keepalive(Duration::from_secs(15))

@@ -36,6 +36,8 @@ pub const PATH_LEN_MAX: usize = 512;
 pub const PART_LEN_MAX: usize = 200;
 /// Most faults that are named at once.
 pub const FAULTS_MAX: usize = 100;
+/// The project of jobs that name none.
+pub const DEFAULT_PROJECT: &str = "default";
 /// Largest job file or body, in bytes.
 pub const JOB_SIZE_MAX: usize = 1024 * 1024;
 
@@ -267,7 +269,7 @@ pub enum Policy {
 }
 
 fn default_project() -> Name {
-    "default".parse().expect("a good name")
+    DEFAULT_PROJECT.parse().expect("a good name")
 }
 
 fn default_priority() -> u32 {

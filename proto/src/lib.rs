@@ -38,6 +38,8 @@ pub mod wire;
 pub mod yaml;
 
 #[cfg(feature = "schema")]
+pub mod access;
+#[cfg(feature = "schema")]
 pub mod api;
 #[cfg(feature = "client")]
 pub mod client;

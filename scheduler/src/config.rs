@@ -1,5 +1,6 @@
 //! What the scheduler is told at its start: arguments, or the environment.
 
+use crate::access::Mode;
 use crate::engine::JOBS_MAX_DEFAULT;
 use crate::metrics::Alias;
 use crate::telemetry::LogFormat;
@@ -20,6 +21,9 @@ pub struct Shared {
     /// Address of the REST interface
     #[arg(long, env = "FRAMEWAKE_LISTEN", default_value = "127.0.0.1:7700")]
     pub listen: SocketAddr,
+    /// Who may use the REST interface and the pages
+    #[arg(long, env = "FRAMEWAKE_ACCESS", value_enum, default_value_t)]
+    pub access: Mode,
     /// Function files, or folders of them, to register at the start
     #[arg(long, env = "FRAMEWAKE_FUNCTIONS", value_delimiter = ',')]
     pub functions: Vec<PathBuf>,

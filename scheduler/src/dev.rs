@@ -31,11 +31,7 @@ const NATS_STOP_MAX: Duration = Duration::from_secs(5);
 pub async fn run(config: DevConfig) -> Result<()> {
     telemetry::start(&config.shared.log, config.shared.log_format);
     let listen = config.shared.listen;
-    if !listen.ip().is_loopback() {
-        bail!(
-            "`framewake dev` has no access control and listens on this machine only: use 127.0.0.1 instead of {listen}"
-        );
-    }
+    config.shared.access.check_dev(listen)?;
     let data = &config.shared.data;
     fs::create_dir_all(data).with_context(|| format!("the data folder `{}`", data.display()))?;
     let data = data.canonicalize().with_context(|| format!("the data folder `{}`", data.display()))?;

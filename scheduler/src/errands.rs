@@ -1,9 +1,14 @@
 //! What the scheduler's program does besides scheduling: look after the database.
 
+use crate::access::errand::add_token;
 use crate::store::backup;
 use crate::store::file::{DATABASE, Look, inspect};
 use anyhow::Result;
 use clap::Subcommand;
+use framewake_proto::access::Role;
+use framewake_proto::duration::Span;
+use framewake_proto::ids::Name;
+use framewake_proto::time::Timestamp;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -31,6 +36,23 @@ pub enum Errand {
         #[arg(long)]
         if_needed: bool,
     },
+    /// Make a token, also while the scheduler works: the first one, or one when all are lost. It is printed alone, on stdout
+    Token {
+        #[command(flatten)]
+        data: Data,
+        /// Whose it is, or what it is for
+        #[arg(long, default_value = "admin")]
+        name: Name,
+        /// viewer, artist, operator or admin
+        #[arg(long, default_value = "admin")]
+        role: Role,
+        /// The one project it is for [default: all]
+        #[arg(long)]
+        project: Option<Name>,
+        /// How long it is good for, as `30d` [default: until it is revoked]
+        #[arg(long)]
+        lasts: Option<Span>,
+    },
     /// Look through the whole database, also while the scheduler works
     Check {
         #[command(flatten)]
@@ -47,6 +69,12 @@ pub struct Data {
 
 #[allow(clippy::print_stdout)] // What was asked for.
 pub async fn run(errand: Errand) -> Result<()> {
+    if let Errand::Token { data: Data { folder }, name, role, project, lasts } = errand {
+        let secret = add_token(&folder, name, role, project, lasts, Timestamp::now()).await?;
+        eprintln!("keep it: what is stored is its digest. `framewake login URL` takes it");
+        println!("{}", secret.reveal());
+        return Ok(());
+    }
     let began = Instant::now();
     let mut say = tokio::time::interval_at(tokio::time::Instant::now() + SAY_EVERY, SAY_EVERY);
     let mut work = std::pin::pin!(carry_out(errand));
@@ -86,6 +114,7 @@ async fn carry_out(errand: Errand) -> Result<String> {
                 restored.jobs
             ))
         }
+        Errand::Token { .. } => unreachable!("made above"),
         Errand::Check { data: Data { folder } } => {
             let database = folder.join(DATABASE);
             if !database.is_file() {

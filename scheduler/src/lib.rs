@@ -7,8 +7,10 @@
 //! keda ──► engine::Handle
 //! engine ► the rules (framewake-core), store
 //! notify ► engine::Handle, store::read, queue
+//! access ◄ rest, store
 //! ```
 
+pub mod access;
 pub mod config;
 pub mod deployment_table;
 pub mod dev;

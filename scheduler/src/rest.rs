@@ -3,10 +3,12 @@
 //! Decides nothing about jobs: what a request means is the engine's and the core's.
 
 mod attempts;
+mod audit;
 mod body;
 mod border;
 mod budgets;
 mod costs;
+mod door;
 mod estimates;
 mod events;
 mod faults;
@@ -17,6 +19,7 @@ mod health;
 mod inputs;
 mod jobs;
 mod logs;
+mod narrow;
 mod notifications;
 mod openapi;
 mod outputs;
@@ -27,17 +30,19 @@ mod query;
 mod schedules;
 mod schema;
 mod server;
+mod session;
 mod shares;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod workers;
 
 pub(crate) use body::read as read_body;
 pub use border::UrlsAllowed;
 pub(crate) use border::store_away;
 pub(crate) use events::{StreamPermit, stream_permit};
-pub(crate) use guard::{cross_origin, known_method, panicked};
+pub(crate) use guard::{RequestId, cross_origin, known_method, panicked};
 pub use inputs::{UploadLimits, Uploads};
 pub(crate) use jobs::refused;
 pub(crate) use logs::AttemptLog;
@@ -49,6 +54,7 @@ pub use server::serve;
 pub(crate) use server::serve_router;
 pub(crate) use shares::{Class, Pass, Peer, peer_of};
 
+use crate::access::{self, Access};
 use crate::engine::handle::Handle;
 use crate::metrics::Metrics;
 use crate::notify::Ways;
@@ -59,9 +65,14 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use shares::Shares;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::csrf::CsrfLayer;
+
+/// How often tokens are looked for that were made on the machine itself, at most.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Everything a request may need.
 #[derive(Debug)]
@@ -75,6 +86,9 @@ pub struct App {
     /// For logs of attempts that run; without it there are only those in the store.
     pub logs: Option<Queue>,
     pub ways: Arc<Ways>,
+    pub(crate) access: Access,
+    /// Whether clients speak TLS with this process.
+    encrypted: bool,
     inputs: border::KnownInputs,
     probe: health::LastProbe,
     shares: Shares,
@@ -92,8 +106,8 @@ impl App {
         metrics: Arc<Metrics>,
         urls: UrlsAllowed,
         ways: Arc<Ways>,
-    ) -> Arc<App> {
-        Arc::new(App {
+    ) -> App {
+        App {
             handle,
             reader,
             objects,
@@ -102,12 +116,38 @@ impl App {
             urls,
             logs: ways.queue().cloned(),
             ways,
+            access: Access::default(),
+            encrypted: false,
             inputs: border::KnownInputs::default(),
             probe: health::LastProbe::default(),
             feeds: feeds::Feeds::default(),
             shares: Shares::new(server::files_max()),
             closing: CancellationToken::new(),
-        })
+        }
+    }
+
+    /// With somebody at the door.
+    pub(crate) fn with_access(mut self, access: Access) -> App {
+        self.access = access;
+        self
+    }
+
+    /// Looks for tokens that were made on the machine itself, at most once in a while: true if there may be new ones. What
+    /// doesn't look like a token is not looked for.
+    async fn look_for_tokens(&self, text: &str) -> bool {
+        if !access::is_token(text) {
+            return false;
+        }
+        let mut looked = self.access.changing.lock().await;
+        if looked.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return false;
+        }
+        *looked = Some(Instant::now());
+        let Ok(tokens) = self.reader.tokens().await else { return false };
+        for token in tokens {
+            self.access.tokens.insert(token);
+        }
+        true
     }
 
     /// One more of this class for this client, until the pass is dropped.
@@ -143,6 +183,7 @@ fn answering() -> Router<Arc<App>> {
 /// What every answer has: an id, a body of our shape when it is a refusal, and a place in the metrics.
 fn guarded(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
     routes
+        .layer(from_fn_with_state(app.clone(), door::pass))
         .layer(CatchPanicLayer::custom(guard::panicked))
         .layer(from_fn_with_state(app.clone(), guard::observe))
         .with_state(app)

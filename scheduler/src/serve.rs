@@ -1,5 +1,6 @@
 //! Puts the parts of a scheduler together, runs them, and takes them apart.
 
+use crate::access::{self, Access};
 use crate::config::{Config, Shared};
 use crate::engine::{self, Engine, Handle, Health, Message};
 use crate::functions::{self, Keepers, files, gpus};
@@ -33,6 +34,7 @@ const PART_END_MAX: Duration = Duration::from_secs(15);
 /// Runs a scheduler until `stop`. `ready` is told the address once it answers.
 pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), stop: CancellationToken) -> Result<()> {
     let shared = &config.shared;
+    shared.access.check(shared.listen)?;
     let specs = files::functions(&shared.functions)?;
     let pools = files::pools(&shared.pools, slots(shared))?;
     let urls = UrlsAllowed::new(shared.urls_allowed.clone()).map_err(anyhow::Error::msg).context("--urls-allowed")?;
@@ -109,7 +111,15 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let url = format!("http://{}", listener.local_addr()?);
     info!("listening on {url}");
     let mut scaler = tokio::spawn(keda::serve(keda, handle.clone(), serving.clone()));
-    let app = App::new(handle, reader, objects, uploads, metrics, urls, ways);
+    let tokens = reader.tokens().await?;
+    if shared.access == access::Mode::Tokens && tokens.is_empty() {
+        warn!(
+            "nobody has a token yet: `framewake-scheduler token --data {}` on this machine makes the first one",
+            shared.data.display()
+        );
+    }
+    let access = Access::new(shared.access, tokens);
+    let app = Arc::new(App::new(handle, reader, objects, uploads, metrics, urls, ways).with_access(access));
     let mut clients = tokio::spawn(openfaas::serve(
         shared.openfaas.clone(),
         openfaas,

@@ -1,5 +1,6 @@
 //! The truth of the farm, in SQLite: one writer, which the engine owns. Views read on connections of their own.
 
+mod access;
 pub mod backup;
 mod budgets;
 pub(crate) mod file;
@@ -19,6 +20,7 @@ mod tests;
 mod traces;
 mod write;
 
+pub(crate) use access::{AccessWrite, AuditRow, add_token_beside};
 pub(crate) use file::lock;
 pub(crate) use gateway::{Callback, GatewayWrite, StoredGateway, TriedCallback};
 pub(crate) use job_cache::JobCache;
@@ -42,7 +44,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 11] = [
+const MIGRATIONS: [&str; 12] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
@@ -54,6 +56,7 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("store/migrations/0012_traces.sql"),
     include_str!("store/migrations/0014_openfaas.sql"),
     include_str!("store/migrations/0011_measured.sql"),
+    include_str!("store/migrations/0016_access.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

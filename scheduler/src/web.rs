@@ -18,7 +18,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Addresses of pages; what they show, the script in them decides.
-const PAGES: [&str; 8] = ["/", "/jobs", "/jobs/{id}", "/submit", "/workers", "/functions", "/schedules", "/cost"];
+pub(crate) const PAGES: [&str; 9] =
+    ["/", "/jobs", "/jobs/{id}", "/submit", "/workers", "/functions", "/schedules", "/cost", "/access"];
 
 struct File {
     name: &'static str,
@@ -32,7 +33,7 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 16] = files![
+static FILES: [File; 18] = files![
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
@@ -49,6 +50,8 @@ static FILES: [File; 16] = files![
     "functions.js": "text/javascript; charset=utf-8",
     "schedules.js": "text/javascript; charset=utf-8",
     "cost.js": "text/javascript; charset=utf-8",
+    "access.js": "text/javascript; charset=utf-8",
+    "login.js": "text/javascript; charset=utf-8",
 ];
 
 /// The entity tag of all files: they change together, with the program.

@@ -1,6 +1,6 @@
 // One job: how far it is, every frame of it, its pictures, who tried what, the logs, the cost.
 
-import { h, fill, api, action, ago, bar, bytes, calmly, card, empty, figures, money, note, number, part, seconds, state, table, when, words } from "./lib.js";
+import { h, fill, api, action, ago, bar, bytes, calmly, card, empty, figures, may, money, note, number, part, seconds, state, table, when, words } from "./lib.js";
 import { Strip, frameOf } from "./strip.js";
 import { Viewer } from "./viewer.js";
 import { logOf } from "./log.js";
@@ -54,23 +54,24 @@ export async function show({ main, upkeep, title, names }) {
 
   function drawHead() {
     const over = OVER.includes(job.state);
+    const mine = may("artist");
     fill(head, 
       h("p", { class: "small" }, h("a", { href: "/jobs" }, "Jobs"), " / ", h("span", { class: "mono" }, job.id)),
       h("div", { class: "row between" },
         h("h1", {}, job.name),
         h("div", { class: "row" },
-          !over && (job.state === "paused"
+          mine && !over && (job.state === "paused"
             ? action("Resume", change("resume", "The job goes on."))
             : action("Pause", change("pause", "Paused: what runs is finished, nothing new begins."))),
-          job.tasks.failed > 0 && action("Retry failed", change("retry", "The failed frames are tried again.")),
-          !over && action("Priority …", async () => {
+          mine && job.tasks.failed > 0 && action("Retry failed", change("retry", "The failed frames are tried again.")),
+          mine && !over && action("Priority …", async () => {
             const asked = prompt("Priority within the project, 0 to 100", job.priority);
             if (asked === null) return;
             await api(base, { method: "PATCH", body: { priority: Number(asked) } });
             note("The priority is set.");
             await refresh();
           }),
-          !over && action("Cancel", async () => {
+          mine && !over && action("Cancel", async () => {
             if (confirm(`Cancel ${job.name}? What runs is stopped.`)) await change("cancel", "Canceled.")();
           }, { class: "danger" }))),
       h("p", { class: "lead" }, state(job.state), ` · project ${job.project} · priority ${job.priority} · submitted `, when(job.submitted_at),

@@ -1,6 +1,6 @@
 // All jobs, newest first: searched, filtered, many at once.
 
-import { h, fill, api, action, bar, calmly, empty, command, note, number, part, query, state, table, when } from "./lib.js";
+import { h, fill, api, action, bar, calmly, empty, command, may, note, number, part, query, state, table, when } from "./lib.js";
 
 const PAGE = 50;
 const STATES = ["queued", "running", "paused", "succeeded", "failed", "canceled"];
@@ -31,7 +31,7 @@ export async function show({ main, upkeep, title, go }) {
   const remember = () => history.replaceState(null, "", `/jobs${wanted()}`);
 
   main.append(
-    h("div", { class: "row between" }, h("h1", {}, "Jobs"), h("a", { class: "button", href: "/submit" }, "Submit a job")),
+    h("div", { class: "row between" }, h("h1", {}, "Jobs"), may("artist") && h("a", { class: "button", href: "/submit" }, "Submit a job")),
     h("div", { class: "card row between" }, filter, bulk), rows);
 
   function showBulk() {
@@ -53,7 +53,7 @@ export async function show({ main, upkeep, title, go }) {
       return;
     }
     fill(rows, table("Jobs", [
-      ["", (job) => h("input", { type: "checkbox", "aria-label": `Choose ${job.name}`, checked: chosen.has(job.id), onchange: (event) => {
+      ["", (job) => may("artist") && h("input", { type: "checkbox", "aria-label": `Choose ${job.name}`, checked: chosen.has(job.id), onchange: (event) => {
         if (event.target.checked) chosen.add(job.id);
         else chosen.delete(job.id);
         showBulk();

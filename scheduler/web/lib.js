@@ -40,6 +40,26 @@ export class Problem extends Error {
   }
 }
 
+/** Who this page is for; null while nobody has logged in where one must. */
+let session = { tokens: false, who: null };
+const ROLES = ["viewer", "artist", "operator", "admin"];
+
+export const whoAsks = () => session;
+export function known(as) {
+  session = as;
+}
+
+/** Whether this role may be taken; `farm`: for what is not of one project. What is hidden here, the scheduler refuses. */
+export function may(role, { farm = false } = {}) {
+  const { who } = session;
+  return Boolean(who) && ROLES.indexOf(who.role) >= ROLES.indexOf(role) && !(farm && who.project);
+}
+
+/** Somebody must log in, or log in again. */
+export function unknown() {
+  dispatchEvent(new Event("unknown"));
+}
+
 export async function api(path, { method = "GET", body, signal, headers = {} } = {}) {
   const options = { method, signal, headers: { accept: "application/json", ...headers } };
   if (body !== undefined) {
@@ -60,6 +80,7 @@ export async function api(path, { method = "GET", body, signal, headers = {} } =
   } catch {
     read = { title: text.slice(0, 300) };
   }
+  if (answer.status === 401 && path !== "/session") unknown();
   if (!answer.ok) throw new Problem(read, answer.status);
   return read;
 }
@@ -140,7 +161,11 @@ export class Upkeep {
     const source = new EventSource(`/v1${path}`);
     for (const kind of kinds) source.addEventListener(kind, (event) => heard(JSON.parse(event.data), source));
     source.addEventListener("open", () => connected(true));
-    source.addEventListener("error", () => connected(false));
+    source.addEventListener("error", () => {
+      connected(false);
+      // It was refused, and does not try again: the session may be over.
+      if (source.readyState === EventSource.CLOSED) api("/session").then((as) => as.tokens && !as.who && unknown()).catch(() => {});
+    });
     this.onEnd(() => source.close());
     return source;
   }

@@ -1,6 +1,6 @@
 // The frame around the pages: which one an address means, how to get from one to the next, light or dark.
 
-import { h, fill, Upkeep, Problem, problemBox, connected } from "./lib.js";
+import { h, fill, api, Upkeep, Problem, known, may, noteProblem, problemBox, connected, whoAsks } from "./lib.js";
 import * as overview from "./overview.js";
 import * as jobs from "./jobs.js";
 import * as job from "./job.js";
@@ -9,25 +9,70 @@ import * as workers from "./workers.js";
 import * as functions from "./functions.js";
 import * as schedules from "./schedules.js";
 import * as cost from "./cost.js";
+import * as access from "./access.js";
+import { login } from "./login.js";
 
-/** Title, address, page; those without a title are reached from another. */
+/** Title, address, page, and where to find it, who may use it; those without a title are reached from another. */
 const PAGES = [
   ["Overview", /^\/$/, overview, "/"],
   ["Jobs", /^\/jobs$/, jobs, "/jobs"],
   ["", /^\/jobs\/([^/]+)$/, job, "/jobs"],
-  ["Submit", /^\/submit$/, submit, "/submit"],
+  ["Submit", /^\/submit$/, submit, "/submit", "artist"],
   ["Workers", /^\/workers$/, workers, "/workers"],
   ["Functions", /^\/functions$/, functions, "/functions"],
   ["Schedules", /^\/schedules$/, schedules, "/schedules"],
   ["Cost", /^\/cost$/, cost, "/cost"],
+  ["Access", /^\/access$/, access, "/access", "operator"],
 ];
 
 const main = document.getElementById("main");
 const nav = document.getElementById("nav");
 let upkeep = null;
 
-for (const [title, , , address] of PAGES.filter(([title]) => title)) {
-  nav.append(h("a", { href: address }, title));
+/** Says who one is, and shows ways to what they may do. */
+function greet() {
+  const shown = PAGES.filter(([title, , , , role]) => title && (!role || may(role)));
+  fill(nav, shown.map(([title, , , address]) => h("a", { href: address }, title)));
+  const { tokens, who } = whoAsks();
+  fill(document.getElementById("who"), tokens && who && [
+    h("span", { class: "soft small", title: `token ${who.token}` }, `${who.name} · ${who.role}${who.project ? ` of ${who.project}` : ""}`),
+    h("button", { type: "button", class: "quiet", onclick: () => logOut().catch(noteProblem) }, "Log out"),
+  ]);
+}
+
+async function logOut() {
+  await api("/session", { method: "DELETE" });
+  ask("You are logged out.");
+}
+
+let asking = false;
+/** Asks who it is, in the place of the page. */
+function ask(why) {
+  if (asking) return;
+  asking = true;
+  upkeep?.end();
+  known({ tokens: true, who: null });
+  greet();
+  document.title = "Log in – Framewake";
+  fill(main, login(why, (as) => {
+    asking = false;
+    known(as);
+    greet();
+    open(false);
+  }));
+}
+addEventListener("unknown", () => ask("Your session is over: the token was revoked or has expired, or the scheduler was started again."));
+
+async function begin() {
+  try {
+    known(await api("/session"));
+  } catch {
+    // The page says itself that the scheduler does not answer.
+  }
+  greet();
+  const { tokens, who } = whoAsks();
+  if (tokens && !who) ask("This farm asks who you are.");
+  else open(true);
 }
 
 function open(first) {
@@ -85,4 +130,4 @@ document.getElementById("theme").addEventListener("click", () => {
   dispatchEvent(new Event("theme"));
 });
 
-open(true);
+begin();

@@ -1,6 +1,6 @@
 // What goes on: what runs, what waits and why, workers, spending, errors, what comes next.
 
-import { h, fill, api, bar, card, command, empty, figures, money, number, part, state, table, when, words } from "./lib.js";
+import { h, fill, api, bar, card, command, empty, figures, may, money, number, part, state, table, when, words } from "./lib.js";
 
 /** Jobs whose reasons to wait are asked for. */
 const EXPLAINED = 5;
@@ -80,5 +80,5 @@ function list(jobs) {
 function nothing(queued) {
   return queued
     ? empty("Nothing runs yet; see what waits, and why.")
-    : empty("Nothing runs. Submit a job here, or from a terminal:", command("framewake submit samples/jobs/povray.yaml --wait"), h("p", {}, h("a", { href: "/submit", class: "button" }, "Submit a job")));
+    : empty("Nothing runs. Submit a job here, or from a terminal:", command("framewake submit samples/jobs/povray.yaml --wait"), may("artist") && h("p", {}, h("a", { href: "/submit", class: "button" }, "Submit a job")));
 }

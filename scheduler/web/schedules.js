@@ -1,6 +1,6 @@
 // Schedules: what is due when, what became of it, and the usual actions.
 
-import { h, fill, api, action, card, command, empty, note, number, part, state, table, when } from "./lib.js";
+import { h, fill, api, action, card, command, empty, may, note, number, part, state, table, when } from "./lib.js";
 
 export async function show({ main, upkeep, title }) {
   title("Schedules");
@@ -20,7 +20,7 @@ export async function show({ main, upkeep, title }) {
       ["Next", (item) => item.next && when(item.next)],
       ["State", (item) => [state(item.state), item.late > 0 && h("div", { class: "fault" }, `${item.late} runs late`)]],
       ["Runs", (item) => number(item.runs), "number"],
-      ["", (item) => h("div", { class: "row" }, item.state === "paused" ? change(item, "resume", `${item.name} goes on.`) : change(item, "pause", `${item.name} is paused.`), change(item, "run", `${item.name} runs now.`))],
+      ["", (item) => h("div", { class: "row" }, may("operator") && (item.state === "paused" ? change(item, "resume", `${item.name} goes on.`) : change(item, "pause", `${item.name} is paused.`)), may("artist") && change(item, "run", `${item.name} runs now.`))],
     ], page.items) : empty("There is no schedule yet.", command("framewake schedules add samples/schedules/nightly.yaml")));
   });
 

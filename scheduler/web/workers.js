@@ -1,6 +1,6 @@
 // Workers as they are now, and the machines and GPUs that they run on.
 
-import { h, fill, api, action, card, command, empty, note, number, part, state, table, when } from "./lib.js";
+import { h, fill, api, action, card, command, empty, may, note, number, part, state, table, when } from "./lib.js";
 
 const PAGE = 100;
 
@@ -31,7 +31,7 @@ export async function show({ main, upkeep, title }) {
     fill(places, page.items.length ? table("Machines and GPUs", [
       ["Place", (place) => h("span", { class: "mono" }, place.name)], ["State", (place) => [state(place.state), place.reason && h("div", { class: "soft small" }, place.reason)]],
       ["Workers", (place) => number(place.workers), "number"], ["Until", (place) => place.until && when(place.until)],
-      ["", (place) => place.state === "set_aside" && action("It is mended", async () => {
+      ["", (place) => place.state === "set_aside" && may("operator", { farm: true }) && action("It is mended", async () => {
         await api(`/places/${part(place.name)}/restore`, { method: "POST" });
         note(`${place.name} gets work again.`);
       })],

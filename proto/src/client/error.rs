@@ -9,6 +9,9 @@ const EXCERPT_CHARS: usize = 200;
 pub enum Error {
     #[error("`{0}` is not the address of a scheduler: write it as in `http://127.0.0.1:7700`")]
     Address(String),
+    /// Not said: it is a secret.
+    #[error("the token has characters that no token has: copy it again")]
+    Token,
     #[error("can't set up an HTTP client")]
     Setup {
         #[source]
@@ -67,7 +70,11 @@ impl Error {
             Error::Unreachable { .. } | Error::Lost { .. } => true,
             Error::Refused(problem) => is_passing(problem.status),
             Error::Strange { status, .. } => is_passing(*status),
-            Error::Address(_) | Error::Setup { .. } | Error::Misunderstood { .. } | Error::TooLarge { .. } => false,
+            Error::Address(_)
+            | Error::Token
+            | Error::Setup { .. }
+            | Error::Misunderstood { .. }
+            | Error::TooLarge { .. } => false,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{Engine, Error, JobCommand, Message, QueueCommand, Refused, Submissio
 use crate::metrics::farm::Loads;
 use crate::queue::reading;
 use crate::scene::SceneKey;
-use crate::store::{self, GatewayWrite, Learned, NotifyWrite, ScheduleWrite};
+use crate::store::{self, AccessWrite, GatewayWrite, Learned, NotifyWrite, ScheduleWrite};
 use crate::traces::Root;
 use framewake_core::change::Change;
 use framewake_core::event::{Event, RequestId};
@@ -66,6 +66,7 @@ pub(crate) struct Batch {
     pub(crate) run_notices: Vec<Notice>,
     pub(crate) notices: Vec<NotifyWrite>,
     pub(crate) gateway: Vec<GatewayWrite>,
+    pub(crate) access: Vec<AccessWrite>,
     /// Where jobs belong in traces.
     pub(crate) roots: Vec<(JobId, Root)>,
     /// What was measured of scenes.
@@ -93,6 +94,7 @@ impl Batch {
             run_notices: Vec::new(),
             notices: Vec::new(),
             gateway: Vec::new(),
+            access: Vec::new(),
             roots: Vec::new(),
             learned: HashMap::new(),
             targets_changed: false,
@@ -110,6 +112,7 @@ impl Batch {
             || !self.schedules.is_empty()
             || !self.notices.is_empty()
             || !self.gateway.is_empty()
+            || !self.access.is_empty()
             || !self.learned.is_empty()
     }
 
@@ -134,6 +137,7 @@ impl Batch {
             schedules: &self.schedules,
             notices: &self.notices,
             gateway: &self.gateway,
+            access: &self.access,
             roots: &self.roots,
             learned: self.learned.iter().map(|(scene, learned)| (*scene, learned)).collect(),
             events: &self.schedule_events,
@@ -219,6 +223,10 @@ impl Engine {
             Message::Resend(id, reply) => {
                 let answer = self.resend(id, batch).await?;
                 batch.replies.push(Reply::Changed(reply, answer));
+            }
+            Message::Access(writes, reply) => {
+                batch.access.extend(writes);
+                batch.replies.push(Reply::Noted(reply));
             }
             Message::Schedules(after, limit, reply) => batch.replies.push(Reply::Schedules(after, limit, reply)),
             Message::Schedule(name, reply) => batch.replies.push(Reply::Schedule(name, reply)),

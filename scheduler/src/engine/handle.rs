@@ -5,7 +5,7 @@ use super::notices::TriedNotice;
 use crate::deployment_table::DeploymentTable;
 use crate::function_table::FunctionTable;
 use crate::metrics::farm::Loads;
-use crate::store::{Callback, TriedCallback};
+use crate::store::{AccessWrite, Callback, TriedCallback};
 use crate::target_table::TargetTable;
 use framewake_core::event::Event;
 use framewake_core::schedule::Rules;
@@ -176,6 +176,8 @@ pub(crate) enum Message {
     TriedNotices(Vec<TriedNotice>, oneshot::Sender<()>),
     /// One that was given up.
     Resend(String, oneshot::Sender<Result<(), Refused>>),
+    /// What the rules know nothing of; answered once it is durable.
+    Access(Vec<AccessWrite>, oneshot::Sender<()>),
     WeighProject(Name, u32, oneshot::Sender<()>),
     BudgetJob(JobId, Option<Budget>, oneshot::Sender<Result<(), Refused>>),
     BudgetProject(Name, Period, Option<ProjectBudget>, oneshot::Sender<Result<Vec<BudgetView>, Refused>>),
@@ -318,6 +320,18 @@ impl Handle {
     /// Answers once it is durable how the tries went.
     pub(crate) async fn note_tries(&self, tries: Vec<TriedNotice>) -> Result<(), Refused> {
         self.ask(|reply| Message::TriedNotices(tries, reply)).await
+    }
+
+    /// Answers once it is durable.
+    pub(crate) async fn write_access(&self, writes: Vec<AccessWrite>) -> Result<(), Refused> {
+        self.ask(|reply| Message::Access(writes, reply)).await
+    }
+
+    /// The same, for what nobody waits for.
+    pub(crate) async fn tell_access(&self, writes: Vec<AccessWrite>) {
+        let (nobody_waits, _) = oneshot::channel();
+        // Where the engine is gone, so is what it would be about.
+        let _ = self.tell(Message::Access(writes, nobody_waits)).await;
     }
 
     /// Tries a notification again that was given up.

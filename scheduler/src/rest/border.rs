@@ -2,9 +2,10 @@
 
 use super::App;
 use super::problem::{Answer, Refusal};
+use crate::access::Caller;
 use crate::function_table::FunctionTable;
 use crate::objects::Objects;
-use crate::target_table::TargetTable;
+use crate::target_table::{Target, TargetTable};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{FunctionRef, Name};
 use framewake_proto::job::{FAULTS_MAX, Fault, JobSpec, Known};
@@ -70,6 +71,8 @@ pub(super) struct Border<'a> {
     pub(super) functions: &'a FunctionTable,
     pub(super) urls: &'a UrlsAllowed,
     pub(super) targets: &'a TargetTable,
+    /// The one project that whoever asks may see.
+    pub(super) only: Option<&'a Name>,
 }
 
 impl Known for Border<'_> {
@@ -86,6 +89,10 @@ impl Known for Border<'_> {
     }
 
     fn may_notify(&self, target: &Name, project: &Name) -> Result<(), String> {
+        let others = |target: &Target| target.spec.project.is_some() && target.spec.project.as_ref() != self.only;
+        if self.only.is_some() && self.targets.get(target).is_none_or(others) {
+            return Err(format!("there is no target `{target}`"));
+        }
         self.targets.may_notify(target, project)
     }
 }
@@ -109,24 +116,34 @@ impl KnownInputs {
     }
 }
 
-/// Refuses a job with inputs that were never uploaded, naming all of them.
-pub(super) async fn check_inputs(app: &App, spec: &JobSpec) -> Answer<()> {
+/// Refuses a job with inputs that were never uploaded, naming all of them. Of one project: by that project, for whoever knows
+/// a digest need not have the file.
+pub(super) async fn check_inputs(app: &App, caller: &Caller, spec: &JobSpec) -> Answer<()> {
+    let only = caller.only();
     let mut wanted: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
     for (step_at, step) in spec.steps.iter().enumerate() {
         for (at, input) in step.inputs.iter().enumerate() {
-            if let Some(digest) = input.digest.filter(|digest| !app.inputs.has(digest)) {
+            if let Some(digest) = input.digest.filter(|digest| only.is_some() || !app.inputs.has(digest)) {
                 wanted.entry(digest).or_default().push(format!("/steps/{step_at}/inputs/{at}/digest"));
             }
         }
     }
     let mut answers = futures::stream::iter(wanted)
-        .map(|(digest, places)| async move { (exists(&app.objects, &digest).await, digest, places) })
+        .map(|(digest, places)| async move {
+            let sent = match only {
+                Some(project) => app.reader.has_sent(project, &digest).await,
+                None => Ok(true),
+            };
+            let found = if app.inputs.has(&digest) { Ok(true) } else { exists(&app.objects, &digest).await };
+            (sent, found, digest, places)
+        })
         .buffered(QUESTIONS_MAX);
     let mut faults = Vec::new();
-    while let Some((found, digest, places)) = answers.next().await {
+    while let Some((sent, found, digest, places)) = answers.next().await {
+        let sent = sent?;
         match found {
-            Ok(true) => app.inputs.add(digest),
-            Ok(false) => faults.extend(places.into_iter().map(|field| {
+            Ok(true) if sent => app.inputs.add(digest),
+            Ok(true | false) => faults.extend(places.into_iter().map(|field| {
                 Fault::new(
                     field,
                     format!("input {digest} is not uploaded: `framewake submit` does it, or PATCH /v1/inputs/{digest}"),

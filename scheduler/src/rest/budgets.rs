@@ -5,6 +5,7 @@ use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::{Query, job_id};
 use super::{App, jobs, schema};
+use crate::access::Caller;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -22,7 +23,7 @@ use std::sync::Arc;
         ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
     ),
     responses((status = 200, body = Page<BudgetView>), Problems))]
-pub(super) async fn list(State(app): State<Arc<App>>, query: Query) -> Answer<Json<Page<BudgetView>>> {
+pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, query: Query) -> Answer<Json<Page<BudgetView>>> {
     let query = query.only(&["cursor", "limit"])?;
     let key = |view: &BudgetView| (view.project.clone(), view.period);
     let after = query.cursor(|text| {
@@ -32,6 +33,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, query: Query) -> Answer<Js
     let limit = query.limit()? as usize;
     let mut views = app.handle.budgets().await.map_err(|error| jobs::refused(&error, None))?;
     views.sort_by_key(key);
+    views.retain(|view| caller.sees(&view.project));
     views.retain(|view| after.as_ref().is_none_or(|after| key(view) > *after));
     let more = views.len() > limit;
     views.truncate(limit);

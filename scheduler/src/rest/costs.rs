@@ -1,10 +1,12 @@
 //! What was paid and what for, of one job and of days; and the prices that it was paid by.
 
 use super::body::{self, Format};
+use super::narrow::{self, Narrowed};
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
 use super::query::{Query, clip, invalid, job_id, not_one_of};
 use super::{App, jobs, schema};
+use crate::access::Caller;
 use crate::engine::Refused;
 use axum::Json;
 use axum::body::Body;
@@ -124,7 +126,7 @@ async fn stored(app: &App, size_bytes: u64) -> Answer<StoredCost> {
          description = "One or more of `day`, `project`, `function`, `gpu`, `cause`, `price`, with commas between; else `day`"),
     ),
     responses((status = 200, body = CostsView), Problems))]
-pub(super) async fn of_days(State(app): State<Arc<App>>, query: Query) -> Answer<Json<CostsView>> {
+pub(super) async fn of_days(State(app): State<Arc<App>>, caller: Caller, query: Query) -> Answer<Json<CostsView>> {
     let query = query.only(&["from", "to", "project", "by"])?;
     let from: Day = query
         .parsed("from", "a day, as `2026-11-21`")?
@@ -137,7 +139,11 @@ pub(super) async fn of_days(State(app): State<Arc<App>>, query: Query) -> Answer
     if let Some(word) = by.iter().find(|key| !KEYS.contains(*key)) {
         return Err(not_one_of("by", word, &KEYS));
     }
-    let times = app.reader.time_of_days(from, to, query.one("project")?, DAY_ROWS_MAX).await?;
+    let times = match narrow::project(&caller, query.one("project")?) {
+        Narrowed::All => app.reader.time_of_days(from, to, None, DAY_ROWS_MAX).await?,
+        Narrowed::To(project) => app.reader.time_of_days(from, to, Some(&project), DAY_ROWS_MAX).await?,
+        Narrowed::Nothing => Vec::new(),
+    };
     let narrow = |rows: usize| {
         invalid(format!("more than {rows} rows are between {from} and {to}"))
             .hint("ask for fewer days, or for one project")

@@ -4,7 +4,8 @@ use super::body::{self, Format};
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::{Query, clip, invalid};
-use super::{App, jobs, schema};
+use super::{App, jobs, narrow, schema};
+use crate::access::Caller;
 use crate::scene::SceneKey;
 use crate::store::measured::Measured;
 use axum::Json;
@@ -39,6 +40,7 @@ const GB: f64 = 1e9;
     responses((status = 200, body = EstimateView), Problems))]
 pub(super) async fn estimate(
     State(app): State<Arc<App>>,
+    caller: Caller,
     query: Query,
     headers: HeaderMap,
     body: Body,
@@ -47,8 +49,9 @@ pub(super) async fn estimate(
     let wanted = query.one("workers")?.map(counts).transpose()?;
     let format = Format::of(&headers)?;
     let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
-    let spec: JobSpec = body::parse(format, &bytes, &schema::JOB)?;
-    let (_, job) = jobs::check(&app, spec).await?;
+    let mut spec: JobSpec = body::parse(format, &bytes, &schema::JOB)?;
+    narrow::fit(&caller, &mut spec.project)?;
+    let (_, job) = jobs::check(&app, &caller, spec).await?;
     let prices = app.reader.prices_in_use().await?;
     let mut known = Vec::with_capacity(job.steps.len());
     for at in 0..job.steps.len() {

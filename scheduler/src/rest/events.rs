@@ -2,11 +2,13 @@
 //! or repeat.
 
 use super::App;
+use super::door;
 use super::jobs;
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
 use super::query::{Query, invalid};
 use super::shares::{Class, Pass, Peer};
+use crate::access::Caller;
 use crate::store::read::JobKey;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -14,7 +16,7 @@ use axum::http::header::ACCEPT;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use framewake_proto::api::{EventView, Happening};
-use framewake_proto::ids::JobId;
+use framewake_proto::ids::{JobId, Name};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -47,7 +49,8 @@ pub(super) async fn of_job(
     let job = jobs::key(&app, &id).await?;
     let after = last_seen(&headers, &query)?;
     check_accept(&headers)?;
-    follow(app, Some(job), peer, after).await
+    // The door has seen that the job is the caller's.
+    follow(app, Some(job), None, peer, after).await
 }
 
 /// Follow the events of all jobs
@@ -61,6 +64,7 @@ pub(super) async fn of_job(
     responses((status = 200, description = "Events; `data` is one of these", content_type = "text/event-stream", body = EventView), Problems))]
 pub(super) async fn of_all(
     State(app): State<Arc<App>>,
+    caller: Caller,
     peer: Peer,
     headers: HeaderMap,
     query: Query,
@@ -68,7 +72,7 @@ pub(super) async fn of_all(
     let query = query.only(&["after"])?;
     let after = last_seen(&headers, &query)?;
     check_accept(&headers)?;
-    follow(app, None, peer, after).await
+    follow(app, None, caller.project, peer, after).await
 }
 
 fn last_seen(headers: &HeaderMap, query: &Query) -> Answer<Option<u64>> {
@@ -85,7 +89,13 @@ fn check_accept(headers: &HeaderMap) -> Answer<()> {
     Err(Refusal::new(Code::NotAcceptable, "events come as `text/event-stream` only"))
 }
 
-async fn follow(app: Arc<App>, job: Option<JobKey>, peer: Peer, after: Option<u64>) -> Answer<Response> {
+async fn follow(
+    app: Arc<App>,
+    job: Option<JobKey>,
+    only: Option<Name>,
+    peer: Peer,
+    after: Option<u64>,
+) -> Answer<Response> {
     let permit = stream_permit(&app, peer)?;
     // Before the first look at the store, so that no event falls between the two.
     let live = app.handle.events();
@@ -104,7 +114,7 @@ async fn follow(app: Arc<App>, job: Option<JobKey>, peer: Peer, after: Option<u6
     if after > 0 && after + 1 < oldest {
         ready.push_back(Event::default().comment(format!("events before {oldest} are not kept any more")));
     }
-    let follower = Follower { app, job, after, live, ready, phase: Phase::Stored, _permit: permit };
+    let follower = Follower { app, job, only, after, live, ready, phase: Phase::Stored, _permit: permit };
     let events = futures::stream::unfold(follower, async |mut follower| {
         follower.next().await.map(|event| (Ok::<_, Infallible>(event), follower))
     });
@@ -134,6 +144,8 @@ pub(crate) fn stream_permit(app: &App, peer: Peer) -> Answer<StreamPermit> {
 struct Follower {
     app: Arc<App>,
     job: Option<JobKey>,
+    /// Events of this project alone.
+    only: Option<Name>,
     /// The last event that was sent or passed over.
     after: u64,
     live: broadcast::Receiver<Arc<EventView>>,
@@ -171,7 +183,7 @@ impl Follower {
             Ok(page) => {
                 for event in page.events.iter() {
                     self.after = event.seq;
-                    self.send(&event.view);
+                    self.send(&event.view).await;
                 }
             }
             Err(error) => {
@@ -196,7 +208,7 @@ impl Follower {
                 }
                 self.after = event.seq.unwrap_or(self.after);
                 if wanted {
-                    self.send(&event);
+                    self.send(&event).await;
                     let over = matches!(event.what, Happening::JobState { state } if state.is_over());
                     if over && self.job.is_some() {
                         // What else happened in that moment is in the store.
@@ -210,7 +222,13 @@ impl Follower {
         }
     }
 
-    fn send(&mut self, view: &EventView) {
+    async fn send(&mut self, view: &EventView) {
+        // What can't be looked up is not shown.
+        if let Some(only) = &self.only
+            && !door::is_of(&self.app, view.job, only).await.unwrap_or(false)
+        {
+            return;
+        }
         let event = Event::default().event(name_of(&view.what));
         let event = match view.seq {
             Some(seq) => event.id(seq.to_string()),

@@ -5,6 +5,7 @@ use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::{Query, clip};
 use super::{App, jobs, schema};
+use crate::access::Caller;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -57,6 +58,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) 
     responses((status = 200, body = ScalingExplained), Problems))]
 pub(super) async fn explain_scaling(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(name): Path<String>,
 ) -> Answer<Json<ScalingExplained>> {
     let wanted: Option<FunctionRef> = name.parse().ok();
@@ -67,7 +69,12 @@ pub(super) async fn explain_scaling(
     });
     let key = found.ok_or_else(|| unknown(&app, &name))?;
     let explained = app.handle.explain_scaling(key).await.map_err(|error| jobs::refused(&error, None))?;
-    explained.map(|explained| Json(*explained)).ok_or_else(|| unknown(&app, &name))
+    let mut explained = explained.ok_or_else(|| unknown(&app, &name))?;
+    if caller.only().is_some() {
+        // Names of schedules, of whatever project.
+        explained.runs.clear();
+    }
+    Ok(Json(*explained))
 }
 
 fn unknown(app: &App, name: &str) -> Refusal {

@@ -20,10 +20,15 @@ const REQUEST_ID_LEN_MAX: usize = 64;
 /// Longest time until an answer begins; the longest honest one is an upload's last piece on its way to the store.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
 
+/// What a request is called, in answers, logs and notes.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
 /// Outermost: names the request, bounds it, and writes the body of a refusal.
-pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(super) async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
+    request.extensions_mut().insert(RequestId(id.clone()));
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
     let span = info_span!("request", request.id = id, %method, route);

@@ -3,11 +3,12 @@
 use super::App;
 use super::openapi::Problems;
 use super::problem::Answer;
-use axum::Json;
+use crate::access::Caller;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use framewake_proto::api::{Problem, Readiness};
 use framewake_proto::chain::Chain;
 use framewake_proto::time::Timestamp;
@@ -26,6 +27,9 @@ const ENGINE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The kind of page that can hold exemplars.
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
+/// In the place of a reason.
+const TOLD_WHO_ASKS: &str = "not well; why, is told with a token";
+
 /// What the object store said last, and when.
 #[derive(Debug, Default)]
 pub(super) struct LastProbe(Mutex<Option<(Instant, String)>>);
@@ -43,7 +47,10 @@ pub(super) async fn alive() -> &'static str {
         (status = 429, description = "This client asks more at once than one may", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Not ready: `parts` says why; or too many ask at once",
             content((Readiness = "application/json"), (Problem = "application/problem+json")))))]
-pub(super) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Readiness>) {
+pub(super) async fn ready(
+    State(app): State<Arc<App>>,
+    caller: Option<Extension<Caller>>,
+) -> (StatusCode, Json<Readiness>) {
     let health = app.handle.health();
     let engine = match timeout(ENGINE_TIMEOUT, app.handle.scaling()).await {
         Ok(Ok(_)) => String::new(),
@@ -63,7 +70,14 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Read
     // One that is away is told, and must not take the scheduler from those who use the others.
     parts.extend(health.pools.into_iter().map(|(pool, trouble)| (format!("pool {pool}"), trouble)));
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let store = app.objects.address().to_string();
+    let mut store = app.objects.address().to_string();
+    if caller.is_none() {
+        // Probes need no reasons, and reasons have addresses in them.
+        store.clear();
+        for said in parts.values_mut().filter(|said| !said.is_empty()) {
+            TOLD_WHO_ASKS.clone_into(said);
+        }
+    }
     (status, Json(Readiness { ready, parts, version: env!("CARGO_PKG_VERSION").to_owned(), store }))
 }
 

@@ -1,18 +1,21 @@
 //! Inputs on their way in: piece by piece into a local file, and into the store once the digest is right.
 
-use super::App;
 use super::body::check_unpacked;
 use super::border::store_away;
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
 use super::query::{Query, invalid};
+use super::{App, jobs};
+use crate::access::Caller;
 use crate::objects::Objects;
+use crate::store::AccessWrite;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use framewake_proto::api::{INPUT_SIZE_MAX, InputView, UPLOAD_PIECE_MAX};
+use framewake_proto::ids::Name;
 use framewake_proto::objects::{Digest, DigestError, input_key};
 use futures::StreamExt;
 use object_store::path::Path as Key;
@@ -61,7 +64,14 @@ pub struct Uploads {
     folder: PathBuf,
     limits: UploadLimits,
     /// One writer an upload.
-    busy: Mutex<HashMap<Digest, Arc<AsyncMutex<Slot>>>>,
+    busy: Mutex<HashMap<Upload, Arc<AsyncMutex<Slot>>>>,
+}
+
+/// Whose upload it is: a project that is seen by itself alone sends its own, and learns nothing of what others have sent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Upload {
+    digest: Digest,
+    project: Option<Name>,
 }
 
 /// What goes on with one upload.
@@ -97,16 +107,19 @@ impl Uploads {
         });
     }
 
-    fn file(&self, digest: &Digest) -> PathBuf {
-        self.folder.join(digest.to_string())
+    fn file(&self, upload: &Upload) -> PathBuf {
+        self.folder.join(match &upload.project {
+            Some(project) => format!("{}.{project}", upload.digest),
+            None => upload.digest.to_string(),
+        })
     }
 
-    fn slot(&self, digest: Digest) -> Arc<AsyncMutex<Slot>> {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_default().clone()
+    fn slot(&self, upload: &Upload) -> Arc<AsyncMutex<Slot>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner).entry(upload.clone()).or_default().clone()
     }
 
-    async fn received(&self, digest: &Digest) -> std::io::Result<u64> {
-        match tokio::fs::metadata(self.file(digest)).await {
+    async fn received(&self, upload: &Upload) -> std::io::Result<u64> {
+        match tokio::fs::metadata(self.file(upload)).await {
             Ok(meta) => Ok(meta.len()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
             Err(error) => Err(error),
@@ -143,8 +156,13 @@ const DISK_RESERVE: u64 = 512 * 1024 * 1024;
 /// Say how much of an input is there
 #[utoipa::path(get, path = "/v1/inputs/{digest}", tag = "inputs", params(("digest" = Digest, Path)),
     responses((status = 200, body = InputView), Problems))]
-pub(super) async fn show(State(app): State<Arc<App>>, Path(digest): Path<String>) -> Answer<Json<InputView>> {
-    Ok(Json(view(&app, read_digest(&digest)?).await?))
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(digest): Path<String>,
+) -> Answer<Json<InputView>> {
+    let upload = Upload { digest: read_digest(&digest)?, project: caller.project };
+    Ok(Json(view(&app, &upload).await?))
 }
 
 /// Send a piece of an input
@@ -161,6 +179,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(digest): Path<String>
     responses((status = 200, body = InputView), Problems))]
 pub(super) async fn send(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(digest): Path<String>,
     query: Query,
     headers: HeaderMap,
@@ -168,7 +187,8 @@ pub(super) async fn send(
 ) -> Answer<Json<InputView>> {
     let query = query.only(&["offset", "size"])?;
     check_unpacked(&headers)?;
-    let digest = read_digest(&digest)?;
+    let upload = Upload { digest: read_digest(&digest)?, project: caller.project };
+    let digest = upload.digest;
     let needed = |name: &str| invalid(format!("`{name}` is missing"));
     let offset: u64 = query.parsed("offset", "a number of bytes")?.ok_or_else(|| needed("offset"))?;
     let size: u64 = query.parsed("size", "a number of bytes")?.ok_or_else(|| needed("size"))?;
@@ -180,10 +200,10 @@ pub(super) async fn send(
     }
     check_length(&headers, size - offset)?;
     let busy = || Refusal::new(Code::Busy, "another client sends the same input");
-    let slot = app.uploads.slot(digest);
+    let slot = app.uploads.slot(&upload);
     // Another client sends the same bytes: its pieces serve both.
     let mut slot = tokio::time::timeout(SLOT_WAIT, slot.lock_owned()).await.map_err(|_| busy())?;
-    let stored = view(&app, digest).await?;
+    let stored = view(&app, &upload).await?;
     if stored.complete {
         discard(body).await;
         return Ok(Json(stored));
@@ -191,7 +211,7 @@ pub(super) async fn send(
     let received = stored.received_bytes;
     if received > size {
         discard(body).await;
-        drop_file(&app, &digest).await;
+        drop_file(&app, &upload).await;
         let detail = format!("{received} bytes had come of an input of {size}; they are dropped");
         return Err(wrong_offset(detail, 0));
     }
@@ -200,11 +220,11 @@ pub(super) async fn send(
         let detail = format!("the next piece must begin at byte {received}, not {offset}");
         return Err(wrong_offset(detail, received));
     }
-    let received = if received < size { append(&app, digest, received, size, body).await? } else { received };
+    let received = if received < size { append(&app, &upload, received, size, body).await? } else { received };
     if received < size {
         return Ok(Json(InputView { digest, complete: false, received_bytes: received }));
     }
-    let (uploads, objects) = (app.uploads.file(&digest), app.objects.clone());
+    let (uploads, objects) = (app.uploads.file(&upload), app.objects.clone());
     // In a task of its own: whether this client waits makes no difference to the next one.
     let storing = slot.storing.get_or_insert_with(|| tokio::spawn(store(uploads, objects, digest, size)));
     let Ok(ended) = tokio::time::timeout(STORE_WAIT, storing).await else {
@@ -213,6 +233,10 @@ pub(super) async fn send(
     slot.storing = None;
     ended.map_err(|panic| Refusal::internal(&panic))??;
     app.inputs.add(digest);
+    if let Some(project) = upload.project {
+        let sent = app.handle.write_access(vec![AccessWrite::InputSent(project, digest)]).await;
+        sent.map_err(|error| jobs::refused(&error, None))?;
+    }
     Ok(Json(InputView { digest, complete: true, received_bytes: size }))
 }
 
@@ -240,11 +264,16 @@ fn wrong_offset(detail: String, offset: u64) -> Refusal {
     Refusal::new(Code::WrongOffset, detail).header(UPLOAD_OFFSET, HeaderValue::from(offset))
 }
 
-async fn view(app: &App, digest: Digest) -> Answer<InputView> {
-    if let Some(size) = app.objects.size(&input_key(&digest)).await.map_err(|error| store_away(&error))? {
+async fn view(app: &App, upload: &Upload) -> Answer<InputView> {
+    let digest = upload.digest;
+    let shown = match &upload.project {
+        Some(project) => app.reader.has_sent(project, &digest).await?,
+        None => true,
+    };
+    if shown && let Some(size) = app.objects.size(&input_key(&digest)).await.map_err(|error| store_away(&error))? {
         return Ok(InputView { digest, complete: true, received_bytes: size });
     }
-    let received_bytes = app.uploads.received(&digest).await.map_err(|error| Refusal::internal(&error))?;
+    let received_bytes = app.uploads.received(upload).await.map_err(|error| Refusal::internal(&error))?;
     Ok(InputView { digest, complete: false, received_bytes })
 }
 
@@ -261,9 +290,9 @@ async fn discard(body: Body) {
 }
 
 /// Appends a piece as it arrives. What came before the connection broke stays: the client asks and goes on from there.
-async fn append(app: &App, digest: Digest, received: u64, size: u64, body: Body) -> Answer<u64> {
+async fn append(app: &App, upload: &Upload, received: u64, size: u64, body: Body) -> Answer<u64> {
     app.uploads.check_room(size - received)?;
-    let file = OpenOptions::new().create(true).append(true).open(app.uploads.file(&digest)).await;
+    let file = OpenOptions::new().create(true).append(true).open(app.uploads.file(upload)).await;
     let file = file.map_err(|error| disk(&error))?;
     let mut writer = tokio::io::BufWriter::with_capacity(1024 * 1024, file);
     let mut pieces = body.into_data_stream();
@@ -303,8 +332,8 @@ fn disk(error: &std::io::Error) -> Refusal {
     }
 }
 
-async fn drop_file(app: &App, digest: &Digest) {
-    if let Err(error) = tokio::fs::remove_file(app.uploads.file(digest)).await
+async fn drop_file(app: &App, upload: &Upload) {
+    if let Err(error) = tokio::fs::remove_file(app.uploads.file(upload)).await
         && error.kind() != std::io::ErrorKind::NotFound
     {
         warn!("an upload's file can't be removed: {error}");

@@ -1,19 +1,22 @@
 //! Jobs: submit, look, change.
 
+use super::audit::OfProject;
 use super::body::{self, Format};
 use super::border::{self, Border};
+use super::narrow::{self, Narrowed};
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
 use super::query::{Query, invalid, job_id};
 use super::{App, schema};
+use crate::access::Caller;
 use crate::engine::handle::{JobCommand, Refused, Submission, pinned};
 use crate::store::read::{Accepted, JobFilter, JobKey};
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use framewake_proto::api::{
     Explanation, IDEMPOTENCY_KEY_MAX, JobChange, JobState, JobView, Page, StepExplanation, StepView, Submitted,
 };
@@ -40,18 +43,25 @@ const STEPS_LIGHT: usize = 8;
         content((JobSpec = "application/json"), (JobSpec = "application/yaml"))),
     responses((status = 201, description = "Accepted and durable", body = Submitted),
         (status = 200, description = "Accepted before, under this key", body = Submitted), Problems))]
-pub(super) async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer<impl IntoResponse> {
+pub(super) async fn submit(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<impl IntoResponse> {
     let format = Format::of(&headers)?;
-    let key = idempotency_key(&headers)?;
+    let key = idempotency_key(&caller, &headers)?;
     let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
-    let spec: JobSpec = body::parse(format, &bytes, &schema::JOB)?;
+    let mut spec: JobSpec = body::parse(format, &bytes, &schema::JOB)?;
+    narrow::fit(&caller, &mut spec.project)?;
+    let project = Extension(OfProject(spec.project.clone()));
     // Of what the body says, not of its bytes: YAML and JSON of one job are one body.
     let idempotency = key.map(|key| {
         let text = serde_json::to_vec(&spec).expect("what was read can be written");
         (key, <[u8; 32]>::from(Sha256::digest(text)))
     });
-    let checked = match check(&app, spec).await {
-        Ok((spec, job)) => border::check_inputs(&app, &spec).await.map(|()| (spec, job)),
+    let checked = match check(&app, &caller, spec).await {
+        Ok((spec, job)) => border::check_inputs(&app, &caller, &spec).await.map(|()| (spec, job)),
         Err(refusal) => Err(refusal),
     };
     let (spec, job) = match (checked, &idempotency) {
@@ -61,11 +71,14 @@ pub(super) async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, body
         (Err(refusal), Some((key, digest))) => match app.reader.accepted(key).await? {
             None => return Err(refusal),
             Some(accepted) if accepted.body_sha256 != digest => return Err(key_conflict()),
-            Some(Accepted { job: id, tasks, .. }) => return Ok(submitted(Submitted { id, tasks, repeated: true })),
+            Some(Accepted { job: id, tasks, .. }) => {
+                return Ok((project, submitted(Submitted { id, tasks, repeated: true })));
+            }
         },
     };
     let submission = Submission { id: JobId(Ulid::generate()), spec, job, idempotency, parent: trace_parent(&headers) };
-    app.handle.submit(submission).await.map(submitted).map_err(|error| refused(&error, None))
+    let made = app.handle.submit(submission).await.map_err(|error| refused(&error, None))?;
+    Ok((project, submitted(made)))
 }
 
 pub(super) fn submitted(submitted: Submitted) -> impl IntoResponse {
@@ -74,23 +87,29 @@ pub(super) fn submitted(submitted: Submitted) -> impl IntoResponse {
 }
 
 /// The job, and its text with the versions of its functions.
-pub(super) async fn check(app: &Arc<App>, spec: JobSpec) -> Answer<(JobSpec, Job)> {
+pub(super) async fn check(app: &Arc<App>, caller: &Caller, spec: JobSpec) -> Answer<(JobSpec, Job)> {
     let light = spec.steps.len() <= STEPS_LIGHT
         && spec.steps.iter().all(|step| step.frames.as_ref().is_none_or(|frames| frames.len() <= FRAMES_TEXT_LIGHT));
-    let shared = app.clone();
+    let (shared, only) = (app.clone(), caller.only().cloned());
     let check = move || {
         let (functions, targets) = (shared.handle.functions(), shared.handle.targets());
-        let job = spec.check(&Border { functions: &functions, urls: &shared.urls, targets: &targets });
+        let job =
+            spec.check(&Border { functions: &functions, urls: &shared.urls, targets: &targets, only: only.as_ref() });
         job.map(|job| (pinned(spec, &job), job))
     };
     let checked = if light { Ok(check()) } else { tokio::task::spawn_blocking(check).await };
     checked.map_err(|error| Refusal::internal(&error))?.map_err(Refusal::faults)
 }
 
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
+/// A project's keys are its own: a key that another used says nothing of it.
+pub(super) fn idempotency_key(caller: &Caller, headers: &HeaderMap) -> Answer<Option<String>> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     match value.to_str() {
-        Ok(key) if !key.is_empty() && key.len() <= IDEMPOTENCY_KEY_MAX => Ok(Some(key.to_owned())),
+        Ok(key) if !key.is_empty() && key.len() <= IDEMPOTENCY_KEY_MAX => Ok(Some(match caller.only() {
+            // A sign that no header has.
+            Some(project) => format!("{project}\n{key}"),
+            None => key.to_owned(),
+        })),
         _ => Err(invalid(format!("`Idempotency-Key` must be 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters"))),
     }
 }
@@ -116,13 +135,14 @@ fn key_conflict() -> Refusal {
         ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
     ),
     responses((status = 200, body = Page<JobView>), Problems))]
-pub(super) async fn list(State(app): State<Arc<App>>, query: Query) -> Answer<Json<Page<JobView>>> {
+pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, query: Query) -> Answer<Json<Page<JobView>>> {
     let query = query.only(&["state", "project", "label", "name", "cursor", "limit"])?;
-    let mut filter = JobFilter {
-        project: query.one("project")?.map(str::to_owned),
-        name: query.one("name")?.map(str::to_owned),
-        ..JobFilter::default()
+    let project = match narrow::project(&caller, query.one("project")?) {
+        Narrowed::All => None,
+        Narrowed::To(project) => Some(project),
+        Narrowed::Nothing => return Ok(Json(Page { items: Vec::new(), next: None })),
     };
+    let mut filter = JobFilter { project, name: query.one("name")?.map(str::to_owned), ..JobFilter::default() };
     for word in query.all("state").flat_map(|words| words.split(',')) {
         let state = job_state(word)?;
         if !filter.states.contains(&state) {

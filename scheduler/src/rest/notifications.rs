@@ -1,19 +1,21 @@
 //! Who is told of what: targets, a test of each, and what could not be delivered.
 
+use super::audit::OfProject;
 use super::body::{self, Format};
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::{Query, clip};
-use super::{App, jobs, schema};
+use super::{App, jobs, narrow, schema};
+use crate::access::Caller;
 use crate::notify;
 use crate::store::read::TargetState;
 use crate::target_table::Target;
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use framewake_proto::api::Page;
 use framewake_proto::chain::Chain;
 use framewake_proto::ids::{Name, NameError};
@@ -27,10 +29,14 @@ use ulid::Ulid;
 /// List targets, by name
 #[utoipa::path(get, path = "/v1/notifications/targets", tag = "notifications",
     responses((status = 200, body = Page<TargetView>), Problems))]
-pub(super) async fn list(State(app): State<Arc<App>>) -> Answer<Json<Page<TargetView>>> {
+pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Answer<Json<Page<TargetView>>> {
     let mut states = app.reader.target_states().await?;
     let targets = app.handle.targets();
-    let views = targets.iter().map(|target| view_of(&app, target, states.remove(&target.id).unwrap_or_default()));
+    let seen = targets.iter().filter(|target| match &target.spec.project {
+        Some(project) => caller.sees(project),
+        None => caller.only().is_none(),
+    });
+    let views = seen.map(|target| view_of(&app, target, states.remove(&target.id).unwrap_or_default()));
     // There are never more than a page has room for.
     Ok(Json(Page { items: views.collect(), next: None }))
 }
@@ -41,9 +47,14 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Answer<Json<Page<Target
 #[utoipa::path(post, path = "/v1/notifications/targets", tag = "notifications", request_body = TargetSpec,
     responses((status = 201, description = "Stored and durable", body = TargetStored),
         (status = 200, description = "The same was there", body = TargetStored), Problems))]
-pub(super) async fn add(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer<Response> {
+pub(super) async fn add(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Response> {
     let spec = read(&headers, body).await?;
-    store(&app, spec, true).await
+    store(&app, &caller, spec, true).await
 }
 
 /// Add a target, or put it in the place of the one of its name
@@ -53,6 +64,7 @@ pub(super) async fn add(State(app): State<Arc<App>>, headers: HeaderMap, body: B
         (status = 200, description = "Changed, or the same was there", body = TargetStored), Problems))]
 pub(super) async fn put(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(wanted): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -63,7 +75,7 @@ pub(super) async fn put(
         let reason = format!("`{}` is not `{wanted}`, which the address names", spec.name);
         return Err(Refusal::faults(vec![Fault::new("/name", reason)]));
     }
-    store(&app, spec, false).await
+    store(&app, &caller, spec, false).await
 }
 
 async fn read(headers: &HeaderMap, body: Body) -> Answer<TargetSpec> {
@@ -72,7 +84,11 @@ async fn read(headers: &HeaderMap, body: Body) -> Answer<TargetSpec> {
     body::parse(format, &bytes, &schema::TARGET)
 }
 
-async fn store(app: &Arc<App>, spec: TargetSpec, only_new: bool) -> Answer<Response> {
+async fn store(app: &Arc<App>, caller: &Caller, mut spec: TargetSpec, only_new: bool) -> Answer<Response> {
+    if let Some(only) = caller.only() {
+        narrow::fit(caller, spec.project.get_or_insert_with(|| only.clone()))?;
+    }
+    let project = spec.project.clone().map(|project| Extension(OfProject(project)));
     let faults = notify::faults(&spec, &app.ways);
     if !faults.is_empty() {
         return Err(Refusal::faults(faults));
@@ -85,7 +101,11 @@ async fn store(app: &Arc<App>, spec: TargetSpec, only_new: bool) -> Answer<Respo
     };
     let at = format!("/v1/notifications/targets/{name}");
     let Json(target) = view(app, &name).await?;
-    Ok((status, [(LOCATION, at)], Json(TargetStored { change, target })).into_response())
+    let answer = (status, [(LOCATION, at)], Json(TargetStored { change, target })).into_response();
+    Ok(match project {
+        Some(project) => (project, answer).into_response(),
+        None => answer,
+    })
 }
 
 /// Show a target and how it fares

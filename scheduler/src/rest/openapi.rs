@@ -1,8 +1,8 @@
 //! The interface's own description (`OpenAPI` 3.1), made from the handlers and the types they take and give.
 
 use super::{
-    App, attempts, budgets, costs, estimates, events, functions, health, inputs, jobs, logs, notifications, outputs,
-    places, projects, schedules, schema, tasks, workers,
+    App, attempts, audit, budgets, costs, estimates, events, functions, health, inputs, jobs, logs, notifications,
+    outputs, places, projects, schedules, schema, session, tasks, tokens, workers,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -43,6 +43,8 @@ use utoipa_axum::routes;
         (name = "budgets", description = "What jobs and projects may cost"),
         (name = "schedules", description = "Jobs that are made by themselves"),
         (name = "notifications", description = "Who is told of what, and what could not be delivered"),
+        (name = "tokens", description = "Who may do what"),
+        (name = "access", description = "Who one is, and who changed what"),
         (name = "health", description = "How the scheduler is"),
         (name = "descriptions", description = "This page and the schemas of job, schedule and function files"),
     )
@@ -130,6 +132,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(notifications::test))
         .routes(routes!(notifications::dead))
         .routes(routes!(notifications::resend))
+        .routes(routes!(tokens::list, tokens::add))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(session::show, session::begin, session::end))
+        .routes(routes!(audit::list))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
@@ -148,6 +154,19 @@ static OPENAPI: LazyLock<String> = LazyLock::new(|| {
     text.push('\n');
     text
 });
+
+/// Methods of each address, in lower case.
+static METHODS: LazyLock<BTreeMap<String, Vec<String>>> = LazyLock::new(|| {
+    let description: Value = serde_json::from_str(&OPENAPI).expect("a description is JSON");
+    let paths = description["paths"].as_object().into_iter().flatten();
+    let methods = |item: &Value| item.as_object().into_iter().flatten().map(|(method, _)| method.clone()).collect();
+    paths.map(|(path, item)| (path.clone(), methods(item))).collect()
+});
+
+/// The methods that an address is described with.
+pub(super) fn methods(path: &str) -> impl Iterator<Item = &str> {
+    METHODS.get(path).into_iter().flatten().map(String::as_str)
+}
 
 /// Adds what OpenAPI asks for and the handlers' names don't give: ids that are unique, and a word for each answer.
 fn complete(description: &mut Value) {

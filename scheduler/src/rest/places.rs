@@ -4,6 +4,7 @@ use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::Query;
 use super::{App, jobs};
+use crate::access::Caller;
 use crate::engine::Refused;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -18,7 +19,7 @@ use std::sync::Arc;
         ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
     ),
     responses((status = 200, body = Page<PlaceView>), Problems))]
-pub(super) async fn list(State(app): State<Arc<App>>, query: Query) -> Answer<Json<Page<PlaceView>>> {
+pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, query: Query) -> Answer<Json<Page<PlaceView>>> {
     let query = query.only(&["state", "cursor", "limit"])?;
     let state: Option<PlaceState> = query.parsed("state", "`good`, `suspect`, `set_aside` or `on_trial`")?;
     let after = query.cursor(|text| Some(text.to_owned()))?;
@@ -29,6 +30,12 @@ pub(super) async fn list(State(app): State<Arc<App>>, query: Query) -> Answer<Js
     });
     let next = (places.len() > limit).then(|| places[limit - 1].name.clone());
     places.truncate(limit);
+    if caller.only().is_some() {
+        // It tells of others' frames.
+        for place in &mut places {
+            place.reason.clear();
+        }
+    }
     Ok(Json(Page { items: places, next }))
 }
 

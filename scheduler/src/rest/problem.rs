@@ -40,6 +40,10 @@ pub(crate) enum Code {
     WrongRange,
     NotAcceptable,
     UnsupportedMedia,
+    /// Nobody knows who asks, or the token opens nothing.
+    Unauthorized,
+    /// Who asks may not do this.
+    Forbidden,
     /// A page of another site asks, or one that pretends to be this machine.
     CrossOrigin,
     /// This client asks too much at once.
@@ -70,6 +74,8 @@ impl Code {
             Code::WrongRange => "wrong-range",
             Code::NotAcceptable => "not-acceptable",
             Code::UnsupportedMedia => "unsupported-media",
+            Code::Unauthorized => "unauthorized",
+            Code::Forbidden => "forbidden",
             Code::CrossOrigin => "cross-origin",
             Code::TooMany => "too-many",
             Code::QueueFull => "queue-full",
@@ -92,7 +98,8 @@ impl Code {
             Code::WrongRange => StatusCode::RANGE_NOT_SATISFIABLE,
             Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Code::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Code::CrossOrigin => StatusCode::FORBIDDEN,
+            Code::Unauthorized => StatusCode::UNAUTHORIZED,
+            Code::CrossOrigin | Code::Forbidden => StatusCode::FORBIDDEN,
             Code::TooMany | Code::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Code::Busy | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
@@ -115,6 +122,8 @@ impl Code {
             Code::WrongRange => "The range is outside the object",
             Code::NotAcceptable => "Not to be had in the wanted format",
             Code::UnsupportedMedia => "The body's format is not understood",
+            Code::Unauthorized => "Nobody knows who asks",
+            Code::Forbidden => "Not for this token",
             Code::CrossOrigin => "Another site's page may not ask this",
             Code::TooMany => "More at once than one client may",
             Code::QueueFull => "As many jobs wait as may",

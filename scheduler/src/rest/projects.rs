@@ -5,6 +5,7 @@ use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::Query;
 use super::{App, jobs, schema};
+use crate::access::Caller;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -24,9 +25,14 @@ const WEIGHT_MAX: u32 = 1000;
         ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
     ),
     responses((status = 200, body = Page<ProjectView>), Problems))]
-pub(super) async fn list(State(app): State<Arc<App>>, query: Query) -> Answer<Json<Page<ProjectView>>> {
+pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, query: Query) -> Answer<Json<Page<ProjectView>>> {
     let query = query.only(&["cursor", "limit"])?;
     let after = query.cursor(|text| text.parse::<Name>().ok())?;
+    if let Some(name) = caller.only() {
+        let weight = app.reader.project_weight(name.as_str()).await?.unwrap_or(WEIGHT_DEFAULT);
+        let item = ProjectView { name: name.clone(), weight };
+        return Ok(Json(Page { items: Vec::from_iter((after.as_ref() < Some(name)).then_some(item)), next: None }));
+    }
     Ok(Json(app.reader.projects(after.as_ref().map(Name::as_str), query.limit()?).await?))
 }
 

@@ -1,27 +1,29 @@
 //! Schedules: store, look, run, and say when they are due.
 
+use super::audit::OfProject;
 use super::body::{self, Format};
 use super::border::{self, Border};
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::{Query, clip, invalid};
-use super::{App, jobs, schema};
+use super::{App, jobs, narrow, schema};
+use crate::access::Caller;
 use crate::engine::handle::ScheduleCommand;
 use crate::engine::schedules::render;
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use framewake_core::calendar::{self, Calendar};
 use framewake_core::schedule::Rules;
 use framewake_proto::api::{Page, Submitted};
 use framewake_proto::ids::{Name, NameError};
 use framewake_proto::job::{Fault, JOB_SIZE_MAX, JobSpec};
 use framewake_proto::schedule::{
-    RunView, ScheduleChange, ScheduleSpec, ScheduleStored, ScheduleView, UPCOMING_DEFAULT, UPCOMING_MAX, Upcoming,
-    UpcomingTime,
+    RunView, SCHEDULES_MAX, ScheduleChange, ScheduleSpec, ScheduleStored, ScheduleView, UPCOMING_DEFAULT, UPCOMING_MAX,
+    Upcoming, UpcomingTime,
 };
 use framewake_proto::time::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -37,12 +39,19 @@ const CHECKED_MAX: usize = 10;
         ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
     ),
     responses((status = 200, body = Page<ScheduleView>), Problems))]
-pub(super) async fn list(State(app): State<Arc<App>>, query: Query) -> Answer<Json<Page<ScheduleView>>> {
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Query,
+) -> Answer<Json<Page<ScheduleView>>> {
     let query = query.only(&["cursor", "limit"])?;
     let after = query.cursor(|text| text.parse::<Name>().ok())?;
     let limit = query.limit()? as usize;
-    let schedules = app.handle.schedules(after, limit + 1).await;
+    // Others' are between those of one project.
+    let asked = if caller.only().is_some() { SCHEDULES_MAX } else { limit + 1 };
+    let schedules = app.handle.schedules(after, asked).await;
     let mut items = schedules.map_err(|error| jobs::refused(&error, None))?;
+    items.retain(|schedule| caller.sees(&schedule.spec.job.project));
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|schedule| schedule.name.to_string());
@@ -57,9 +66,14 @@ pub(super) async fn list(State(app): State<Arc<App>>, query: Query) -> Answer<Js
         content((ScheduleSpec = "application/json"), (ScheduleSpec = "application/yaml"))),
     responses((status = 201, description = "Stored and durable", body = ScheduleStored),
         (status = 200, description = "The same was there", body = ScheduleStored), Problems))]
-pub(super) async fn add(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer<impl IntoResponse> {
+pub(super) async fn add(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<impl IntoResponse> {
     let spec = read(&headers, body).await?;
-    store(&app, spec, true).await
+    store(&app, &caller, spec, true).await
 }
 
 /// Add a schedule, or put it in the place of the one of its name
@@ -70,6 +84,7 @@ pub(super) async fn add(State(app): State<Arc<App>>, headers: HeaderMap, body: B
         (status = 200, description = "Changed, or the same was there", body = ScheduleStored), Problems))]
 pub(super) async fn put(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(wanted): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -80,7 +95,7 @@ pub(super) async fn put(
         let reason = format!("`{}` is not `{wanted}`, which the address names", spec.name);
         return Err(Refusal::faults(vec![Fault::new("/name", reason)]));
     }
-    store(&app, spec, false).await
+    store(&app, &caller, spec, false).await
 }
 
 async fn read(headers: &HeaderMap, body: Body) -> Answer<ScheduleSpec> {
@@ -89,27 +104,30 @@ async fn read(headers: &HeaderMap, body: Body) -> Answer<ScheduleSpec> {
     body::parse(format, &bytes, &schema::SCHEDULE)
 }
 
-async fn store(app: &Arc<App>, spec: ScheduleSpec, only_new: bool) -> Answer<Response> {
+async fn store(app: &Arc<App>, caller: &Caller, mut spec: ScheduleSpec, only_new: bool) -> Answer<Response> {
+    narrow::fit(caller, &mut spec.job.project)?;
+    let project = Extension(OfProject(spec.job.project.clone()));
     // Frame sets of some jobs take milliseconds to check, and so does an expression that is hardly ever due.
-    let shared = app.clone();
-    let checked = tokio::task::spawn_blocking(move || check(&shared, &spec).map(|(rules, job)| (spec, rules, job)));
+    let (shared, only) = (app.clone(), caller.only().cloned());
+    let check = move || check(&shared, only.as_ref(), &spec).map(|(rules, job)| (spec, rules, job));
+    let checked = tokio::task::spawn_blocking(check);
     let (spec, rules, job) = checked.await.map_err(|error| Refusal::internal(&error))?.map_err(Refusal::faults)?;
-    border::check_inputs(app, &job).await?;
+    border::check_inputs(app, caller, &job).await?;
     let stored = app.handle.put_schedule(spec, rules, only_new).await.map_err(|error| jobs::refused(&error, None))?;
     let status = match stored.change {
         ScheduleChange::Created => StatusCode::CREATED,
         ScheduleChange::Changed | ScheduleChange::Unchanged => StatusCode::OK,
     };
     let at = format!("/v1/schedules/{}", stored.schedule.name);
-    Ok((status, [(LOCATION, at)], Json(stored)).into_response())
+    Ok((status, project, [(LOCATION, at)], Json(stored)).into_response())
 }
 
 /// The rules of a schedule and the job of its next run, or everything that is wrong with them.
-fn check(app: &App, spec: &ScheduleSpec) -> Result<(Rules, JobSpec), Vec<Fault>> {
+fn check(app: &App, only: Option<&Name>, spec: &ScheduleSpec) -> Result<(Rules, JobSpec), Vec<Fault>> {
     let now = Timestamp::now();
     let rules = Rules::check(spec, now);
     let (functions, targets) = (app.handle.functions(), app.handle.targets());
-    let known = Border { functions: &functions, urls: &app.urls, targets: &targets };
+    let known = Border { functions: &functions, urls: &app.urls, targets: &targets, only };
     // Without good rules, the job is looked at as of now: all faults at once.
     let dues: Vec<Timestamp> = match &rules {
         Ok(rules) => rules.upcoming(now).take(CHECKED_MAX).collect(),
@@ -186,12 +204,13 @@ pub(super) async fn resume(State(app): State<Arc<App>>, Path(wanted): Path<Strin
         (status = 200, description = "Made before, under this key", body = Submitted), Problems))]
 pub(super) async fn run(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(wanted): Path<String>,
     headers: HeaderMap,
 ) -> Answer<impl IntoResponse> {
     let name = name(&wanted)?;
     let digest = <[u8; 32]>::from(Sha256::digest(format!("run of schedule {name}")));
-    let idempotency = jobs::idempotency_key(&headers)?.map(|key| (key, digest));
+    let idempotency = jobs::idempotency_key(&caller, &headers)?.map(|key| (key, digest));
     let made = app.handle.run_schedule(name, idempotency).await;
     made.map(jobs::submitted).map_err(|error| jobs::refused(&error, None))
 }
@@ -272,8 +291,11 @@ fn count(query: &Query) -> Answer<usize> {
 
 async fn view(app: &App, name: Name) -> Answer<Json<ScheduleView>> {
     let found = app.handle.schedule(name.clone()).await.map_err(|error| jobs::refused(&error, None))?;
-    let none = || Refusal::not_found(format!("there is no schedule `{name}`")).hint("GET /v1/schedules lists them");
-    found.map(Json).ok_or_else(none)
+    found.map(Json).ok_or_else(|| no_such(&name))
+}
+
+pub(super) fn no_such(name: &Name) -> Refusal {
+    Refusal::not_found(format!("there is no schedule `{name}`")).hint("GET /v1/schedules lists them")
 }
 
 async fn change(app: &App, name: Name, command: ScheduleCommand) -> Answer<()> {

@@ -1,6 +1,7 @@
 //! JSON Schemas (2020-12) of the bodies people write by hand, made from the same types that read them, and compiled
 //! once.
 
+use framewake_proto::access::{Login, TokenAdd};
 use framewake_proto::api::{JobChange, ProjectChange};
 use framewake_proto::budget::{JobBudgetChange, ProjectBudget};
 use framewake_proto::function::FunctionSpec;
@@ -34,6 +35,8 @@ pub(super) static PROJECT_BUDGET: LazyLock<BodySchema> =
 pub(super) static JOB_BUDGET_CHANGE: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<JobBudgetChange>("A budget of a job"));
 pub(super) static PRICES_ADD: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<PricesAdd>("Rows of prices"));
+pub(super) static TOKEN_ADD: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<TokenAdd>("A token to be made"));
+pub(super) static LOGIN: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<Login>("A login"));
 pub(super) static PAID_BY_CHANGE: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<PaidByChange>("What is paid by"));
 

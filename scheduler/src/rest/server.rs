@@ -3,6 +3,7 @@
 use super::problem;
 use super::shares::{Class, Peer};
 use super::{App, local_router, router};
+use crate::store::AccessWrite;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -42,14 +43,18 @@ const HEAD_SIZE_MAX: usize = 64 * 1024;
 const GOODBYE: Duration = Duration::from_secs(10);
 /// How often unfinished uploads are looked through.
 const SWEEP_EVERY: Duration = Duration::from_mins(10);
+/// How often it is looked which tokens were used.
+const USES_EVERY: Duration = Duration::from_mins(1);
 /// Pause after a socket could not be accepted: out of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` is canceled, then lets open requests finish.
 pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationToken) -> io::Result<()> {
-    let local = listener.local_addr()?.ip().is_loopback();
+    // Whoever must show a token may come by any name: a page that had its name point here has none.
+    let local = listener.local_addr()?.ip().is_loopback() && !app.access.asks();
     let router = if local { local_router(app.clone()) } else { router(app.clone()) };
     tokio::spawn(sweep(app.clone(), shutdown.clone()));
+    tokio::spawn(note_uses(app.clone(), shutdown.clone()));
     serve_router(listener, app, router, shutdown).await
 }
 
@@ -112,6 +117,17 @@ async fn sweep(app: Arc<App>, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
         let app = app.clone();
         let _ = tokio::task::spawn_blocking(move || app.uploads.expire(std::time::SystemTime::now())).await;
+    }
+}
+
+/// Writes down now and then when tokens were used last.
+async fn note_uses(app: Arc<App>, shutdown: CancellationToken) {
+    let mut tick = tokio::time::interval(USES_EVERY);
+    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+        let used = app.access.tokens.used();
+        if !used.is_empty() {
+            app.handle.tell_access(vec![AccessWrite::TokensUsed(used)]).await;
+        }
     }
 }
 

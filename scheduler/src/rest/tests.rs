@@ -1,5 +1,6 @@
 //! The interface against a real engine, a real database and a real folder, without sockets and without NATS.
 
+mod access;
 mod bodies;
 mod budgets;
 mod copies;
@@ -14,12 +15,13 @@ mod sockets;
 mod uploads;
 
 use super::{App, UploadLimits, Uploads, UrlsAllowed};
+use crate::access::{Access, Mode, Token};
 use crate::engine::{Commands, Engine, Handle, Health, Message};
 use crate::metrics::Metrics;
 use crate::notify::{Allowed, Ways};
 use crate::objects::{Address, Objects};
-use crate::store::Store;
 use crate::store::read::Reader;
+use crate::store::{AccessWrite, Store};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -98,7 +100,7 @@ impl Farm {
         let reader = Reader::open(&folder.path().join("framewake.db")).await.expect("the store's file");
         let objects = Objects::open(&Address::Folder(folder.path().join("objects"))).expect("a folder");
         let uploads = Uploads::open(folder.path().join("uploads"), limits).expect("a folder");
-        let app = App::new(handle.clone(), reader, objects, uploads, metrics, urls, ways());
+        let app = Arc::new(App::new(handle.clone(), reader, objects, uploads, metrics, urls, ways()));
         let farm = Farm { router: super::router(app.clone()), app, handle, folder, _commands: commands };
         let function = json!({
             "name": "paint",
@@ -114,7 +116,20 @@ impl Farm {
         let uploads = Uploads::open(self.folder.path().join("uploads"), UploadLimits::default()).expect("a folder");
         let App { handle, reader, objects, metrics, urls, .. } = &*self.app;
         let (handle, reader, objects) = (handle.clone(), reader.clone(), objects.clone());
+        let app = Arc::new(App::new(handle, reader, objects, uploads, metrics.clone(), urls.clone(), ways()));
+        Farm { router: super::router(app.clone()), app, ..self }
+    }
+
+    /// The same farm with somebody at the door, and these tokens.
+    async fn guarded(self, tokens: Vec<Token>) -> Farm {
+        let uploads = Uploads::open(self.folder.path().join("uploads"), UploadLimits::default()).expect("a folder");
+        let App { handle, reader, objects, metrics, urls, .. } = &*self.app;
+        let writes = tokens.into_iter().map(AccessWrite::TokenMade).collect();
+        handle.write_access(writes).await.expect("written");
+        let access = Access::new(Mode::Tokens, reader.tokens().await.expect("they are read"));
+        let (handle, reader, objects) = (handle.clone(), reader.clone(), objects.clone());
         let app = App::new(handle, reader, objects, uploads, metrics.clone(), urls.clone(), ways());
+        let app = Arc::new(app.with_access(access));
         Farm { router: super::router(app.clone()), app, ..self }
     }
 

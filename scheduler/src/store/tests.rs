@@ -127,6 +127,7 @@ impl Books {
             schedules: &pending.schedules,
             notices: &[],
             gateway: &[],
+            access: &[],
             roots: &pending.roots,
             learned: BTreeMap::new(),
             events: &[],

@@ -1,7 +1,7 @@
 //! Makes changes durable: one transaction for a batch, one statement for each kind of row.
 
 use super::rows::{Rows, SEGMENT_BYTES, SEGMENT_TASKS, hex, tasks_text};
-use super::{Error, GatewayWrite, JobCache, Learned, NotifyWrite, ScheduleWrite, Store};
+use super::{AccessWrite, Error, GatewayWrite, JobCache, Learned, NotifyWrite, ScheduleWrite, Store};
 use crate::engine::Submission;
 use crate::scene::SceneKey;
 use crate::traces::Root;
@@ -36,6 +36,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) schedules: &'a [ScheduleWrite],
     pub(crate) notices: &'a [NotifyWrite],
     pub(crate) gateway: &'a [GatewayWrite],
+    pub(crate) access: &'a [AccessWrite],
     /// Where jobs of the batch, and those that go on, belong in traces.
     pub(crate) roots: &'a [(JobId, Root)],
     pub(crate) learned: BTreeMap<SceneKey, &'a Learned>,
@@ -221,7 +222,8 @@ impl Store {
             super::traces::write(connection, batch.roots, &self.seqs).await?;
             super::measured::write(connection, &batch.learned, batch.now).await?;
             super::notifications::write(connection, batch.notices, &self.seqs).await?;
-            super::gateway::write(connection, batch.gateway, &self.seqs).await
+            super::gateway::write(connection, batch.gateway, &self.seqs).await?;
+            super::access::write(connection, batch.access).await
         };
         let written = written.await;
         if let Err(error) = written {

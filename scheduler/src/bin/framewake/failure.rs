@@ -110,7 +110,7 @@ fn code(error: &anyhow::Error) -> u8 {
         }
         if let Some(error) = cause.downcast_ref::<client::Error>() {
             return match error {
-                client::Error::Address(_) => BAD_INPUT,
+                client::Error::Address(_) | client::Error::Token => BAD_INPUT,
                 client::Error::Refused(problem) if matches!(problem.status, 400 | 404 | 413 | 415 | 422) => BAD_INPUT,
                 error if error.is_passing() => UNAVAILABLE,
                 _ => 1,

@@ -5,6 +5,7 @@ mod bars;
 mod budgets;
 mod change;
 mod completions;
+mod contexts;
 mod cost;
 mod doctor;
 mod estimate;
@@ -18,6 +19,7 @@ mod job;
 mod job_file;
 mod jobs;
 mod local_inputs;
+mod login;
 mod logs;
 mod notify;
 mod pace;
@@ -31,13 +33,15 @@ mod schedules;
 mod submit;
 mod tail;
 mod text;
+mod tokens;
 mod upload;
 mod watch;
 mod workers;
 
 use clap::{Parser, Subcommand};
+use contexts::{Asked, Environment};
 use failure::Outcome;
-use framewake_proto::client::{Action, Client, URL_DEFAULT};
+use framewake_proto::client::{Action, Client};
 use framewake_scheduler::config::DevConfig;
 use printer::Printer;
 use std::process::ExitCode;
@@ -48,9 +52,12 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "framewake", version, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// Address of the scheduler
-    #[arg(long, global = true, env = "FRAMEWAKE_URL", default_value = URL_DEFAULT)]
-    url: String,
+    /// Address of the scheduler [default: that of the context in use, or `http://127.0.0.1:7700`]
+    #[arg(long, global = true, env = "FRAMEWAKE_URL")]
+    url: Option<String>,
+    /// A farm that `framewake login` stored
+    #[arg(long, global = true, env = "FRAMEWAKE_CONTEXT")]
+    context: Option<String>,
     /// Print JSON: one object, or one a line for lists
     #[arg(long, global = true)]
     json: bool,
@@ -62,6 +69,12 @@ pub(crate) struct Cli {
 enum Command {
     /// Run a whole farm on this machine: scheduler, nats-server, store, workers from zero
     Dev(Box<DevConfig>),
+    /// Store a token for a farm, and use that farm from now on
+    Login(login::LoginArgs),
+    /// Forget a stored token
+    Logout(login::LogoutArgs),
+    /// List the farms that tokens are stored for, or choose one
+    Contexts(login::ContextsArgs),
     #[command(flatten)]
     Ask(Ask),
 }
@@ -115,6 +128,10 @@ enum Ask {
     Budget(budgets::JobArgs),
     /// List and import prices, and say which are paid by
     Prices(prices::Args),
+    /// Say who may do what: list, add, revoke
+    Tokens(tokens::Args),
+    /// Show what was changed, by whom, newest first
+    Audit(tokens::AuditArgs),
     /// Check the scheduler and this machine, and say what to do
     Doctor,
     /// Print completions for a shell
@@ -141,15 +158,28 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failure::report(&printer, &error),
         },
-        Command::Ask(command) => runtime.block_on(run(&cli.url, printer, command)),
+        Command::Login(args) => end(&printer, runtime.block_on(login::login(&printer, args))),
+        Command::Logout(args) => end(&printer, login::logout(&printer, args)),
+        Command::Contexts(args) => end(&printer, login::contexts(&printer, args)),
+        Command::Ask(command) => match Environment::read().asked(cli.url.as_deref(), cli.context.as_deref()) {
+            Ok(asked) => runtime.block_on(run(asked, printer, command)),
+            Err(error) => failure::report(&printer, &error.into()),
+        },
     };
     // A thread that hashes a large file must not hold up Ctrl-C.
     runtime.shutdown_background();
     code
 }
 
-async fn run(url: &str, printer: Printer, command: Ask) -> ExitCode {
-    let client = match Client::new(url) {
+fn end(printer: &Printer, outcome: anyhow::Result<Outcome>) -> ExitCode {
+    match outcome {
+        Ok(outcome) => outcome.into(),
+        Err(error) => failure::report(printer, &error),
+    }
+}
+
+async fn run(asked: Asked, printer: Printer, command: Ask) -> ExitCode {
+    let client = match Client::with_token(&asked.url, asked.token.as_ref()) {
         Ok(client) => client,
         Err(error) => return failure::report(&printer, &error.into()),
     };
@@ -194,6 +224,8 @@ async fn ask(context: &Context, command: Ask) -> anyhow::Result<Outcome> {
         Ask::Budgets(args) => budgets::run(context, args).await,
         Ask::Budget(args) => budgets::of_job(context, args).await,
         Ask::Prices(args) => prices::run(context, args).await,
+        Ask::Tokens(args) => tokens::run(context, args).await,
+        Ask::Audit(args) => tokens::audit(context, args).await,
         Ask::Doctor => doctor::run(context).await,
         Ask::Completions(args) => completions::run(context, &args),
     }

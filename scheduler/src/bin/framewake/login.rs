@@ -1,0 +1,168 @@
+//! `framewake login`, `logout` and `contexts`: farms, and how one is known there.
+
+use crate::contexts::{Contexts, Environment, Farm, read_token};
+use crate::failure::{BadInput, Outcome};
+use crate::printer::{Printer, Style, table};
+use crate::text;
+use framewake_proto::access::{Who, WhoView};
+use framewake_proto::client::{Client, URL_DEFAULT};
+use framewake_proto::notify::Secret;
+use serde_json::json;
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
+
+/// Longest line that is read for a token.
+const LINE_MAX: u64 = 4096;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LoginArgs {
+    /// Address of the scheduler
+    #[arg(default_value = URL_DEFAULT)]
+    address: String,
+    /// What the context is called [default: the host of the address]
+    #[arg(long)]
+    name: Option<String>,
+    /// File with the token; without it, it is asked for, or read from standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LogoutArgs {
+    /// The context to forget [default: the one in use]
+    name: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ContextsArgs {
+    /// Use this one from now on
+    name: Option<String>,
+}
+
+/// Stores a token that opens something.
+pub(crate) async fn login(printer: &Printer, args: LoginArgs) -> anyhow::Result<Outcome> {
+    let file = contexts_file()?;
+    let mut kept = Contexts::load(&file)?;
+    let token = match &args.token_file {
+        Some(file) => read_token(file)?,
+        None => ask(printer)?,
+    };
+    let url = args.address.trim_end_matches('/').to_owned();
+    let client = Client::with_token(&url, Some(&token))?;
+    let WhoView { tokens, who } = client.who().await?;
+    if !tokens {
+        return Err(BadInput::new(format!("{url} asks nobody for a token: nothing is stored"))
+            .hint("`framewake --url ADDRESS` is all it needs")
+            .into());
+    }
+    let who = who.ok_or_else(|| {
+        BadInput::new(format!("the token opens nothing at {url}: nothing is stored"))
+            .hint("it was revoked, has expired, is of another farm, or was not copied whole")
+    })?;
+    let name = args.name.unwrap_or_else(|| host(&url));
+    kept.contexts.insert(name.clone(), Farm { url: url.clone(), token });
+    kept.current = Some(name.clone());
+    kept.store(&file)?;
+    if printer.is_json() {
+        printer.json(&json!({ "context": name, "url": url, "who": who }))?;
+        return Ok(Outcome::Done);
+    }
+    printer.line(format_args!("at {url} you are {}; context `{name}` in `{}`", in_words(&who), file.display()))?;
+    if url.starts_with("http://") && !is_here(&url) {
+        printer.note("without TLS, everybody on the way can read the token: use an https address");
+    }
+    Ok(Outcome::Done)
+}
+
+fn in_words(who: &Who) -> String {
+    let of = who.project.as_ref().map_or("all projects".to_owned(), |project| format!("project {project}"));
+    format!("{} ({} of {of})", text::clean(&who.name), who.role)
+}
+
+fn host(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', ':']).next().filter(|host| !host.is_empty()).unwrap_or("farm").to_owned()
+}
+
+fn is_here(url: &str) -> bool {
+    ["localhost", "127.0.0.1", "["].iter().any(|here| host(url).starts_with(here))
+}
+
+/// From standard input; at a terminal, what is typed is not shown.
+fn ask(printer: &Printer) -> anyhow::Result<Secret> {
+    let input = std::io::stdin();
+    let line = if input.is_terminal() {
+        printer.note("Paste the token (it is not shown), then press Enter:");
+        console::Term::stderr().read_secure_line()?
+    } else {
+        let mut line = String::new();
+        input.lock().take(LINE_MAX).read_line(&mut line)?;
+        line
+    };
+    match line.trim() {
+        "" => Err(BadInput::new("no token was given")
+            .hint("framewake login URL < FILE, or --token-file FILE; `framewake tokens add` makes one")
+            .into()),
+        token => Ok(Secret::new(token)),
+    }
+}
+
+/// The token still opens until it is revoked.
+pub(crate) fn logout(printer: &Printer, args: LogoutArgs) -> anyhow::Result<Outcome> {
+    let file = contexts_file()?;
+    let mut kept = Contexts::load(&file)?;
+    let name = args.name.or_else(|| kept.current.clone()).ok_or_else(|| BadInput::new("no context is in use"))?;
+    if kept.contexts.remove(&name).is_none() {
+        return Err(BadInput::new(format!("there is no context `{name}`"))
+            .hint("`framewake contexts` lists them")
+            .into());
+    }
+    kept.current = kept.current.filter(|current| *current != name);
+    kept.store(&file)?;
+    if !printer.is_json() {
+        printer.line(format_args!("context `{name}` is forgotten; its token is good until it is revoked"))?;
+    }
+    Ok(Outcome::Done)
+}
+
+pub(crate) fn contexts(printer: &Printer, args: ContextsArgs) -> anyhow::Result<Outcome> {
+    let file = contexts_file()?;
+    let mut kept = Contexts::load(&file)?;
+    if let Some(name) = args.name {
+        if !kept.contexts.contains_key(&name) {
+            let known: Vec<&str> = kept.contexts.keys().map(String::as_str).collect();
+            return Err(BadInput::new(format!("there is no context `{name}`"))
+                .hint(format!("there are: {}", known.join(", ")))
+                .into());
+        }
+        kept.current = Some(name);
+        kept.store(&file)?;
+    }
+    print(printer, &kept, &file)
+}
+
+fn print(printer: &Printer, kept: &Contexts, file: &Path) -> anyhow::Result<Outcome> {
+    let mut table = table(&["", "context", "address"], &[]);
+    for (name, farm) in &kept.contexts {
+        let used = kept.current.as_ref() == Some(name);
+        if printer.is_json() {
+            printer.json(&json!({ "context": name, "url": farm.url, "current": used }))?;
+        }
+        let mark = printer.cell(used.then_some(Style::Good), if used { "*" } else { "" });
+        table.add_row([mark, printer.cell(None, &text::clean(name)), printer.cell(None, &text::clean(&farm.url))]);
+    }
+    if !printer.is_json() {
+        if kept.contexts.is_empty() {
+            printer.note(format_args!("no context in `{}` yet: `framewake login URL` makes one", file.display()));
+        } else {
+            printer.table(&table)?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn contexts_file() -> Result<PathBuf, BadInput> {
+    Environment::read().contexts_file().ok_or_else(|| {
+        BadInput::new("this user has no home folder to keep tokens in").hint("say where: FRAMEWAKE_CONTEXTS=FILE")
+    })
+}

@@ -1,0 +1,170 @@
+//! What was changed, by whom, and what it was before.
+
+use super::door::{Names, named};
+use super::openapi::Problems;
+use super::problem::Answer;
+use super::query::Query;
+use super::shares::peer_of;
+use super::{App, RequestId};
+use crate::access::Caller;
+use crate::access::rules::{Kind, Of, Rule};
+use crate::store::{AccessWrite, AuditRow};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::LOCATION;
+use axum::http::request::Parts;
+use axum::response::Response;
+use framewake_proto::access::AuditView;
+use framewake_proto::api::Page;
+use framewake_proto::ids::{JobId, Name};
+use framewake_proto::time::Timestamp;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Most bytes that are noted of what was before, and of what is after.
+const NOTED_MAX: usize = 2048;
+/// Largest answer to a change that is read for what is after: a job of many steps, a function with its bounds.
+const ANSWER_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of an address that are noted.
+const SUBJECT_MAX: usize = 300;
+
+/// An answer says of what project the change was, where the address doesn't.
+#[derive(Debug, Clone)]
+pub(super) struct OfProject(pub(super) Name);
+
+/// What is noted of an answer instead of its body: for bodies with secrets.
+#[derive(Debug, Clone)]
+pub(super) struct NotedAs(pub(super) Value);
+
+/// A change that is under way.
+pub(super) struct Noting {
+    rule: &'static Rule,
+    row: AuditRow,
+    names: Names,
+}
+
+impl Noting {
+    /// Looks at what is there before.
+    pub(super) async fn begin(app: &App, rule: &'static Rule, caller: &Caller, parts: &Parts, names: &Names) -> Noting {
+        let request = parts.extensions.get::<RequestId>().map_or(String::new(), |RequestId(id)| id.clone());
+        let (before, project) = look(app, rule.of, names).await;
+        let row = AuditRow {
+            bulk: rule.kind == Kind::Bulk,
+            who: caller.name.clone(),
+            token: caller.token().map_or(String::new(), |id| id.to_string()),
+            peer: peer_of(&parts.extensions).to_string(),
+            action: rule.action,
+            subject: cut(parts.uri.path(), SUBJECT_MAX),
+            project: project.or_else(|| caller.project.clone()),
+            before: before.map_or(String::new(), |value| cut(&value.to_string(), NOTED_MAX)),
+            request,
+            ..AuditRow::default()
+        };
+        Noting { rule, row, names: names.clone() }
+    }
+
+    /// Notes it, if it was done. What can't be noted is a scheduler that is ending.
+    pub(super) async fn end(mut self, app: &Arc<App>, response: Response) -> Response {
+        if !response.status().is_success() {
+            return response;
+        }
+        self.row.at = Timestamp::now();
+        let (mut parts, body) = response.into_parts();
+        if let Some(OfProject(project)) = parts.extensions.remove() {
+            self.row.project = Some(project);
+        }
+        if let Some(at) = parts.headers.get(LOCATION).and_then(|at| at.to_str().ok()) {
+            self.row.subject = cut(at, SUBJECT_MAX);
+        }
+        let noted_as = parts.extensions.remove::<NotedAs>();
+        let (after, body) = match (self.rule.of, noted_as) {
+            (_, Some(NotedAs(value))) => (value.to_string(), body),
+            (Of::Job, None) => {
+                let (after, _) = look(app, Of::Job, &self.names).await;
+                (after.map_or(String::new(), |value| value.to_string()), body)
+            }
+            (_, None) => match axum::body::to_bytes(body, ANSWER_MAX).await {
+                Ok(bytes) => (String::from_utf8_lossy(&bytes).into_owned(), Body::from(bytes)),
+                // Answers to changes are made whole, and are small.
+                Err(_) => (String::new(), Body::empty()),
+            },
+        };
+        self.row.after = cut(&after, NOTED_MAX);
+        let writes = vec![AccessWrite::Changed(Box::new(self.row))];
+        if self.rule.kind == Kind::Bulk {
+            app.handle.tell_access(writes).await;
+        } else {
+            let _ = app.handle.write_access(writes).await;
+        }
+        Response::from_parts(parts, body)
+    }
+}
+
+/// What an address names, shortly, and its project.
+async fn look(app: &App, of: Of, names: &Names) -> (Option<Value>, Option<Name>) {
+    let name = || named(names, "name").parse::<Name>().ok();
+    match of {
+        Of::Job => {
+            let Ok(id) = named(names, "id").parse::<JobId>() else { return (None, None) };
+            let Ok(Some(job)) = app.reader.job(id).await else { return (None, None) };
+            (Some(json!({"name": job.name, "state": job.state, "priority": job.priority})), Some(job.project))
+        }
+        Of::Schedule => {
+            let Some(name) = name() else { return (None, None) };
+            let Ok(Some(view)) = app.handle.schedule(name).await else { return (None, None) };
+            (serde_json::to_value(json!({"state": view.state, "spec": view.spec})).ok(), Some(view.spec.job.project))
+        }
+        Of::Target => {
+            let Some(target) = name().and_then(|name| app.handle.targets().get(&name).cloned()) else {
+                return (None, None);
+            };
+            let spec = &target.spec;
+            let shown = json!({"name": spec.name, "way": spec.way.as_str(), "on": spec.on, "project": spec.project});
+            (Some(shown), spec.project.clone())
+        }
+        Of::Farm | Of::Project => look_at_farm(app, names).await,
+        Of::Nobody | Of::Own | Of::Shared => (None, None),
+    }
+}
+
+/// Shares and budgets; the rest of the farm says in its answers what is after.
+async fn look_at_farm(app: &App, names: &Names) -> (Option<Value>, Option<Name>) {
+    if let Ok(project) = named(names, "project").parse::<Name>() {
+        let Ok(mut budgets) = app.handle.budgets().await else { return (None, Some(project)) };
+        budgets.retain(|budget| budget.project == project && budget.period.to_string() == named(names, "period"));
+        return (budgets.first().and_then(|budget| serde_json::to_value(budget).ok()), Some(project));
+    }
+    match named(names, "name").parse::<Name>() {
+        Ok(name) => {
+            let weight = app.reader.project_weight(name.as_str()).await.ok().flatten();
+            (weight.map(|weight| json!({"weight": weight})), None)
+        }
+        Err(_) => (None, None),
+    }
+}
+
+fn cut(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(bytes_max)])
+}
+
+/// List what was changed, by whom, newest first
+///
+/// Of each change what was there before and after, as far as it is short. The oldest are forgotten.
+#[utoipa::path(get, path = "/v1/audit", tag = "access",
+    params(
+        ("who" = Option<String>, Query, description = "Only by this name"),
+        ("action" = Option<String>, Query, description = "Only actions that begin so: `job.`, `token.add`"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
+    ),
+    responses((status = 200, body = Page<AuditView>), Problems))]
+pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, query: Query) -> Answer<Json<Page<AuditView>>> {
+    let query = query.only(&["who", "action", "cursor", "limit"])?;
+    let before = query.cursor(|text| text.parse::<i64>().ok())?;
+    let (who, action, limit) = (query.one("who")?, query.one("action")?, query.limit()?);
+    Ok(Json(app.reader.audit(caller.only(), who, action, before, limit).await?))
+}

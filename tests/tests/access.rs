@@ -1,0 +1,240 @@
+//! Who is let in, as a user meets it: real programs, real tokens, and where their secrets must not be.
+
+use framewake_proto::access::{Role, TokenAdd};
+use framewake_proto::client::Client;
+use framewake_proto::notify::Secret;
+use framewake_tests::browser::Browser;
+use framewake_tests::farm::TestFarm;
+use framewake_tests::jobs;
+use framewake_tests::parts::{built, path};
+use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A farm that asks for tokens, and its first one.
+async fn guarded() -> (TestFarm, Secret) {
+    let mut farm = TestFarm::start(1).await;
+    let first = token(&farm, &["--name", "first"]);
+    farm.arguments = vec!["--access".to_owned(), "tokens".to_owned(), "--log".to_owned(), "trace".to_owned()];
+    farm.restart_scheduler().await;
+    farm.client = Client::with_token(&farm.url(), Some(&first)).expect("a good address");
+    (farm, first)
+}
+
+/// Made on the machine itself.
+fn token(farm: &TestFarm, arguments: &[&str]) -> Secret {
+    let mut command = Command::new(built("framewake-scheduler"));
+    command.arg("token").arg("--data").arg(farm.data()).args(arguments);
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{}", said(&output));
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(text.trim().starts_with("fw_") && text.lines().count() == 1, "it is printed alone");
+    Secret::new(text.trim())
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The command line of somebody with a home of their own; what is given stands on standard input.
+fn framewake(home: &Path, arguments: &[&str], input: &str) -> Output {
+    use std::io::Write;
+    let mut command = Command::new(built("framewake"));
+    command.args(arguments).env("HOME", home).env_remove("XDG_CONFIG_HOME").env("NO_COLOR", "1").env("PATH", path());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    // One that asks for nothing has ended already.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    child.wait_with_output().expect("it ends")
+}
+
+#[tokio::test]
+async fn a_scheduler_says_how_it_may_be_reached() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let scheduler = |access: &[&str]| {
+        let mut command = Command::new(built("framewake-scheduler"));
+        command.args(["--listen", "0.0.0.0:0", "--store", "file:///nowhere/to/be", "--urls-allowed", "nowhere"]);
+        said(&command.arg("--data").arg(&data).args(access).env("NO_COLOR", "1").output().expect("it runs"))
+    };
+    let refused = scheduler(&[]);
+    assert!(refused.contains("--access tokens") && refused.contains("--access open"), "{refused}");
+    assert!(!data.exists(), "before anything is made");
+    // It goes on, to what is wrong beside.
+    for access in ["open", "tokens"] {
+        let said = scheduler(&["--access", access]);
+        assert!(said.contains("`nowhere` is not the beginning of an address") && !said.contains("--access"), "{said}");
+    }
+    for access in [&[][..], &["--access", "open"]] {
+        let mut dev = Command::new(built("framewake"));
+        dev.args(["dev", "--listen", "0.0.0.0:0", "--data"]).arg(&data).args(access);
+        let output = dev.output().expect("it runs");
+        assert!(!output.status.success() && said(&output).contains("--access tokens"), "{}", said(&output));
+    }
+}
+
+#[tokio::test]
+async fn people_log_in_work_and_are_shut_out_at_once() {
+    let (farm, first) = guarded().await;
+    let url = farm.url();
+    let (admin, jane) = (tempfile::tempdir().expect("a home"), tempfile::tempdir().expect("a home"));
+    let refused = framewake(jane.path(), &["--url", &url, "jobs"], "");
+    assert!(refused.status.code() == Some(1) && said(&refused).contains("framewake login"), "{}", said(&refused));
+    let wrong = framewake(jane.path(), &["login", &url], &first.reveal().replace("fw_", "fw-"));
+    assert!(wrong.status.code() == Some(2) && said(&wrong).contains("nothing is stored"), "{}", said(&wrong));
+    let login = framewake(admin.path(), &["login", &url, "--name", "farm"], first.reveal());
+    assert!(login.status.success() && said(&login).contains("admin of all projects"), "{}", said(&login));
+    let contexts = admin.path().join(".config/framewake/contexts.json");
+    assert_eq!(std::fs::metadata(&contexts).expect("stored").permissions().mode() & 0o777, 0o600);
+    // Without an address: the context has it.
+    let made = framewake(
+        admin.path(),
+        &["tokens", "add", "jane", "--role", "artist", "--project", "film", "--lasts", "1d"],
+        "",
+    );
+    let hers = String::from_utf8(made.stdout).expect("text");
+    assert!(made.status.success() && hers.starts_with("fw_"), "{hers}");
+    assert!(framewake(jane.path(), &["login", &url], &hers).status.success());
+    let job = jane.path().join("job.json");
+    std::fs::write(&job, jobs::command(&["/bin/true"], "1-2").to_string()).expect("written");
+    let job = job.to_str().expect("UTF-8");
+    let submitted = framewake(jane.path(), &["submit", job, "--wait"], "");
+    assert!(submitted.status.success(), "{}", said(&submitted));
+    let listed = framewake(jane.path(), &["--json", "jobs"], "");
+    assert!(said(&listed).contains("\"project\":\"film\""), "{}", said(&listed));
+    let forbidden = framewake(jane.path(), &["projects", "set", "film", "--weight", "9"], "");
+    assert!(said(&forbidden).contains("is an artist, and this needs an operator"), "{}", said(&forbidden));
+    let audit = framewake(admin.path(), &["audit"], "");
+    assert!(["jane", "job.submit", "token.add"].iter().all(|word| said(&audit).contains(word)), "{}", said(&audit));
+    // What others may read is no secret.
+    std::fs::set_permissions(&contexts, std::fs::Permissions::from_mode(0o644)).expect("changed");
+    let wide = framewake(admin.path(), &["tokens"], "");
+    assert!(wide.status.code() == Some(2) && said(&wide).contains("chmod 600"), "{}", said(&wide));
+    std::fs::set_permissions(&contexts, std::fs::Permissions::from_mode(0o600)).expect("changed");
+    assert!(framewake(admin.path(), &["tokens", "revoke", "jane"], "").status.success());
+    let out = framewake(jane.path(), &["jobs"], "");
+    assert!(!out.status.success() && said(&out).contains("opens nothing"), "{}", said(&out));
+    assert!(framewake(jane.path(), &["logout"], "").status.success());
+    assert!(
+        !std::fs::read_to_string(jane.path().join(".config/framewake/contexts.json")).expect("there").contains("fw_")
+    );
+}
+
+#[tokio::test]
+async fn secrets_are_nowhere_but_where_they_were_shown() {
+    let (mut farm, first) = guarded().await;
+    // While it runs: found when it is used first.
+    let second = token(&farm, &["--name", "second", "--role", "viewer", "--project", "film"]);
+    let client = Client::with_token(&farm.url(), Some(&second)).expect("a good address");
+    let who = client.who().await.expect("an answer").who.expect("it is found without a restart");
+    assert!(who.role == Role::Viewer && who.name == "second", "{who:?}");
+    farm.succeed(&jobs::command(&["/bin/true"], "1-2")).await;
+    let home = tempfile::tempdir().expect("a home");
+    let wrong = format!("{}0", &first.reveal()[..first.reveal().len() - 1]);
+    let mut told = String::new();
+    for secret in [first.reveal(), second.reveal(), &wrong] {
+        for arguments in [&["login", &farm.url()][..], &["tokens"], &["audit"], &["doctor"], &["contexts"]] {
+            told += &said(&framewake(home.path(), arguments, secret));
+        }
+    }
+    let backup = farm.folder().join("backup.db");
+    let mut command = Command::new(built("framewake-scheduler"));
+    command.arg("backup").arg("--data").arg(farm.data()).arg("--to").arg(&backup);
+    assert!(command.status().expect("it runs").success());
+    let lines: Vec<String> = framewake_tests::farm::processes().into_iter().map(|process| process.line).collect();
+    farm.scheduler().signal(rustix::process::Signal::TERM);
+    farm.scheduler().wait(framewake_tests::farm::SOON);
+    let mut searched = 0;
+    for secret in [&first, &second] {
+        let secret = secret.reveal().rsplit('_').next().expect("a secret");
+        assert!(!told.contains(secret), "{told}");
+        assert!(lines.iter().all(|line| !line.contains(secret)));
+        for file in files(farm.folder()) {
+            let bytes = std::fs::read(&file).unwrap_or_default();
+            searched += bytes.len();
+            let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found, "{} has it", file.display());
+        }
+    }
+    let log = farm.scheduler_log();
+    assert!(searched > 100_000 && log.contains("TRACE"), "{searched} bytes searched");
+    let id = first.reveal().split('_').nth(1).expect("an id");
+    let found = std::fs::read(&backup).expect("there").windows(id.len()).any(|window| window == id.as_bytes());
+    assert!(found, "the search sees what is there: the id, which may be said");
+}
+
+#[tokio::test]
+async fn a_page_asks_who_it_is_shows_what_they_may_and_ends_with_their_token() {
+    let (farm, _) = guarded().await;
+    let mut film = jobs::command(&["/bin/true"], "1-2");
+    (film["project"], film["name"]) = (json!("film"), json!("of film"));
+    let mut other = film.clone();
+    (other["project"], other["name"]) = (json!("other"), json!("of others"));
+    let theirs = farm.succeed(&other).await.id;
+    farm.succeed(&film).await;
+    let add = |name: &str, role| TokenAdd {
+        name: name.parse().expect("a name"),
+        role,
+        project: Some("film".parse().expect("a name")),
+        lasts: None,
+    };
+    let viewer = farm.client.add_token(&add("vera", Role::Viewer)).await.expect("made");
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/jobs", farm.url())).await;
+    browser.sees("This farm asks who you are.").await;
+    browser.write("Token", "fw_000000000000_wrong").await;
+    browser.press("Log in").await;
+    browser.sees("opens nothing here").await;
+    browser.write("Token", viewer.secret.reveal()).await;
+    browser.press("Log in").await;
+    browser.sees("of film").await;
+    let header = browser.ask("return document.querySelector('header').innerText").await;
+    let header = header.as_str().expect("text");
+    assert!(header.contains("vera · viewer of film") && !header.contains("Submit"), "{header}");
+    let text = browser.ask("return document.body.innerText").await;
+    assert!(!text.as_str().expect("text").contains("of others"), "{text}");
+    assert_eq!(browser.ask("return document.cookie").await, json!(""), "scripts can't read it");
+    let kept = "return JSON.stringify(localStorage) + JSON.stringify(sessionStorage)";
+    assert!(!browser.ask(kept).await.as_str().expect("text").contains("fw_"), "nor is the token kept");
+    // Others' job is none, and what a viewer may not is refused even if the page asked for it.
+    browser.open(&format!("{}/jobs/{theirs}", farm.url())).await;
+    browser.sees("there is no job").await;
+    let asked = "const answer = await fetch('/v1/jobs', { method: 'POST', body: '{}',
+        headers: { 'content-type': 'application/json' } }); return (await answer.json()).detail";
+    let refused = browser.ask(&format!("return (async () => {{ {asked} }})()")).await;
+    assert!(refused.as_str().is_some_and(|said| said.contains("is a viewer")), "{refused}");
+    // The page follows events; with the token they end, and the page says so.
+    browser.open(&format!("{}/jobs", farm.url())).await;
+    browser.sees("of film").await;
+    farm.client.revoke_token(&viewer.token.id).await.expect("revoked");
+    browser.sees("Your session is over").await;
+    let artist = farm.client.add_token(&add("ann", Role::Artist)).await.expect("made");
+    browser.write("Token", artist.secret.reveal()).await;
+    browser.press("Log in").await;
+    browser.sees("Submit a job").await;
+    browser
+        .ask("[...document.querySelectorAll('header button')].find((one) => one.innerText === 'Log out').click()")
+        .await;
+    browser.sees("You are logged out.").await;
+    browser.open(&format!("{}/", farm.url())).await;
+    browser.sees("This farm asks who you are.").await;
+    browser.close().await;
+}
+
+/// All files below.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let kind = entry.file_type().expect("a kind");
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
