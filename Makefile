@@ -54,7 +54,7 @@ simulate: ## the rules in small hostile worlds (SEEDS=n new ones, FROM=n for the
 simulate-scale: ## 10,000 GPUs, 1,000 jobs, 10 million frames, with everything that goes wrong
 	cargo run --release --quiet -p framewake-simulate -- scale
 
-scaling-report: ## policies of scaling compared, into docs/scaling.md and its picture
+scaling-report: ## policies of scaling compared over thirty seeds, into docs/scaling.md, its picture and table
 	cargo run --release --quiet -p framewake-simulate -- scaling --into docs
 
 fuzz: ## hostile bytes for every part that reads some (MINUTES=60 over all targets)

@@ -15,6 +15,7 @@ use crate::notify::NotifySpec;
 use crate::objects::Digest;
 use crate::size::Size;
 use crate::template::OutputTemplate;
+use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -59,6 +60,9 @@ pub struct JobSpec {
     /// What it may cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// By then it should be done: as many workers are called as that takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
     /// Words of your own to filter by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -302,6 +306,7 @@ pub struct Job {
     pub project: Name,
     pub priority: u32,
     pub budget: Option<Budget>,
+    pub deadline: Option<Timestamp>,
     pub labels: BTreeMap<String, String>,
     pub notify: Vec<NotifySpec>,
     /// In the order of the file; never empty.

@@ -163,6 +163,9 @@ impl ScheduleSpec {
         {
             fault("/deadline/finish", format!("{finish} comes before the deadline of the start, {start}"));
         }
+        if self.job.deadline.is_some() {
+            fault("/job/deadline", "each run has its own: `deadline.finish` says how long after it is due".to_owned());
+        }
         faults
     }
 }
@@ -196,5 +199,7 @@ mod tests {
         assert_eq!(faults(&[("catch_up", json!({ "missed": "all", "runs": 101 }))]), ["/catch_up/runs"]);
         assert_eq!(faults(&[("catch_up", json!({ "missed": "latest", "runs": 1 }))]), ["/catch_up/runs"]);
         assert_eq!(faults(&[("deadline", json!({ "start": "0s" }))]), ["/deadline/start"]);
+        let dated = json!({ "name": "a", "deadline": "2026-01-01T00:00:00Z", "steps": [] });
+        assert_eq!(faults(&[("job", dated)]), ["/job/deadline"]);
     }
 }

@@ -129,6 +129,8 @@ async fn a_late_run_is_told_in_view_log_and_events_until_its_job_is_over() {
     })
     .await;
     assert!(farm.scheduler_log().contains("missed its deadline to finish"));
+    let told = farm.client.explain(made.id).await.expect("it is not over");
+    assert!(serde_json::to_string(&told).expect("JSON").contains("has passed"), "its job has the deadline: {told:?}");
     let mut events = farm.client.events(Some(made.id), Some(0)).await.expect("they can be followed");
     until_event(&mut events, "run_late").await;
     farm.client.act(made.id, framewake_proto::client::Action::Cancel).await.expect("it can be canceled");

@@ -50,6 +50,7 @@ impl JobSpec {
             project: self.project.clone(),
             priority: self.priority,
             budget: self.budget,
+            deadline: self.deadline,
             labels: self.labels.clone(),
             notify: self.notify.clone(),
             steps,

@@ -182,6 +182,17 @@ pub struct Need {
     pub task_s: Option<f64>,
 }
 
+impl Need {
+    /// With what the same run wants of the same function besides.
+    #[must_use]
+    pub fn with(&self, other: &Need) -> Need {
+        let tasks = self.tasks + other.tasks;
+        let work_s = |need: &Need| Some(need.task_s? * need.tasks as f64);
+        let task_s = work_s(self).zip(work_s(other)).map(|(one, other)| (one + other) / tasks.max(1) as f64);
+        Need { function: self.function.clone(), tasks, task_s }
+    }
+}
+
 /// Where a worker is within its task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {

@@ -3,8 +3,10 @@
 //! At any time each task of a step is in exactly one place: among the step's `waiting`, in one chunk,
 //! done, or failed for good. Every rule here moves tasks between these places.
 
+mod ahead;
 mod attempts;
 mod budgets;
+mod deadlines;
 mod decision;
 mod explain;
 mod gpus;
@@ -17,26 +19,27 @@ mod scaling;
 mod settle;
 mod workers;
 
+use ahead::Ahead;
+pub use ahead::RunAhead;
 pub use budgets::BudgetStatus;
 pub use decision::{Coming, PoolStanding, Scaling, WindowStanding};
 pub use load::FunctionLoad;
 pub use places::{PlaceStanding, PlaceStatus};
 use pools::Unended;
 pub use pools::{PassedOver, WhyNot};
-pub use scaling::RunAhead;
 use workers::Told;
 
 use crate::budget::{Book, Purse};
 use crate::change::{Change, Counts, JobState, StepState};
 use crate::chunk::{Chunk, ChunkState, Lease};
 use crate::effect::Effect;
-use crate::event::{Event, Need, Progress, StartStep};
+use crate::event::{Event, Progress, StartStep};
 use crate::gpus::{Gpu, Gpus, Vram};
 use crate::health::Health;
 use crate::ledger::{Account, Ledger};
 use crate::pool::{Pool, Reach};
 use crate::rank::{Project, Queue, Rank};
-use crate::scale::cold::ColdStarts;
+use crate::scale::cold::{ColdStarts, SlowestOfDays};
 use crate::timers::{Timer, Timers};
 use crate::values::{FunctionRules, Place, Settings, Snapshot, StoredChunk, StoredChunkState, StoredJob, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
@@ -108,6 +111,8 @@ pub struct Farm {
     unweighed: BTreeSet<(JobId, usize)>,
     /// For each schedule, the functions whose `expected` has its next run, and when that is.
     runs_expected: BTreeMap<Name, (Timestamp, Vec<usize>)>,
+    /// Jobs that are not over and have a deadline.
+    deadlines: BTreeSet<(Timestamp, JobId)>,
 }
 
 #[derive(Debug)]
@@ -127,11 +132,7 @@ struct Function {
     in_pools: BTreeMap<Name, InPool>,
     /// Of its tasks, those whose time was measured by their own job, and what these take together, in milliseconds.
     measured: Weight,
-    /// Runs of schedules that will want workers, by when and by schedule.
-    expected: BTreeMap<(Timestamp, Name), Need>,
-    window: OpenWindow,
-    /// When it is looked at again, as far as that is planned.
-    look_at: Option<Timestamp>,
+    ahead: Ahead,
     wanted: u32,
     /// As many as would be wanted if there were room for any number.
     needed: u32,
@@ -154,6 +155,7 @@ struct InPool {
     workers: WorkerCounts,
     starts: Starts,
     cold: ColdStarts,
+    slowest: SlowestOfDays,
 }
 
 /// Tasks, and the milliseconds that they take.
@@ -161,13 +163,6 @@ struct InPool {
 struct Weight {
     tasks: u64,
     ms: u64,
-}
-
-/// Workers that a function's windows ask for, and until when that holds.
-#[derive(Debug, Clone, Copy, Default)]
-struct OpenWindow {
-    workers: u32,
-    until: Option<Timestamp>,
 }
 
 /// How starting workers went lately.
@@ -189,6 +184,7 @@ struct Job {
     /// Its chunks begin with attempt 2, which looks into the store before it renders.
     restored: bool,
     budget: Option<Book>,
+    deadline: Option<Timestamp>,
     steps: Vec<Step>,
 }
 
@@ -240,6 +236,7 @@ struct Worker {
     steps: BTreeMap<StartStep, Timestamp>,
     /// Why it is not there yet, by its place; empty: all goes as it should.
     waits: String,
+    has_worked: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -442,9 +439,7 @@ impl Farm {
             idle: BTreeSet::new(),
             in_pools: BTreeMap::new(),
             measured: Weight::default(),
-            expected: BTreeMap::new(),
-            window: OpenWindow::default(),
-            look_at: None,
+            ahead: Ahead::default(),
             wanted: 0,
             needed: 0,
             short_since: None,
@@ -583,6 +578,7 @@ impl Restoring {
             touched_steps: BTreeSet::new(),
             unweighed: BTreeSet::new(),
             runs_expected: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
         };
         for place in snapshot.places {
             farm.set_place_timer(&place.place);

@@ -7,7 +7,10 @@
 //! what a prophet would pay).
 
 pub mod cold;
+pub mod deadline;
+pub mod gaps;
 pub mod keep;
+pub mod usual;
 
 use std::fmt;
 use std::time::Duration;
@@ -39,8 +42,12 @@ pub struct Demand {
     pub capacity: u32,
     /// Workers that the budgets of its jobs pay for; `None`: not all have one.
     pub paid_for: Option<u32>,
+    /// Workers that it takes to meet the deadlines of its jobs; 0: none has one.
+    pub urgent: u32,
     /// Workers that are to be there whatever is to be done.
     pub kept: u32,
+    /// Workers for runs of schedules that are about to begin, beside those that are at other work.
+    pub early: u32,
 }
 
 impl Default for Demand {
@@ -53,7 +60,9 @@ impl Default for Demand {
             workers_max: u32::MAX,
             capacity: u32::MAX,
             paid_for: None,
+            urgent: 0,
             kept: 0,
+            early: 0,
         }
     }
 }
@@ -78,6 +87,8 @@ pub enum By {
     Start,
     /// More would cost more than the waiting they save.
     Worth,
+    /// So many are done with its jobs by their deadlines.
+    Deadline,
     /// The function's own limit.
     Limit,
     /// The budgets of its jobs.
@@ -95,6 +106,7 @@ impl fmt::Display for By {
             By::Tasks => "one for each task",
             By::Start => "more would come when the work is done",
             By::Worth => "more would cost more than the waiting they save",
+            By::Deadline => "the deadlines of its jobs",
             By::Limit => "`scaling.max` of the function",
             By::Budget => "what the budgets of its jobs pay for",
             By::Pools => "what its pools can hold",
@@ -120,6 +132,13 @@ impl Demand {
                 cap(whole(optimum), By::Worth);
                 decision.optimum = Some(optimum);
             }
+            // Who must be done in time pays for it; but never for more than there are tasks.
+            let urgent = u64::from(self.urgent).min(self.tasks);
+            if let Ok(urgent) = u32::try_from(urgent)
+                && urgent > decision.wanted
+            {
+                (decision.wanted, decision.by) = (urgent, By::Deadline);
+            }
             let mut cap = |most: u32, by: By| {
                 if most < decision.wanted {
                     (decision.wanted, decision.by) = (most, by);
@@ -129,8 +148,9 @@ impl Demand {
                 cap(paid_for.max(1), By::Budget);
             }
         }
-        if self.kept > decision.wanted {
-            (decision.wanted, decision.by) = (self.kept, By::Kept);
+        let ready = self.kept.max(decision.wanted.saturating_add(self.early));
+        if ready > decision.wanted {
+            (decision.wanted, decision.by) = (ready, By::Kept);
         }
         for (most, by) in [(self.workers_max, By::Limit), (self.capacity, By::Pools)] {
             if most < decision.wanted {
@@ -223,6 +243,26 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_calls_more_than_is_worth_it_and_no_more_than_there_are_tasks_money_and_room() {
+        let short = Demand { tasks: 100, work_s: Some(1000.0), start_s: Some(200.0), ..Demand::default() };
+        assert_eq!(wanted(short), (5, By::Start));
+        assert_eq!(wanted(Demand { urgent: 3, ..short }), (5, By::Start));
+        assert_eq!(wanted(Demand { urgent: 20, ..short }), (20, By::Deadline));
+        assert_eq!(wanted(Demand { urgent: 2000, ..short }), (100, By::Deadline));
+        assert_eq!(wanted(Demand { urgent: 20, paid_for: Some(8), ..short }), (8, By::Budget));
+        assert_eq!(wanted(Demand { urgent: 20, workers_max: 7, ..short }), (7, By::Limit));
+        assert_eq!(wanted(Demand { urgent: 20, tasks: 0, ..short }), (0, By::NoWork));
+    }
+
+    #[test]
+    fn a_run_that_is_about_to_begin_has_workers_of_its_own() {
+        let demand = Demand { tasks: 7, early: 40, ..Demand::default() };
+        assert_eq!(wanted(demand), (47, By::Kept));
+        assert_eq!(wanted(Demand { kept: 50, ..demand }), (50, By::Kept), "those that are kept do for both");
+        assert_eq!(wanted(Demand { capacity: 45, ..demand }), (45, By::Pools));
+    }
+
+    #[test]
     fn a_budget_calls_no_more_than_it_pays_for_and_one_at_least() {
         let demand = Demand { tasks: 50, paid_for: Some(3), ..Demand::default() };
         assert_eq!(wanted(demand), (3, By::Budget));
@@ -262,13 +302,55 @@ mod tests {
             prop_assert!(paid <= 2.0 * gap.min(start) + 1e-9);
         }
 
+        /// More tasks, longer ones, more that is urgent, kept or paid for: never fewer workers. And never more than there are
+        /// tasks for or that are kept, nor than the function, its pools and its budgets allow; one at least, if any is allowed.
         #[test]
-        fn more_work_never_wants_fewer_workers(tasks in 1u64..1000, task_s in 0.01f64..1e4, start_s in 0.01f64..1e3) {
-            let wanted = |tasks: u64| {
-                let demand = Demand { tasks, work_s: Some(tasks as f64 * task_s), start_s: Some(start_s), ..Demand::default() };
-                demand.decide().wanted
-            };
-            prop_assert!(wanted(tasks) <= wanted(tasks + 1) && wanted(tasks) >= 1);
+        fn more_to_do_never_wants_fewer_workers_and_limits_hold(demand in demands(), more in 1u32..100) {
+            let wanted = |demand: Demand| demand.decide().wanted;
+            let (here, many) = (wanted(demand), u64::from(more));
+            let task_s = demand.work_s.map(|work_s| work_s / demand.tasks.max(1) as f64);
+            let (tasks, longer_s) = (demand.tasks + many, demand.work_s.map(|work_s| work_s + f64::from(more)));
+            let work_s = task_s.map(|task_s| tasks as f64 * task_s);
+            let bigger = [
+                Demand { tasks, work_s, ..demand },
+                Demand { work_s: longer_s, ..demand },
+                Demand { urgent: demand.urgent + more, ..demand },
+                Demand { kept: demand.kept + more, ..demand },
+                Demand { early: demand.early + more, ..demand },
+                Demand { workers_max: demand.workers_max + more, ..demand },
+                Demand { capacity: demand.capacity + more, ..demand },
+                Demand { paid_for: demand.paid_for.map(|paid_for| paid_for + more), ..demand },
+                Demand { worth: demand.worth + f64::from(more), ..demand },
+            ];
+            for bigger in bigger {
+                prop_assert!(wanted(bigger) >= here, "{bigger:?} wants {} and {demand:?} {here}", wanted(bigger));
+            }
+            prop_assert!(here <= demand.workers_max && here <= demand.capacity);
+            let asked = demand.kept.max(demand.early.saturating_add(u32::try_from(demand.tasks).unwrap_or(u32::MAX)));
+            prop_assert!(here <= asked);
+            if let Some(paid_for) = demand.paid_for {
+                prop_assert!(here <= demand.kept.max(demand.early.saturating_add(paid_for.max(1))));
+            }
+            if demand.tasks > 0 && demand.workers_max > 0 && demand.capacity > 0 {
+                prop_assert!(here >= 1);
+            }
+        }
+    }
+
+    prop_compose! {
+        fn demands()(
+            tasks in 0u64..1000,
+            task_s in proptest::option::of(0.01f64..1e4),
+            start_s in proptest::option::of(0.01f64..1e3),
+            worth in 0.0f64..1e3,
+            workers_max in 0u32..500,
+            capacity in 0u32..500,
+            paid_for in proptest::option::of(0u32..500),
+            urgent in 0u32..500,
+            (kept, early) in (0u32..50, 0u32..50),
+        ) -> Demand {
+            let work_s = task_s.map(|task_s| tasks as f64 * task_s);
+            Demand { tasks, work_s, start_s, worth, workers_max, capacity, paid_for, urgent, kept, early }
         }
     }
 }

@@ -95,6 +95,8 @@ pub struct NewJob {
     pub project: Name,
     pub priority: u32,
     pub budget: Option<Budget>,
+    /// By then it should be done.
+    pub deadline: Option<Timestamp>,
     /// Never empty.
     pub steps: Vec<NewStep>,
 }
@@ -126,7 +128,7 @@ impl From<&Job> for NewJob {
             after: step.after.clone(),
         });
         let (project, priority, budget) = (job.project.clone(), job.priority, job.budget);
-        NewJob { project, priority, budget, steps: steps.collect() }
+        NewJob { project, priority, budget, deadline: job.deadline, steps: steps.collect() }
     }
 }
 

@@ -161,7 +161,7 @@ impl World {
                 retries: framewake_proto::job::Retries::default(),
                 after: Vec::new(),
             };
-            let job = NewJob { project: project(), priority: 50, budget, steps: vec![step] };
+            let job = NewJob { project: project(), priority: 50, budget, deadline: None, steps: vec![step] };
             world.apply(Event::JobSubmitted { id: job_id(at), job });
         }
         world
@@ -546,7 +546,7 @@ fn a_held_project_is_held_after_a_restart_and_others_are_served() {
         retries: framewake_proto::job::Retries::default(),
         after: Vec::new(),
     };
-    let job = NewJob { project: project(), priority: 50, budget: None, steps: vec![step] };
+    let job = NewJob { project: project(), priority: 50, budget: None, deadline: None, steps: vec![step] };
     let limit = Money { micros: 5 * UNIT, currency };
     let budget = ProjectBudget { limit, warn_percent: 80, at_limit: AtLimit::Hold };
     let spent = vec![(held, world.spent_us.values().sum())];

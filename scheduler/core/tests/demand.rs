@@ -39,7 +39,13 @@ fn job(tasks: u32) -> NewJob {
         vram: framewake_core::gpus::Vram::default(),
         after: Vec::new(),
     };
-    NewJob { project: "film".parse().expect("a good name"), budget: None, priority: 50, steps: vec![step] }
+    NewJob {
+        project: "film".parse().expect("a good name"),
+        budget: None,
+        deadline: None,
+        priority: 50,
+        steps: vec![step],
+    }
 }
 
 fn apply(farm: &mut Farm, now: Timestamp, event: Event) -> Applied {
@@ -71,7 +77,7 @@ fn started(applied: &Applied) -> Vec<WorkerId> {
 }
 
 fn urgent() -> NewJob {
-    NewJob { budget: None, priority: 100, ..job(10) }
+    NewJob { budget: None, deadline: None, priority: 100, ..job(10) }
 }
 
 fn published(applied: &Applied) -> impl Iterator<Item = AttemptId> {

@@ -99,8 +99,13 @@ impl World {
             after: Vec::new(),
         };
         self.takes.insert(id, takes);
-        let job =
-            NewJob { project: "film".parse().expect("a good name"), budget: None, priority: 50, steps: vec![step] };
+        let job = NewJob {
+            project: "film".parse().expect("a good name"),
+            budget: None,
+            deadline: None,
+            priority: 50,
+            steps: vec![step],
+        };
         self.apply(Event::JobSubmitted { id, job });
         id
     }

@@ -106,8 +106,13 @@ impl World {
             after: Vec::new(),
         };
         let id = JobId(self.jobs.into());
-        let job =
-            NewJob { project: "film".parse().expect("a good name"), budget: None, priority: 50, steps: vec![step] };
+        let job = NewJob {
+            project: "film".parse().expect("a good name"),
+            budget: None,
+            deadline: None,
+            priority: 50,
+            steps: vec![step],
+        };
         self.apply(Event::JobSubmitted { id, job });
         id
     }
@@ -359,6 +364,7 @@ fn a_frame_that_kills_its_workers_is_quarantined_with_what_happened_each_time() 
                     job: NewJob {
                         project: "film".parse().expect("good"),
                         budget: None,
+                        deadline: None,
                         priority: 50,
                         steps: vec![step],
                     },

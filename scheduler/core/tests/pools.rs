@@ -83,7 +83,7 @@ impl World {
             vram: framewake_core::gpus::Vram::default(),
             after: Vec::new(),
         };
-        let job = NewJob { project: name("film"), budget: None, priority: 50, steps: vec![step] };
+        let job = NewJob { project: name("film"), budget: None, deadline: None, priority: 50, steps: vec![step] };
         self.apply(Event::JobSubmitted { id: JobId(self.jobs.into()), job });
     }
 

@@ -77,7 +77,7 @@ impl World {
             after: (0..at).collect(),
         });
         let project = "film".parse().expect("a good name");
-        let job = NewJob { project, budget: None, priority: 50, steps: steps.collect() };
+        let job = NewJob { project, budget: None, deadline: None, priority: 50, steps: steps.collect() };
         self.apply(Event::JobSubmitted { id: JobId(self.jobs.into()), job });
         self.started[before..].iter().map(|(id, ..)| id.clone()).collect()
     }

@@ -49,7 +49,13 @@ fn rendering() -> World {
         vram: framewake_core::gpus::Vram::default(),
         after: Vec::new(),
     };
-    let job = NewJob { project: "film".parse().expect("a good name"), budget: None, priority: 50, steps: vec![step] };
+    let job = NewJob {
+        project: "film".parse().expect("a good name"),
+        budget: None,
+        deadline: None,
+        priority: 50,
+        steps: vec![step],
+    };
     let applied = world.apply(Event::JobSubmitted { id: JobId(1u128.into()), job });
     let worker = applied.effects.iter().find_map(|effect| match effect {
         Effect::StartWorker { worker, .. } => Some(worker.clone()),

@@ -372,6 +372,7 @@ pub(crate) fn render(
     if filled.labels.len() < LABELS_MAX {
         filled.labels.entry(LABEL.to_owned()).or_insert_with(|| spec.name.to_string());
     }
+    filled.deadline = spec.deadline.finish.map(|finish| due.after(finish.0));
     let job = filled.check(known)?;
     Ok((pinned(filled, &job), job))
 }

@@ -57,8 +57,13 @@ impl World {
             vram: framewake_core::gpus::Vram::default(),
             after: Vec::new(),
         };
-        let job =
-            NewJob { project: "default".parse().expect("a good name"), budget: None, priority: 50, steps: vec![step] };
+        let job = NewJob {
+            project: "default".parse().expect("a good name"),
+            budget: None,
+            deadline: None,
+            priority: 50,
+            steps: vec![step],
+        };
         world.apply(Event::JobSubmitted { id: JobId(1u128.into()), job });
         world
     }

@@ -6,7 +6,7 @@ use framewake_simulate::invariant::Invariant;
 use framewake_simulate::run::{Tally, play, play_traced, shorten};
 use framewake_simulate::{Setting, scale, scaling};
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,8 @@ const USAGE: &str = "\
 usage: simulate [--seeds N] [--from SEED]     that many seeds, from this one on (without: from the clock)
        simulate --seed N [--trace]            one seed
        simulate scale [--gpus N] [--jobs N] [--frames N]
-       simulate scaling [--into FOLDER]       policies of scaling compared; into scaling.md and scaling.svg there
+       simulate scaling [--seeds N] [--from SEED]   policies of scaling compared, with seeds to look at
+       simulate scaling --into FOLDER         the report: into scaling.md, scaling.svg and scaling.csv there
 options of a seed: --faults NAME,… (of `--list-faults`), --jobs N, --tasks N";
 const SEEDS_DEFAULT: u64 = 1000;
 /// Failing seeds that are shortened and printed; more say nothing new.
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
         let names: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
         writeln!(out, "{}", names.join("\n")).map(|()| true)
     } else if arguments.what == What::Scaling {
-        run_scaling(arguments.into.as_deref(), &mut out)
+        run_scaling(&arguments, &mut out)
     } else if arguments.what == What::Scale {
         run_scale(&arguments, &mut out)
     } else if let Some(seed) = arguments.seed {
@@ -236,18 +237,25 @@ fn run_scale(arguments: &Arguments, out: &mut impl Write) -> std::io::Result<boo
     }
 }
 
-/// Prints the figures, and puts them into the page of the documents.
-fn run_scaling(into: Option<&Path>, out: &mut impl Write) -> std::io::Result<bool> {
-    let rows = scaling::rows(scaling::SEED);
-    writeln!(out, "{}", scaling::table(&rows))?;
-    let Some(folder) = into else { return Ok(true) };
+/// Prints the figures, of seeds to look at unless others are named, and puts those of the report into the documents.
+fn run_scaling(arguments: &Arguments, out: &mut impl Write) -> std::io::Result<bool> {
+    let begin = Instant::now();
+    let Some(folder) = arguments.into.as_deref() else {
+        let from = arguments.from.unwrap_or(*scaling::SEEDS_TO_LOOK.start());
+        let count = arguments.seeds.unwrap_or(scaling::SEEDS_TO_LOOK.end() - scaling::SEEDS_TO_LOOK.start() + 1);
+        writeln!(out, "{}", scaling::tables(&scaling::play_all(from..from + count)))?;
+        return writeln!(out, "{:.1} s", begin.elapsed().as_secs_f64()).map(|()| true);
+    };
+    let played = scaling::play_all(scaling::SEEDS_TO_REPORT);
     let page = folder.join("scaling.md");
     let text = std::fs::read_to_string(&page)?;
-    let Some(text) = scaling::with_figures(&text, &rows) else {
+    let Some(text) = scaling::with_figures(&text, &played) else {
         writeln!(out, "{} has no place for the figures", page.display())?;
         return Ok(false);
     };
     std::fs::write(&page, text)?;
-    std::fs::write(folder.join("scaling.svg"), scaling::svg(&rows))?;
+    std::fs::write(folder.join("scaling.svg"), scaling::svg(&played))?;
+    std::fs::write(folder.join("scaling.csv"), scaling::csv(&played))?;
+    writeln!(out, "{}\n{:.1} s", scaling::tables(&played), begin.elapsed().as_secs_f64())?;
     Ok(true)
 }

@@ -132,7 +132,13 @@ fn job(size: Size, number: u32, chance: &mut Chance) -> JobShape {
     let steps = vec![step("render", size.frames / size.jobs, Vec::new()), step("encode", 1, vec![0])];
     JobShape {
         at_ms: dice.i64(0..ARRIVALS_MS),
-        job: NewJob { project: project(number % PROJECTS), budget: None, priority: dice.u32(0..=100), steps },
+        job: NewJob {
+            project: project(number % PROJECTS),
+            budget: None,
+            deadline: None,
+            priority: dice.u32(0..=100),
+            steps,
+        },
         steps: vec![shape(frame_ms, load_ms), shape(60_000, 1000)],
     }
 }

@@ -210,7 +210,11 @@ impl Shape {
         // Some at the start, the others while things go wrong.
         let at_ms = if dice.bool() { 0 } else { dice.i64(0..self.calm_ms) };
         let project = project(dice.u32(0..3));
-        JobShape { at_ms, job: NewJob { project, budget: None, priority: dice.u32(0..=100), steps }, steps: shapes }
+        JobShape {
+            at_ms,
+            job: NewJob { project, budget: None, deadline: None, priority: dice.u32(0..=100), steps },
+            steps: shapes,
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Scaling<'a> {
     pub idle: u32,
     pub busy: u32,
     pub leaving: u32,
-    /// How long a worker that starts now waits for work.
+    /// How long a worker that starts now, and alone, waits for work.
     pub linger: Duration,
     /// In the order in which they are tried.
     pub pools: Vec<PoolStanding>,
@@ -87,7 +87,7 @@ impl Farm {
         let order = self.pools_in_order(now, at);
         let (over, unfit): (Vec<PassedOver>, Vec<PassedOver>) =
             self.passed_over(now, at).into_iter().partition(|told| order.contains(&told.pool));
-        let linger = order.first().map_or(Duration::ZERO, |pool| self.linger_in(now, at, pool));
+        let linger = order.first().map_or(Duration::ZERO, |pool| self.linger_in(now, at, pool, 1));
         let idle = u32::try_from(function.idle.len()).unwrap_or(u32::MAX);
         Some(Scaling {
             function: &function.key,

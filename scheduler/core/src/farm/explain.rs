@@ -25,6 +25,9 @@ impl Farm {
             return reasons;
         }
         reasons.extend(self.explain_budget(now, id, at));
+        if step.may_run() {
+            reasons.extend(self.explain_deadline(now, id, step));
+        }
         if job.state == JobState::Paused && !self.is_held_by_budget(now, id, at) {
             reasons.push("held: the job is paused; `framewake resume` lets it go on".to_owned());
         }

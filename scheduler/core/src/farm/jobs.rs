@@ -75,7 +75,9 @@ impl Farm {
             });
         }
         let state = if paused { JobState::Paused } else { JobState::Queued };
-        self.jobs.insert(id, Job { project, priority: new.priority, state, restored, budget: None, steps });
+        let (priority, deadline) = (new.priority, new.deadline);
+        self.jobs.insert(id, Job { project, priority, state, restored, budget: None, deadline, steps });
+        self.note_deadline(id);
         self.set_book(id, new.budget.map(|budget| Book::of_known_job(budget, &spent)));
     }
 
@@ -169,6 +171,7 @@ impl Farm {
         for at in 0..self.jobs[&id].steps.len() {
             self.set_weight(id, at, Weight::default());
         }
+        self.forget_deadline(id);
         self.jobs.remove(&id);
         self.health.forget_job(id);
         self.unplaceable.retain(|(job, _)| *job != id);
@@ -320,6 +323,7 @@ impl Farm {
                 }
             }
             self.set_book(id, None);
+            self.forget_deadline(id);
             self.jobs.remove(&id);
             return;
         }
@@ -358,9 +362,13 @@ impl Farm {
 
     pub(super) fn measure(&mut self, id: JobId, at: usize, measured: Timing) {
         let Some(step) = self.step_mut(id, at) else { return };
+        let is_first = step.timing.task_s.is_none();
         blend(&mut step.timing, measured);
         let function = step.function;
         blend(&mut self.functions[function].timing, measured);
+        if let Some(task_s) = measured.task_s.filter(|_| is_first) {
+            self.functions[function].ahead.usual.add(task_s);
+        }
         self.unweighed.insert((id, at));
     }
 }

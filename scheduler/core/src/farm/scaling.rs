@@ -1,27 +1,17 @@
-//! How many workers each function gets, where they are asked for, and who stays although nothing is to be done.
+//! How many workers each function gets, where they are asked for, and how long they wait for work.
 
-use super::{Applied, Farm, OpenWindow, Step, Weight, Worker, WorkerState};
-use crate::change::{JobState, StepState};
+use super::{Applied, Farm, Weight, Worker, WorkerState};
+use crate::change::JobState;
 use crate::effect::{Control, Effect};
-use crate::event::Need;
 use crate::pool::Reach;
 use crate::price::Held;
-use crate::scale::{Demand, WORTH, keep, linger, worth_keeping};
+use crate::scale::{Demand, LINGER_MAX, WORTH, linger, worth_keeping};
 use crate::timers::Timer;
 use crate::values::Place;
-use framewake_proto::ids::{ChunkId, FunctionKey, JobId, Name, WorkerId};
+use framewake_proto::ids::{ChunkId, JobId, Name, WorkerId};
 use framewake_proto::time::{Day, Timestamp};
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-/// Workers are called before a run is due only if they take longer than this to come.
-const EARLY_FROM: Duration = Duration::from_secs(5);
-/// Those that were called early are wanted for so long after the run was due, should its job be late.
-const EARLY_FOR: Duration = Duration::from_mins(1);
-/// Runs that are looked ahead to: the next ones of a function.
-const RUNS_AHEAD_MAX: usize = 16;
-/// Open chunks whose jobs are looked at for steps that will follow.
-const CHUNKS_LOOKED_AT_MAX: usize = 64;
 
 /// What came of asking for workers in one pool.
 struct Started {
@@ -38,24 +28,11 @@ enum Short {
     Gpus,
 }
 
-/// A run of a schedule for which workers are called before it is due.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunAhead<'a> {
-    pub schedule: &'a Name,
-    pub due: Timestamp,
-    /// When they are called.
-    pub from: Timestamp,
-    pub workers: u32,
-}
-
-fn ms(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
 impl Farm {
     /// Brings the workers of a function in line with what it has to do.
     pub(super) fn scale(&mut self, now: Timestamp, at: usize, out: &mut Applied) {
         self.look_at_windows(now, at);
+        self.look_at_deadlines(now, at);
         let demand = self.demand(now, at);
         let function = &mut self.functions[at];
         function.wanted = demand.decide().wanted;
@@ -106,7 +83,9 @@ impl Farm {
             workers_max: function.rules.workers_max,
             capacity: self.capacity(at),
             paid_for: start_s.and_then(|start_s| self.paid_for(now, at, start_s)),
+            urgent: self.functions[at].ahead.urgent.workers,
             kept: self.kept(now, at),
+            early: self.early(now, at),
         }
     }
 
@@ -119,8 +98,15 @@ impl Farm {
         if others == 0 {
             return Some(measured_s);
         }
-        let task_s = function.timing.task_s.or_else(|| (tasks > 0).then(|| measured_s / tasks as f64))?;
+        let task_s = self.usual_task_s(at).or_else(|| (tasks > 0).then(|| measured_s / tasks as f64))?;
         Some(measured_s + others as f64 * task_s)
+    }
+
+    /// What a task takes of a job of which none is done yet: as those of the last jobs. The last tasks are no measure of it, for
+    /// they are often all of one job.
+    pub(super) fn usual_task_s(&self, at: usize) -> Option<f64> {
+        let function = &self.functions[at];
+        function.ahead.usual.mean().or(function.timing.task_s)
     }
 
     /// What an hour of waiting is worth, in hours of a worker of the pool that is tried first; `None`: the function does not say,
@@ -139,10 +125,10 @@ impl Farm {
         self.ledger.prices.of(&self.functions[at].key.name, gpu, Day::of(now).0)
     }
 
-    /// Workers that would be called for so many tasks of the function, by what they took before or else by its mean.
-    fn workers_for(&self, now: Timestamp, at: usize, tasks: u64, task_s: Option<f64>) -> u32 {
-        let work_s = task_s.or(self.functions[at].timing.task_s).map(|task_s| tasks as f64 * task_s);
-        Demand { tasks, work_s, kept: 0, paid_for: None, ..self.demand_without_kept(now, at) }.decide().wanted
+    /// Workers that would be called for so many tasks of the function, by what they took before or else by what is usual.
+    pub(super) fn workers_for(&self, now: Timestamp, at: usize, tasks: u64, task_s: Option<f64>) -> u32 {
+        let work_s = task_s.or(self.usual_task_s(at)).map(|task_s| tasks as f64 * task_s);
+        Demand { tasks, work_s, ..self.demand_without_kept(now, at) }.decide().wanted
     }
 
     fn demand_without_kept(&self, now: Timestamp, at: usize) -> Demand {
@@ -150,148 +136,6 @@ impl Farm {
         let start_s = self.start_s(now, at).map(|start_s| start_s + function.timing.load_s.unwrap_or(0.0));
         let (worth, workers_max) = (self.worth(now, at).unwrap_or(WORTH), function.rules.workers_max);
         Demand { start_s, worth, workers_max, capacity: self.capacity(at), ..Demand::default() }
-    }
-
-    /// Workers that are to be there whatever is to be done: by windows, and called early for runs that will come. Of the
-    /// newest version alone; older ones only finish what they have.
-    fn kept(&self, now: Timestamp, at: usize) -> u32 {
-        if !self.is_newest(at) {
-            return 0;
-        }
-        let early = self.runs_ahead(now, at).filter(|run| run.from <= now);
-        let kept = self.functions[at].window.workers.max(self.kept_of(at));
-        early.map(|run| run.workers).fold(kept, u32::max)
-    }
-
-    /// Runs of schedules that workers are or will be called for before they are due, the next first. Called so early that
-    /// nineteen of twenty are there in time; what starts within seconds need not come early.
-    pub(super) fn runs_ahead(&self, now: Timestamp, at: usize) -> impl Iterator<Item = RunAhead<'_>> {
-        let lead = self.slow_start(now, at).filter(|lead| *lead >= EARLY_FROM);
-        let runs = self.functions[at].expected.iter().take(RUNS_AHEAD_MAX);
-        let runs = runs.filter(move |((due, _), _)| due.after(EARLY_FOR) > now);
-        lead.into_iter().flat_map(move |lead| {
-            runs.clone().map(move |((due, schedule), need)| RunAhead {
-                schedule,
-                due: *due,
-                from: Timestamp(due.0 - ms(lead)),
-                workers: self.workers_for(now, at, need.tasks, need.task_s),
-            })
-        })
-    }
-
-    /// How long a slow start takes, in the pool that is tried first of those where some came.
-    fn slow_start(&self, now: Timestamp, at: usize) -> Option<Duration> {
-        let function = &self.functions[at];
-        self.pools_in_order(now, at).iter().find_map(|pool| function.in_pools.get(pool)?.cold.slow())
-    }
-
-    fn is_newest(&self, at: usize) -> bool {
-        let key = &self.functions[at].key;
-        let newer = FunctionKey { name: key.name.clone(), version: key.version.saturating_add(1) };
-        self.function_index.range(newer..).next().is_none_or(|(other, _)| other.name != key.name)
-    }
-
-    /// When the schedule makes its next job, and what that will want.
-    pub(super) fn expect_run(&mut self, schedule: &Name, due: Option<Timestamp>, needs: Vec<Need>) {
-        if let Some((before, functions)) = self.runs_expected.remove(schedule) {
-            for at in functions {
-                self.functions[at].expected.remove(&(before, schedule.clone()));
-                self.touched.insert(at);
-            }
-        }
-        let Some(due) = due else { return };
-        let mut functions = Vec::new();
-        for need in needs {
-            if let Some(at) = self.function_index.get(&need.function).copied() {
-                self.functions[at].expected.insert((due, schedule.clone()), need);
-                self.touched.insert(at);
-                functions.push(at);
-            }
-        }
-        self.runs_expected.insert(schedule.clone(), (due, functions));
-    }
-
-    fn look_at_windows(&mut self, now: Timestamp, at: usize) {
-        let function = &mut self.functions[at];
-        let windows = &function.rules.scaling.keep;
-        if windows.is_empty() || function.window.until.is_some_and(|until| now < until) {
-            return;
-        }
-        let until = windows.iter().filter_map(|window| window.next_change(now)).min();
-        function.window = OpenWindow { workers: keep::kept(windows, now), until };
-    }
-
-    /// Windows open, and workers are called early, when no event may come.
-    fn look_again(&mut self, now: Timestamp, at: usize) {
-        let early = self.runs_ahead(now, at).flat_map(|run| [run.from, run.due.after(EARLY_FOR)]);
-        let next = early.chain(self.functions[at].window.until).filter(|when| *when > now).min();
-        let Some(next) = next else { return };
-        let function = &mut self.functions[at];
-        if function.look_at.is_none_or(|planned| planned <= now || next < planned) {
-            function.look_at = Some(next);
-            self.set_timer(next, Timer::Start(at));
-        }
-    }
-
-    /// Whether a worker without work is to stay, because it will be needed; it is told with each heartbeat.
-    pub(super) fn is_soon_needed(&self, now: Timestamp, id: &WorkerId) -> bool {
-        let Some(worker) = self.workers.get(id).filter(|worker| worker.state == WorkerState::Idle) else {
-            return false;
-        };
-        let at = worker.function;
-        let function = &self.functions[at];
-        let needed = self.kept(now, at).max(self.soon_wanted(now, at));
-        let busy = function.workers.present.saturating_sub(u32::try_from(function.idle.len()).unwrap_or(u32::MAX));
-        let needed = needed.saturating_sub(busy) as usize;
-        function.idle.iter().take(needed).any(|idle| idle == id)
-    }
-
-    /// Workers of the function for what is known to come before a worker that waits for it costs more than a new one.
-    fn soon_wanted(&self, now: Timestamp, at: usize) -> u32 {
-        let function = &self.functions[at];
-        if function.tasks > 0 || !self.is_newest(at) {
-            return 0;
-        }
-        let Some(start_s) = self.start_s(now, at) else { return 0 };
-        let start = Duration::from_secs_f64(start_s + function.timing.load_s.unwrap_or(0.0));
-        let worth = self.worth(now, at).unwrap_or(0.0);
-        let worth_it = |gap: Duration, workers: u32| gap < worth_keeping(start, worth, workers);
-        let next = function.expected.iter().find(|((due, _), _)| *due > now);
-        let by_calendar =
-            next.map(|((due, _), need)| (due.since(now), self.workers_for(now, at, need.tasks, need.task_s)));
-        let behind = self.next_step(now, at);
-        let known = by_calendar.into_iter().chain(behind).filter(|(gap, workers)| worth_it(*gap, *workers));
-        known.map(|(_, workers)| workers).max().unwrap_or(0)
-    }
-
-    /// The first step of this function that waits for others which are being worked on: when it begins, and its workers.
-    fn next_step(&self, now: Timestamp, at: usize) -> Option<(Duration, u32)> {
-        let jobs: BTreeSet<JobId> = self.chunks.values().take(CHUNKS_LOOKED_AT_MAX).map(|chunk| chunk.job).collect();
-        let steps = jobs.iter().filter_map(|id| self.jobs.get(id)).flat_map(|job| {
-            let blocked = job.steps.iter().filter(|step| step.function == at && step.state == StepState::Blocked);
-            blocked.map(move |step| (job, step))
-        });
-        let coming = steps.filter_map(|(job, step)| {
-            let before = step.after.iter().map(|before| &job.steps[*before]);
-            let gap_s =
-                before.map(|before| self.rest_s(before)).try_fold(0.0, |most: f64, rest| Some(most.max(rest?)))?;
-            let gap = Duration::try_from_secs_f64(gap_s).ok()?;
-            Some((gap, self.workers_for(now, at, step.total.into(), step.timing.task_s)))
-        });
-        coming.min()
-    }
-
-    /// Seconds until a step that may run is done, by its own measure and the workers of its function.
-    fn rest_s(&self, step: &Step) -> Option<f64> {
-        match step.state {
-            StepState::Succeeded => Some(0.0),
-            StepState::Ready | StepState::Running => {
-                let function = &self.functions[step.function];
-                let task_s = step.timing.task_s.or(function.timing.task_s)?;
-                Some(f64::from(step.left()) * task_s / f64::from(function.workers.present.clamp(1, step.left().max(1))))
-            }
-            StepState::Blocked | StepState::Failed | StepState::Canceled => None,
-        }
     }
 
     /// The attempt at this chunk goes on: of a step that was never measured, that says how long its tasks take at least.
@@ -312,7 +156,7 @@ impl Farm {
             let step = &job.steps[at];
             let counts = job.state != JobState::Paused && step.may_run();
             // A task that has been under way for longer than others took will, for all that is known, take as long again.
-            let mean_s = self.functions[step.function].timing.task_s;
+            let mean_s = self.usual_task_s(step.function);
             let longer_s = mean_s.filter(|mean_s| step.longest_s > *mean_s).map(|_| 2.0 * step.longest_s);
             let weight = match step.timing.task_s.or(longer_s).filter(|_| counts) {
                 None => Weight::default(),
@@ -337,15 +181,20 @@ impl Farm {
         self.touched.insert(function);
     }
 
-    /// How long a worker that is started now waits for work before it leaves.
-    pub(super) fn linger_in(&self, now: Timestamp, at: usize, pool: &Name) -> Duration {
+    /// How long a worker that is started now, one of `together`, waits for work before it leaves.
+    pub(super) fn linger_in(&self, now: Timestamp, at: usize, pool: &Name, together: u32) -> Duration {
         let function = &self.functions[at];
         if let Some(linger) = function.rules.scaling.linger {
             return linger;
         }
         let start = function.in_pools.get(pool).and_then(|within| within.cold.typical());
         let load = Duration::try_from_secs_f64(function.timing.load_s.unwrap_or(0.0)).unwrap_or_default();
-        linger(start.map(|start| start + load), self.worth(now, at), function.wanted)
+        let (start, worth) = (start.map(|start| start + load), self.worth(now, at));
+        let learned = start.and_then(|start| {
+            let most = worth_keeping(start, worth.unwrap_or(0.0), together).min(LINGER_MAX);
+            function.ahead.gaps.cheapest(most, most)
+        });
+        learned.unwrap_or_else(|| linger(start, worth, together))
     }
 
     /// Seconds from asking for a worker to its first words, in the pool that is tried first of those where some came.
@@ -385,18 +234,27 @@ impl Farm {
                 started.short = Some(Short::Gpus);
                 break;
             };
-            self.start_worker(now, at, name, gpus, out);
+            self.start_worker(now, at, name, gpus, missing, out);
             started.workers += 1;
         }
         started
     }
 
-    fn start_worker(&mut self, now: Timestamp, at: usize, pool: &Name, gpus: Vec<Place>, out: &mut Applied) {
+    fn start_worker(
+        &mut self,
+        now: Timestamp,
+        at: usize,
+        pool: &Name,
+        gpus: Vec<Place>,
+        together: u32,
+        out: &mut Applied,
+    ) {
         let id = given_name(self.epoch, self.worker_next);
         self.worker_next += 1;
-        let linger = self.linger_in(now, at, pool);
+        let linger = self.linger_in(now, at, pool, together);
         let function = &mut self.functions[at];
         function.started_total += 1;
+        function.ahead.gaps.missed(now);
         let waited = function.short_since.map_or(Duration::ZERO, |since| now.since(since));
         out.effects.push(Effect::StartWorker {
             worker: id.clone(),

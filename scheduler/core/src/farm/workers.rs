@@ -71,7 +71,7 @@ impl Farm {
             None => self.add_worker(now, id, function, None, WorkerState::Idle),
             Some((WorkerState::Starting, since)) => {
                 self.set_worker_state(now, id, WorkerState::Idle);
-                self.learn_start(id, function, now.since(since));
+                self.learn_start(now, id, function, now.since(since));
             }
             Some((WorkerState::Idle | WorkerState::Busy(_) | WorkerState::Draining(_), _)) => {}
         }
@@ -103,6 +103,7 @@ impl Farm {
             | (None | Some((WorkerState::Idle | WorkerState::Busy(_), _)), Ok(())) => {}
         }
         if told.draining {
+            self.note_leaving(id);
             self.drain_state(now, id);
         }
         let mut control = holds.map_or_else(Control::default, |attempt| self.renew(now, id, attempt));
@@ -131,6 +132,9 @@ impl Farm {
             None => self.add_worker(now, id, function, None, WorkerState::Busy(attempt)),
             Some(WorkerState::Draining(_)) => self.set_worker_state(now, id, WorkerState::Draining(Some(attempt))),
             Some(WorkerState::Starting | WorkerState::Idle | WorkerState::Busy(_)) => {
+                if let Some((function, idle_since)) = self.idle_since(id) {
+                    self.functions[function].ahead.gaps.ended(now.since(idle_since));
+                }
                 self.set_worker_state(now, id, WorkerState::Busy(attempt));
             }
         }
@@ -138,12 +142,27 @@ impl Farm {
         self.start_succeeded(function, pool.as_ref());
         if let Some(worker) = self.workers.get_mut(id) {
             worker.seen_at = now;
+            worker.has_worked = true;
         }
         if let Some(chunk) = self.chunks.get(&attempt.chunk)
             && let Some(job) = self.jobs.get(&chunk.job)
         {
             let project = self.project_names[job.project].clone();
             self.ledger.claimed(now, id, attempt, Work { job: chunk.job, step: chunk.step, project });
+        }
+    }
+
+    /// Its function, and since when it waits for work that followed the last; one that never worked was called for nothing, or
+    /// for what has not begun yet, and says nothing of how work follows work.
+    fn idle_since(&self, id: &WorkerId) -> Option<(usize, Timestamp)> {
+        let worker = self.workers.get(id).filter(|worker| worker.has_worked && worker.state == WorkerState::Idle)?;
+        Some((worker.function, worker.since))
+    }
+
+    /// It found nothing to do.
+    fn note_leaving(&mut self, id: &WorkerId) {
+        if let Some((function, idle_since)) = self.idle_since(id) {
+            self.functions[function].ahead.gaps.left(idle_since);
         }
     }
 
@@ -201,9 +220,11 @@ impl Farm {
     }
 
     /// It came, and this is how long it took.
-    fn learn_start(&mut self, id: &WorkerId, function: usize, took: Duration) {
+    fn learn_start(&mut self, now: Timestamp, id: &WorkerId, function: usize, took: Duration) {
         if let Some(pool) = self.pool_of(id) {
-            self.in_pool(function, &pool).cold.add(took);
+            let within = self.in_pool(function, &pool);
+            within.cold.add(took);
+            within.slowest.add(now, took);
         }
     }
 
@@ -235,6 +256,7 @@ impl Farm {
             progress: None,
             steps: BTreeMap::new(),
             waits: String::new(),
+            has_worked: false,
         };
         self.set_timer(now.after(self.patience(&worker)), Timer::Worker(id.clone()));
         self.workers.insert(id.clone(), worker);
@@ -311,7 +333,8 @@ impl Farm {
             WorkerState::Busy(attempt) | WorkerState::Draining(Some(attempt)) => {
                 self.await_last_words(now, id, attempt);
             }
-            WorkerState::Starting | WorkerState::Idle | WorkerState::Draining(None) => {}
+            WorkerState::Idle => self.note_leaving(id),
+            WorkerState::Starting | WorkerState::Draining(None) => {}
         }
         self.remove_worker(now, id, Gone::Left, out);
         if state == WorkerState::Starting {

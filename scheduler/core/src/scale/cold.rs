@@ -1,5 +1,6 @@
 //! How long workers take to come, by the last ones that did.
 
+use framewake_proto::time::{Day, Timestamp};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -53,6 +54,38 @@ impl FromIterator<Duration> for ColdStarts {
     }
 }
 
+/// Days that are remembered.
+const DAYS_MAX: usize = 7;
+
+/// The slowest start of each of the last days. Where machines stay for a while, most starts of a busy day are quick, and the
+/// one that matters for the next run is that of a machine that has to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SlowestOfDays {
+    days: VecDeque<(Day, Duration)>,
+}
+
+impl SlowestOfDays {
+    pub fn add(&mut self, now: Timestamp, took: Duration) {
+        let today = Day::of(now);
+        match self.days.back_mut() {
+            Some((day, slowest)) if *day == today => *slowest = took.max(*slowest),
+            _ => {
+                if self.days.len() == DAYS_MAX {
+                    self.days.pop_front();
+                }
+                self.days.push_back((today, took));
+            }
+        }
+    }
+
+    /// On half of the days no start took longer: one day on which a machine was not to be had moves it no further.
+    pub fn typical(&self) -> Option<Duration> {
+        let mut sorted: Vec<Duration> = self.days.iter().map(|(_, slowest)| *slowest).collect();
+        sorted.sort_unstable();
+        sorted.get(sorted.len().div_ceil(2).max(1) - 1).copied()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +110,24 @@ mod tests {
         assert_eq!(starts.slow(), Some(Duration::from_secs(10)));
         let starts = of((0..1000).map(|_| 900).chain((0..32).map(|_| 5)));
         assert_eq!((starts.samples(), starts.slow()), (COLD_STARTS_MAX, Some(Duration::from_secs(5))));
+    }
+
+    #[test]
+    fn the_slowest_start_of_a_usual_day_is_remembered_whatever_the_last_ones_took() {
+        let (mut slowest, day) = (SlowestOfDays::default(), Duration::from_hours(24));
+        assert_eq!(slowest.typical(), None);
+        let mut now = Timestamp(1_767_598_200_000);
+        for longest in [200, 210, 4000, 190, 205] {
+            for took in [longest, 10, 11, 10] {
+                slowest.add(now, Duration::from_secs(took));
+            }
+            now = now.after(day);
+        }
+        assert_eq!(slowest.typical(), Some(Duration::from_secs(205)));
+        for _ in 0..100 {
+            slowest.add(now, Duration::from_secs(7));
+            now = now.after(day);
+        }
+        assert_eq!((slowest.days.len(), slowest.typical()), (DAYS_MAX, Some(Duration::from_secs(7))));
     }
 }

@@ -1,6 +1,6 @@
 //! The rules themselves, with a provider that makes pods on the nodes: every decision here is [`Farm::apply`]'s.
 
-use super::nodes::{NodePolicy, Nodes};
+use super::nodes::{Next, NodePolicy, Nodes};
 use super::trace::Job;
 use super::{GPUS_MAX, LOAD_MS, MIDNIGHT, Outcome};
 use crate::plant::result;
@@ -15,13 +15,14 @@ use framewake_proto::job::{Chunking, Retries};
 use framewake_proto::money::Money;
 use framewake_proto::time::Timestamp;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 /// A GPU costs this much an hour, in millionths of a dollar.
 const GPU_MICROS: i64 = 710_000;
-/// How often a worker speaks. Rarer than real ones do, which changes nothing here but how long this takes.
-const BEAT_MS: i64 = 10_000;
+/// How often a worker speaks that goes on with what it is at. Rarer than real ones do, which changes nothing here but how long
+/// this takes.
+const BEAT_MS: i64 = 20_000;
 const LEASE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,12 +34,12 @@ enum What {
     /// It has waited for work as long as it should.
     Leave(usize, u32),
     Beat(usize),
+    Ready(usize),
     Look(usize),
 }
 
 struct Worker {
     id: WorkerId,
-    node: usize,
     /// Number of what it is at.
     tick: u32,
     state: State,
@@ -65,7 +66,6 @@ struct World<'a> {
     number: u64,
     orders: VecDeque<AttemptId>,
     workers: Vec<Worker>,
-    by_id: HashMap<WorkerId, usize>,
     idle: BTreeSet<usize>,
     left: Vec<u32>,
     first: Vec<Option<i64>>,
@@ -90,7 +90,6 @@ pub(super) fn play(jobs: &[Job], policy: NodePolicy, waiting: Option<u32>) -> Ou
         number: 0,
         orders: VecDeque::new(),
         workers: Vec::new(),
-        by_id: HashMap::new(),
         idle: BTreeSet::new(),
         left: jobs.iter().map(|job| job.tasks).collect(),
         first: vec![None; jobs.len()],
@@ -106,8 +105,7 @@ pub(super) fn play(jobs: &[Job], policy: NodePolicy, waiting: Option<u32>) -> Ou
         world.plan(job.at_ms, What::Submit(at));
     }
     world.run();
-    world.outcome.paid_ms = world.nodes.paid_ms;
-    world.outcome.nodes = world.nodes.made();
+    world.outcome.add_nodes(&world.nodes);
     world.outcome
 }
 
@@ -152,21 +150,36 @@ impl World<'_> {
         out.effects
     }
 
+    fn follow(&mut self, next: Option<Next>) {
+        match next {
+            Some(Next::Up { pod, at }) => self.plan(at, What::Up(pod)),
+            Some(Next::Ready { node, at }) => self.plan(at, What::Ready(node)),
+            Some(Next::Look { node, at }) => self.plan(at, What::Look(node)),
+            None => {}
+        }
+    }
+
     fn happen(&mut self, what: What) {
         match what {
             What::Submit(at) => self.submit(at),
             What::Up(at) => {
                 self.be_idle(at);
-                self.beat(at);
+                self.plan(self.now + BEAT_MS, What::Beat(at));
             }
-            What::Beat(at) => self.beat(at),
+            What::Beat(at) if self.workers[at].state != State::Gone => {
+                self.beat(at);
+                self.plan(self.now + BEAT_MS, What::Beat(at));
+            }
             What::Done(at, tick) if self.workers[at].tick == tick => self.done(at),
             What::Leave(at, tick) if self.workers[at].tick == tick => self.leave(at),
-            What::Done(..) | What::Leave(..) => {}
+            What::Beat(_) | What::Done(..) | What::Leave(..) => {}
+            What::Ready(node) => {
+                let next = self.nodes.ready(self.now, node);
+                self.follow(Some(next));
+            }
             What::Look(node) => {
-                if let Some(again) = self.nodes.look(self.now, node) {
-                    self.plan(again, What::Look(node));
-                }
+                let next = self.nodes.look(self.now, node);
+                self.follow(next);
             }
         }
     }
@@ -183,7 +196,7 @@ impl World<'_> {
             after: Vec::new(),
         };
         let project = "film".parse().expect("a good name");
-        let new = NewJob { project, budget: None, priority: 50, steps: vec![step] };
+        let new = NewJob { project, budget: None, deadline: None, priority: 50, steps: vec![step] };
         self.apply(Event::JobSubmitted { id: JobId((at as u128 + 1).into()), job: new });
         if job.nightly {
             self.expect_night();
@@ -203,12 +216,11 @@ impl World<'_> {
     }
 
     fn start(&mut self, id: WorkerId, linger: Duration) {
-        let (node, up) = self.nodes.take(self.now);
         let linger_ms = i64::try_from(linger.as_millis()).unwrap_or(i64::MAX);
         let at = self.workers.len();
-        self.by_id.insert(id.clone(), at);
-        self.workers.push(Worker { id, node, tick: 0, state: State::Starting, linger_ms, stays: false, loaded: None });
-        self.plan(up, What::Up(at));
+        self.workers.push(Worker { id, tick: 0, state: State::Starting, linger_ms, stays: false, loaded: None });
+        let next = self.nodes.take(self.now, at);
+        self.follow(next);
     }
 
     fn be_idle(&mut self, at: usize) {
@@ -219,6 +231,8 @@ impl World<'_> {
         let (tick, leave) = (worker.tick, now + worker.linger_ms);
         self.idle.insert(at);
         self.plan(leave, What::Leave(at, tick));
+        // A change is told at once.
+        self.beat(at);
     }
 
     fn beat(&mut self, at: usize) {
@@ -236,7 +250,6 @@ impl World<'_> {
                 self.workers[at].stays = control.stay;
             }
         }
-        self.plan(self.now + BEAT_MS, What::Beat(at));
     }
 
     fn leave(&mut self, at: usize) {
@@ -248,11 +261,11 @@ impl World<'_> {
         }
         self.workers[at].state = State::Gone;
         self.idle.remove(&at);
-        let (worker, node) = (self.workers[at].id.clone(), self.workers[at].node);
+        let worker = self.workers[at].id.clone();
         self.apply(Event::WorkerLeft { worker: worker.clone() });
         self.apply(Event::WorkerExited { worker, end: WorkerEnd::Left });
-        let look = self.nodes.leave(self.now, node);
-        self.plan(look, What::Look(node));
+        let next = self.nodes.leave(self.now, at);
+        self.follow(next);
     }
 
     /// Idle workers claim what is on offer.
@@ -290,11 +303,15 @@ impl World<'_> {
         done.elapsed_ms = self.jobs[job].task_ms;
         let load_ms = (!loaded).then(|| u32::try_from(LOAD_MS).unwrap_or(u32::MAX));
         let report = Report { done: vec![done], load_ms, end: Some(AttemptEnd::Finished), ..Report::default() };
-        self.outcome.useful_ms += i64::from(self.jobs[job].task_ms);
+        self.outcome.paid.useful_ms += i64::from(self.jobs[job].task_ms);
+        self.outcome.paid.load_ms += if loaded { 0 } else { LOAD_MS };
         self.left[job] -= 1;
-        if self.left[job] == 0 && self.jobs[job].nightly {
-            let first = self.first[job].unwrap_or_default();
-            self.outcome.nights.push((first, self.now - self.jobs[job].at_ms));
+        if self.left[job] == 0 {
+            let done = self.now - self.jobs[job].at_ms;
+            self.outcome.done_ms.push(done);
+            if self.jobs[job].nightly {
+                self.outcome.nights.push((self.first[job].unwrap_or_default(), done));
+            }
         }
         let worker = self.workers[at].id.clone();
         self.apply(Event::AttemptReported { worker, attempt, report });
