@@ -36,6 +36,8 @@ pub const IMAGE_LEN_MAX: usize = 512;
 pub const CPU_MILLIS: std::ops::RangeInclusive<u32> = 10..=1_024_000;
 /// Least and most memory of one worker.
 pub const MEMORY: std::ops::RangeInclusive<Size> = Size(64 << 20)..=Size(16 << 40);
+/// Least and most memory of one GPU: past it somebody mixed up the units.
+pub const GPU_MEMORY: std::ops::RangeInclusive<Size> = Size(64 << 20)..=Size(1 << 40);
 /// Most windows in which a function keeps workers.
 pub const KEEP_MAX: usize = 16;
 /// Shortest and longest of them: what lasts for more than a week is no window.
@@ -212,6 +214,36 @@ pub struct Resources {
     /// Memory of one worker made of an image: `8GiB`. One that takes more is ended. Absent: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
+    /// What its image is made for, `amd64` or `arm64`: pools of other machines are passed over. Absent: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<Architecture>,
+}
+
+/// What a machine's processors understand, as images name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    Amd64,
+    Arm64,
+}
+
+impl Architecture {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "amd64",
+            Architecture::Arm64 => "arm64",
+        }
+    }
+
+    /// This machine's; `None`: one that images are not made for here.
+    pub fn here() -> Option<Architecture> {
+        match std::env::consts::ARCH {
+            "x86_64" => Some(Architecture::Amd64),
+            "aarch64" => Some(Architecture::Arm64),
+            _ => None,
+        }
+    }
 }
 
 impl Default for Resources {
@@ -224,6 +256,7 @@ impl Default for Resources {
             slots: 1,
             cpu_millis: None,
             memory: None,
+            architecture: None,
         }
     }
 }
@@ -389,6 +422,10 @@ impl FunctionSpec {
             if set && *gpus == 0 {
                 faults.push(Fault::new(format!("/resources/{field}"), "has no meaning without `gpus`"));
             }
+        }
+        if gpu_memory.is_some_and(|memory| !GPU_MEMORY.contains(&memory)) {
+            let reason = format!("must be {} to {}", GPU_MEMORY.start(), GPU_MEMORY.end());
+            faults.push(Fault::new("/resources/gpu_memory", reason));
         }
         if gpu_models.len() > GPU_MODELS_MAX {
             faults.push(Fault::new("/resources/gpu_models", format!("more than the {GPU_MODELS_MAX} allowed")));

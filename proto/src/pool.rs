@@ -2,17 +2,23 @@
 //! pools in files that the scheduler reads at its start; nothing else can, for a pool says what is mounted where.
 
 pub mod docker;
+pub mod fit;
+pub mod http;
 pub mod kubernetes;
+pub mod openfaas;
+pub mod secret;
 
 use crate::driver::DriverVersion;
 use crate::duration::Span;
-use crate::function::{FunctionSpec, GPU_MODEL_LEN_MAX, GPUS_MAX, WORKERS_MAX};
+use crate::function::{Architecture, CPU_MILLIS, GPU_MEMORY, GPU_MODEL_LEN_MAX, GPUS_MAX, MEMORY, WORKERS_MAX};
 use crate::ids::Name;
 use crate::job::Fault;
 use crate::price::Market;
 use crate::size::Size;
 use docker::DockerPool;
+use http::HttpPool;
 use kubernetes::KubernetesPool;
+use openfaas::OpenfaasPool;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -34,6 +40,9 @@ pub struct PoolSpec {
     /// The GPUs of a machine of it; absent: it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<PoolGpu>,
+    /// What else a machine of it has; what is absent is not known, and nothing is refused for it.
+    #[serde(default, skip_serializing_if = "PoolMachine::is_unknown")]
+    pub machine: PoolMachine,
     /// Whether machines may be taken away; cheaper where they may.
     #[serde(default = "on_demand")]
     pub market: Market,
@@ -65,6 +74,25 @@ pub struct PoolGpu {
     pub driver: Option<DriverVersion>,
 }
 
+/// What the largest machine of a pool has for one worker.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolMachine {
+    /// Processors, in thousandths: `8000`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<Architecture>,
+}
+
+impl PoolMachine {
+    fn is_unknown(&self) -> bool {
+        *self == PoolMachine::default()
+    }
+}
+
 /// Where the workers of a pool are started.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -76,6 +104,10 @@ pub enum ProviderSpec {
     Docker(DockerPool),
     /// Jobs of Kubernetes.
     Kubernetes(Box<KubernetesPool>),
+    /// Functions of a foreign gateway of `OpenFaaS`, woken by a call each.
+    Openfaas(OpenfaasPool),
+    /// Woken by an HTTP request each, behind any gateway.
+    Http(HttpPool),
 }
 
 impl ProviderSpec {
@@ -87,12 +119,24 @@ impl ProviderSpec {
             ProviderSpec::Docker(_) => Duration::from_mins(15),
             // And before that a machine may have to be made.
             ProviderSpec::Kubernetes(_) => Duration::from_mins(30),
+            // After the time of its request it can't come any more.
+            ProviderSpec::Openfaas(OpenfaasPool { longest_run, .. })
+            | ProviderSpec::Http(HttpPool { longest_run, .. }) => longest_run.0.min(http::STARTS_WITHIN),
+        }
+    }
+
+    /// Longest a worker may run, and so the longest frame; `None`: any.
+    pub fn longest_run(&self) -> Option<Span> {
+        match self {
+            ProviderSpec::Local {} | ProviderSpec::Docker(_) | ProviderSpec::Kubernetes(_) => None,
+            ProviderSpec::Openfaas(openfaas) => Some(openfaas.longest_run),
+            ProviderSpec::Http(http) => Some(http.longest_run),
         }
     }
 
     /// Whether workers are made of the function's image.
     pub fn needs_image(&self) -> bool {
-        !matches!(self, ProviderSpec::Local {})
+        !matches!(self, ProviderSpec::Local {} | ProviderSpec::Http(_))
     }
 }
 
@@ -110,12 +154,20 @@ impl PoolSpec {
             if gpu.model.trim().is_empty() || gpu.model.len() > GPU_MODEL_LEN_MAX {
                 faults.push(Fault::new("/gpu/model", format!("must have 1 to {GPU_MODEL_LEN_MAX} bytes")));
             }
-            if gpu.memory.0 == 0 {
-                faults.push(Fault::new("/gpu/memory", "must be more than 0"));
+            if !GPU_MEMORY.contains(&gpu.memory) {
+                let reason = format!("must be {} to {}", GPU_MEMORY.start(), GPU_MEMORY.end());
+                faults.push(Fault::new("/gpu/memory", reason));
             }
             if gpu.count == 0 || gpu.count > GPUS_MAX {
                 faults.push(Fault::new("/gpu/count", format!("must be 1 to {GPUS_MAX}")));
             }
+        }
+        if self.machine.cpu_millis.is_some_and(|millis| !CPU_MILLIS.contains(&millis)) {
+            let reason = format!("must be {} to {}", CPU_MILLIS.start(), CPU_MILLIS.end());
+            faults.push(Fault::new("/machine/cpu_millis", reason));
+        }
+        if self.machine.memory.is_some_and(|memory| !MEMORY.contains(&memory)) {
+            faults.push(Fault::new("/machine/memory", format!("must be {} to {}", MEMORY.start(), MEMORY.end())));
         }
         match &self.provider {
             ProviderSpec::Local {} => {}
@@ -128,43 +180,16 @@ impl PoolSpec {
                 }
             }
             ProviderSpec::Kubernetes(kubernetes) => kubernetes.faults("/provider", &mut faults),
+            ProviderSpec::Openfaas(openfaas) => {
+                openfaas.faults("/provider", &mut faults);
+                if self.gpu.is_some() {
+                    let reason = "its API drops GPUs: name a pool of Kubernetes for the same machines";
+                    faults.push(Fault::new("/gpu", reason));
+                }
+            }
+            ProviderSpec::Http(http) => http.faults("/provider", &mut faults),
         }
         faults
-    }
-
-    /// Why workers of this function can't run here; `None`: they can.
-    pub fn unfit(&self, function: &FunctionSpec) -> Option<String> {
-        let needs = &function.resources;
-        if self.provider.needs_image() && function.image.is_none() {
-            return Some("it starts workers from images, and the function names none".to_owned());
-        }
-        if needs.gpus == 0 {
-            return None;
-        }
-        let Some(gpu) = &self.gpu else {
-            // The local provider looks for itself.
-            return (!matches!(self.provider, ProviderSpec::Local {})).then(|| "it has no GPUs".to_owned());
-        };
-        if needs.gpus > gpu.count {
-            return Some(format!("a worker needs {} GPUs, and a machine has {}", needs.gpus, gpu.count));
-        }
-        if let Some(memory) = needs.gpu_memory.filter(|memory| *memory > gpu.memory) {
-            return Some(format!("a worker needs GPUs of {memory}, and these have {}", gpu.memory));
-        }
-        let suits = |part: &String| gpu.model.to_lowercase().contains(&part.to_lowercase());
-        if !needs.gpu_models.is_empty() && !needs.gpu_models.iter().any(suits) {
-            return Some(format!(
-                "its GPUs are {}, and the function wants {}",
-                gpu.model,
-                needs.gpu_models.join(" or ")
-            ));
-        }
-        if let (Some(needed), Some(driver)) = (&needs.driver_min, &gpu.driver)
-            && driver < needed
-        {
-            return Some(format!("its driver is {driver}, and the function needs {needed}"));
-        }
-        None
     }
 }
 
@@ -192,48 +217,6 @@ mod tests {
         .expect("a pool")
     }
 
-    fn function(resources: serde_json::Value) -> FunctionSpec {
-        serde_json::from_value(serde_json::json!({
-            "name": "blender", "image": "registry.example/blender:5.0", "resources": resources,
-            "driver": { "kind": "command", "command": ["render"] },
-        }))
-        .expect("a function")
-    }
-
-    #[test]
-    fn a_function_that_does_not_fit_is_told_why() {
-        let l4 = pool(serde_json::json!({ "model": "NVIDIA L4", "memory": "24GiB", "driver": "550.54" }));
-        let unfit = |resources| l4.unfit(&function(resources));
-        assert_eq!(unfit(serde_json::json!({ "gpus": 1, "gpu_memory": "24GiB", "gpu_models": ["l4"] })), None);
-        assert_eq!(unfit(serde_json::json!({})), None, "work without a GPU may be done beside one");
-        for (resources, reason) in [
-            (serde_json::json!({ "gpus": 9 }), "a worker needs 9 GPUs, and a machine has 1"),
-            (
-                serde_json::json!({ "gpus": 1, "gpu_memory": "500GiB" }),
-                "a worker needs GPUs of 500GiB, and these have 24GiB",
-            ),
-            (
-                serde_json::json!({ "gpus": 1, "gpu_models": ["H100", "A100"] }),
-                "its GPUs are NVIDIA L4, and the function wants H100 or A100",
-            ),
-            (
-                serde_json::json!({ "gpus": 1, "driver_min": "560.1" }),
-                "its driver is 550.54, and the function needs 560.1",
-            ),
-        ] {
-            assert_eq!(unfit(resources).as_deref(), Some(reason));
-        }
-        assert_eq!(
-            pool(serde_json::Value::Null).unfit(&function(serde_json::json!({ "gpus": 1 }))).as_deref(),
-            Some("it has no GPUs")
-        );
-        let without_image = FunctionSpec { image: None, ..function(serde_json::json!({})) };
-        assert_eq!(
-            l4.unfit(&without_image).as_deref(),
-            Some("it starts workers from images, and the function names none")
-        );
-    }
-
     #[test]
     fn bounds_of_a_pool_are_kept() {
         let good = pool(serde_json::json!({ "model": "NVIDIA L4", "memory": "24GiB" }));
@@ -242,6 +225,25 @@ mod tests {
         assert_eq!(named(PoolSpec { max: 0, starts_a_minute: 0, ..good.clone() }), ["/max", "/starts_a_minute"]);
         assert_eq!(named(PoolSpec { max: WORKERS_MAX + 1, ..good.clone() }), ["/max"]);
         let gpu = PoolGpu { model: " ".to_owned(), memory: Size(0), count: GPUS_MAX + 1, driver: None };
-        assert_eq!(named(PoolSpec { gpu: Some(gpu), ..good }), ["/gpu/model", "/gpu/memory", "/gpu/count"]);
+        assert_eq!(named(PoolSpec { gpu: Some(gpu), ..good.clone() }), ["/gpu/model", "/gpu/memory", "/gpu/count"]);
+        let memory = |size| PoolGpu { model: "L4".to_owned(), memory: size, count: 1, driver: None };
+        let sized = |size| named(PoolSpec { gpu: Some(memory(size)), ..good.clone() });
+        assert_eq!(sized(*GPU_MEMORY.end()), Vec::<String>::new());
+        assert_eq!(sized(Size(GPU_MEMORY.end().0 + 1)), ["/gpu/memory"]);
+        let machine = PoolMachine { cpu_millis: Some(9), memory: Some(Size(17 << 40)), architecture: None };
+        assert_eq!(named(PoolSpec { machine, ..good.clone() }), ["/machine/cpu_millis", "/machine/memory"]);
+    }
+
+    #[test]
+    fn a_gateway_of_openfaas_has_no_gpus() {
+        let pool: PoolSpec = serde_json::from_value(serde_json::json!({
+            "name": "faas", "max": 8, "gpu": { "model": "L4", "memory": "24GiB" },
+            "provider": {
+                "kind": "openfaas", "gateway": "http://gw:8080", "longest_run": "5m", "password": { "env": "PW" },
+            },
+        }))
+        .expect("a pool");
+        let faults = pool.faults();
+        assert_eq!(faults.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(), ["/gpu"]);
     }
 }

@@ -108,6 +108,10 @@ pub(crate) enum ProviderCommand {
     Stop {
         worker: WorkerId,
     },
+    /// It said good-bye.
+    Left {
+        worker: WorkerId,
+    },
 }
 
 /// The receiving ends of an [`Outbox`].

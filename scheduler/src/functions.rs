@@ -122,6 +122,11 @@ impl Keepers {
                 };
                 let _ = keeper.send(Command::Start(Start { worker, function, spec, gpus, linger }));
             }
+            ProviderCommand::Left { worker } => {
+                for keeper in self.commands.values() {
+                    let _ = keeper.send(Command::Left(worker.clone()));
+                }
+            }
             // Only the one that has it takes note.
             ProviderCommand::Stop { worker } => {
                 for keeper in self.commands.values() {

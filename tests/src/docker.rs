@@ -2,6 +2,7 @@
 
 use crate::parts::Running;
 use crate::wait::until_sync;
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fs;
@@ -159,8 +160,34 @@ impl Drop for Engine {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
-        self.stop();
+        if let Some(mut running) = self.running.take() {
+            running.signal(Signal::TERM);
+            if !running.ends_within(ENGINE_MAX) {
+                running.kill();
+            }
+        }
+        self.unmount_rest();
     }
+}
+
+impl Engine {
+    /// An engine leaves the network namespace of containers that used the machine's network (`netns/default`) mounted by
+    /// design, and one that had to be killed leaves everything: folders that can't be removed.
+    fn unmount_rest(&self) {
+        // The last first: mounts lie in mounts.
+        for point in mounted_below(&self.folder).iter().rev() {
+            let _ = unmount(point, UnmountFlags::DETACH);
+        }
+        let left = mounted_below(&self.folder);
+        assert!(std::thread::panicking() || left.is_empty(), "still mounted: {left:?}");
+    }
+}
+
+/// What is mounted in a folder, in the order in which it was.
+pub fn mounted_below(folder: &Path) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("Linux has it");
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
+    points.filter(|point| point.starts_with(folder)).collect()
 }
 
 /// A program, also where only root looks.

@@ -91,10 +91,24 @@ impl TestFarm {
 
     /// Over the pools of these files instead of this machine.
     pub async fn start_over_pools(functions: &Path, pools: &Path) -> TestFarm {
-        let mut farm = TestFarm::make(0, false, functions);
-        farm.environment.push(("FRAMEWAKE_POOLS".to_owned(), pools.display().to_string()));
-        farm.restart_scheduler().await;
-        farm
+        TestFarm::make(0, false, functions).over_pools(pools).await
+    }
+
+    /// The same, where the pools need to know the farm: `pools` is told it, before it has a scheduler.
+    pub async fn start_over_pools_for(
+        functions: &Path,
+        s3: bool,
+        pools: impl AsyncFnOnce(&TestFarm) -> PathBuf,
+    ) -> TestFarm {
+        let farm = TestFarm::make(0, s3, functions);
+        let pools = pools(&farm).await;
+        farm.over_pools(&pools).await
+    }
+
+    async fn over_pools(mut self, pools: &Path) -> TestFarm {
+        self.environment.push(("FRAMEWAKE_POOLS".to_owned(), pools.display().to_string()));
+        self.restart_scheduler().await;
+        self
     }
 
     pub fn nvml(&self) -> &StubNvml {

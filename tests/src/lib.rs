@@ -8,6 +8,7 @@ pub mod docker;
 pub mod farm;
 pub mod fire;
 pub mod focus;
+pub mod gateway;
 pub mod jobs;
 pub mod kubernetes;
 pub mod monitoring;

@@ -106,6 +106,18 @@ impl Running {
         status.code().unwrap_or(-1)
     }
 
+    /// The same, where a test must not fail by it.
+    pub fn ends_within(&mut self, limit: Duration) -> bool {
+        let begin = std::time::Instant::now();
+        while !self.ended() {
+            if begin.elapsed() > limit {
+                return false;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        true
+    }
+
     pub fn ended(&mut self) -> bool {
         self.child.try_wait().expect("our child").is_some()
     }

@@ -27,7 +27,13 @@ impl Door {
     }
 
     async fn open_with(more: &[(&str, &str)]) -> Door {
+        Door::open_over(4, more).await
+    }
+
+    /// So many slots of this machine; 0: only the pools that are named.
+    async fn open_over(slots: u32, more: &[(&str, &str)]) -> Door {
         let mut farm = TestFarm::start(4).await;
+        farm.slots = slots;
         let port = free_port();
         let (password, secret) = (farm.folder().join("password"), farm.folder().join("secret"));
         std::fs::write(&password, "hunter2\n").expect("the test's folder is writable");
@@ -370,6 +376,71 @@ async fn who_has_no_password_or_asks_for_what_is_not_there_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deployments_that_no_pool_can_run_are_refused_with_what_each_pool_says() {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let docker = json!({ "kind": "docker", "network": "host", "host": "unix:///nowhere/socket", "gpus": ["GPU-1"] });
+    let pools = [
+        json!({
+            "name": "small", "max": 2, "provider": docker, "gpu": { "model": "NVIDIA L4", "memory": "24GiB" },
+            "machine": { "cpu_millis": 4000, "memory": "16GiB", "architecture": "amd64" },
+        }),
+        json!({
+            "name": "gateway", "max": 2, "machine": { "cpu_millis": 2000, "memory": "4GiB" },
+            "provider": { "kind": "http", "url": "http://127.0.0.1:9/", "longest_run": "5m" },
+        }),
+    ];
+    for pool in &pools {
+        let file = folder.path().join(format!("{}.yaml", pool["name"].as_str().expect("named")));
+        std::fs::write(file, pool.to_string()).expect("the test's folder is writable");
+    }
+    let pools = folder.path().display().to_string();
+    let door = Door::open_over(0, &[("FRAMEWAKE_POOLS", &pools)]).await;
+    let labels = |labels: Value| {
+        let mut body = shout();
+        body["labels"] = labels;
+        body
+    };
+    let limits = |limits: Value| {
+        let mut body = shout();
+        body["limits"] = limits;
+        body
+    };
+    for (body, small, gateway) in [
+        (labels(json!({ "framewake.gpus": "9" })), "a worker needs 9 GPUs, and a machine has 1", "it has no GPUs"),
+        (
+            labels(json!({ "framewake.gpus": "1", "framewake.gpu-memory": "500GiB" })),
+            "a worker needs GPUs of 500GiB, and these have 24GiB",
+            "it has no GPUs",
+        ),
+        (
+            labels(json!({ "framewake.gpu-models": "L9000" })),
+            "its GPUs are NVIDIA L4, and the function wants L9000",
+            "it has no GPUs",
+        ),
+        (
+            limits(json!({ "memory": "64Gi" })),
+            "a worker needs 64GiB of memory, and a machine has 16GiB",
+            "a worker needs 64GiB of memory, and a machine has 4GiB",
+        ),
+        (
+            limits(json!({ "cpu": "8" })),
+            "a worker needs 8000 thousandths of a processor, and a machine has 4000",
+            "a worker needs 8000 thousandths",
+        ),
+        (labels(json!({ "framewake.pools": "large" })), "the function names others: large", "names others"),
+    ] {
+        let (status, said) = door.deploy(&body).await;
+        assert!(status.is_client_error(), "{body} is taken: {status}");
+        for words in [&format!("pool small: {small}"), &format!("pool gateway: {gateway}"), "--pools"] {
+            assert!(said.contains(words), "{words} is not in {said}");
+        }
+        assert!(!door.listed().await.contains(&"shout".to_owned()), "nothing was stored");
+    }
+    // What one of them can run is taken.
+    door.deployed(&limits(json!({ "memory": "8Gi" }))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deployments_that_can_not_be_are_refused_and_change_nothing() {
     let door = Door::open().await;
     let before = door.listed().await;
@@ -390,6 +461,15 @@ async fn deployments_that_can_not_be_are_refused_and_change_nothing() {
         (bad("labels", json!({ "framewake.gpus": "-1" })), "whole number"),
         (bad("labels", json!({ "com.openfaas.scale.min": "5", "com.openfaas.scale.max": "2" })), "scale.min"),
         (bad("limits", json!({ "memory": "a lot" })), "512Mi"),
+        (bad("limits", json!({ "memory": "-1Gi" })), "512Mi"),
+        (bad("limits", json!({ "memory": "90000Ti" })), "resources/memory"),
+        (bad("limits", json!({ "cpu": "-2" })), "`2` or `500m`"),
+        (bad("limits", json!({ "cpu": "100000" })), "resources/cpu_millis"),
+        (bad("limits", json!({ "nvidia.com/gpu": "9000" })), "at most 16"),
+        (bad("limits", json!({ "nvidia.com/gpu": "some" })), "not a number of GPUs"),
+        (bad("labels", json!({ "framewake.gpus": "1", "framewake.gpu-memory": "2TiB" })), "resources/gpu_memory"),
+        (bad("labels", json!({ "framewake.gpu-memory": "much" })), "not a size"),
+        (bad("labels", json!({ "com.openfaas.scale.max": "1000000" })), "scaling/max"),
         (bad("annotations", json!({ "framewake.output": "../up.png" })), "framewake.output"),
         (bad("service", json!("povray")), "choose another name"),
     ] {

@@ -97,6 +97,7 @@ fn tests_wait_for_conditions_and_never_sleep_for_luck() {
         "worker/tests/common/mod.rs",        // the pause between two looks at a condition, with a deadline
         "tests/src/proxy.rs",                // being slow is what it is for
         "tests/src/proxy/s3.rs",             // the same
+        "tests/src/gateway.rs",              // the same
         "tests/src/wait.rs",                 // the same
         "scheduler/core/tests/world/mod.rs", // words about a simulated world, which has no clock
     ];

@@ -78,6 +78,8 @@ pub struct Life {
     /// `PATH` of renderers.
     pub path: String,
     pub wanted: Wanted,
+    /// It leaves after this long without work.
+    pub linger: Duration,
     pub leave: Leave,
     pub figures: Figures,
 }
@@ -152,7 +154,7 @@ struct Crew {
 
 /// Runs a worker from its first word to its last.
 pub async fn run(config: &Config, life: Life) -> Result<Ended, Error> {
-    let Life { worker, path, wanted, leave, figures } = life;
+    let Life { worker, path, wanted, linger, leave, figures } = life;
     let before = figures.sums();
     let folder = |what, path: PathBuf| move |error| Error::Folder { what, path, error };
     let scratch = config.scratch_folder(&worker);
@@ -203,7 +205,7 @@ pub async fn run(config: &Config, life: Life) -> Result<Ended, Error> {
         dcgm_job_mapping: config.dcgm_job_mapping.clone(),
         works: 0,
     };
-    let ended = Box::pin(crew.serve(queue, config.linger(), wanted)).await;
+    let ended = Box::pin(crew.serve(queue, linger, wanted)).await;
     folders.remove();
     let ended = Ended { sums: figures.sums().since(before), ..ended };
     tracing::info!(worker = %worker, why = ended.left.describe(), handed_back = ended.handed_back, "worker leaves");

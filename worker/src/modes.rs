@@ -51,7 +51,8 @@ async fn run_once(config: &Config, path: String, mut signals: Signals) -> Result
         None => None,
     };
     let wanted = if config.mode == Mode::Exec { Wanted::One } else { Wanted::All };
-    let life = Life { worker, path, wanted, leave: leave.clone(), figures: figures.clone() };
+    let linger = config.linger();
+    let life = Life { worker, path, wanted, linger, leave: leave.clone(), figures: figures.clone() };
     let mut working = Box::pin(agent::run(config, life));
     loop {
         tokio::select! {
@@ -144,7 +145,8 @@ async fn run_on_wakeups(config: Config, path: String, mut signals: Signals) -> R
 /// One wake-up's drain: a whole life of a worker.
 async fn drain_once(config: Arc<Config>, path: String, figures: Figures, drain: Drain) -> Result<Summary, String> {
     let (began, worker) = (Instant::now(), drain.worker);
-    let life = Life { worker: worker.clone(), path, wanted: Wanted::All, leave: drain.leave, figures };
+    let linger = drain.linger.unwrap_or_else(|| config.linger());
+    let life = Life { worker: worker.clone(), path, wanted: Wanted::All, linger, leave: drain.leave, figures };
     let ended = Box::pin(agent::run(&config, life)).await.map_err(|error| {
         let why = Chain(&error).to_string();
         tracing::error!(worker = %worker, "a wake-up came to nothing: {why}");

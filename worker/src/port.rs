@@ -135,7 +135,9 @@ impl Answer {
 }
 
 async fn wake(wakeups: &Wakeups, request: &Request<'_>) -> Answer {
-    let asked = wakeups::Asked::read(request.header(wakeups::DEADLINE_HEADER), request.header(wakeups::WORKER_HEADER));
+    let [deadline, worker, linger] =
+        [wakeups::DEADLINE_HEADER, wakeups::WORKER_HEADER, wakeups::LINGER_HEADER].map(|name| request.header(name));
+    let asked = wakeups::Asked::read(deadline, worker, linger);
     let answered = match asked {
         Ok(asked) => wakeups.wake(asked).await,
         Err(fault) => Err(wakeups::Refused::Malformed(fault)),

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 pub const DEADLINE_HEADER: &str = "x-deadline";
 /// The id that the farm gave this worker; without it, it makes one.
 pub const WORKER_HEADER: &str = "x-framewake-worker";
+/// How long to stay without work, in milliseconds; without it, as long as the worker was told at its start.
+pub const LINGER_HEADER: &str = "x-framewake-linger-ms";
 /// An answer that comes when the gateway has hung up is worth nothing: so much of the time is kept for it, and of a short
 /// time not more than a part.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -29,11 +31,12 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 pub struct Asked {
     pub within: Option<Duration>,
     pub worker: Option<WorkerId>,
+    pub linger: Option<Duration>,
 }
 
 impl Asked {
     /// From the headers, as they were written.
-    pub fn read(deadline: Option<&str>, worker: Option<&str>) -> Result<Asked, String> {
+    pub fn read(deadline: Option<&str>, worker: Option<&str>, linger: Option<&str>) -> Result<Asked, String> {
         let within = deadline.map(|text| {
             let time = match text.parse::<u64>() {
                 Ok(seconds) => Duration::from_secs(seconds),
@@ -45,7 +48,11 @@ impl Asked {
             Ok(time)
         });
         let worker = worker.map(|text| text.parse().map_err(|error| format!("{WORKER_HEADER}: {error}")));
-        Ok(Asked { within: within.transpose()?, worker: worker.transpose()? })
+        let linger = linger.map(|text| match text.parse::<u64>() {
+            Ok(ms) if Duration::from_millis(ms) <= SPAN_MAX => Ok(Duration::from_millis(ms)),
+            _ => Err(format!("{LINGER_HEADER}: a number of milliseconds")),
+        });
+        Ok(Asked { within: within.transpose()?, worker: worker.transpose()?, linger: linger.transpose()? })
     }
 }
 
@@ -54,6 +61,7 @@ impl Asked {
 pub struct Drain {
     pub leave: Leave,
     pub worker: WorkerId,
+    pub linger: Option<Duration>,
 }
 
 /// What a drain came to.
@@ -174,7 +182,7 @@ impl Wakeups {
         let within = asked.within.unwrap_or(self.0.within);
         let for_answer = ANSWER_MAX.min(within / ANSWER_PART);
         let now = Instant::now();
-        let mut running = self.join(asked.worker, Until::within(now, within.saturating_sub(for_answer)));
+        let mut running = self.join(asked.worker, asked.linger, Until::within(now, within.saturating_sub(for_answer)));
         let before = self.0.figures.sums();
         tokio::select! {
             ended = running.ended.wait_for(Option::is_some) => {
@@ -198,7 +206,7 @@ impl Wakeups {
         }
     }
 
-    fn join(&self, worker: Option<WorkerId>, until: Until) -> Running {
+    fn join(&self, worker: Option<WorkerId>, linger: Option<Duration>, until: Until) -> Running {
         let mut running = self.lock();
         if let Some(running) = running.as_ref().filter(|running| running.ended.borrow().is_none()) {
             running.leave.extend(until);
@@ -206,7 +214,7 @@ impl Wakeups {
         }
         let (worker, leave) = (worker.unwrap_or_else(&self.0.name), Leave::at(until));
         let (tell, ended) = watch::channel(None);
-        let drain = (self.0.run)(Drain { leave: leave.clone(), worker: worker.clone() });
+        let drain = (self.0.run)(Drain { leave: leave.clone(), worker: worker.clone(), linger });
         tokio::spawn(async move {
             let summary = drain.await;
             tell.send_replace(Some(summary));

@@ -6,7 +6,7 @@ use super::{
     StepSpec, TEXT_LEN_MAX,
 };
 use crate::frames::FrameSet;
-use crate::function::{FunctionSpec, ParameterKind};
+use crate::function::{FunctionSpec, GPU_MEMORY, ParameterKind};
 use crate::ids::{FunctionKey, FunctionRef, Name, nearest};
 use crate::notify;
 use crate::template::OutputTemplate;
@@ -123,6 +123,9 @@ impl StepSpec {
                 fault("/chunking/target", "must be longer than 0".to_owned());
             }
             Chunking::Fixed { .. } | Chunking::Auto { .. } => {}
+        }
+        if self.gpu_memory.is_some_and(|memory| !GPU_MEMORY.contains(&memory)) {
+            fault("/gpu_memory", format!("must be {} to {}", GPU_MEMORY.start(), GPU_MEMORY.end()));
         }
         if self.retries.attempts == 0 || self.retries.attempts > ATTEMPTS_MAX {
             fault("/retries/attempts", format!("{} is not between 1 and {ATTEMPTS_MAX}", self.retries.attempts));

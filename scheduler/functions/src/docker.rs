@@ -9,7 +9,7 @@ mod engine;
 mod pull;
 mod request;
 
-use crate::{Caps, End, Error, Instance, InstanceState, Provider, Start, StartError, Surroundings};
+use crate::{End, Error, Instance, InstanceState, Provider, Start, StartError, Surroundings};
 use async_trait::async_trait;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as Summary};
 use bringing::{Bringing, Images, Work};
@@ -173,10 +173,6 @@ impl DockerProvider {
 
 #[async_trait]
 impl Provider for DockerProvider {
-    fn caps(&self) -> Caps {
-        Caps { longest_run: None, longest_grace: None, gpus: !self.pool.spec.gpus.is_empty(), images: true }
-    }
-
     async fn start(&mut self, start: &Start) -> Result<(), StartError> {
         if self.bringing.contains_key(&start.worker) {
             return Ok(());

@@ -26,6 +26,8 @@ pub enum Command {
     Start(Start),
     /// Ends a worker that never spoke.
     Stop(WorkerId),
+    /// It said good-bye.
+    Left(WorkerId),
     /// The farm knows of its end: what it left may go.
     Forget(WorkerId),
     /// Every report that waited at the start was counted: the ends of workers from before may be told.
@@ -164,7 +166,7 @@ impl Keeper {
         while self.workers.values().any(|standing| matches!(standing, Standing::Over { forgotten: false })) {
             match commands.recv().await {
                 Some(command @ (Command::Forget(_) | Command::Drained)) => self.obey(command).await?,
-                Some(Command::Start(_) | Command::Stop(_)) => {}
+                Some(Command::Start(_) | Command::Stop(_) | Command::Left(_)) => {}
                 None => return Ok(()),
             }
         }
@@ -232,6 +234,11 @@ impl Keeper {
                 Some(Standing::Asked { .. } | Standing::There { .. }) => self.stop(worker).await,
                 Some(Standing::Over { .. }) | None => {}
             },
+            Command::Left(worker) => {
+                if let Some(Standing::Asked { .. } | Standing::There { .. }) = self.workers.get(&worker) {
+                    self.provider.left(&worker);
+                }
+            }
             Command::Forget(worker) => {
                 if let Some(Standing::Over { forgotten }) = self.workers.get_mut(&worker) {
                     *forgotten = true;

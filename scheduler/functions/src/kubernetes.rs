@@ -14,7 +14,7 @@ mod watch;
 pub use access::Access;
 pub use template::{FARM, FUNCTION, POOL, WORKER};
 
-use crate::{Caps, Error, Instance, InstanceState, Provider, Start, StartError, Surroundings};
+use crate::{Error, Instance, InstanceState, Provider, Start, StartError, Surroundings};
 use async_trait::async_trait;
 use events::Events;
 use framewake_proto::ids::WorkerId;
@@ -130,10 +130,6 @@ impl Kubernetes {
 
 #[async_trait]
 impl Provider for Kubernetes {
-    fn caps(&self) -> Caps {
-        Caps { longest_run: None, longest_grace: None, gpus: true, images: true }
-    }
-
     async fn start(&mut self, start: &Start) -> Result<(), StartError> {
         if self.workers.job(&start.worker).is_some() {
             return Ok(());

@@ -2,9 +2,12 @@
 //! Every place is a [`Provider`]; what all of them do alike is done once, by the keeper.
 
 pub mod docker;
+pub mod http;
 pub mod keeper;
 pub mod kubernetes;
 pub mod local;
+pub mod openfaas;
+mod wakeups;
 
 use async_trait::async_trait;
 use framewake_proto::function::FunctionSpec;
@@ -22,9 +25,6 @@ use std::time::Duration;
 /// leave by themselves.
 #[async_trait]
 pub trait Provider: fmt::Debug + Send {
-    /// What this place can do and can't, so that a job that can't fit is refused when it is submitted.
-    fn caps(&self) -> Caps;
-
     /// Asks for a worker; one of this name that is there already is left alone. Comes back as soon as the place has
     /// taken the request, not when the worker runs.
     async fn start(&mut self, start: &Start) -> Result<(), StartError>;
@@ -40,24 +40,17 @@ pub trait Provider: fmt::Debug + Send {
     /// and called again at will.
     async fn changed(&mut self);
 
+    /// It said good-bye to the farm: a place that might not hear of its end takes note.
+    fn left(&mut self, worker: &WorkerId) {
+        let _unless_it_may_miss_ends = worker;
+    }
+
     /// Removes what an ended worker left, once its end is known to the farm.
     async fn forget(&mut self, worker: &WorkerId) -> Result<(), Error>;
 
     /// Has all workers leave, and makes those leave that do not: a farm on one machine ends (`framewake dev`). Where
     /// workers outlive their scheduler whatever happens, nothing is done.
     async fn end_all(&mut self) {}
-}
-
-/// What a place can do and can't.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caps {
-    /// Longest a worker may run; `None`: as long as it likes.
-    pub longest_run: Option<Duration>,
-    /// Longest time between the wish that a worker leave and its end; `None`: as long as asked.
-    pub longest_grace: Option<Duration>,
-    pub gpus: bool,
-    /// Workers are made of the function's image; without, the renderer must be installed there.
-    pub images: bool,
 }
 
 /// A worker that is wanted.

@@ -3,7 +3,7 @@
 
 mod process;
 
-use crate::{Caps, End, Error, Instance, InstanceState, Provider, Start, StartError, StartStep, Surroundings};
+use crate::{End, Error, Instance, InstanceState, Provider, Start, StartError, StartStep, Surroundings};
 use async_trait::async_trait;
 use framewake_proto::ids::{FunctionKey, WorkerId};
 use framewake_proto::time::Timestamp;
@@ -186,10 +186,6 @@ impl LocalProvider {
 
 #[async_trait]
 impl Provider for LocalProvider {
-    fn caps(&self) -> Caps {
-        Caps { longest_run: None, longest_grace: None, gpus: true, images: false }
-    }
-
     async fn start(&mut self, start: &Start) -> Result<(), StartError> {
         if self.workers.contains_key(&start.worker) {
             return Ok(());

@@ -1,6 +1,6 @@
 //! One turn of the loop: messages become events, events become changes, callers wait for the commit.
 
-use super::{Engine, Error, JobCommand, Message, QueueCommand, Refused, Submission};
+use super::{Engine, Error, JobCommand, Message, ProviderCommand, QueueCommand, Refused, Submission};
 use crate::metrics::farm::Loads;
 use crate::queue::reading;
 use crate::scene::SceneKey;
@@ -301,11 +301,7 @@ impl Engine {
         if self.farm.jobs() >= self.jobs_max {
             return Err(Refused::TooManyJobs(self.jobs_max));
         }
-        for step in &submission.job.steps {
-            if let Some(spec) = self.functions.get(&step.function) {
-                self.check_pools(spec)?;
-            }
-        }
+        self.check_steps(&submission.job)?;
         if let Some((key, digest)) = &submission.idempotency {
             batch.keys.insert(key.clone(), (id, digest.to_vec()));
         }
@@ -477,6 +473,8 @@ impl Engine {
         }
         if !heartbeat.leaving.is_empty() {
             self.beats.forget(&worker);
+            // Its place may have no other way to know.
+            let _ = self.outbox.provider.send(ProviderCommand::Left { worker: worker.clone() });
             let left = Event::WorkerLeft { worker };
             self.count_end(&left);
             self.apply(left, batch);

@@ -14,7 +14,7 @@ use framewake_proto::api::{EventView, JobState, PlaceView, ScalingView, Submitte
 use framewake_proto::budget::{BUDGETS_MAX, BudgetView, Period, ProjectBudget};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
-use framewake_proto::job::{Budget, Job, JobSpec};
+use framewake_proto::job::{Budget, Fault, Job, JobSpec};
 use framewake_proto::money::{Currency, Money};
 use framewake_proto::notify::{TARGETS_MAX, TargetChange, TargetSpec};
 use framewake_proto::order::StepOrder;
@@ -77,8 +77,8 @@ pub enum Refused {
          sent: give it fewer inputs or shorter names, or pack small files into one"
     )]
     StepTooLarge { step: usize, size_bytes: usize },
-    #[error("no pool can run `{function}`: {}", reasons.join("; "))]
-    NoPool { function: Name, reasons: Vec<String> },
+    #[error("{}", said(.0))]
+    NoPool(Vec<Fault>),
     #[error("the function has {0} versions, the most there may be")]
     TooManyVersions(u32),
     #[error("there are {0} jobs that are not over, the most there may be")]
@@ -463,6 +463,12 @@ pub(crate) fn pinned(mut spec: JobSpec, job: &Job) -> JobSpec {
         text.function = step.function.to_string();
     }
     spec
+}
+
+/// All that no pool can serve, in a line.
+fn said(faults: &[Fault]) -> String {
+    let said: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.reason)).collect();
+    said.join("; ")
 }
 
 /// What can't be sent to a worker must not be accepted: nobody could ever work on it.

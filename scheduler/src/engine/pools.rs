@@ -7,7 +7,8 @@ use framewake_core::price::gpu_model;
 use framewake_core::values::PoolRules;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::Name;
-use framewake_proto::pool::{PoolSpec, ProviderSpec};
+use framewake_proto::job::{Fault, Job};
+use framewake_proto::pool::{PoolSpec, ProviderSpec, fit};
 use std::collections::BTreeMap;
 
 impl Engine {
@@ -21,28 +22,28 @@ impl Engine {
 
     /// What no pool can ever run must not be accepted.
     pub(super) fn check_pools(&self, function: &FunctionSpec) -> Result<(), Refused> {
-        let unfit = self.unfit(function);
-        if self.pools.is_empty() || unfit.len() < self.pools.len() {
-            return Ok(());
+        no_pool(fit::function_faults(&self.pools, function))
+    }
+
+    /// The same of a job: its steps may ask for more than their functions do.
+    pub(super) fn check_steps(&self, job: &Job) -> Result<(), Refused> {
+        let mut faults = Vec::new();
+        for (at, step) in job.steps.iter().enumerate() {
+            if let Some(function) = self.functions.get(&step.function) {
+                faults.extend(fit::step_faults(&self.pools, function, step, &format!("/steps/{at}")));
+            }
         }
-        let reasons = unfit.into_iter().map(|(pool, reason)| format!("pool {pool}: {reason}")).collect();
-        Err(Refused::NoPool { function: function.name.clone(), reasons })
+        no_pool(faults)
     }
 
     /// Pools that the function can't use, and why.
     pub(super) fn unfit(&self, function: &FunctionSpec) -> BTreeMap<Name, String> {
-        let named = &function.scaling.pools;
-        let unfit = self.pools.iter().filter_map(|pool| {
-            let reason = if named.is_empty() || named.contains(&pool.name) {
-                pool.unfit(function)?
-            } else {
-                let named: Vec<&str> = named.iter().map(Name::as_str).collect();
-                format!("the function names others: {}", named.join(", "))
-            };
-            Some((pool.name.clone(), reason))
-        });
-        unfit.collect()
+        self.pools.iter().filter_map(|pool| Some((pool.name.clone(), pool.unfit(function)?))).collect()
     }
+}
+
+fn no_pool(faults: Vec<Fault>) -> Result<(), Refused> {
+    if faults.is_empty() { Ok(()) } else { Err(Refused::NoPool(faults)) }
 }
 
 fn rules(pool: &PoolSpec) -> PoolRules {

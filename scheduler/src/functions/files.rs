@@ -5,7 +5,7 @@ use framewake_core::scale::keep::Window;
 use framewake_core::values::LOCAL_POOL;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::job::Fault;
-use framewake_proto::pool::{POOLS_MAX, PoolSpec, ProviderSpec, STARTS_A_MINUTE_MAX};
+use framewake_proto::pool::{POOLS_MAX, PoolMachine, PoolSpec, ProviderSpec, STARTS_A_MINUTE_MAX};
 use framewake_proto::price::Market;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -67,6 +67,7 @@ fn local_pool(slots: u32) -> PoolSpec {
         description: String::new(),
         max: slots,
         gpu: None,
+        machine: PoolMachine::default(),
         market: Market::OnDemand,
         order: 0,
         start_within: None,

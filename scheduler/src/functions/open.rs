@@ -3,8 +3,10 @@
 use crate::config::Config;
 use anyhow::{Context, Result};
 use framewake_functions::docker::DockerProvider;
+use framewake_functions::http::HttpProvider;
 use framewake_functions::kubernetes::{Access, Kubernetes};
 use framewake_functions::local::{LocalConfig, LocalProvider};
+use framewake_functions::openfaas::OpenfaasProvider;
 use framewake_functions::{Provider, Surroundings};
 use framewake_proto::ids::Name;
 use framewake_proto::pool::{PoolSpec, ProviderSpec};
@@ -38,10 +40,24 @@ pub(crate) async fn open(pools: &[PoolSpec], config: &Config) -> Result<Vec<(Nam
                 let provider = Kubernetes::open(access, pool, kubernetes, &surroundings);
                 Box::new(provider.with_context(|| format!("pool {}", pool.name))?)
             }
+            ProviderSpec::Openfaas(openfaas) => {
+                let (name, around) = (pool.name.clone(), surroundings.clone());
+                let provider = OpenfaasProvider::open(name, pool.max, openfaas.clone(), around, notes(config, pool));
+                Box::new(provider.with_context(|| format!("pool {}", pool.name))?)
+            }
+            ProviderSpec::Http(http) => {
+                let provider = HttpProvider::open(http.clone(), notes(config, pool));
+                Box::new(provider.with_context(|| format!("pool {}", pool.name))?)
+            }
         };
         providers.push((pool.name.clone(), provider));
     }
     Ok(providers)
+}
+
+/// Where a pool without a list of its own keeps one.
+fn notes(config: &Config, pool: &PoolSpec) -> PathBuf {
+    config.shared.data.join("wakeups").join(pool.name.as_str())
 }
 
 fn local(config: &Config, surroundings: &Surroundings) -> Result<LocalConfig> {

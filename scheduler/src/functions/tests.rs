@@ -3,7 +3,7 @@
 use super::*;
 use crate::function_table::FunctionTable;
 use async_trait::async_trait;
-use framewake_functions::{Caps, Error, Instance, InstanceState, StartError};
+use framewake_functions::{Error, Instance, InstanceState, StartError};
 use framewake_proto::ids::FunctionKey;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{broadcast, oneshot};
@@ -28,10 +28,6 @@ impl Listing {
 
 #[async_trait]
 impl Provider for Listing {
-    fn caps(&self) -> Caps {
-        Caps { longest_run: None, longest_grace: None, gpus: false, images: false }
-    }
-
     async fn start(&mut self, _: &Start) -> Result<(), StartError> {
         Ok(())
     }

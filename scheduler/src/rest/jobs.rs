@@ -311,8 +311,7 @@ pub(crate) fn refused(error: &Refused, id: Option<JobId>) -> Refusal {
             let detail = format!("the function has {max} versions, the most there may be; add it under another name");
             Refusal::new(Code::WrongState, detail)
         }
-        Refused::NoPool { .. } => Refusal::new(Code::WrongState, format!("{error}; nothing was stored"))
-            .hint("change what the function needs, or give the scheduler a pool that has it (--pools)"),
+        Refused::NoPool(faults) => Refusal::faults(faults.clone()),
         Refused::TooManyJobs(_) => Refusal::new(Code::QueueFull, format!("{error}; nothing was stored"))
             .hint("wait until some are over, cancel some, or raise --jobs-max of the scheduler"),
         Refused::StepTooLarge { step, .. } => {

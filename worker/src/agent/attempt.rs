@@ -48,6 +48,8 @@ pub(super) struct Attempt {
     claimed: Instant,
     /// When its inputs were there.
     staged: OnceLock<Instant>,
+    /// Why the frame at hand can't be done by any worker of this kind.
+    pub(super) too_long: OnceLock<Failure>,
 }
 
 /// When a try at a task was where.
@@ -91,8 +93,9 @@ impl Crew {
         let given_up = CancellationToken::new();
         let (logs, job) = (self.logs.clone(), step.order.job);
         let one_process = matches!(self.setup.function.driver, Driver::Command { per: Per::Chunk, .. });
-        let (tasks, gpus, staged) = (Tasks::new(&tasks), self.gpus.clone(), OnceLock::new());
-        let attempt = Attempt { id, step, tasks, reports, log, one_process, committer, gpus, claimed, staged };
+        let (tasks, gpus, staged, too_long) = (Tasks::new(&tasks), self.gpus.clone(), OnceLock::new(), OnceLock::new());
+        let attempt =
+            Attempt { id, step, tasks, reports, log, one_process, committer, gpus, claimed, staged, too_long };
         let mut wanted = self.heartbeats.wanted.clone();
         let abort = self.leave.abort.clone();
         let obey = async {
@@ -119,6 +122,15 @@ impl Crew {
         };
         let keep_time = async {
             let why = leave_in_time(&leave, &pace, &permille).await;
+            // Given back for nothing it would come again, and again.
+            if let Some(whole) = pace.at_hand().and_then(|since| leave.too_short_for(since)) {
+                let message = format!(
+                    "the frame was not done in the {:.0} s that a worker has here; hint: a longer `longest_run` of the \
+                     pool, or a pool without such a limit (`scaling.pools` of the function)",
+                    whole.as_secs_f64()
+                );
+                let _first = attempt.too_long.set(Failure::new(Verdict::Hung, message));
+            }
             attempt.log.worker_says(&format!("handed back: {why}"));
             tracing::info!(attempt = %id, "attempt {id} is handed back: {why}");
             given_up.cancel();
@@ -291,7 +303,12 @@ impl Crew {
                         break AttemptEnd::LicenseWait;
                     }
                 }
-                Rendered::Stopped => break AttemptEnd::Canceled,
+                Rendered::Stopped => {
+                    if let Some(failure) = attempt.too_long.get() {
+                        attempt.fail(task, failure.clone(), began.elapsed()).await;
+                    }
+                    break AttemptEnd::Canceled;
+                }
             }
         };
         let committed = async { while commits.join_next().await.is_some() {} };

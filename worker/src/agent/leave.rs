@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// Of a short time not more than this part is kept for the farewell.
 const FAREWELL_PART: u32 = 4;
+/// A frame that had this part of all the time there was, in quarters, will not fit the next time either.
+const WHOLE_QUARTERS: u32 = 3;
 /// A renderer's own word of how far it is counts from here on: the first hundredths are loading.
 const PERMILLE_MIN: u32 = 50;
 
@@ -39,11 +41,14 @@ pub struct Leave {
     /// Now.
     pub abort: CancellationToken,
     until: watch::Sender<Option<Until>>,
+    /// When its time began, where it has a time from the start.
+    began: Option<Instant>,
 }
 
 impl Default for Leave {
     fn default() -> Leave {
-        Leave { drain: CancellationToken::new(), abort: CancellationToken::new(), until: watch::Sender::new(None) }
+        let until = watch::Sender::new(None);
+        Leave { drain: CancellationToken::new(), abort: CancellationToken::new(), until, began: None }
     }
 }
 
@@ -51,7 +56,7 @@ impl Leave {
     /// Work may go on until then.
     #[must_use]
     pub fn at(until: Until) -> Leave {
-        let leave = Leave::default();
+        let leave = Leave { began: Some(Instant::now()), ..Leave::default() };
         leave.until.send_replace(Some(until));
         leave
     }
@@ -77,6 +82,15 @@ impl Leave {
     #[must_use]
     pub fn until(&self) -> Option<Until> {
         *self.until.borrow()
+    }
+
+    /// How long the worker had in all, if its time is up and what was begun at `since` had most of it: then it needs more
+    /// than any worker there gets.
+    #[must_use]
+    pub fn too_short_for(&self, since: Instant) -> Option<Duration> {
+        let (began, until) = (self.began.filter(|_| !self.drain.is_cancelled())?, self.until()?);
+        let (whole, had) = (until.latest - began, until.latest.saturating_duration_since(since));
+        (Instant::now() >= until.latest && had * 4 >= whole * WHOLE_QUARTERS).then_some(whole)
     }
 
     /// Comes back when it must be gone, whatever is not done.
@@ -147,6 +161,12 @@ impl Pace {
         self.lock().typical
     }
 
+    /// When the frame at hand was begun.
+    #[must_use]
+    pub fn at_hand(&self) -> Option<Instant> {
+        self.lock().at_hand
+    }
+
     /// What the frame at hand will still take, by what the renderer says or by the frames before. `None`: not known, as
     /// for a first frame, or one that takes longer than those before.
     #[must_use]
@@ -193,6 +213,22 @@ mod tests {
         leave.extend(Until::within(now, s(600)));
         leave.drain_within(s(100));
         assert_eq!(leave.until().map(|until| until.gone), Some(gone));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_had_most_of_the_time_is_too_long_for_it_unless_the_worker_was_asked_to_go() {
+        let began = Instant::now();
+        let leave = Leave::at(Until::within(began, s(45)));
+        assert_eq!(leave.too_short_for(began), None, "the time is not up");
+        leave.latest().await;
+        assert_eq!(leave.too_short_for(began + s(10)), Some(s(40)));
+        assert_eq!(leave.too_short_for(began + s(11)), None);
+        leave.drain_within(s(0));
+        assert_eq!(leave.too_short_for(began), None);
+        let pulled = Leave::default();
+        pulled.drain_within(s(0));
+        pulled.latest().await;
+        assert_eq!(pulled.too_short_for(began), None, "it had no time of its own");
     }
 
     #[test]

@@ -78,7 +78,13 @@ impl Crew {
                         return AttemptEnd::LicenseWait;
                     }
                 }
-                ChunkEnd::Stopped => return AttemptEnd::Canceled,
+                ChunkEnd::Stopped => {
+                    let at_hand = tasks.iter().find(|(task, _)| attempt.tasks.holds(*task));
+                    if let (Some(failure), Some((task, _))) = (attempt.too_long.get(), at_hand) {
+                        attempt.fail(*task, failure.clone(), began.elapsed()).await;
+                    }
+                    return AttemptEnd::Canceled;
+                }
             }
         }
     }

@@ -1,7 +1,6 @@
 //! The keeper over a place whose lists fail, lag and lie.
 
 use super::*;
-use crate::Caps;
 use async_trait::async_trait;
 use framewake_proto::function::FunctionSpec;
 use std::sync::{Arc, Mutex};
@@ -63,10 +62,6 @@ impl Scripted {
 
 #[async_trait]
 impl Provider for Scripted {
-    fn caps(&self) -> Caps {
-        Caps { longest_run: None, longest_grace: None, gpus: false, images: false }
-    }
-
     async fn start(&mut self, start: &Start) -> Result<(), StartError> {
         let mut scene = self.scene.lock().expect("no panic");
         scene.asked.push(format!("start {}", start.worker));
