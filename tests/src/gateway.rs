@@ -185,7 +185,7 @@ fn say(status: u16, text: impl Into<String>) -> Answer {
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let path = parts.uri.path().to_owned();
     if path.starts_with("/system/") {
         if parts.headers.get("authorization").is_none_or(|value| value != AUTHORIZATION) {

@@ -44,7 +44,7 @@ impl Woken {
                 "name": "script", "image": "registry.example/script:1",
                 "driver": { "kind": "command", "command": ["sh", "-c", "{script}", "sh", "{frame}"] },
                 "parameters": { "script": { "type": "text" } },
-                "scaling": { "max": 8, "linger": "1s" },
+                "scaling": { "max": 8, "linger": "3s" },
             }),
         );
         let mut gateway = None;
@@ -198,12 +198,10 @@ async fn a_call_that_is_cut_costs_nothing_and_a_killed_replica_the_frame_it_was_
     let id = woken.farm.submit(&woken.job("sleep 0.2", "61-120")).await;
     woken.until_rendered(66).await;
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
-    let began = Instant::now();
     woken.gateway.kill_a_busy_one();
     woken.succeeded(id).await;
     let rendered = woken.rendered();
     assert!(rendered.len() <= 121, "{} renders of 120 frames", rendered.len());
-    println!("a killed replica: the job was over {:.1} s later", began.elapsed().as_secs_f64());
     let attempts = woken.farm.client.attempts(id, &PartQuery::default()).await.expect("listed").items;
     let lost = attempts.iter().filter(|attempt| attempt.outcome == AttemptOutcome::Lost).count();
     assert_eq!(lost, 1, "{attempts:#?}");

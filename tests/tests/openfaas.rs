@@ -427,7 +427,11 @@ async fn deployments_that_no_pool_can_run_are_refused_with_what_each_pool_says()
             "a worker needs 8000 thousandths of a processor, and a machine has 4000",
             "a worker needs 8000 thousandths",
         ),
-        (labels(json!({ "framewake.pools": "large" })), "the function names others: large", "names others"),
+        (
+            labels(json!({ "framewake.pools": "large" })),
+            "the function names others: large",
+            "the function names others: large",
+        ),
     ] {
         let (status, said) = door.deploy(&body).await;
         assert!(status.is_client_error(), "{body} is taken: {status}");
@@ -501,4 +505,59 @@ async fn deployments_that_can_not_be_are_refused_and_change_nothing() {
         page.items.iter().any(|worker| worker.state == WorkerState::Idle).then_some(())
     })
     .await;
+}
+
+/// `faas-cli` itself, where there is one: it is in no registry, so most machines have none.
+struct FaasCli<'a> {
+    program: std::path::PathBuf,
+    door: &'a Door,
+}
+
+impl FaasCli<'_> {
+    /// Whether it ended well, and all that it said.
+    fn run(&self, words: &[&str]) -> (bool, String) {
+        let mut command = Command::new(&self.program);
+        command.args(words).env("HOME", self.door.farm.folder()).env("OPENFAAS_URL", &self.door.url);
+        let output = command.output().expect("it runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    fn says(&self, words: &[&str], good: bool, expected: &str) {
+        let (well, said) = self.run(words);
+        assert!(well == good && said.contains(expected), "{words:?}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_of_openfaas_deploys_lists_describes_follows_and_removes() {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join("faas-cli")).find(|file| file.is_file());
+    let Some(program) = found else {
+        eprintln!("\n*** NOT TESTED: there is no faas-cli in PATH; what it sends is sent by the other tests. ***\n");
+        return;
+    };
+    let door = Door::open().await;
+    let client = FaasCli { program, door: &door };
+    client.says(&["list"], false, "Unauthorized access");
+    client.says(&["login", "--password", "hunter3"], false, "either username or password is incorrect");
+    client.says(&["login", "--password", "hunter2"], true, "credentials saved");
+    let talk = r#"["/bin/sh", "-c", "echo began >&2; cat; echo ended >&2"]"#;
+    let words = ["deploy", "--name", "talk", "--image", "registry.example/talk:1", "--fprocess", talk];
+    client.says(&words, true, "Deployed. 202 Accepted.");
+    client.says(&words, true, "Deployed. 200 OK.");
+    client.says(&["list"], true, "talk");
+    client.says(&["describe", "talk"], true, "Image:              registry.example/talk:1");
+    client.says(&["describe", "nobody"], false, "No such function: nobody");
+    assert_eq!(door.call("talk", "hello").await.text().await.expect("text"), "hello");
+    until(SOON, "its log is there", || async {
+        client.run(&["logs", "talk", "--tail=false"]).1.contains("ended").then_some(())
+    })
+    .await;
+    client.says(&["logs", "talk", "--tail=false", "-o", "json"], true, r#""text":"began"}"#);
+    let (_, last) = client.run(&["logs", "talk", "--tail=false", "--lines", "1"]);
+    assert_eq!(last.trim().lines().count(), 1, "{last}");
+    client.says(&["logs", "nobody", "--tail=false"], false, "function `nobody` not found");
+    client.says(&["remove", "talk"], true, "Removing old function.");
+    client.says(&["remove", "talk"], false, "No existing function to remove");
 }

@@ -41,9 +41,7 @@ pub trait Provider: fmt::Debug + Send {
     async fn changed(&mut self);
 
     /// It said good-bye to the farm: a place that might not hear of its end takes note.
-    fn left(&mut self, worker: &WorkerId) {
-        let _unless_it_may_miss_ends = worker;
-    }
+    fn left(&mut self, _worker: &WorkerId) {}
 
     /// Removes what an ended worker left, once its end is known to the farm.
     async fn forget(&mut self, worker: &WorkerId) -> Result<(), Error>;
