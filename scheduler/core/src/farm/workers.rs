@@ -16,6 +16,9 @@ use std::time::Duration;
 /// How long the last report of a worker may come after its good-bye: it was on the stream before.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// What a process was that ran, ended well and was never heard of.
+const NEVER_SPOKE: &str = "its process ended at once and never spoke: does its image start framewake-worker?";
+
 /// What a worker says of itself with each heartbeat.
 #[derive(Debug)]
 pub(super) struct Told {
@@ -413,6 +416,12 @@ impl Farm {
     pub(super) fn end_worker(&mut self, now: Timestamp, id: &WorkerId, end: WorkerEnd, out: &mut Applied) {
         let starting = self.workers.get(id).filter(|worker| worker.state == WorkerState::Starting);
         let started_for = starting.map(|worker| (worker.function, worker.pool.clone()));
+        let ran = starting.is_some_and(|worker| worker.steps.contains_key(&StartStep::ProcessStarted));
+        let end = match end {
+            // A worker can't end well before it was answered: whatever this was, another would do the same.
+            WorkerEnd::Left if ran => WorkerEnd::Failed { reason: NEVER_SPOKE.to_owned() },
+            end => end,
+        };
         let gone = match &end {
             WorkerEnd::Left => Gone::Left,
             WorkerEnd::TakenAway { reason } => Gone::TakenAway(reason.clone()),

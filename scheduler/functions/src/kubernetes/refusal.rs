@@ -100,9 +100,9 @@ pub(super) fn breath(status: &Status, header: Option<&str>) -> Option<Duration> 
     Some(told.min(BREATH_MAX))
 }
 
-/// Quotas refuse with the same number as missing rights.
+/// Quotas refuse with the same number as missing rights; a new one also as long as nobody has counted what it is for.
 fn is_quota(status: &Status) -> bool {
-    status.message.contains("exceeded quota")
+    ["exceeded quota", "status unknown for quota"].iter().any(|words| status.message.contains(words))
 }
 
 fn words(error: &Error) -> String {
@@ -123,6 +123,8 @@ mod tests {
     fn refusals_say_who_has_to_do_what() {
         let quota = "jobs.batch \"w1\" is forbidden: exceeded quota: gpus, requested: count/jobs.batch=1";
         assert!(matches!(CREATE.start_error(refused(403, quota)), StartError::Full(why) if why.contains("gpus")));
+        let new = "jobs.batch \"w1\" is forbidden: status unknown for quota: gpus, resources: count/jobs.batch";
+        assert!(matches!(CREATE.start_error(refused(403, new)), StartError::Full(why) if why.contains("gpus")));
         let rights = "jobs.batch is forbidden: User \"system:serviceaccount:render:x\" cannot create resource";
         let error = CREATE.start_error(refused(403, rights)).to_string();
         assert!(error.contains("may not `create jobs.batch` in namespace `render`"), "{error}");

@@ -95,14 +95,14 @@ impl Workers {
         // Before the look: what changes meanwhile is told again.
         self.told.store(*changes.borrow(), Ordering::SeqCst);
         let mut inner = self.lock();
-        for followed in [&inner.jobs, &inner.pods] {
-            match followed {
-                Followed::Known => {}
-                Followed::NotYet => return Err(plain("the API server has not listed Jobs and pods yet")),
-                Followed::Trouble(error) => return Err(again(error)),
+        match (&inner.jobs, &inner.pods) {
+            (Followed::Known, Followed::Known) => Ok(inner.observe(Instant::now())),
+            // Also where the other is not listed yet: this one is known to fail.
+            (Followed::Trouble(error), _) | (_, Followed::Trouble(error)) => Err(again(error)),
+            (Followed::NotYet, _) | (_, Followed::NotYet) => {
+                Err(plain("the API server has not listed Jobs and pods yet"))
             }
         }
-        Ok(inner.observe(Instant::now()))
     }
 
     /// Comes back when there is something that [`Workers::observe`] has not told.
@@ -272,7 +272,9 @@ impl Worker {
                 away("its pod was deleted, and its node confirms nothing: the node is lost")
             }
             // Kueue suspends a Job to take its place back. Resumed, it would be another process of the same name.
-            InstanceState::Waiting { .. } if self.ran && self.pod.is_none() => away("its pod was taken away"),
+            InstanceState::Waiting { .. } if self.ran && self.pod.is_none() => {
+                away(&state::taken_back(self.job.as_ref()))
+            }
             InstanceState::Waiting { .. } | InstanceState::Running => found,
         }
     }

@@ -1,6 +1,6 @@
 //! How a worker is, read from its Job and its pod: whether it waits and for what, runs, or how it ended.
 
-use super::template::CONTAINER;
+use super::template::{CONTAINER, KUEUE};
 use crate::{End, InstanceState, StartStep};
 use framewake_proto::time::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
@@ -19,7 +19,9 @@ const EXIT_UNFIT: i32 = 78;
 
 /// `note` is what events say beside: why a pod isn't made, what holds up one that is.
 pub(super) fn state(job: Option<&Job>, pod: Option<&Pod>, note: &str) -> InstanceState {
-    if let Some(pod) = pod {
+    // Held back before it ran, it waits as if it had no pod: it will have another.
+    let held = |pod: &Pod| pod.metadata.deletion_timestamp.is_some() && job.is_some_and(is_suspended) && !has_run(pod);
+    if let Some(pod) = pod.filter(|pod| !held(pod)) {
         return of_pod(pod, job, note);
     }
     let Some(job) = job else {
@@ -28,10 +30,8 @@ pub(super) fn state(job: Option<&Job>, pod: Option<&Pod>, note: &str) -> Instanc
     if let Some(end) = job_end(job) {
         return InstanceState::Ended(end);
     }
-    let spec = job.spec.as_ref();
-    if spec.is_some_and(|spec| spec.suspend == Some(true)) {
-        let queue = job.metadata.labels.as_ref().and_then(|labels| labels.get("kueue.x-k8s.io/queue-name"));
-        return waiting(match queue {
+    if is_suspended(job) {
+        return waiting(match queue(job) {
             Some(queue) => format!("suspended: the queue `{queue}` of Kueue has not admitted it yet"),
             None => "suspended: somebody holds its Job back".to_owned(),
         });
@@ -39,10 +39,37 @@ pub(super) fn state(job: Option<&Job>, pod: Option<&Pod>, note: &str) -> Instanc
     waiting(note.to_owned())
 }
 
+/// Why a worker that ran has no pod any more, though its Job is not over.
+pub(super) fn taken_back(job: Option<&Job>) -> String {
+    match job.filter(|job| is_suspended(job)).map(queue) {
+        Some(Some(queue)) => format!("the queue `{queue}` of Kueue took its place back"),
+        Some(None) => "somebody suspended its Job".to_owned(),
+        None => "its pod was taken away".to_owned(),
+    }
+}
+
+fn has_run(pod: &Pod) -> bool {
+    let Some(state) = pod.status.as_ref().and_then(container_state) else { return false };
+    state.running.is_some() || state.terminated.as_ref().is_some_and(|terminated| terminated.started_at.is_some())
+}
+
+fn is_suspended(job: &Job) -> bool {
+    job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true))
+}
+
+/// The queue of Kueue that the Job is in.
+fn queue(job: &Job) -> Option<&String> {
+    job.metadata.labels.as_ref()?.get(KUEUE)
+}
+
 fn of_pod(pod: &Pod, job: Option<&Job>, note: &str) -> InstanceState {
     let default = PodStatus::default();
     let status = pod.status.as_ref().unwrap_or(&default);
     let container = container_state(status);
+    let ended = matches!(status.phase.as_deref(), Some("Failed"));
+    if ended && pod.metadata.deletion_timestamp.is_some() && job.is_some_and(is_suspended) {
+        return ended_away(&taken_back(job));
+    }
     match status.phase.as_deref() {
         Some("Succeeded") => return InstanceState::Ended(End::Left),
         Some("Failed") => return InstanceState::Ended(pod_end(pod, status, container)),
@@ -82,8 +109,34 @@ fn pod_waits(status: &PodStatus, container: Option<&ContainerState>, note: &str)
     match waiting.reason.as_deref() {
         None | Some("ContainerCreating" | "PodInitializing") => note.to_owned(),
         Some(reason) if message.is_empty() => reason.to_owned(),
-        Some(reason) => format!("{reason}: {message}"),
+        Some(reason) => format!("{}{reason}: {message}", remedy(message)),
     }
+}
+
+/// Words of runtimes and registries, and what to do about it; before their message, which may be long.
+const REMEDIES: [(&[&str], &str); 4] = [
+    (
+        &[
+            "401 Unauthorized",
+            "403 Forbidden",
+            "authorization failed",
+            "no basic auth",
+            "access denied",
+            "insufficient_scope",
+        ],
+        "its registry wants a login (name a Secret with one in `image_pull_secrets` of the pool): ",
+    ),
+    (&["no match for platform", "no matching manifest"], "its image is not made for the machines of this pool: "),
+    (&["exec format error"], "its image is made for another kind of processor than its machine has: "),
+    (
+        &["framewake-worker: no such file", "framewake-worker\": executable file not found"],
+        "its image lacks framewake-worker: ",
+    ),
+];
+
+fn remedy(message: &str) -> &'static str {
+    let said = |words: &&[&str]| words.iter().any(|word| message.contains(word));
+    REMEDIES.iter().find(|(words, _)| said(words)).map_or("", |(_, remedy)| remedy)
 }
 
 /// `0/5 nodes are available: 5 Insufficient nvidia.com/gpu.`: first what is missing.
@@ -130,12 +183,14 @@ fn exit_end(terminated: &ContainerStateTerminated, deleted: bool) -> End {
     let code = terminated.exit_code;
     let message = terminated.message.as_deref().unwrap_or_default();
     let last = message.lines().rev().find(|line| !line.trim().is_empty()).map_or("", str::trim);
-    let words = |what: &str| with(what, last);
+    let words = |what: &str| format!("{}{}", remedy(last), with(what, last));
     match (terminated.reason.as_deref(), code) {
         (_, 0 | EXIT_TASKS_FAILED) => End::Left,
         (Some("OOMKilled"), _) => failed("OOMKilled: it took more memory than its function asks for"),
         // The runtime could not start it: no watchdog in the image, or one of another architecture.
-        (Some(reason @ ("StartError" | "ContainerCannotRun")), _) => failed(&with(reason, message)),
+        (Some(reason @ ("StartError" | "ContainerCannotRun")), _) => {
+            failed(&format!("{}{}", remedy(message), with(reason, message)))
+        }
         (_, EXIT_TAKEN_AWAY) => taken_away("it had to go before its work was done, and handed back the rest"),
         (_, 143 | 137) if deleted => taken_away("its pod was deleted"),
         (_, EXIT_UNAVAILABLE) => failed(&words("NATS or the scheduler was not there, or refused it (exit code 69)")),

@@ -29,7 +29,7 @@ pub const WORKER: &str = "framewake/worker";
 /// The function's name; its version is in the annotation of the same key, because labels can't have an `@`.
 pub const FUNCTION: &str = "framewake/function";
 /// By which Kueue holds a Job until its queue has room.
-const KUEUE: &str = "kueue.x-k8s.io/queue-name";
+pub(super) const KUEUE: &str = "kueue.x-k8s.io/queue-name";
 
 /// The one container.
 pub(super) const CONTAINER: &str = "worker";

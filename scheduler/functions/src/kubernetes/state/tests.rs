@@ -225,3 +225,54 @@ fn a_long_reason_is_cut_between_letters() {
         waits(container("Pending", json!({ "waiting": { "reason": "ErrImagePull", "message": "ä".repeat(2000) } })));
     assert!(reason.len() <= REASON_MAX + '…'.len_utf8() && reason.ends_with('…'), "{}", reason.len());
 }
+
+#[test]
+fn what_is_wrong_with_an_image_says_what_to_do_about_it() {
+    let pulling = |message: &str| {
+        waits(container("Pending", json!({ "waiting": { "reason": "ErrImagePull", "message": message } })))
+    };
+    let login = "failed to authorize: failed to fetch anonymous token: unexpected status: 401 Unauthorized";
+    let said = pulling(login);
+    assert!(said.starts_with("its registry wants a login (name a Secret") && said.contains("401"), "{said}");
+    let said = pulling("no match for platform in manifest: not found");
+    assert!(said.starts_with("its image is not made for the machines of this pool: ErrImagePull"), "{said}");
+    assert_eq!(pulling("not found"), "ErrImagePull: not found");
+    for (exit, words) in [
+        (
+            json!({ "exitCode": 255, "message": "exec /usr/bin/framewake-worker: exec format error\n" }),
+            "another kind of processor",
+        ),
+        (
+            json!({ "exitCode": 128, "reason": "StartError", "message": "exec: \"/usr/bin/framewake-worker\": executable file not found in $PATH" }),
+            "its image lacks framewake-worker: StartError",
+        ),
+    ] {
+        let end = ended(&pod(exited(exit)));
+        assert!(matches!(&end, End::Failed { reason } if reason.contains(words)), "{words}: {end:?}");
+    }
+}
+
+#[test]
+fn a_job_that_kueue_holds_waits_before_it_ran_and_has_ended_after() {
+    let held =
+        job(json!({ "spec": { "suspend": true }, "metadata": { "labels": { "kueue.x-k8s.io/queue-name": "gpu" } } }));
+    let deleted = |status: Value| -> Pod {
+        let mut pod = pod(status);
+        pod.metadata.deletion_timestamp = pod.metadata.creation_timestamp.clone();
+        pod
+    };
+    let never_ran =
+        container("Failed", json!({ "terminated": { "exitCode": 137, "reason": "ContainerStatusUnknown" } }));
+    let found = state(Some(&held), Some(&deleted(never_ran)), "");
+    assert!(
+        matches!(&found, InstanceState::Waiting { reason } if reason.contains("has not admitted it yet")),
+        "{found:?}"
+    );
+    let handed_back = deleted(exited(json!({ "exitCode": 75 })));
+    let found = state(Some(&held), Some(&handed_back), "");
+    let told = |end: &End| matches!(end, End::TakenAway { reason } if reason == "the queue `gpu` of Kueue took its place back");
+    assert!(matches!(&found, InstanceState::Ended(end) if told(end)), "{found:?}");
+    // One that was done in the same moment was done.
+    let done = container("Succeeded", json!({ "terminated": { "exitCode": 0, "startedAt": "2026-11-21T10:00:20Z" } }));
+    assert_eq!(state(Some(&held), Some(&deleted(done)), ""), InstanceState::Ended(End::Left));
+}
