@@ -1,32 +1,53 @@
-//! A cluster of the tests' own: an API server that keeps objects, versions and watches, with what controllers and kubelets make
-//! of them, and with the failures that a test wants. Every call to it is kept.
+//! A cluster whose failures a test plans, and whose every call is kept. Its API server is the tests' own, which keeps objects,
+//! versions and watches, with what controllers and kubelets make of them; or, where `FRAMEWAKE_TEST_KUBECONFIG` names one and
+//! `FRAMEWAKE_TEST_NODES` is `played`, a real one with its own controllers and scheduler: calls are passed on to it, and only
+//! nodes and kubelets are played.
 
 mod api;
+mod books;
+mod controllers;
 mod nodes;
 mod objects;
+mod world;
 
 pub use api::Call;
 pub use nodes::{Image, Workers};
-pub use objects::{Key, Objects, Refusal};
+pub use objects::{Key, Refusal};
 
 use crate::parts::free_port;
-use crate::wait::until_sync;
+use crate::wait::{until, until_sync};
+use books::Books;
+use futures::FutureExt;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use objects::Objects;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use world::World;
 
 /// The namespace of the tests.
 pub const NAMESPACE: &str = "render";
 /// What a GPU is here.
 pub const GPU: &str = "nvidia.com/gpu";
+/// How long a quota may take until it counts.
+const QUOTA_MAX: Duration = Duration::from_secs(30);
+
+/// The kubeconfig of a cluster that is not the tests' own.
+pub fn kubeconfig_elsewhere() -> Option<PathBuf> {
+    std::env::var_os("FRAMEWAKE_TEST_KUBECONFIG").map(PathBuf::from)
+}
+
+/// Whether that cluster has no machines, so that tests play them.
+pub fn nodes_are_played() -> bool {
+    std::env::var_os("FRAMEWAKE_TEST_NODES").is_some_and(|nodes| nodes == "played")
+}
 
 /// What is done to a call.
 #[derive(Debug, Clone)]
@@ -49,17 +70,12 @@ struct Planned {
 }
 
 pub(crate) struct Shared {
-    objects: Mutex<Objects>,
-    pub(crate) changed: watch::Sender<u64>,
+    pub(crate) world: World,
     /// Counts the cuts of watches.
     pub(crate) cut: watch::Sender<u64>,
     planned: Mutex<Vec<Planned>>,
-    calls: Mutex<Vec<Call>>,
     images: Mutex<BTreeMap<String, Image>>,
-    /// Most Jobs that were not over, at any time.
-    peak_jobs: AtomicUsize,
-    /// Workers whose Job was deleted by a call while their container ran.
-    deleted_while_running: Mutex<Vec<String>>,
+    books: Mutex<Books>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -68,37 +84,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     pub(crate) fn change<T>(&self, act: impl FnOnce(&mut Objects) -> T) -> T {
-        let mut objects = lock(&self.objects);
-        let before = objects.version();
-        let result = act(&mut objects);
-        let after = objects.version();
-        drop(objects);
-        if before != after {
-            self.changed.send_replace(after);
-        }
-        result
+        self.world.change(act).expect("the objects are here")
     }
 
     fn heard(&self, call: &Call) {
-        lock(&self.calls).push(call.clone());
+        lock(&self.books).heard(call);
     }
 
-    /// Keeps the books about a call that is about to be done, or was.
-    fn account(&self, call: &Call, before: bool) {
-        if call.resource != "jobs.batch" {
-            return;
+    /// Keeps the books about a call that is about to be done.
+    async fn before(&self, call: &Call) {
+        if call.resource == "jobs.batch" && call.verb == "delete" {
+            let pods = self.world.list("pods", &call.namespace, "").await;
+            lock(&self.books).deleting(call, &pods);
         }
-        let (jobs, pods) = self
-            .change(|objects| (objects.list("jobs.batch", NAMESPACE, "", ""), objects.list("pods", NAMESPACE, "", "")));
-        if call.verb == "create" && !before {
-            let open = jobs.iter().filter(|job| job["status"]["conditions"].is_null()).count();
-            self.peak_jobs.fetch_max(open, Ordering::SeqCst);
-        }
-        let runs = |pod: &Value| {
-            pod["metadata"]["labels"]["framewake/worker"] == call.name && pod["status"]["phase"] == "Running"
-        };
-        if call.verb == "delete" && before && pods.iter().any(runs) {
-            lock(&self.deleted_while_running).push(call.name.clone());
+    }
+
+    /// The same about one that was done.
+    async fn after(&self, call: &Call) {
+        if call.resource == "jobs.batch" && call.verb == "create" {
+            let jobs = self.world.list("jobs.batch", &call.namespace, "").await;
+            let pods = self.world.list("pods", &call.namespace, "").await;
+            lock(&self.books).created(&jobs, &pods);
         }
     }
 
@@ -117,12 +123,14 @@ impl Shared {
     }
 }
 
-/// The cluster. It ends with its owner.
+/// The cluster. It ends with its owner, who is told then if anything was asked of it that never should be.
 pub struct Cluster {
     shared: Arc<Shared>,
     port: u16,
     server: Option<JoinHandle<()>>,
     nodes: JoinHandle<()>,
+    /// Where a cluster elsewhere is asked, while the test's own is waiting for the answer.
+    runtime: Option<Runtime>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -138,21 +146,44 @@ impl Cluster {
     }
 
     pub async fn start_with(nodes: &[u64], workers: Workers) -> Cluster {
+        let (world, runtime) = match kubeconfig_elsewhere().filter(|_| nodes_are_played()) {
+            None => (World::own(), None),
+            Some(path) => {
+                let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+                let mut builder = tokio::runtime::Builder::new_multi_thread();
+                let runtime = builder.worker_threads(1).enable_all().build().expect("there is room for a thread");
+                // Its clients belong to this thread: they answer also while the test's own waits.
+                let (namespace, nodes) = (NAMESPACE.to_owned(), nodes.to_vec());
+                let world = runtime.spawn(async move { World::elsewhere(&path, &namespace, &nodes).await });
+                (world.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())), Some(runtime))
+            }
+        };
         let shared = Shared {
-            objects: Mutex::default(),
-            changed: watch::Sender::new(0),
+            world,
             cut: watch::Sender::new(0),
             planned: Mutex::default(),
-            calls: Mutex::default(),
             images: Mutex::default(),
-            peak_jobs: AtomicUsize::new(0),
-            deleted_while_running: Mutex::default(),
+            books: Mutex::default(),
         };
         let shared = Arc::new(shared);
-        let nodes = tokio::spawn(nodes::run(Arc::clone(&shared), nodes.to_vec(), workers));
-        let mut cluster = Cluster { shared, port: free_port(), server: None, nodes };
+        let kubelets = nodes::run(Arc::clone(&shared), nodes.to_vec(), workers);
+        let nodes = match &runtime {
+            None => tokio::spawn(kubelets),
+            Some(runtime) => runtime.spawn(kubelets),
+        };
+        let mut cluster = Cluster { shared, port: free_port(), server: None, nodes, runtime };
         cluster.up().await;
         cluster
+    }
+
+    /// What the test asks itself, of the cluster and not over its REST.
+    fn ask<T: Send>(&self, asked: impl Future<Output = T> + Send) -> T {
+        match &self.runtime {
+            None => asked.now_or_never().expect("what is here is there at once"),
+            Some(runtime) => std::thread::scope(|scope| {
+                scope.spawn(|| runtime.block_on(asked)).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }),
+        }
     }
 
     /// The API server comes back at its address.
@@ -209,20 +240,42 @@ impl Cluster {
         self.shared.cut.send_modify(|cuts| *cuts += 1);
     }
 
+    /// What pods must ask for in a node to find those of this cluster.
+    pub fn node_selector(&self) -> Value {
+        self.shared.world.node_selector()
+    }
+
+    /// Whether the API server is not the tests' own.
+    pub fn is_elsewhere(&self) -> bool {
+        self.runtime.is_some()
+    }
+
+    /// Never more workers than these: the test fails at its end, if there were.
+    pub fn allow(&self, jobs_max: usize) {
+        lock(&self.shared.books).jobs_max = Some(jobs_max);
+    }
+
+    /// The test's word that this worker never spoke, so that it may be ended though its container runs.
+    pub fn never_spoke(&self, worker: &str) {
+        lock(&self.shared.books).silent.insert(worker.to_owned());
+    }
+
+    /// What was asked for that never should be. Told once: the test knows of it then.
+    pub fn take_faults(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.shared.books).faults)
+    }
+
     pub fn calls(&self) -> Vec<Call> {
-        lock(&self.shared.calls).clone()
+        lock(&self.shared.books).calls.clone()
     }
 
     pub fn calls_of(&self, verb: &str, resource: &str) -> Vec<Call> {
         self.calls().into_iter().filter(|call| call.verb == verb && call.resource == resource).collect()
     }
 
+    /// Most workers that there were at once.
     pub fn peak_jobs(&self) -> usize {
-        self.shared.peak_jobs.load(Ordering::SeqCst)
-    }
-
-    pub fn deleted_while_running(&self) -> Vec<String> {
-        lock(&self.shared.deleted_while_running).clone()
+        lock(&self.shared.books).peak_jobs
     }
 
     /// What becomes of containers of this image.
@@ -230,17 +283,22 @@ impl Cluster {
         lock(&self.shared.images).insert(name.to_owned(), image);
     }
 
-    /// Looks at the objects, or changes them as somebody else would.
-    pub fn objects<T>(&self, act: impl FnOnce(&mut Objects) -> T) -> T {
-        self.shared.change(act)
+    /// From now on nobody can say what changed before, as after a compaction of etcd.
+    pub fn forget_changes(&self) {
+        if self.shared.world.change(Objects::forget_changes).is_none() {
+            let gone = Refusal::new(410, "Expired", "too old resource version");
+            for resource in ["jobs.batch", "pods"] {
+                self.harm("watch", resource, 1, Harm::Refused(gone.clone(), None));
+            }
+        }
     }
 
     pub fn jobs(&self) -> Vec<Value> {
-        self.objects(|objects| objects.list("jobs.batch", NAMESPACE, "", ""))
+        self.ask(self.shared.world.list("jobs.batch", NAMESPACE, ""))
     }
 
     pub fn pods(&self) -> Vec<Value> {
-        self.objects(|objects| objects.list("pods", NAMESPACE, "", ""))
+        self.ask(self.shared.world.list("pods", NAMESPACE, ""))
     }
 
     /// The pod of a worker.
@@ -248,15 +306,36 @@ impl Cluster {
         self.pods().into_iter().find(|pod| pod["metadata"]["labels"]["framewake/worker"] == worker)
     }
 
-    pub fn job_key(worker: &str) -> Key {
-        ("jobs.batch".to_owned(), NAMESPACE.to_owned(), worker.to_owned())
+    /// Makes an object, as somebody else would.
+    pub fn create(&self, resource: &str, object: Value) -> Value {
+        let made = self.ask(self.shared.world.create(resource, NAMESPACE, object));
+        made.unwrap_or_else(|refusal| panic!("{resource}: {}", refusal.message))
+    }
+
+    /// Changes a worker's Job, as somebody else would.
+    pub fn with_job(&self, worker: &str, change: impl Fn(&mut Value) + Send + Sync) {
+        let key = ("jobs.batch".to_owned(), NAMESPACE.to_owned(), worker.to_owned());
+        assert!(self.ask(self.shared.world.modify(&key, change)), "worker {worker} has no Job");
+    }
+
+    /// Deletes a worker's Job, as somebody with `kubectl` would.
+    pub fn delete_job(&self, worker: &str) {
+        let key = ("jobs.batch".to_owned(), NAMESPACE.to_owned(), worker.to_owned());
+        let deleted = self.ask(self.shared.world.delete(&key));
+        deleted.unwrap_or_else(|refusal| panic!("{worker}: {}", refusal.message));
+    }
+
+    /// A worker's node is gone, and its pod with it.
+    pub fn lose_pod(&self, worker: &str) {
+        let pod = self.pod(worker).expect("the worker has a pod");
+        let deleted = self.ask(self.shared.world.delete(&nodes::pod_key(&pod)));
+        deleted.unwrap_or_else(|refusal| panic!("{worker}: {}", refusal.message));
     }
 
     /// Changes a worker's pod.
-    pub fn with_pod(&self, worker: &str, change: impl FnOnce(&mut Value)) {
+    pub fn with_pod(&self, worker: &str, change: impl Fn(&mut Value) + Send + Sync) {
         let pod = self.pod(worker).expect("the worker has a pod");
-        let name = pod["metadata"]["name"].as_str().expect("a name").to_owned();
-        self.objects(|objects| objects.modify(&("pods".to_owned(), NAMESPACE.to_owned(), name), change));
+        self.ask(self.shared.world.modify(&nodes::pod_key(&pod), change));
     }
 
     /// The container of a worker ends.
@@ -274,9 +353,16 @@ impl Cluster {
         });
     }
 
-    pub fn quota(&self, hard: &Value) {
-        let quota = json!({ "metadata": { "name": "gpus" }, "spec": { "hard": hard } });
-        self.objects(|objects| objects.create("resourcequotas", NAMESPACE, quota)).expect("there is none yet");
+    /// A quota of the namespace, once it counts.
+    pub async fn quota(&self, hard: &Value) {
+        self.create("resourcequotas", json!({ "metadata": { "name": "gpus" }, "spec": { "hard": hard } }));
+        if self.is_elsewhere() {
+            until(QUOTA_MAX, "the quota counts", || async {
+                let quotas = self.ask(self.shared.world.list("resourcequotas", NAMESPACE, ""));
+                quotas.first().filter(|quota| quota["status"]["hard"] == *hard).map(drop)
+            })
+            .await;
+        }
     }
 
     /// Waits for something about the cluster.
@@ -291,5 +377,11 @@ impl Drop for Cluster {
             server.abort();
         }
         self.nodes.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        if !std::thread::panicking() {
+            assert_eq!(self.take_faults(), Vec::<String>::new());
+        }
     }
 }

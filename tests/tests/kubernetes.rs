@@ -1,17 +1,21 @@
 //! The provider `kubernetes` and the lease, against an API server: that of the tests, or the one that the kubeconfig in
 //! `FRAMEWAKE_TEST_KUBECONFIG` leads to. There, what needs failures on demand says that it is skipped.
 
+#[path = "kubernetes/apart.rs"]
+mod apart;
 #[path = "kubernetes/ground.rs"]
 mod ground;
 #[path = "kubernetes/leases.rs"]
 mod leases;
+#[path = "kubernetes/plants.rs"]
+mod plants;
 #[path = "kubernetes/trouble.rs"]
 mod trouble;
 
 use framewake_functions::kubernetes::rights;
 use framewake_functions::{End, InstanceState, Provider, StartError, StartStep};
-use framewake_tests::kubernetes::{Cluster, GPU, Image, NAMESPACE, Refusal};
-use ground::{Ground, gone, start, until_state, waits_for};
+use framewake_tests::kubernetes::{GPU, Image, Refusal};
+use ground::{Ground, gone, start, taken_away, until_state, waits_for};
 use serde_json::json;
 
 #[tokio::test]
@@ -87,6 +91,7 @@ async fn who_comes_later_finds_all_that_were_started_before() {
     assert_eq!(found, expected);
     for start in &starts {
         second.start(start).await.expect("there already");
+        ground.never_spoke(&start.worker);
         second.stop(&start.worker).await.expect("they never spoke");
         gone(&ground, &start.worker).await;
     }
@@ -142,22 +147,42 @@ async fn each_reason_why_a_worker_is_not_there_is_told() {
         waits_for(&mut provider, &start.worker, &[words]).await;
     }
     // Of a Job that Kueue holds, and of one whose pod somebody else doesn't allow.
-    let held = start(&ground, 0);
+    let mut held = start(&ground, 0);
+    std::sync::Arc::make_mut(&mut held.spec).image = Some("config".to_owned());
     provider.start(&held).await.expect("it is taken");
-    let hold = |job: &mut serde_json::Value| {
-        job["spec"]["suspend"] = json!(true);
-        job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = json!("gpu");
-    };
+    cluster.with_job(held.worker.as_str(), hold);
+    waits_for(&mut provider, &held.worker, &["suspended", "`gpu` of Kueue has not admitted it"]).await;
     let mut fresh = start(&ground, 0);
     std::sync::Arc::make_mut(&mut fresh.spec).image = Some("denied".to_owned());
-    cluster.image("denied", Image::Denied { message: "admission webhook \"policy.example\" denied the request: no" });
+    let message =
+        "ValidatingAdmissionPolicy 'framewake-tests' with binding 'framewake-tests' denied request: not this image";
+    cluster.image("denied", Image::Denied { message });
     provider.start(&fresh).await.expect("it is taken");
-    cluster.objects(|objects| objects.modify(&Cluster::job_key(fresh.worker.as_str()), hold));
-    waits_for(&mut provider, &fresh.worker, &["suspended", "`gpu`"]).await;
-    cluster.objects(|objects| {
-        objects.modify(&Cluster::job_key(fresh.worker.as_str()), |job| job["spec"]["suspend"] = json!(false))
-    });
-    waits_for(&mut provider, &fresh.worker, &["admission webhook", "denied the request"]).await;
+    waits_for(&mut provider, &fresh.worker, &["FailedCreate", "denied request: not this image"]).await;
+}
+
+/// As Kueue does it: the Job is suspended, and by its label it is known whose it is.
+fn hold(job: &mut serde_json::Value) {
+    job["spec"]["suspend"] = json!(true);
+    job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = json!("gpu");
+}
+
+#[tokio::test]
+async fn a_worker_whose_place_kueue_takes_back_has_ended_and_comes_not_back_under_its_name() {
+    let ground = Ground::new(&[8]).await;
+    let Some(cluster) = ground.cluster() else { return };
+    let mut provider = ground.provider();
+    let start = start(&ground, 1);
+    provider.start(&start).await.expect("it is taken");
+    until_state(&mut provider, &start.worker, |state| *state == InstanceState::Running).await;
+    cluster.with_job(start.worker.as_str(), hold);
+    taken_away(&mut provider, &start.worker, "the queue `gpu` of Kueue took its place back").await;
+    // Kueue admits it again, before anybody has forgotten it.
+    cluster.with_job(start.worker.as_str(), |job| job["spec"]["suspend"] = json!(false));
+    taken_away(&mut provider, &start.worker, "took its place back").await;
+    ground.never_spoke(&start.worker);
+    provider.forget(&start.worker).await.expect("it has ended");
+    gone(&ground, &start.worker).await;
 }
 
 #[tokio::test]
@@ -165,7 +190,7 @@ async fn a_quota_for_pods_is_a_reason_and_one_for_jobs_is_a_full_place() {
     let ground = Ground::new(&[8, 8]).await;
     let Some(cluster) = ground.cluster() else { return };
     let mut provider = ground.provider();
-    cluster.quota(&json!({ "count/jobs.batch": "2", "requests.nvidia.com/gpu": "1" }));
+    cluster.quota(&json!({ "count/jobs.batch": "2", "requests.nvidia.com/gpu": "1" })).await;
     let (first, second, third) = (start(&ground, 1), start(&ground, 1), start(&ground, 1));
     provider.start(&first).await.expect("within the quota");
     until_state(&mut provider, &first.worker, |state| *state == InstanceState::Running).await;
@@ -219,8 +244,7 @@ async fn each_way_of_ending_is_told_apart() {
     let lost = start(&ground, 0);
     provider.start(&lost).await.expect("it is taken");
     until_state(&mut provider, &lost.worker, |state| *state == InstanceState::Running).await;
-    let pod = format!("{}-pod", lost.worker);
-    cluster.objects(|objects| objects.delete(&("pods".to_owned(), NAMESPACE.to_owned(), pod))).expect("it was there");
+    cluster.lose_pod(lost.worker.as_str());
     let ended = until_state(&mut provider, &lost.worker, |state| matches!(state, InstanceState::Ended(_))).await;
     assert!(
         matches!(ended.state, InstanceState::Ended(End::TakenAway { .. } | End::Failed { .. })),
@@ -254,8 +278,13 @@ async fn a_rendering_pod_is_never_deleted_and_a_job_of_that_name_is_not_taken_fo
     assert_eq!(cluster.calls_of("delete", "pods").len(), 0, "there is not even the right to");
 
     let foreign = start(&ground, 0);
-    let job = json!({ "metadata": { "name": foreign.worker.as_str(), "labels": { "team": "other" } }, "spec": { "suspend": true } });
-    cluster.objects(|objects| objects.create("jobs.batch", NAMESPACE, job)).expect("it is new");
+    let pod = json!({ "restartPolicy": "Never", "containers": [{ "name": "other", "image": "other" }] });
+    let spec = json!({ "suspend": true, "template": { "spec": pod } });
+    let labels = json!({ "team": "other" });
+    cluster.create(
+        "jobs.batch",
+        json!({ "metadata": { "name": foreign.worker.as_str(), "labels": labels }, "spec": spec }),
+    );
     let refused = provider.start(&foreign).await.expect_err("the name is taken");
     assert!(matches!(&refused, StartError::Refused(why) if why.contains("not of this pool")), "{refused:?}");
     provider.stop(&foreign.worker).await.expect("there is none of ours");

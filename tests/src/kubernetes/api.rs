@@ -44,8 +44,8 @@ pub(super) async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> R
     let Some(call) = read(request.method(), request.uri()) else {
         return Ok(refused(&Refusal::new(404, "NotFound", "the server could not find the requested resource"), None));
     };
-    let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
-    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let (head, body) = request.into_parts();
+    let bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();
     shared.heard(&call);
     let mut lost = false;
     match shared.harm(&call) {
@@ -54,16 +54,38 @@ pub(super) async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> R
         Some(Harm::Hangs) => std::future::pending().await,
         Some(Harm::AnswerLost) => lost = true,
     }
-    if call.verb == "watch" {
-        return Ok(watch(call, shared));
+    shared.before(&call).await;
+    let passed_on = shared.world.pass_on((head.method, head.uri, head.headers), bytes.clone()).await;
+    let answer = match passed_on {
+        Some(answer) => passed_back(answer.map_err(io::Error::other)?, &shared),
+        None if call.verb == "watch" => watch(call.clone(), Arc::clone(&shared)),
+        None => {
+            let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+            let answer = shared.change(|objects| act(&call, &body, objects));
+            answer.map_or_else(|refusal| refused(&refusal, None), |value| whole(200, &value, None))
+        }
+    };
+    shared.after(&call).await;
+    if lost { Err(io::Error::other("the answer is lost")) } else { Ok(answer) }
+}
+
+/// The answer of an API server elsewhere, which breaks when watches are cut.
+fn passed_back(answer: Response<kube::client::Body>, shared: &Shared) -> Response<Body> {
+    let (head, body) = answer.into_parts();
+    let frames = stream::unfold(Some((body, shared.cut.subscribe())), |state| async move {
+        let (mut body, mut cut) = state?;
+        tokio::select! {
+            frame = body.frame() => frame.map(|frame| (frame.map_err(io::Error::other), Some((body, cut)))),
+            _ = cut.changed() => Some((Err(io::Error::other("cut")), None)),
+        }
+    });
+    let mut response = Response::builder().status(head.status);
+    for name in ["content-type", "retry-after"] {
+        if let Some(value) = head.headers.get(name) {
+            response = response.header(name, value);
+        }
     }
-    shared.account(&call, true);
-    let answer = shared.change(|objects| act(&call, &body, objects));
-    shared.account(&call, false);
-    if lost {
-        return Err(io::Error::other("the answer is lost"));
-    }
-    Ok(answer.map_or_else(|refusal| refused(&refusal, None), |value| whole(200, &value, None)))
+    response.body(BodyExt::boxed_unsync(StreamBody::new(frames.boxed()))).expect("good headers")
 }
 
 /// `/api/v1/namespaces/NS/pods[/NAME]`, `/apis/GROUP/VERSION/namespaces/NS/RESOURCE[/NAME]`.
@@ -228,7 +250,7 @@ fn watch(call: Call, shared: Arc<Shared>) -> Response<Body> {
     let seconds = call.option("timeoutSeconds").parse().unwrap_or(60);
     let until = tokio::time::Instant::now() + Duration::from_secs(seconds);
     let bookmarks = call.option("allowWatchBookmarks") == "true";
-    let (cut, changed) = (shared.cut.subscribe(), shared.changed.subscribe());
+    let (cut, changed) = (shared.cut.subscribe(), shared.world.changed());
     let state = (call, shared, from, cut, changed);
     let lines = stream::unfold(Some(state), move |state| async move {
         let (call, shared, mut from, mut cut, mut changed) = state?;

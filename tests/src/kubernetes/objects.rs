@@ -42,7 +42,7 @@ pub(super) struct Change {
 }
 
 #[derive(Debug, Default)]
-pub struct Objects {
+pub(crate) struct Objects {
     version: u64,
     all: BTreeMap<Key, Value>,
     changes: VecDeque<Change>,
@@ -51,25 +51,25 @@ pub struct Objects {
 }
 
 impl Objects {
-    pub fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
-    pub fn forgotten(&self) -> u64 {
+    pub(crate) fn forgotten(&self) -> u64 {
         self.forgotten
     }
 
     /// As after a compaction of etcd.
-    pub fn forget_changes(&mut self) {
+    pub(crate) fn forget_changes(&mut self) {
         self.changes.clear();
         self.forgotten = self.version;
     }
 
-    pub fn get(&self, key: &Key) -> Option<&Value> {
+    pub(crate) fn get(&self, key: &Key) -> Option<&Value> {
         self.all.get(key)
     }
 
-    pub fn create(&mut self, resource: &str, namespace: &str, mut object: Value) -> Result<Value, Refusal> {
+    pub(crate) fn create(&mut self, resource: &str, namespace: &str, mut object: Value) -> Result<Value, Refusal> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let key = (resource.to_owned(), namespace.to_owned(), name.clone());
         if self.all.contains_key(&key) {
@@ -82,7 +82,7 @@ impl Objects {
     }
 
     /// Replaces an object, if nobody did since it was read.
-    pub fn replace(&mut self, key: &Key, object: Value) -> Result<Value, Refusal> {
+    pub(crate) fn replace(&mut self, key: &Key, object: Value) -> Result<Value, Refusal> {
         let Some(old) = self.all.get(key) else { return Err(not_found(key)) };
         let read = &object["metadata"]["resourceVersion"];
         if !read.is_null() && *read != old["metadata"]["resourceVersion"] {
@@ -97,7 +97,7 @@ impl Objects {
     }
 
     /// Changes an object in place, as controllers do; whether it is there.
-    pub fn modify(&mut self, key: &Key, change: impl FnOnce(&mut Value)) -> bool {
+    pub(crate) fn modify(&mut self, key: &Key, change: impl FnOnce(&mut Value)) -> bool {
         let Some(mut object) = self.all.get(key).cloned() else { return false };
         change(&mut object);
         if self.all.get(key) != Some(&object) {
@@ -106,7 +106,7 @@ impl Objects {
         true
     }
 
-    pub fn delete(&mut self, key: &Key) -> Result<Value, Refusal> {
+    pub(crate) fn delete(&mut self, key: &Key) -> Result<Value, Refusal> {
         let Some(object) = self.all.get(key).cloned() else { return Err(not_found(key)) };
         let object = self.put("DELETED", key.clone(), object);
         self.all.remove(key);
@@ -114,7 +114,7 @@ impl Objects {
     }
 
     /// Those of a resource with these labels and fields; in any namespace, if none is named.
-    pub fn list(&self, resource: &str, namespace: &str, labels: &str, fields: &str) -> Vec<Value> {
+    pub(crate) fn list(&self, resource: &str, namespace: &str, labels: &str, fields: &str) -> Vec<Value> {
         let of = |key: &Key| key.0 == resource && (namespace.is_empty() || key.1 == namespace);
         let all =
             self.all.iter().filter(|(key, object)| of(key) && selected(object, labels) && has_fields(object, fields));

@@ -1,10 +1,10 @@
 //! Where the tests run: on a cluster of their own, or on the one that the kubeconfig leads to.
 
-use framewake_functions::kubernetes::{Access, Kubernetes, rights};
-use framewake_functions::{Instance, InstanceState, Provider, Start, Surroundings};
+use framewake_functions::kubernetes::{Access, Kubernetes};
+use framewake_functions::{End, Instance, InstanceState, Provider, Start, Surroundings};
 use framewake_proto::ids::WorkerId;
 use framewake_proto::pool::{PoolSpec, ProviderSpec};
-use framewake_tests::kubernetes::{Cluster, NAMESPACE};
+use framewake_tests::kubernetes::{Cluster, kubeconfig_elsewhere, nodes_are_played};
 use framewake_tests::wait::until;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -12,7 +12,6 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -21,7 +20,7 @@ use tempfile::TempDir;
 const SOON: Duration = Duration::from_mins(1);
 
 pub(crate) struct Ground {
-    /// The tests' own.
+    /// One whose failures are planned.
     pub(crate) own: Option<Cluster>,
     pub(crate) access: Access,
     image: String,
@@ -31,12 +30,12 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// With nodes of so many GPUs, where the cluster is the tests' own.
+    /// With nodes of so many GPUs, where they are played.
     pub(crate) async fn new(nodes: &[u64]) -> Ground {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().expect("there is room for a folder");
-        let (own, kubeconfig) = if let Some(path) = std::env::var_os("FRAMEWAKE_TEST_KUBECONFIG") {
-            (None, PathBuf::from(path))
+        let (own, kubeconfig) = if let Some(path) = kubeconfig_elsewhere().filter(|_| !nodes_are_played()) {
+            (None, path)
         } else {
             let cluster = Cluster::start(nodes).await;
             let kubeconfig = cluster.kubeconfig(folder.path());
@@ -54,7 +53,7 @@ impl Ground {
     /// For what a real cluster does not do on demand.
     pub(crate) fn cluster(&self) -> Option<&Cluster> {
         if self.own.is_none() {
-            eprintln!("SKIPPED: it needs a cluster of the tests' own");
+            eprintln!("SKIPPED: it needs a cluster whose nodes are played");
         }
         self.own.as_ref()
     }
@@ -67,6 +66,9 @@ impl Ground {
         let mut provider = provider.clone();
         provider["kind"] = json!("kubernetes");
         provider["ephemeral_storage"] = json!("64MiB");
+        if let Some(cluster) = &self.own {
+            provider["node_selector"] = cluster.node_selector();
+        }
         let pool = json!({ "name": self.pool, "max": 8, "provider": provider });
         let pool: PoolSpec = serde_json::from_value(pool).expect("a pool");
         assert_eq!(pool.faults(), []);
@@ -80,6 +82,13 @@ impl Ground {
         Kubernetes::open(&self.access, &pool, kubernetes, &surroundings).expect("a good pool")
     }
 
+    /// It may be ended, though it runs.
+    pub(crate) fn never_spoke(&self, worker: &WorkerId) {
+        if let Some(cluster) = &self.own {
+            cluster.never_spoke(worker.as_str());
+        }
+    }
+
     fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
@@ -89,6 +98,10 @@ impl Ground {
 
     /// As somebody with `kubectl` does it, or a node that is drained.
     pub(crate) async fn delete_job(&self, worker: &WorkerId) {
+        if let Some(cluster) = &self.own {
+            cluster.delete_job(worker.as_str());
+            return;
+        }
         self.api::<Job>().delete(worker.as_str(), &DeleteParams::background()).await.expect("it is there");
     }
 
@@ -102,25 +115,6 @@ impl Ground {
         let pods = self.api::<Pod>();
         for pod in pods.list(&ListParams::default().labels(&of_worker)).await.expect("it answers") {
             pods.delete(&pod.metadata.name.expect("a name"), &DeleteParams::default()).await.expect("it is there");
-        }
-    }
-}
-
-impl Drop for Ground {
-    /// Nothing was called that the Role does not allow.
-    fn drop(&mut self) {
-        let Some(cluster) = self.own.as_ref().filter(|_| !std::thread::panicking()) else { return };
-        let all: Vec<_> = rights::WORKERS.iter().chain(rights::LEASE).collect();
-        for call in cluster.calls() {
-            let resource = |right: &rights::Right| match right.group {
-                "" => right.resource.to_owned(),
-                group => format!("{}.{group}", right.resource),
-            };
-            let allowed = all.iter().any(|right| resource(right) == call.resource && right.verbs.contains(&call.verb));
-            // What the tests themselves do as somebody else.
-            let ours = call.verb == "delete" && call.resource == "jobs.batch";
-            assert!(allowed || ours, "no right to {} {}", call.verb, call.resource);
-            assert_eq!(call.namespace, NAMESPACE);
         }
     }
 }
@@ -188,6 +182,12 @@ pub(crate) async fn until_trouble(provider: &mut Kubernetes) -> framewake_functi
 /// Waits until it says that it waits for this.
 pub(crate) async fn waits_for(provider: &mut Kubernetes, worker: &WorkerId, words: &[&str]) {
     let told = |state: &InstanceState| matches!(state, InstanceState::Waiting { reason } if words.iter().all(|word| reason.contains(word)));
+    until_state(provider, worker, told).await;
+}
+
+/// Waits until it was taken away, for this reason.
+pub(crate) async fn taken_away(provider: &mut Kubernetes, worker: &WorkerId, words: &str) {
+    let told = |state: &InstanceState| matches!(state, InstanceState::Ended(End::TakenAway { reason }) if reason.contains(words));
     until_state(provider, worker, told).await;
 }
 

@@ -2,7 +2,7 @@
 
 use crate::ground::Ground;
 use framewake_functions::kubernetes::lease::{Candidate, Held, LeaseName, Timing};
-use framewake_tests::kubernetes::{Harm, NAMESPACE, Refusal};
+use framewake_tests::kubernetes::{Harm, Refusal};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,7 +99,7 @@ async fn a_holder_that_is_killed_is_followed_when_its_lease_ran_out_and_not_befo
         let lease = format!("{name}-{at}");
         let spec = json!({ "holderIdentity": "gone", "leaseDurationSeconds": 1, "renewTime": written, "acquireTime": written });
         let object = json!({ "metadata": { "name": lease }, "spec": spec });
-        cluster.objects(|objects| objects.create("leases.coordination.k8s.io", NAMESPACE, object)).expect("it is new");
+        cluster.create("leases.coordination.k8s.io", object);
         let begin = Instant::now();
         let held = Replica::new(&ground, "next", &lease).win().await.expect("it runs out");
         eprintln!("{at}: {:?}", begin.elapsed());

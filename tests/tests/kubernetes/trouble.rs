@@ -2,7 +2,7 @@
 
 use crate::ground::{Ground, start, until_known, until_state, until_trouble};
 use framewake_functions::{InstanceState, Provider, StartError};
-use framewake_tests::kubernetes::{Harm, Objects, Refusal};
+use framewake_tests::kubernetes::{Harm, Refusal};
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -103,7 +103,7 @@ async fn a_watch_that_is_cut_or_too_old_is_begun_anew_and_misses_nothing() {
             // Compacted while the watch is down: what happens now is in no watch.
             1 => {
                 cluster.exit(start.worker.as_str(), &serde_json::json!({ "exitCode": 0 }));
-                cluster.objects(Objects::forget_changes);
+                cluster.forget_changes();
                 cluster.cut_watches();
             }
             _ => cluster.harm("watch", "pods", 1, unavailable()),
