@@ -93,6 +93,7 @@ fn everything() -> Value {
             "image": "registry.example/sleeper:1", "driver": { "kind": "command", "command": ["/bin/sleep", "1"] },
         } },
         "openfaas": { "enabled": true, "existingSecret": "openfaas", "callbacks": true },
+        "keda": { "enabled": true, "namespace": "scaling" },
         "preload": { "pools": ["l4", "mig"] },
         "service": { "annotations": { "b": "2" } },
         "ingress": { "enabled": true, "host": "farm.example", "tlsSecret": "farm-tls" },

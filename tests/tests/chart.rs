@@ -283,6 +283,47 @@ fn nats_lets_only_scheduler_and_workers_in() {
 }
 
 #[test]
+fn keda_and_openfaas_have_a_door_where_they_are_asked_for() {
+    for (rendered, open) in rendered(["everything", "plain"]).iter().zip([true, false]) {
+        let expected = if open { vec!["http", "keda", "openfaas"] } else { vec!["http"] };
+        let names = |ports: &Value| -> Vec<String> {
+            let ports = ports.as_array().expect("ports").iter();
+            let mut names: Vec<String> = ports.map(|port| port["name"].as_str().expect("a name").to_owned()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&rendered.one("Service", "farm-framewake")["spec"]["ports"]), expected);
+        let pod = &rendered.one("Deployment", "farm-framewake")["spec"]["template"]["spec"];
+        let container = containers(pod).find(|container| container["name"] == "scheduler").expect("it is there");
+        assert_eq!(names(&container["ports"]), expected);
+        let environment = container["env"].as_array().expect("variables");
+        let listens = |name: &str| environment.iter().find(|variable| variable["name"] == name);
+        for (name, address) in
+            [("FRAMEWAKE_KEDA_LISTEN", "0.0.0.0:7701"), ("FRAMEWAKE_OPENFAAS_LISTEN", "0.0.0.0:8080")]
+        {
+            assert_eq!(
+                listens(name).map(|variable| variable["value"].as_str()),
+                open.then_some(Some(address)),
+                "{name}"
+            );
+        }
+        // The door of KEDA has no password: only KEDA comes to it.
+        let policies = rendered.of_kind("NetworkPolicy");
+        let policy = policies.into_iter().find(|policy| name(policy) == "farm-framewake").expect("it is there");
+        let rules = policy["spec"]["ingress"].as_array().expect("rules");
+        let keda: Vec<&Value> = rules.iter().filter(|rule| rule["ports"].to_string().contains("keda")).collect();
+        let scaling = json!([{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "scaling" } } }]);
+        assert_eq!(keda.len(), usize::from(open));
+        assert!(
+            keda.iter().all(|rule| rule["from"] == scaling && rule["ports"] == json!([{ "port": "keda" }])),
+            "{policy}"
+        );
+        let words = "framewake functions keda NAME --scaler farm-framewake.render.svc:7701 --farm framewake --store s3://frames/farm --secret store --secret nats";
+        assert_eq!(rendered.notes.contains(words), open, "{}", rendered.notes);
+    }
+}
+
+#[test]
 fn workers_reach_nats_the_store_and_names_and_nothing_reaches_them() {
     let expected = [vec![53, 53, 443, 4222], vec![53, 53, 4222, 8333, 27000], vec![53, 53, 443, 4333]];
     for (rendered, expected) in rendered(["gke", "everything", "elsewhere"]).iter().zip(expected) {

@@ -4,6 +4,7 @@
 use framewake_tests::chart::{Case, Rendered, containers, render};
 use framewake_tests::farm::{SOON, TestFarm};
 use framewake_tests::jobs;
+use framewake_tests::kubernetes::Cluster;
 use framewake_tests::parts::{Running, built, free_port, tool};
 use framewake_tests::wait::until;
 use rustix::process::Signal;
@@ -132,7 +133,7 @@ async fn nats_of_the_chart_runs_is_found_well_by_its_probes_and_wants_its_passwo
 }
 
 /// The scheduler as its container runs it: its environment, with folders and ports of this machine in it.
-fn scheduler(rendered: &Rendered, folder: &Path, port: u16, nats: u16) -> Running {
+fn scheduler(rendered: &Rendered, folder: &Path, port: u16, nats: u16, more: &[(&str, &str)]) -> Running {
     let mut command = Command::new(built("framewake-scheduler"));
     let pod = &rendered.one("Deployment", "farm-framewake")["spec"]["template"]["spec"];
     let container = containers(pod).next().expect("a container");
@@ -145,8 +146,6 @@ fn scheduler(rendered: &Rendered, folder: &Path, port: u16, nats: u16) -> Runnin
             "FRAMEWAKE_STORE" => format!("file://{}", here("store")),
             "FRAMEWAKE_POOLS" => here("pools"),
             "FRAMEWAKE_FUNCTIONS" => here("functions"),
-            // There is no cluster: workers of this machine stand for those of pools.
-            "FRAMEWAKE_SLOTS" => "1".to_owned(),
             _ => value.to_owned(),
         };
         command.env(name, value);
@@ -158,14 +157,8 @@ fn scheduler(rendered: &Rendered, folder: &Path, port: u16, nats: u16) -> Runnin
             std::fs::write(folder.join(kind).join(file), text.as_str().expect("text")).expect("written");
         }
     }
-    let sources: Vec<&str> = container["envFrom"]
-        .as_array()
-        .expect("secrets")
-        .iter()
-        .filter_map(|one| one["secretRef"]["name"].as_str())
-        .collect();
-    assert_eq!(sources, ["nats"]);
     command.env("FRAMEWAKE_NATS_URL", format!("nats://framewake:{PASSWORD}@127.0.0.1:{nats}"));
+    command.envs(more.iter().copied());
     Running::start("framewake-scheduler", &mut command, &folder.join("scheduler.log"))
 }
 
@@ -178,10 +171,12 @@ async fn the_pods_of_the_chart_make_a_farm_that_renders() {
     let folder = tempfile::tempdir().expect("room for a folder");
     let port = free_port();
     let (nats, nats_port, _) = nats(&rendered, folder.path());
-    let running = scheduler(&rendered, folder.path(), port, nats_port);
+    // There is no cluster: workers of this machine stand for those of pools.
+    let running = scheduler(&rendered, folder.path(), port, nats_port, &[("FRAMEWAKE_SLOTS", "1")]);
     let url = format!("http://127.0.0.1:{port}");
     let pod = &rendered.one("Deployment", "farm-framewake")["spec"]["template"]["spec"];
     let container = containers(pod).next().expect("a container");
+    assert_eq!(container["envFrom"], json!([{ "secretRef": { "name": "nats" } }]));
     for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
         let path = container[probe]["httpGet"]["path"].as_str().expect("a path");
         until(SOON, &format!("{probe} is content"), || async {
@@ -205,4 +200,57 @@ async fn the_pods_of_the_chart_make_a_farm_that_renders() {
     let over = || async { client.job(id).await.ok().filter(|job| job.tasks.done == 3) };
     until(SOON, "workers reach NATS with its password, and work", over).await;
     drop(nats);
+}
+
+#[tokio::test]
+async fn a_job_of_a_preset_becomes_jobs_of_kubernetes_that_the_policies_of_the_chart_know() {
+    let cluster = Cluster::start(&[8]).await;
+    let function = json!({
+        "image": "registry.example/any:1", "driver": { "kind": "command", "command": ["/bin/true"] }, "resources": { "gpus": 1 },
+    });
+    let values = json!({
+        "store": { "existingSecret": "store" }, "nats": { "existingSecret": "nats" }, "functions": { "nothing": function },
+    });
+    let rendered = render(&[Case::new("a farm", Some("gke"), values)]).remove(0);
+    let folder = tempfile::tempdir().expect("room for a folder");
+    let (_nats, nats_port, _) = nats(&rendered, folder.path());
+    let port = free_port();
+    let kubeconfig = cluster.kubeconfig(folder.path()).display().to_string();
+    let secrets = [("AWS_ACCESS_KEY_ID", "key-in-a-secret"), ("AWS_SECRET_ACCESS_KEY", "word-in-a-secret")];
+    // What EKS puts into the pod of an account with a role; another pod has another.
+    let role =
+        [("AWS_ROLE_ARN", "arn:of-the-scheduler"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/token-of-this-pod")];
+    let more = [&[("KUBECONFIG", kubeconfig.as_str())][..], &secrets, &role].concat();
+    let running = scheduler(&rendered, folder.path(), port, nats_port, &more);
+    let client = framewake_proto::client::Client::new(&format!("http://127.0.0.1:{port}")).expect("a good address");
+    until(SOON, "it answers", || async { client.readiness().await.ok() }).await;
+    let job = json!({ "name": "nothing", "steps": [{ "name": "run", "function": "nothing", "frames": "1-3" }] });
+    client.submit(&job, "once").await.unwrap_or_else(|error| panic!("{error}\n{}", running.log()));
+    let made = until(SOON, "a Job is made", || async { cluster.jobs().into_iter().next() }).await;
+    let (template, said) = (&made["spec"]["template"], made.to_string());
+    let pod = &template["spec"];
+    // The first pool that has GPUs is the spot one.
+    let selector = json!({ "cloud.google.com/gke-accelerator": "nvidia-l4", "cloud.google.com/gke-spot": "true" });
+    assert_eq!(pod["nodeSelector"], selector, "{made}");
+    assert!(
+        said.contains("\"key\":\"cloud.google.com/gke-spot\"") && said.contains("\"key\":\"nvidia.com/gpu\""),
+        "{made}"
+    );
+    assert_eq!(pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"], "1", "{made}");
+    assert_eq!(pod["serviceAccountName"], "farm-framewake-workers", "{made}");
+    assert_eq!(pod["automountServiceAccountToken"], false, "{made}");
+    // Secrets are named, and what is in them is nowhere.
+    let sources = json!([{ "secretRef": { "name": "store", "optional": false } }, { "secretRef": { "name": "nats", "optional": false } }]);
+    assert_eq!(pod["containers"][0]["envFrom"], sources, "{made}");
+    for secret in ["in-a-secret", PASSWORD, "arn:of-the-scheduler", "token-of-this-pod"] {
+        assert!(!said.contains(secret), "`{secret}` stands in the Job: {made}");
+    }
+    assert!(said.contains("AWS_REGION"), "what is no secret is told: {made}");
+    // The network policies and budgets select it.
+    let policy = rendered.one("NetworkPolicy", "-workers");
+    let selected = policy["spec"]["podSelector"]["matchLabels"].as_object().expect("labels");
+    assert!(!selected.is_empty());
+    for (label, value) in selected {
+        assert_eq!(template["metadata"]["labels"][label], *value, "{made}");
+    }
 }

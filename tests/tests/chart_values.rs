@@ -1,5 +1,6 @@
 //! The values of the Helm chart: each is explained, bounded by the schema, and refused with words that lead to it.
 
+use framewake_proto::pool::PoolSpec;
 use framewake_tests::chart::{Case, PRESETS, folder, refusals};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -190,6 +191,33 @@ fn the_schema_bounds_every_value() {
     let unsaid: Vec<&String> = known.difference(&explained).filter(|path| !path.starts_with("pools.")).collect();
     let unsaid: Vec<&&String> = unsaid.iter().filter(|path| !of_a_default(path, &explained)).collect();
     assert!(unsaid.is_empty(), "not in values.yaml: {unsaid:?}");
+}
+
+#[test]
+fn the_schema_knows_the_fields_of_a_pool_and_no_others() {
+    let schema = std::fs::read_to_string(folder().join("values.schema.json")).expect("it is there");
+    let schema: Value = serde_json::from_str(&schema).expect("JSON");
+    let pool = &schema["properties"]["pools"]["additionalProperties"]["properties"];
+    let known = |properties: &Value| -> BTreeSet<String> {
+        properties.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    };
+    // What the scheduler itself says of a field that there is not.
+    let fields = |text: &str| -> BTreeSet<String> {
+        let error = framewake_proto::yaml::read::<PoolSpec>(text).expect_err("there is no such field").to_string();
+        let (_, names) = error.split_once("expected one of ").unwrap_or_else(|| panic!("{error}"));
+        let line = names.lines().next().unwrap_or_default();
+        line.split(',').map(|name| name.trim().trim_matches('`').to_owned()).collect()
+    };
+    let mut of_pool = fields("{ name: a, max: 1, nothing: 1, provider: { kind: kubernetes } }");
+    assert!(of_pool.remove("name"), "the key is the name");
+    assert_eq!(known(pool), of_pool);
+    let mut of_provider = fields("{ name: a, max: 1, provider: { kind: kubernetes, nothing: 1 } }");
+    of_provider.insert("kind".to_owned());
+    assert_eq!(known(&pool["provider"]["properties"]), of_provider);
+    assert_eq!(
+        known(&pool["gpu"]["properties"]),
+        fields("{ name: a, max: 1, gpu: { model: a, memory: 1GiB, nothing: 1 }, provider: { kind: local } }")
+    );
 }
 
 /// Whether it is a section of what is known.

@@ -13,13 +13,16 @@ const LINGER_MIN_MS: u128 = 10_000;
 pub(super) struct Reached {
     /// `--keda-listen` of the scheduler, as KEDA reaches it: `framewake.render.svc:7701`.
     pub(super) scaler: String,
-    pub(super) nats: String,
+    /// Absent: a secret tells it.
+    pub(super) nats: Option<String>,
     pub(super) store: String,
     pub(super) farm: String,
-    /// A Kubernetes secret with the credentials of the store, for the environment of the workers.
-    pub(super) secret: Option<String>,
+    /// Kubernetes secrets with the credentials of the store and of NATS, for the environment of the workers.
+    pub(super) secrets: Vec<String>,
     /// Resource of the nodes that a GPU is: `nvidia.com/gpu`.
     pub(super) gpu_resource: String,
+    /// Of the pods: what network policies and budgets select them by.
+    pub(super) labels: Vec<(String, String)>,
 }
 
 /// The manifest, in YAML.
@@ -30,11 +33,16 @@ pub(super) fn scaled_job(key: &FunctionKey, spec: &FunctionSpec, reached: &Reach
     let Some(image) = &spec.image else {
         return Err(format!("function {key} names no image, and workers that KEDA starts are made of one"));
     };
-    let Reached { scaler, nats, store, farm, secret, gpu_resource } = reached;
+    let Reached { scaler, nats, store, farm, secrets, gpu_resource, labels } = reached;
     let name = format!("framewake-{}-{}", key.name.as_str().replace('_', "-"), key.version);
     // Where the function leaves the choice to the farm, KEDA's workers wait as briefly as the farm's do at least.
     let linger_ms = spec.scaling.linger.map_or(LINGER_MIN_MS, |linger| linger.0.as_millis());
     let text = |text: &str| Value::from(text).to_string();
+    let mut labeled = String::new();
+    for (at, (key, value)) in labels.iter().enumerate() {
+        let head = if at == 0 { "        labels:\n" } else { "" };
+        writeln!(labeled, "{head}          {}: {}", text(key), text(value)).expect("a string takes all");
+    }
     let mut manifest = format!(
         "# Workers of {key}, as many as the farm needs. Other than by `framewake functions keda`, change nothing of
 # `rollout` and `scalingStrategy`: KEDA's defaults end workers that render, or start too many.
@@ -66,7 +74,7 @@ spec:
             - type: DisruptionTarget
     template:
       metadata:
-        annotations:
+{labeled}        annotations:
           cluster-autoscaler.kubernetes.io/safe-to-evict: \"false\"
           karpenter.sh/do-not-disrupt: \"true\"
       spec:
@@ -79,8 +87,6 @@ spec:
             env:
               - name: FRAMEWAKE_FUNCTION
                 value: {function}
-              - name: FRAMEWAKE_NATS_URL
-                value: {nats}
               - name: FRAMEWAKE_STORE
                 value: {store}
               - name: FRAMEWAKE_FARM
@@ -94,13 +100,18 @@ spec:
         scaler = text(scaler),
         image = text(image),
         function = text(&key.to_string()),
-        nats = text(nats),
         store = text(store),
         farm = text(farm),
     );
-    if let Some(secret) = secret {
+    if let Some(nats) = nats {
+        let nats = text(nats);
+        writeln!(manifest, "              - name: FRAMEWAKE_NATS_URL\n                value: {nats}")
+            .expect("a string takes all");
+    }
+    for (at, secret) in secrets.iter().enumerate() {
+        let head = if at == 0 { "            envFrom:\n" } else { "" };
         let secret = text(secret);
-        write!(manifest, "            envFrom:\n              - secretRef:\n                  name: {secret}\n")
+        writeln!(manifest, "{head}              - secretRef:\n                  name: {secret}")
             .expect("a string takes all");
     }
     manifest.push_str(&resources(spec, gpu_resource));
@@ -147,11 +158,12 @@ mod tests {
     fn the_manifest_keeps_keda_from_ending_renders() {
         let reached = Reached {
             scaler: "framewake.render.svc:7701".to_owned(),
-            nats: "nats://nats.render.svc:4222".to_owned(),
+            nats: Some("nats://nats.render.svc:4222".to_owned()),
             store: "s3://frames/farm".to_owned(),
             farm: "framewake".to_owned(),
-            secret: Some("store".to_owned()),
+            secrets: vec!["store".to_owned(), "more".to_owned()],
             gpu_resource: "nvidia.com/gpu".to_owned(),
+            labels: vec![("team".to_owned(), "render".to_owned()), ("a/b".to_owned(), "1".to_owned())],
         };
         let key = "paint@3".parse().expect("a key");
         let spec = paint(&json!({ "gpus": 1, "memory": "8GiB", "cpu_millis": 2000 }));
@@ -173,12 +185,21 @@ mod tests {
         );
         let container = &spec_of["jobTargetRef"]["template"]["spec"]["containers"][0];
         assert_eq!(container["image"], "registry.example/paint:1");
-        assert_eq!(container["envFrom"], json!([{ "secretRef": { "name": "store" } }]));
+        assert_eq!(
+            container["envFrom"],
+            json!([{ "secretRef": { "name": "store" } }, { "secretRef": { "name": "more" } }])
+        );
+        assert_eq!(spec_of["jobTargetRef"]["template"]["metadata"]["labels"], json!({ "team": "render", "a/b": "1" }));
+        assert!(text.contains("nats://nats.render.svc:4222"));
+        let nowhere = Reached { nats: None, secrets: vec!["nats".to_owned()], labels: Vec::new(), ..reached };
+        let text = scaled_job(&key, &spec, &nowhere).expect("it has an image");
+        let bare: Value = framewake_proto::yaml::read(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert!(!text.contains("NATS_URL") && bare["spec"]["jobTargetRef"]["template"]["metadata"]["labels"].is_null());
         assert_eq!(
             container["resources"]["limits"],
             json!({ "nvidia.com/gpu": "1", "cpu": "2000m", "memory": "8589934592" })
         );
         let without = FunctionSpec { image: None, ..spec };
-        assert!(scaled_job(&key, &without, &reached).expect_err("refused").contains("image"));
+        assert!(scaled_job(&key, &without, &nowhere).expect_err("refused").contains("image"));
     }
 }
