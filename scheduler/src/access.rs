@@ -5,12 +5,14 @@
 //! Not here: what an address needs (`rules`) is a table; what is shown of whom, the handlers of `rest` narrow.
 
 pub(crate) mod errand;
+mod origin;
 pub(crate) mod rules;
 mod sessions;
 mod table;
 mod token;
 mod wrong;
 
+pub use origin::Origin;
 pub(crate) use sessions::{COOKIE, SESSION_FOR, Sessions};
 pub(crate) use table::{Held, TokenTable, Why};
 pub(crate) use token::{Token, TokenId, make as make_token};

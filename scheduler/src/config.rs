@@ -1,6 +1,6 @@
 //! What the scheduler is told at its start: arguments, or the environment.
 
-use crate::access::Mode;
+use crate::access::{Mode, Origin};
 use crate::engine::JOBS_MAX_DEFAULT;
 use crate::metrics::Alias;
 use crate::telemetry::LogFormat;
@@ -24,6 +24,15 @@ pub struct Shared {
     /// Who may use the REST interface and the pages
     #[arg(long, env = "FRAMEWAKE_ACCESS", value_enum, default_value_t)]
     pub access: Mode,
+    /// File with the scheduler's certificate and those of its authorities (PEM), for TLS; renewed, it is taken without a restart
+    #[arg(long, env = "FRAMEWAKE_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// File with the key of the certificate (PEM)
+    #[arg(long, env = "FRAMEWAKE_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Origins whose pages may ask with a token, as `https://tools.example`; none without it
+    #[arg(long, env = "FRAMEWAKE_CORS_ALLOW", value_delimiter = ',')]
+    pub cors_allow: Vec<Origin>,
     /// Function files, or folders of them, to register at the start
     #[arg(long, env = "FRAMEWAKE_FUNCTIONS", value_delimiter = ',')]
     pub functions: Vec<PathBuf>,

@@ -102,7 +102,7 @@ pub(crate) async fn serve(
             None => stop.cancelled().await,
         }
     };
-    let serving = rest::serve_router(listener, app, router(gateway), stop.clone());
+    let serving = rest::serve_router(listener, app, router(gateway), None, stop.clone());
     let ((), served) = tokio::join!(sending, serving);
     Ok(served?)
 }

@@ -7,6 +7,7 @@ mod audit;
 mod body;
 mod border;
 mod budgets;
+mod cors;
 mod costs;
 mod door;
 mod estimates;
@@ -35,6 +36,7 @@ mod shares;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tokens;
 mod workers;
 
@@ -53,8 +55,9 @@ pub(crate) use query::Query;
 pub use server::serve;
 pub(crate) use server::serve_router;
 pub(crate) use shares::{Class, Pass, Peer, peer_of};
+pub(crate) use tls::Certificate;
 
-use crate::access::{self, Access};
+use crate::access::{self, Access, Origin};
 use crate::engine::handle::Handle;
 use crate::metrics::Metrics;
 use crate::notify::Ways;
@@ -87,8 +90,10 @@ pub struct App {
     pub logs: Option<Queue>,
     pub ways: Arc<Ways>,
     pub(crate) access: Access,
-    /// Whether clients speak TLS with this process.
-    encrypted: bool,
+    /// With which clients speak TLS with this process.
+    certificate: Option<Arc<Certificate>>,
+    /// Origins whose pages may ask, with a token.
+    origins: Vec<Origin>,
     inputs: border::KnownInputs,
     probe: health::LastProbe,
     shares: Shares,
@@ -117,7 +122,8 @@ impl App {
             logs: ways.queue().cloned(),
             ways,
             access: Access::default(),
-            encrypted: false,
+            certificate: None,
+            origins: Vec::new(),
             inputs: border::KnownInputs::default(),
             probe: health::LastProbe::default(),
             feeds: feeds::Feeds::default(),
@@ -129,6 +135,18 @@ impl App {
     /// With somebody at the door.
     pub(crate) fn with_access(mut self, access: Access) -> App {
         self.access = access;
+        self
+    }
+
+    /// To be spoken to by TLS.
+    pub(crate) fn with_certificate(mut self, certificate: Option<Arc<Certificate>>) -> App {
+        self.certificate = certificate;
+        self
+    }
+
+    /// Pages of these origins may ask.
+    pub(crate) fn with_origins(mut self, origins: Vec<Origin>) -> App {
+        self.origins = origins;
         self
     }
 
@@ -163,21 +181,26 @@ impl App {
 
 /// The whole interface.
 pub fn router(app: Arc<App>) -> Router {
-    guarded(answering(), app)
+    guarded(answering(&app), app)
 }
 
 /// The whole interface, where only this machine may ask.
 fn local_router(app: Arc<App>) -> Router {
-    guarded(answering().layer(from_fn(guard::only_local_names)), app)
+    guarded(answering(&app).layer(from_fn(guard::only_local_names)), app)
 }
 
-fn answering() -> Router<Arc<App>> {
+fn answering(app: &App) -> Router<Arc<App>> {
+    let own = CsrfLayer::new().with_rejection_response(|_| guard::cross_origin());
+    let trusted = app
+        .origins
+        .iter()
+        .fold(own, |layer, origin| layer.add_trusted_origin(origin.as_str()).expect("an origin was read as one"));
     let (routes, _) = openapi::routes().split_for_parts();
     routes
         .merge(crate::web::router())
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
-        .layer(CsrfLayer::new().with_rejection_response(|_| guard::cross_origin()))
+        .layer(trusted)
 }
 
 /// What every answer has: an id, a body of our shape when it is a refusal, and a place in the metrics.
@@ -186,6 +209,7 @@ fn guarded(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
         .layer(from_fn_with_state(app.clone(), door::pass))
         .layer(CatchPanicLayer::custom(guard::panicked))
         .layer(from_fn_with_state(app.clone(), guard::observe))
+        .layer(from_fn_with_state(app.clone(), cors::allow))
         .with_state(app)
 }
 

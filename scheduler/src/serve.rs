@@ -38,6 +38,12 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let specs = files::functions(&shared.functions)?;
     let pools = files::pools(&shared.pools, slots(shared))?;
     let urls = UrlsAllowed::new(shared.urls_allowed.clone()).map_err(anyhow::Error::msg).context("--urls-allowed")?;
+    let certificate = match (&shared.tls_cert, &shared.tls_key) {
+        (Some(chain), Some(key)) => {
+            Some(Arc::new(rest::Certificate::open(chain.clone(), key.clone()).context("--tls-cert")?))
+        }
+        _ => None,
+    };
     let address: Address = config.store.parse()?;
     let store = Store::open(&shared.data).await?;
     let owner = Owner::this(store.farm(), &std::path::absolute(&shared.data).context("the data folder")?);
@@ -108,7 +114,8 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
         config.nats.clone(),
         queueing.clone(),
     ));
-    let url = format!("http://{}", listener.local_addr()?);
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr()?);
     info!("listening on {url}");
     let mut scaler = tokio::spawn(keda::serve(keda, handle.clone(), serving.clone()));
     let tokens = reader.tokens().await?;
@@ -119,7 +126,8 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
         );
     }
     let access = Access::new(shared.access, tokens);
-    let app = Arc::new(App::new(handle, reader, objects, uploads, metrics, urls, ways).with_access(access));
+    let app = App::new(handle, reader, objects, uploads, metrics, urls, ways).with_access(access);
+    let app = Arc::new(app.with_certificate(certificate).with_origins(shared.cors_allow.clone()));
     let mut clients = tokio::spawn(openfaas::serve(
         shared.openfaas.clone(),
         openfaas,

@@ -28,6 +28,15 @@ impl Authority {
         self.file.display().to_string()
     }
 
+    /// A certificate for a server that answers to this name, and its key, in files.
+    pub fn issue(&self, name: &str, chain: &Path, key: &Path) {
+        let pair = KeyPair::generate().expect("a key");
+        let certificate = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let certificate = certificate.signed_by(&pair, &self.issuer).expect("signed");
+        std::fs::write(key, pair.serialize_pem()).expect("the test's folder is writable");
+        std::fs::write(chain, certificate.pem()).expect("the test's folder is writable");
+    }
+
     /// For a server that answers to this name.
     pub fn acceptor(&self, name: &str) -> TlsAcceptor {
         let key = KeyPair::generate().expect("a key");

@@ -4,10 +4,13 @@ use framewake_proto::access::{Role, TokenAdd};
 use framewake_proto::client::Client;
 use framewake_proto::notify::Secret;
 use framewake_tests::browser::Browser;
-use framewake_tests::farm::TestFarm;
+use framewake_tests::farm::{SOON, TestFarm};
 use framewake_tests::jobs;
 use framewake_tests::parts::{built, path};
+use framewake_tests::tls::Authority;
+use framewake_tests::wait::until;
 use serde_json::json;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -39,7 +42,6 @@ fn said(output: &Output) -> String {
 
 /// The command line of somebody with a home of their own; what is given stands on standard input.
 fn framewake(home: &Path, arguments: &[&str], input: &str) -> Output {
-    use std::io::Write;
     let mut command = Command::new(built("framewake"));
     command.args(arguments).env("HOME", home).env_remove("XDG_CONFIG_HOME").env("NO_COLOR", "1").env("PATH", path());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -144,7 +146,7 @@ async fn secrets_are_nowhere_but_where_they_were_shown() {
     assert!(command.status().expect("it runs").success());
     let lines: Vec<String> = framewake_tests::farm::processes().into_iter().map(|process| process.line).collect();
     farm.scheduler().signal(rustix::process::Signal::TERM);
-    farm.scheduler().wait(framewake_tests::farm::SOON);
+    farm.scheduler().wait(SOON);
     let mut searched = 0;
     for secret in [&first, &second] {
         let secret = secret.reveal().rsplit('_').next().expect("a secret");
@@ -220,6 +222,41 @@ async fn a_page_asks_who_it_is_shows_what_they_may_and_ends_with_their_token() {
     browser.open(&format!("{}/", farm.url())).await;
     browser.sees("This farm asks who you are.").await;
     browser.close().await;
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_taken_and_a_bad_one_is_not() {
+    let mut farm = TestFarm::start(1).await;
+    let folder = farm.folder().to_owned();
+    let (chain, key) = (folder.join("tls.crt"), folder.join("tls.key"));
+    let [one, two] = ["one.pem", "two.pem"].map(|name| Authority::new(&folder.join(name)));
+    one.issue("localhost", &chain, &key);
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    farm.arguments = vec!["--tls-cert".to_owned(), text(&chain), "--tls-key".to_owned(), text(&key)];
+    farm.spawn_scheduler();
+    let url = format!("https://localhost:{}", farm.port());
+    let asked = |authority: &Authority| {
+        let mut command = Command::new(built("framewake"));
+        command.args(["--url", &url, "jobs"]).env("SSL_CERT_FILE", authority.file()).env("NO_COLOR", "1");
+        command.output().expect("it runs").status.success()
+    };
+    until(SOON, "it speaks TLS", async || asked(&one).then_some(())).await;
+    assert!(!asked(&two), "of another authority");
+    // In the clear it says what is wrong.
+    let mut plain = std::net::TcpStream::connect(("127.0.0.1", farm.port())).expect("it listens");
+    plain.write_all(b"GET /v1/jobs HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("sent");
+    let mut said = String::new();
+    plain.read_to_string(&mut said).expect("an answer");
+    assert!(said.starts_with("HTTP/1.1 400") && said.contains("https://"), "{said}");
+    std::fs::write(&chain, "not a certificate").expect("written");
+    until(SOON, "the bad file is said", async || {
+        farm.scheduler_log().contains("the certificate of before goes on").then_some(())
+    })
+    .await;
+    assert!(asked(&one), "the old one stays");
+    two.issue("localhost", &chain, &key);
+    until(SOON, "the new one is taken", async || asked(&two).then_some(())).await;
+    assert!(!asked(&one));
 }
 
 /// All files below.

@@ -1,8 +1,8 @@
 //! The sockets: how many, how slow, and how they end. `axum::serve` sets no such limits.
 
-use super::problem;
+use super::problem::{self, Code, Refusal};
 use super::shares::{Class, Peer};
-use super::{App, local_router, router};
+use super::{App, Certificate, local_router, router};
 use crate::store::AccessWrite;
 use axum::Router;
 use axum::body::Body;
@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -43,6 +44,8 @@ const HEAD_SIZE_MAX: usize = 64 * 1024;
 const GOODBYE: Duration = Duration::from_secs(10);
 /// How often unfinished uploads are looked through.
 const SWEEP_EVERY: Duration = Duration::from_mins(10);
+/// The first byte of a connection by TLS.
+const TLS_HANDSHAKE: u8 = 22;
 /// How often it is looked which tokens were used.
 const USES_EVERY: Duration = Duration::from_mins(1);
 /// Pause after a socket could not be accepted: out of file descriptors as a rule.
@@ -55,7 +58,11 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationT
     let router = if local { local_router(app.clone()) } else { router(app.clone()) };
     tokio::spawn(sweep(app.clone(), shutdown.clone()));
     tokio::spawn(note_uses(app.clone(), shutdown.clone()));
-    serve_router(listener, app, router, shutdown).await
+    let certificate = app.certificate.clone();
+    if let Some(certificate) = &certificate {
+        tokio::spawn(certificate.clone().keep(shutdown.clone()));
+    }
+    serve_router(listener, app, router, certificate, shutdown).await
 }
 
 /// The same for another interface to the farm, within the same bounds.
@@ -63,6 +70,7 @@ pub(crate) async fn serve_router(
     listener: TcpListener,
     app: Arc<App>,
     router: Router,
+    certificate: Option<Arc<Certificate>>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let refused = Arc::new(Semaphore::new(REFUSED_AT_ONCE));
@@ -74,11 +82,12 @@ pub(crate) async fn serve_router(
             () = shutdown.cancelled() => break,
         };
         match accepted {
-            Ok((socket, address)) => {
+            Ok((mut socket, address)) => {
                 let peer = Peer::from(address.ip());
                 match app.shares.enter(Class::Connection, peer) {
                     Ok(pass) => {
-                        let serving = connection(socket, peer, router.clone(), goodbye.clone());
+                        let acceptor = certificate.as_ref().map(|certificate| certificate.acceptor());
+                        let serving = connection(socket, acceptor, peer, router.clone(), goodbye.clone());
                         open.spawn(async move {
                             serving.await;
                             drop(pass);
@@ -86,9 +95,12 @@ pub(crate) async fn serve_router(
                     }
                     Err(refusal) => {
                         app.metrics.parts.problems.with_label_values(&[refusal.code().as_str()]).inc();
-                        if let Ok(turn) = refused.clone().try_acquire_owned() {
+                        // By TLS it would take a handshake to say it.
+                        if certificate.is_none()
+                            && let Ok(turn) = refused.clone().try_acquire_owned()
+                        {
                             tokio::spawn(async move {
-                                let _ = timeout(REFUSAL_TIMEOUT, refuse(socket, &problem::plain(refusal))).await;
+                                let _ = timeout(REFUSAL_TIMEOUT, refuse(&mut socket, &problem::plain(refusal))).await;
                                 drop(turn);
                             });
                         }
@@ -143,7 +155,7 @@ pub(super) fn files_max() -> usize {
 }
 
 /// Answers without having read what is asked: there is no room for that.
-async fn refuse(mut socket: TcpStream, answer: &str) -> io::Result<()> {
+async fn refuse(socket: &mut TcpStream, answer: &str) -> io::Result<()> {
     socket.write_all(answer.as_bytes()).await?;
     socket.shutdown().await?;
     // Closed with something unread, the connection would be reset, and the answer lost on its way.
@@ -152,9 +164,39 @@ async fn refuse(mut socket: TcpStream, answer: &str) -> io::Result<()> {
     Ok(())
 }
 
-async fn connection(socket: TcpStream, peer: Peer, router: Router, goodbye: CancellationToken) {
+/// By TLS, where there is a certificate.
+async fn connection(
+    socket: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    peer: Peer,
+    router: Router,
+    goodbye: CancellationToken,
+) {
     // Answers are small and waited for.
     let _ = socket.set_nodelay(true);
+    let Some(acceptor) = acceptor else { return speak(socket, peer, router, goodbye).await };
+    let greeted = timeout(HEAD_TIMEOUT, async {
+        let mut first = [0];
+        let read = socket.peek(&mut first).await?;
+        if read == 1 && first[0] != TLS_HANDSHAKE {
+            let mut socket = socket;
+            let said = Refusal::new(Code::InvalidQuery, "this address speaks TLS").hint("write it with `https://`");
+            return refuse(&mut socket, &problem::plain(said)).await.map(|()| None);
+        }
+        acceptor.accept(socket).await.map(Some)
+    });
+    match tokio::select! { greeted = greeted => greeted, () = goodbye.cancelled() => return } {
+        Ok(Ok(Some(socket))) => speak(socket, peer, router, goodbye).await,
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => debug!("a connection did not come to TLS: {error}"),
+        Err(_) => debug!("a connection did not come to TLS in time"),
+    }
+}
+
+async fn speak<S>(socket: S, peer: Peer, router: Router, goodbye: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         router.clone().oneshot(request.map(Body::new))
@@ -178,15 +220,15 @@ async fn connection(socket: TcpStream, peer: Peer, router: Router, goodbye: Canc
 }
 
 /// A socket whose writes fail when the other side takes nothing for too long.
-struct Unstalled {
-    socket: TcpStream,
+struct Unstalled<S> {
+    socket: S,
     /// When the write that waits is given up.
     deadline: Pin<Box<Sleep>>,
     waiting: bool,
 }
 
-impl Unstalled {
-    fn new(socket: TcpStream) -> Unstalled {
+impl<S> Unstalled<S> {
+    fn new(socket: S) -> Unstalled<S> {
         Unstalled { socket, deadline: Box::pin(sleep_until(Instant::now() + WRITE_STALL_MAX)), waiting: false }
     }
 
@@ -204,7 +246,7 @@ impl Unstalled {
     }
 }
 
-impl AsyncRead for Unstalled {
+impl<S: AsyncRead + Unpin> AsyncRead for Unstalled<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -214,7 +256,7 @@ impl AsyncRead for Unstalled {
     }
 }
 
-impl AsyncWrite for Unstalled {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.socket).poll_write(context, bytes);
         self.bounded(context, polled)

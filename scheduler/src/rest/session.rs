@@ -63,7 +63,7 @@ pub(super) async fn begin(
         ..AuditRow::default()
     };
     app.handle.tell_access(vec![AccessWrite::Changed(Box::new(row))]).await;
-    let set = set_cookie(&cookie, SESSION_FOR.as_secs(), is_encrypted(&headers, app.encrypted));
+    let set = set_cookie(&cookie, SESSION_FOR.as_secs(), is_encrypted(&headers, app.certificate.is_some()));
     Ok(([(SET_COOKIE, set)], Json(WhoView { tokens: true, who: Some(caller.view()) })).into_response())
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn end(State(app): State<Arc<App>>, headers: HeaderMap) -> Resu
     for cookie in cookies(&headers) {
         app.access.sessions.end(cookie);
     }
-    let set = set_cookie("", 0, is_encrypted(&headers, app.encrypted));
+    let set = set_cookie("", 0, is_encrypted(&headers, app.certificate.is_some()));
     Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, set)]).into_response())
 }
 

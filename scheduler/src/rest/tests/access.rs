@@ -273,7 +273,8 @@ async fn each_address_that_is_answered_has_its_line_and_each_line_its_address() 
     assert_eq!(answered, lines);
     // What somebody adds and forgets is refused, whoever asks.
     let (farm, askers, ..) = crowded().await;
-    let forgotten = guarded(answering().route("/v1/forgotten", get(async || "the secret is 42")), farm.app.clone());
+    let forgotten =
+        guarded(answering(&farm.app).route("/v1/forgotten", get(async || "the secret is 42")), farm.app.clone());
     let farm = Farm { router: forgotten, ..farm };
     let reply = farm.as_who(&who(&askers, Role::Admin, None), "GET", "/v1/forgotten", None).await;
     reply.problem(403, "forbidden");
@@ -587,4 +588,41 @@ async fn without_a_token_health_is_told_and_nothing_of_the_farm() {
     farm.get("/metrics").await.problem(401, "unauthorized");
     let streams = RULES.iter().filter(|rule| rule.kind == Kind::Stream);
     assert_eq!(streams.count(), 3);
+}
+
+#[tokio::test]
+async fn pages_of_allowed_origins_may_ask_with_a_token_and_with_nothing_else() {
+    let (farm, askers, ours, _) = crowded().await;
+    let Farm { app, .. } = &farm;
+    let (tokens, origin) = (app.reader.tokens().await.expect("they are read"), "https://tools.example");
+    let uploads = Uploads::open(farm.folder.path().join("uploads"), UploadLimits::default()).expect("a folder");
+    let (handle, reader, objects) = (app.handle.clone(), app.reader.clone(), app.objects.clone());
+    let allowing = App::new(handle, reader, objects, uploads, app.metrics.clone(), app.urls.clone(), ways())
+        .with_access(Access::new(Mode::Tokens, tokens))
+        .with_origins(vec![origin.parse().expect("an origin")]);
+    let farm = Farm { router: super::super::router(Arc::new(allowing)), ..farm };
+    let secret = who(&askers, Role::Artist, Some(OWN));
+    let path = format!("/v1/jobs/{ours}/pause");
+    let before = |origin: &str| {
+        let request = Request::builder().method("OPTIONS").uri(&path).header("origin", origin);
+        farm.send(request.header("access-control-request-method", "POST").body(Body::empty()).expect("a request"))
+    };
+    let allowed = before(origin).await;
+    assert_eq!(
+        (allowed.status, &allowed.headers["access-control-allow-origin"]),
+        (StatusCode::NO_CONTENT, &origin.parse().expect("a header"))
+    );
+    assert!(!allowed.headers.contains_key("access-control-allow-credentials"), "no cookies");
+    for other in ["https://evil.example", "https://tools.example.evil.example", "null"] {
+        assert!(!before(other).await.headers.contains_key("access-control-allow-origin"), "{other}");
+    }
+    let asked = bearer(Request::post(&path), &secret).header("origin", origin).header("host", "farm");
+    let asked = farm.send(asked.body(Body::empty()).expect("a request")).await;
+    asked.problem(409, "wrong-state");
+    assert_eq!(asked.headers["access-control-allow-origin"], origin);
+    // A session is for pages of ours.
+    let login = farm.post("/v1/session", &json!({"token": secret.reveal()})).await;
+    let cookie = login.headers["set-cookie"].to_str().expect("text").split(';').next().expect("a value").to_owned();
+    let ridden = Request::get("/v1/jobs").header("origin", origin).header("cookie", cookie);
+    farm.send(ridden.body(Body::empty()).expect("a request")).await.problem(401, "unauthorized");
 }

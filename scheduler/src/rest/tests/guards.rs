@@ -42,7 +42,7 @@ async fn a_request_keeps_its_id_if_it_can_stand_in_a_log() {
 #[tokio::test]
 async fn a_panic_is_a_problem_and_says_nothing_of_its_inside() {
     let farm = Farm::start().await;
-    let broken = answering().route("/broken", get(async || -> String { panic!("the secret is 42") }));
+    let broken = answering(&farm.app).route("/broken", get(async || -> String { panic!("the secret is 42") }));
     let response =
         guarded(broken, farm.app.clone()).oneshot(Request::get("/broken").body(Body::empty()).expect("a request"));
     let response = response.await.expect("an answer");
