@@ -313,10 +313,10 @@ impl Client {
         self.json(self.request(Method::PUT, self.at(&["v1", "projects", name.as_str()])).json(change)).await
     }
 
-    /// What a job cost so far, with so many of its dearest frames.
-    pub async fn job_cost(&self, id: JobId, frames: u32) -> Result<JobCostView, Error> {
+    /// What a job cost so far, with so many of its dearest frames and chunks.
+    pub async fn job_cost(&self, id: JobId, frames: u32, chunks: u32) -> Result<JobCostView, Error> {
         let mut url = self.at(&["v1", "jobs", &id.to_string(), "cost"]);
-        url.query_pairs_mut().append_pair("frames", &frames.to_string());
+        url.query_pairs_mut().append_pair("frames", &frames.to_string()).append_pair("chunks", &chunks.to_string());
         self.get(url).await
     }
 

@@ -34,12 +34,33 @@ pub struct StepCost {
     pub paid: Paid,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct PoolCost {
+    /// Empty where it is not known: of workers that people started, and of what was counted before pools were.
+    pub pool: String,
+    #[serde(flatten)]
+    pub paid: Paid,
+}
+
 /// A frame with its share of everything that was paid for its step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FrameCost {
     pub step: Name,
     pub frame: i64,
+    /// Rendering alone.
+    pub elapsed_ms: u64,
+    pub cost: Vec<Money>,
+}
+
+/// A chunk, by its frames that are done; together they cost what their step does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ChunkCost {
+    pub step: Name,
+    pub chunk: u64,
+    pub frames: u64,
     /// Rendering alone.
     pub elapsed_ms: u64,
     pub cost: Vec<Money>,
@@ -68,9 +89,13 @@ pub struct JobCostView {
     pub efficiency_permille: u32,
     pub causes: Vec<CauseCost>,
     pub steps: Vec<StepCost>,
+    pub pools: Vec<PoolCost>,
     /// The dearest first, as many as were asked for.
     pub frames: Vec<FrameCost>,
     pub frames_done: u64,
+    /// The dearest first, as many as were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chunks: Vec<ChunkCost>,
     pub stored: StoredCost,
     /// The rows that were paid by.
     pub prices: Vec<PriceRow>,
@@ -87,6 +112,9 @@ pub struct CostRow {
     pub project: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
+    /// Empty where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
     /// The model of the workers' GPU, empty for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,

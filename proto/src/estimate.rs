@@ -62,11 +62,20 @@ pub struct MsRange {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OptionEstimate {
-    /// Where its workers are; absent: wherever the function runs.
+    /// Where its workers are; absent: wherever they may be, from the best case of all pools to the worst.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Name>,
     /// At most so many at once for each step.
     pub workers: u32,
+    /// Steps that can't run in the pool; they are where they can.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<Name>,
+    /// Steps that were measured on another GPU than the pool has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_gpu: Vec<Name>,
+    /// No worker was started there yet: a start may take as long as the pool allows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub start_unknown: bool,
     /// From its first worker being free to begin to its last frame.
     pub time_ms: MsRange,
     /// Each currency for itself; empty where no price is known.

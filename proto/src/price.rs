@@ -143,7 +143,7 @@ pub struct PaidByChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PaidByView {
-    /// `any`, `gpu:L4`, `function:NAME`, `storage` or `egress`.
+    /// `any`, `gpu:L4`, `pool:NAME`, `function:NAME`, `function:NAME+pool:NAME`, `storage` or `egress`.
     pub paid_for: String,
     pub since: Day,
     pub price: PriceRow,
@@ -152,7 +152,14 @@ pub struct PaidByView {
 /// What a price is for; of those for workers the narrowest counts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PaidFor {
+    /// Workers of a function in one pool.
+    FunctionIn {
+        function: Name,
+        pool: Name,
+    },
     Function(Name),
+    /// Workers that are started there.
+    Pool(Name),
     /// Workers that say they have this model.
     Gpu(String),
     /// All other workers.
@@ -163,7 +170,7 @@ pub enum PaidFor {
     Egress,
 }
 
-/// `any`, `gpu:L4`, `function:NAME`, `storage` or `egress`.
+/// `any`, `gpu:L4`, `pool:NAME`, `function:NAME`, `function:NAME+pool:NAME`, `storage` or `egress`.
 impl FromStr for PaidFor {
     type Err = String;
 
@@ -175,8 +182,15 @@ impl FromStr for PaidFor {
             (_, Some(("gpu", model))) if !gpu_model(model).is_empty() && model.len() <= WORD_MAX => {
                 Ok(PaidFor::Gpu(gpu_model(model).to_owned()))
             }
-            (_, Some(("function", name))) => name.parse().map(PaidFor::Function).map_err(|error| format!("{error}")),
-            _ => Err(format!("`{}` is not `any`, `gpu:MODEL`, `function:NAME`, `storage` or `egress`", shown(text))),
+            (_, Some(("pool", name))) => Ok(PaidFor::Pool(part(name)?)),
+            (_, Some(("function", name))) => match name.split_once("+pool:") {
+                Some((name, pool)) => Ok(PaidFor::FunctionIn { function: part(name)?, pool: part(pool)? }),
+                None => Ok(PaidFor::Function(part(name)?)),
+            },
+            _ => Err(format!(
+                "`{}` is not `any`, `gpu:MODEL`, `pool:NAME`, `function:NAME`, `function:NAME+pool:NAME`, `storage` or `egress`",
+                shown(text)
+            )),
         }
     }
 }
@@ -184,7 +198,9 @@ impl FromStr for PaidFor {
 impl fmt::Display for PaidFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            PaidFor::FunctionIn { function, pool } => write!(f, "function:{function}+pool:{pool}"),
             PaidFor::Function(name) => write!(f, "function:{name}"),
+            PaidFor::Pool(name) => write!(f, "pool:{name}"),
             PaidFor::Gpu(model) => write!(f, "gpu:{model}"),
             PaidFor::Any => f.write_str("any"),
             PaidFor::Storage => f.write_str("storage"),
@@ -198,6 +214,10 @@ pub fn gpu_model(name: &str) -> &str {
     let name = name.trim();
     let makers = ["NVIDIA GeForce ", "NVIDIA ", "Tesla ", "AMD "];
     makers.iter().find_map(|maker| name.strip_prefix(maker)).unwrap_or(name).trim()
+}
+
+fn part(name: &str) -> Result<Name, String> {
+    name.parse().map_err(|error| format!("{error}"))
 }
 
 fn shown(text: &str) -> String {
@@ -222,11 +242,21 @@ mod tests {
 
     #[test]
     fn what_a_price_is_for_is_read_as_it_is_written() {
-        for text in ["any", "gpu:L40S", "gpu:RTX PRO 6000", "function:blender", "storage", "egress"] {
+        let all =
+            ["any", "gpu:L40S", "gpu:RTX PRO 6000", "function:blender", "function:blender+pool:spot", "pool:spot"];
+        for text in all.into_iter().chain(["storage", "egress"]) {
             assert_eq!(text.parse::<PaidFor>().map(|paid_for| paid_for.to_string()), Ok(text.to_owned()));
         }
         assert_eq!("gpu:NVIDIA L4".parse(), Ok(PaidFor::Gpu("L4".to_owned())));
-        for bad in ["", "L4", "gpu:", "gpu: ", "function:", "function:A B", "pool:a"] {
+        let pools = [
+            "pool:",
+            "pool:A",
+            "function:+pool:a",
+            "function:a+pool:",
+            "function:a+pool:b+pool:c",
+            "pool:a+function:b",
+        ];
+        for bad in ["", "L4", "gpu:", "gpu: ", "function:", "function:A B"].into_iter().chain(pools) {
             assert!(bad.parse::<PaidFor>().is_err(), "{bad}");
         }
     }

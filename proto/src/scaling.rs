@@ -76,6 +76,20 @@ pub struct PoolScaling {
     pub start_p95_s: Option<f64>,
     /// Of so many starts.
     pub starts_known: u32,
+    /// Their mean and how much they differ from it (standard deviation).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_mean_s: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_deviation_s: Option<f64>,
+    /// How long a start may take.
+    pub start_within_s: f64,
+    /// Most starts in a minute; absent: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_a_minute: Option<u32>,
+    /// Model of its GPUs; empty: none, or not known.
+    pub gpu: String,
+    /// Workers of the function that it can hold.
+    pub workers_max: u32,
     /// Why it is passed over now; empty: it is not.
     pub passed_over: String,
 }

@@ -44,7 +44,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 12] = [
+const MIGRATIONS: [&str; 13] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
@@ -57,6 +57,7 @@ const MIGRATIONS: [&str; 12] = [
     include_str!("store/migrations/0014_openfaas.sql"),
     include_str!("store/migrations/0011_measured.sql"),
     include_str!("store/migrations/0016_access.sql"),
+    include_str!("store/migrations/0015_cost_by_pool.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

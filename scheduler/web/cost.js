@@ -2,7 +2,9 @@
 
 import { h, fill, api, card, command, empty, figures, money, query, seconds, table, words } from "./lib.js";
 
-const KEYS = ["project", "function", "day", "cause", "gpu"];
+const KEYS = ["project", "function", "pool", "day", "cause", "gpu"];
+// What a row without a name is about.
+const NOBODY = { pool: "not known: workers that people started, and what was counted before pools were" };
 
 export async function show({ main, upkeep, title }) {
   title("Cost");
@@ -30,7 +32,7 @@ export async function show({ main, upkeep, title }) {
     fill(lines, rows.length ? h("div", { class: "bars" }, rows.map((row) => {
       const line = h("i");
       line.style.width = `${(100 * row.time_us) / most}%`;
-      return h("div", { class: "line" }, h("span", {}, words(row[key] || "nobody: workers that did nothing")), line, h("span", { class: "small soft" }, `${seconds(row.time_us / 1e6)} ${row.cost.length ? money(row.cost) : "price unknown"}`));
+      return h("div", { class: "line" }, h("span", {}, words(row[key] || (NOBODY[key] ?? "nobody: workers that did nothing"))), line, h("span", { class: "small soft" }, `${seconds(row.time_us / 1e6)} ${row.cost.length ? money(row.cost) : "price unknown"}`));
     })) : empty("No worker was paid on these days."));
   }
   await load();

@@ -192,6 +192,7 @@ export async function show({ main, upkeep, title, names }) {
       line.style.width = `${(100 * cause.time_us) / most}%`;
       return h("div", { class: "line" }, h("span", {}, words(cause.cause)), line, h("span", { class: "small soft" }, `${seconds(cause.time_us / 1e6)} ${cause.cost.length ? money(cause.cost) : ""}`));
     })),
+    cost.pools.length > 1 && h("p", { class: "small soft" }, "By pool: ", cost.pools.map((pool) => `${pool.pool || "not known"} ${seconds(pool.time_us / 1e6)} ${pool.cost.length ? money(pool.cost) : "price unknown"}`).join(" · ")),
     cost.unknown_us > 0 && h("p", { class: "soft small" }, "Some workers have no price: what they cost is unknown, not 0. ", h("a", { href: "/cost" }, "Set prices")));
   }
 

@@ -137,7 +137,7 @@ pub fn panels(dashboard: &Value) -> Vec<(String, Vec<(String, String)>)> {
 /// An expression with its variables as Grafana fills them in when everything is chosen.
 pub fn filled(expression: &str, rate_interval: &str) -> String {
     let mut text = expression.replace("$__rate_interval", rate_interval);
-    for variable in ["$function", "$gpu", "$host"] {
+    for variable in ["$function", "$gpu", "$host", "$pool"] {
         text = text.replace(variable, ".*");
     }
     text

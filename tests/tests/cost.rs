@@ -72,7 +72,7 @@ async fn check_estimates(farm: &TestFarm, job: &Value, from_zero: bool) {
         let mut line = format!("{took_ms} ms of {low} to {high}");
         if from_zero {
             farm.no_workers().await;
-            let cost = farm.client.job_cost(view.id, 0).await.expect("told").paid.cost;
+            let cost = farm.client.job_cost(view.id, 0, 0).await.expect("told").paid.cost;
             let (range, micros) = (options[0].cost[0], cost[0].micros);
             in_money += u32::from((range.low.micros..=range.high.micros).contains(&micros));
             line = format!("{line}, {micros} micros of {} to {}", range.low.micros, range.high.micros);
@@ -187,6 +187,13 @@ async fn what_was_paid_is_told_as_tables_json_csv_and_focus() {
     assert_eq!(causes.sum::<u64>(), view["time_us"].as_u64().expect("a time"));
     let days = good(&farm, &["cost", "--by", "project,function"]);
     assert!(days.contains("film") && days.contains("tachyon@1") && days.contains("EUR"), "{days}");
+    // All of it in the one pool there is: what pools cost together is what the farm does.
+    let pools: Value = serde_json::from_str(&good(&farm, &["--json", "cost", "--by", "pool"])).expect("JSON");
+    let [pool] = pools["rows"].as_array().expect("rows").as_slice() else { panic!("one pool: {pools}") };
+    assert_eq!((&pool["pool"], &pool["time_us"], &pool["cost"]), (&json!("local"), &pools["time_us"], &pools["cost"]));
+    assert_eq!(view["pools"][0]["cost"], view["cost"], "{view}");
+    let dearest = good(&farm, &["cost", &id, "--chunks", "3"]);
+    assert!(dearest.contains("the dearest chunks:") && dearest.contains("local"), "{dearest}");
     let csv = good(&farm, &["cost", "--by", "project", "--csv"]);
     assert!(csv.starts_with("project,time_us,useful_us,unknown_us,cost\n") && csv.contains("\nfilm,"), "{csv}");
     let charges = good(&farm, &["cost", "--focus"]);
@@ -204,6 +211,7 @@ async fn what_was_paid_is_told_as_tables_json_csv_and_focus() {
     for amount in amounts {
         assert_eq!(sum(amount.currency.as_str()), amount.micros, "{amount}");
     }
+    assert!(charges.lines().skip(1).map(focus::fields).all(|line| line[column("x_Pool")] == "local"), "{charges}");
     // What is paid by from tomorrow on changes nothing today, and what can't be a price is refused.
     let refused = run(&farm, &["prices", "set", "any", "-1USD"]);
     assert!(!refused.status.success());

@@ -378,7 +378,8 @@ async fn each_worker_of_a_machine_has_a_gpu_of_its_own_and_a_new_scheduler_knows
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_that_runs_out_of_gpu_memory_gets_a_larger_gpu_and_the_others_follow() {
-    let mut farm = farm(4, &(gpu(0, "GPU-small", 8, &[]) + &gpu(1, "GPU-large", 24, &[]))).await;
+    let mut farm =
+        farm(4, &(gpu(0, "GPU-small", 8, &[("busy", 30)]) + &gpu(1, "GPU-large", 24, &[("busy", 30)]))).await;
     let script = "echo 'device: CUDA: NVIDIA Test'; case $CUDA_VISIBLE_DEVICES in \
                   GPU-small) echo 'CUDA error: out of memory'; exit 1;; esac; echo $CUDA_VISIBLE_DEVICES > $1";
     let id = farm.submit(&writing(script, "1-6")).await;

@@ -22,6 +22,8 @@ pub(crate) struct Book {
     spent: i128,
     /// What people were told.
     pub(crate) told: Standing,
+    /// Offers were taken back and tails given up.
+    stopped: bool,
 }
 
 /// How many more tasks may be given out.
@@ -76,7 +78,7 @@ impl Book {
 
     fn new(budget: ProjectBudget, spent: &[(Held, u64)]) -> Book {
         let ProjectBudget { limit, warn_percent, at_limit } = budget;
-        let mut book = Book { limit, at_limit, warn_percent, spent: 0, told: Standing::Fine };
+        let mut book = Book { limit, at_limit, warn_percent, spent: 0, told: Standing::Fine, stopped: false };
         for (held, time_us) in spent {
             book.spend(*held, *time_us);
         }
@@ -98,6 +100,13 @@ impl Book {
     /// Whether it is used up with what is under way and not yet reported.
     pub(crate) fn is_used_up(&self, under_way: i128) -> bool {
         self.spent + under_way >= self.limit()
+    }
+
+    /// What is to be done about open chunks, the moment that it is used up with what is under way.
+    pub(crate) fn stops(&mut self, under_way: i128) -> Option<AtLimit> {
+        let is_used_up = self.is_used_up(under_way);
+        let was_stopped = std::mem::replace(&mut self.stopped, is_used_up);
+        (is_used_up && !was_stopped).then_some(self.at_limit)
     }
 
     /// By what is spent alone.
@@ -221,6 +230,13 @@ impl Purse {
 
     pub(crate) fn knows_price(&self, forecast: Forecast) -> bool {
         self.books().all(|(_, _, book)| !book.is_hard() || book.knows_price(forecast))
+    }
+
+    /// What is to be done about open chunks, the moment that one of the hard budgets is used up with what is under way.
+    pub(crate) fn stops(&mut self, under_way: i128) -> Option<AtLimit> {
+        let hard = self.books.values_mut().map(|(_, book)| book).filter(|book| book.is_hard());
+        // Where one may finish what another would hold, it is held.
+        hard.filter_map(|book| book.stops(under_way)).min_by_key(|at_limit| *at_limit != AtLimit::Hold)
     }
 
     /// A hard budget of which nothing is left.

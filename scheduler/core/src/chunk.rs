@@ -57,6 +57,13 @@ pub(crate) struct Lease {
     pub(crate) failed: u32,
 }
 
+impl Lease {
+    /// Its renderer has the scene open: a task was told of.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.done + self.failed > 0
+    }
+}
+
 /// What a chunk hands on to one that is made of its tasks.
 #[derive(Debug, Clone)]
 pub(crate) struct History {

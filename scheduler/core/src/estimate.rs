@@ -225,6 +225,12 @@ impl Plan<'_> {
 }
 
 impl Range {
+    /// One or the other.
+    #[must_use]
+    pub fn or(self, other: Range) -> Range {
+        Range { low: self.low.min(other.low), high: self.high.max(other.high) }
+    }
+
     /// One after the other.
     #[must_use]
     pub fn and(self, other: Range) -> Range {

@@ -6,6 +6,7 @@
 mod ahead;
 mod attempts;
 mod budgets;
+mod committed;
 mod deadlines;
 mod decision;
 mod explain;
@@ -22,6 +23,7 @@ mod workers;
 use ahead::Ahead;
 pub use ahead::RunAhead;
 pub use budgets::BudgetStatus;
+use committed::{Commitments, Handed};
 pub use decision::{Coming, PoolStanding, Scaling, WindowStanding};
 pub use load::FunctionLoad;
 pub use places::{PlaceStanding, PlaceStatus};
@@ -91,6 +93,7 @@ pub struct Farm {
     budgeted: u32,
     /// Projects with budgets.
     purses: BTreeMap<Project, Purse>,
+    committed: Commitments,
     /// Jobs and projects whose budgets people may have to be told of.
     spenders: (BTreeSet<JobId>, BTreeSet<Project>),
     chunk_next: u64,
@@ -201,6 +204,7 @@ struct Step {
     done: u32,
     /// In chunks that are offered or held.
     open: u32,
+    handed: Handed,
     failed: TaskSet,
     /// What its function counts of it.
     weight: Weight,
@@ -336,6 +340,7 @@ impl Farm {
             Event::PlaceRestored { place } => self.restore_place(now, &place, out),
             Event::PricesSet { prices } => {
                 self.ledger.prices = prices;
+                self.committed.forget_prices();
                 self.look_at_all_purses_again(now);
             }
             Event::OrdersLost => self.offer_all_again(now, out),
@@ -349,6 +354,8 @@ impl Farm {
         self.count_spent();
         self.tell_standings(out);
         self.ledger.take_changes(&mut out.changes);
+        #[cfg(debug_assertions)]
+        self.check_handed();
     }
 
     /// When [`Event::TimePassed`] is due next.
@@ -469,6 +476,7 @@ impl Farm {
 
     fn touch(&mut self, job: JobId, step: usize) {
         self.touched_steps.insert((job, step));
+        self.commit_anew(job, step);
         if let Some(function) = self.step(job, step).map(|step| step.function) {
             self.touched.insert(function);
         }
@@ -567,6 +575,7 @@ impl Restoring {
             unplaceable: BTreeSet::new(),
             budgeted: 0,
             purses: BTreeMap::new(),
+            committed: Commitments::default(),
             spenders: (BTreeSet::new(), BTreeSet::new()),
             chunk_next: snapshot.chunk_next.max(1),
             chunk_reserved: snapshot.chunk_next.max(1),

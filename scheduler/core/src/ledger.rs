@@ -5,6 +5,8 @@
 //! else, so the causes of a worker add up to its paid time by construction. Who leaves a worker idle pays for it:
 //! idle time is of the work before it, and the time before the first work is of that.
 
+mod under_way;
+
 use crate::change::{Change, Outcome};
 use crate::price::{Held, Prices};
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
@@ -12,6 +14,7 @@ use framewake_proto::time::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+pub(crate) use under_way::UnderWay;
 
 const DAY_MS: i64 = 86_400_000;
 /// Most days that one span is cut into. A longer one comes of a clock that was set; it is of the day it ends in.
@@ -74,6 +77,8 @@ pub struct Account {
     pub function: Arc<FunctionKey>,
     /// Model of its GPU, as it says; empty for none and until it has said so.
     pub gpu: Arc<str>,
+    /// Where it was started; `None`: by a person, or its place has not told of it yet.
+    pub pool: Option<Name>,
     pub opened_at: Timestamp,
     pub until: Timestamp,
     pub doing: Doing,
@@ -136,6 +141,7 @@ pub struct Worked {
 pub(crate) struct Ledger {
     accounts: BTreeMap<WorkerId, Account>,
     pub(crate) prices: Prices,
+    pub(crate) under_way: UnderWay,
     /// Not yet handed over; of these, the first so many were counted against budgets.
     changes: Vec<Change>,
     counted: usize,
@@ -144,7 +150,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// `now` may be before what was accounted for: the clock was set back. That time is not counted twice.
     pub(crate) fn restore(now: Timestamp, accounts: Vec<Account>, prices: Prices) -> Ledger {
-        let mut ledger = Ledger { accounts: BTreeMap::new(), prices, changes: Vec::new(), counted: 0 };
+        let mut ledger = Ledger { prices, ..Ledger::default() };
         for mut account in accounts {
             if account.until > now {
                 account.until = now;
@@ -154,6 +160,7 @@ impl Ledger {
                 }
                 ledger.changes.push(Change::Paid { account: account.clone(), spent: Vec::new() });
             }
+            ledger.under_way.add(&account);
             ledger.accounts.insert(account.worker.clone(), account);
         }
         ledger
@@ -175,151 +182,169 @@ impl Ledger {
         fresh
     }
 
-    pub(crate) fn account(&self, worker: &WorkerId) -> Option<&Account> {
-        self.accounts.get(worker)
-    }
-
     pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {
         self.accounts.values()
     }
 
     /// From now on the worker is paid; nothing new if it is already.
-    pub(crate) fn open(&mut self, now: Timestamp, worker: &WorkerId, function: &FunctionKey) {
+    pub(crate) fn open(&mut self, now: Timestamp, worker: &WorkerId, function: &FunctionKey, pool: Option<Name>) {
         if self.accounts.contains_key(worker) {
+            self.found_in(worker, pool);
             return;
         }
         let account = Account {
             worker: worker.clone(),
             function: Arc::new(function.clone()),
             gpu: "".into(),
+            pool,
             opened_at: now,
             until: now,
             doing: Doing::Starting { spoke_at: None },
             work: None,
         };
         self.changes.push(Change::Paid { account: account.clone(), spent: Vec::new() });
+        self.under_way.add(&account);
         self.accounts.insert(worker.clone(), account);
+    }
+
+    /// Its place told of it only now. What was given out before stays without a pool.
+    fn found_in(&mut self, worker: &WorkerId, pool: Option<Name>) {
+        let is_news = self.accounts.get(worker).is_some_and(|account| account.pool.is_none());
+        if is_news && pool.is_some() {
+            self.change(worker, |account, _| {
+                account.pool = pool;
+                Some(Vec::new())
+            });
+        }
     }
 
     /// It spoke. Not durable by itself: the next claim makes it so.
     pub(crate) fn spoke(&mut self, now: Timestamp, worker: &WorkerId, gpu: &str) {
-        let Some(account) = self.accounts.get_mut(worker) else { return };
-        // Once: a worker that changes its mind would make rows without end.
-        if !gpu.is_empty() && account.gpu.is_empty() {
-            account.gpu = gpu.into();
-        }
-        match &mut account.doing {
-            Doing::Starting { spoke_at } => {
-                spoke_at.get_or_insert(now);
+        self.change(worker, |account, prices| {
+            // Once: a worker that changes its mind would make rows without end.
+            if !gpu.is_empty() && account.gpu.is_empty() {
+                account.gpu = gpu.into();
             }
-            Doing::Silent => self.turn(now, worker, Cause::Preempted, Doing::Idle),
-            Doing::Idle | Doing::Working { .. } => {}
-        }
+            match &mut account.doing {
+                Doing::Starting { spoke_at } => {
+                    spoke_at.get_or_insert(now);
+                    None
+                }
+                Doing::Silent => {
+                    let mut spent = Vec::new();
+                    spend(account, now, Cause::Preempted, prices, &mut spent);
+                    account.doing = Doing::Idle;
+                    Some(spent)
+                }
+                Doing::Idle | Doing::Working { .. } => None,
+            }
+        });
     }
 
     /// It holds this attempt from now on.
     pub(crate) fn claimed(&mut self, now: Timestamp, worker: &WorkerId, attempt: AttemptId, work: Work) {
-        let Some(account) = self.accounts.get_mut(worker) else { return };
-        let doing = Doing::Working { attempt, upload_ms: 0 };
-        if account.work.as_deref() != Some(&work) || account.work.is_none() {
-            let work = Arc::new(work);
+        self.change(worker, |account, prices| {
+            let work = if account.work.as_deref() == Some(&work) { account.work.clone() } else { Some(Arc::new(work)) };
             if let Doing::Starting { .. } = account.doing {
-                account.work = Some(work);
-            } else {
-                // What comes before is of the work before.
-                self.finish(now, worker, doing);
-                if let Some(account) = self.accounts.get_mut(worker) {
-                    account.work = Some(work);
-                }
-                return;
+                account.work.clone_from(&work);
             }
-        }
-        self.finish(now, worker, doing);
+            let spent = finish(account, now, prices);
+            // What came before is of the work before.
+            account.work = work;
+            account.doing = Doing::Working { attempt, upload_ms: 0 };
+            Some(spent)
+        });
     }
 
     /// News of the attempt that it holds. What the report does not explain waits for the next one: it is
     /// the beginning of what that one tells.
     pub(crate) fn worked(&mut self, now: Timestamp, worker: &WorkerId, attempt: AttemptId, worked: Worked) {
-        let Some(account) = self.accounts.get_mut(worker) else { return };
-        let Doing::Working { attempt: held, upload_ms } = &mut account.doing else { return };
-        if *held != attempt {
-            return;
-        }
-        *upload_ms = upload_ms.saturating_add(worked.upload_ms);
-        let causes = [
-            (Cause::Load, worked.load_ms),
-            (Cause::Useful, worked.useful_ms),
-            (Cause::Failed, worked.failed_ms),
-            (Cause::Preempted, worked.preempted_ms),
-        ];
-        let mut spent = Vec::new();
-        for (cause, ms) in causes {
-            // A worker can't have worked for longer than it was paid.
-            let end = Timestamp(account.until.0.saturating_add_unsigned(ms)).min(now);
-            spend(account, end, cause, &self.prices, &mut spent);
-        }
-        if !spent.is_empty() {
-            self.changes.push(Change::Paid { account: account.clone(), spent });
-        }
+        self.change(worker, |account, prices| {
+            let Doing::Working { attempt: held, upload_ms } = &mut account.doing else { return None };
+            if *held != attempt {
+                return None;
+            }
+            *upload_ms = upload_ms.saturating_add(worked.upload_ms);
+            let causes = [
+                (Cause::Load, worked.load_ms),
+                (Cause::Useful, worked.useful_ms),
+                (Cause::Failed, worked.failed_ms),
+                (Cause::Preempted, worked.preempted_ms),
+            ];
+            let mut spent = Vec::new();
+            for (cause, ms) in causes {
+                // A worker can't have worked for longer than it was paid.
+                let end = Timestamp(account.until.0.saturating_add_unsigned(ms)).min(now);
+                spend(account, end, cause, prices, &mut spent);
+            }
+            (!spent.is_empty()).then_some(spent)
+        });
     }
 
     /// The attempt is over.
     pub(crate) fn ended(&mut self, now: Timestamp, worker: &WorkerId, attempt: AttemptId, outcome: &Outcome) {
-        let Some(account) = self.accounts.get_mut(worker) else { return };
-        let Doing::Working { attempt: held, upload_ms } = account.doing else { return };
-        if held != attempt {
-            return;
-        }
-        let (cause, doing) = match outcome {
-            // What it waited for: messages, the last of its log, a license.
-            Outcome::Finished | Outcome::LicenseWait => (Cause::Idle, Doing::Idle),
-            Outcome::Canceled => (Cause::Failed, Doing::Idle),
-            Outcome::HandedBack => (Cause::Preempted, Doing::Idle),
-            Outcome::Lost { .. } => (Cause::Preempted, Doing::Silent),
-        };
-        let mut spent = Vec::new();
-        if *outcome == Outcome::Finished {
-            let uploaded = Timestamp(account.until.0.saturating_add_unsigned(upload_ms)).min(now);
-            spend(account, uploaded, Cause::Upload, &self.prices, &mut spent);
-        }
-        spend(account, now, cause, &self.prices, &mut spent);
-        account.doing = doing;
-        self.changes.push(Change::Paid { account: account.clone(), spent });
+        self.change(worker, |account, prices| {
+            let Doing::Working { attempt: held, upload_ms } = account.doing else { return None };
+            if held != attempt {
+                return None;
+            }
+            let (cause, doing) = match outcome {
+                // What it waited for: messages, the last of its log, a license.
+                Outcome::Finished | Outcome::LicenseWait => (Cause::Idle, Doing::Idle),
+                Outcome::Canceled => (Cause::Failed, Doing::Idle),
+                Outcome::HandedBack => (Cause::Preempted, Doing::Idle),
+                Outcome::Lost { .. } => (Cause::Preempted, Doing::Silent),
+            };
+            let mut spent = Vec::new();
+            if *outcome == Outcome::Finished {
+                let uploaded = Timestamp(account.until.0.saturating_add_unsigned(upload_ms)).min(now);
+                spend(account, uploaded, Cause::Upload, prices, &mut spent);
+            }
+            spend(account, now, cause, prices, &mut spent);
+            account.doing = doing;
+            Some(spent)
+        });
     }
 
     /// It is gone, or thought to be.
     pub(crate) fn closed(&mut self, now: Timestamp, worker: &WorkerId) {
-        if self.accounts.contains_key(worker) {
-            self.finish(now, worker, Doing::Idle);
-            self.accounts.remove(worker);
+        self.change(worker, |account, prices| {
+            let spent = finish(account, now, prices);
+            account.doing = Doing::Idle;
+            Some(spent)
+        });
+        if let Some(account) = self.accounts.remove(worker) {
+            self.under_way.remove(&account);
             self.changes.push(Change::AccountClosed { worker: worker.clone(), at: now });
         }
     }
 
-    /// Gives out all time until now, as what it has been doing says.
-    fn finish(&mut self, now: Timestamp, worker: &WorkerId, next: Doing) {
+    /// The one way in which an account changes: what is summed up over all of them stays in step with it. With what it gives
+    /// out it becomes durable; with `None` it waits for the next change.
+    fn change(&mut self, worker: &WorkerId, how: impl FnOnce(&mut Account, &Prices) -> Option<Vec<Spent>>) {
         let Some(account) = self.accounts.get_mut(worker) else { return };
-        let mut spent = Vec::new();
-        match account.doing {
-            Doing::Starting { spoke_at } => {
-                let spoke_at = spoke_at.unwrap_or(now).min(now);
-                spend(account, spoke_at, Cause::ColdStart, &self.prices, &mut spent);
-                spend(account, now, Cause::Idle, &self.prices, &mut spent);
-            }
-            Doing::Idle => spend(account, now, Cause::Idle, &self.prices, &mut spent),
-            Doing::Working { .. } | Doing::Silent => spend(account, now, Cause::Preempted, &self.prices, &mut spent),
+        self.under_way.remove(account);
+        let spent = how(account, &self.prices);
+        self.under_way.add(account);
+        if let Some(spent) = spent {
+            self.changes.push(Change::Paid { account: account.clone(), spent });
         }
-        account.doing = next;
-        self.changes.push(Change::Paid { account: account.clone(), spent });
     }
+}
 
-    fn turn(&mut self, now: Timestamp, worker: &WorkerId, cause: Cause, next: Doing) {
-        let Some(account) = self.accounts.get_mut(worker) else { return };
-        let mut spent = Vec::new();
-        spend(account, now, cause, &self.prices, &mut spent);
-        account.doing = next;
-        self.changes.push(Change::Paid { account: account.clone(), spent });
+/// Gives out all time until now, as what it has been doing says.
+fn finish(account: &mut Account, now: Timestamp, prices: &Prices) -> Vec<Spent> {
+    let mut spent = Vec::new();
+    match account.doing {
+        Doing::Starting { spoke_at } => {
+            let spoke_at = spoke_at.unwrap_or(now).min(now);
+            spend(account, spoke_at, Cause::ColdStart, prices, &mut spent);
+            spend(account, now, Cause::Idle, prices, &mut spent);
+        }
+        Doing::Idle => spend(account, now, Cause::Idle, prices, &mut spent),
+        Doing::Working { .. } | Doing::Silent => spend(account, now, Cause::Preempted, prices, &mut spent),
     }
+    spent
 }
 
 /// Gives the account's time up to `end` to the cause, a piece a day.
@@ -329,7 +354,7 @@ fn spend(account: &mut Account, end: Timestamp, cause: Cause, prices: &Prices, s
         let many = end.0 - account.until.0 > DAYS_MAX * DAY_MS;
         let until = if many { end } else { end.min(Timestamp(midnight)) };
         let mut piece = Spent { from: account.until, until, cause, work: account.work.clone(), price: None };
-        piece.price = prices.of(&account.function.name, &account.gpu, piece.day());
+        piece.price = prices.of(&account.function.name, &account.gpu, account.pool.as_ref(), piece.day());
         account.until = until;
         spent.push(piece);
     }

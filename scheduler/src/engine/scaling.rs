@@ -55,8 +55,10 @@ fn view(scaling: Scaling<'_>) -> ScalingExplained {
 }
 
 fn pool(standing: PoolStanding) -> PoolScaling {
-    let PoolStanding { pool, slots, slots_taken, workers, price, start_typical, start_slow, starts_known, passed_over } =
+    let PoolStanding { pool, slots, slots_taken, workers, price, start_typical, start_slow, starts_known, .. } =
         standing;
+    let PoolStanding { starts, start_within, starts_a_minute, gpu, workers_max, passed_over, .. } = standing;
+    let mean = starts.mean();
     PoolScaling {
         pool,
         slots,
@@ -66,6 +68,12 @@ fn pool(standing: PoolStanding) -> PoolScaling {
         start_p50_s: start_typical.as_ref().map(Duration::as_secs_f64),
         start_p95_s: start_slow.as_ref().map(Duration::as_secs_f64),
         starts_known: u32::try_from(starts_known).unwrap_or(u32::MAX),
+        start_mean_s: mean,
+        start_deviation_s: mean.map(|mean| (starts.squares / starts.count - mean * mean).max(0.0).sqrt()),
+        start_within_s: start_within.as_secs_f64(),
+        starts_a_minute: (starts_a_minute < u32::MAX).then_some(starts_a_minute),
+        gpu,
+        workers_max,
         passed_over: passed_over.unwrap_or_default(),
     }
 }

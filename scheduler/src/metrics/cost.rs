@@ -1,4 +1,4 @@
-//! What workers are paid for, and what that costs. By cause, function and model, never by job.
+//! What workers are paid for, and what that costs. By cause, function, model and pool, never by job.
 
 use super::gpu::MODELS_MAX;
 use super::make::Maker;
@@ -6,6 +6,8 @@ use super::names::Names;
 use framewake_core::ledger::{Account, Spent};
 use framewake_core::price::gpu_model;
 use framewake_proto::budget::BudgetView;
+use framewake_proto::ids::Name;
+use framewake_proto::pool::POOLS_MAX;
 use prometheus::{CounterVec, IntGaugeVec};
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use std::sync::Arc;
 pub struct Cost {
     functions: Arc<Names>,
     models: Names,
+    pools: Names,
     paid_seconds: CounterVec,
     micros: CounterVec,
     budget_limit: IntGaugeVec,
@@ -25,15 +28,16 @@ impl Cost {
         Cost {
             functions,
             models: Names::new(MODELS_MAX),
+            pools: Names::new(POOLS_MAX),
             paid_seconds: make.sums(
                 "framewake_paid_seconds_total",
                 "Time of workers that is paid for, by what it went to.",
-                &["cause", "function", "gpu"],
+                &["cause", "function", "gpu", "pool"],
             ),
             micros: make.sums(
                 "framewake_cost_micros_total",
                 "What paid time costs, in millionths of a currency; without time whose price is unknown.",
-                &["cause", "function", "gpu", "currency"],
+                &["cause", "function", "gpu", "pool", "currency"],
             ),
             budget_limit: make.gauges(
                 "framewake_budget_limit_micros",
@@ -70,11 +74,12 @@ impl Cost {
     pub(crate) fn spent(&self, account: &Account, spent: &[Spent]) {
         let (function, gpu) = (self.functions.label(account.function.name.as_str()), gpu_model(&account.gpu));
         let gpu = self.models.label(gpu);
+        let pool = self.pools.label(account.pool.as_ref().map_or("", Name::as_str));
         for piece in spent {
             let (cause, seconds) = (piece.cause.as_str(), piece.time_us() as f64 / 1e6);
-            self.paid_seconds.with_label_values(&[cause, &function, &gpu]).inc_by(seconds);
+            self.paid_seconds.with_label_values(&[cause, &function, &gpu, &pool]).inc_by(seconds);
             if let Some(held) = piece.price {
-                let labels = [cause, &function, &gpu, held.currency.as_str()];
+                let labels = [cause, &function, &gpu, &pool, held.currency.as_str()];
                 let micros = held.micros_an_hour as f64 * seconds / 3600.0;
                 self.micros.with_label_values(&labels).inc_by(micros);
             }

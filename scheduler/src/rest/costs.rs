@@ -16,7 +16,9 @@ use framewake_core::cost::{Groups, efficiency_permille, of_frames, of_some_frame
 use framewake_core::ledger::Cause;
 use framewake_core::price::PaidFor;
 use framewake_proto::api::Page;
-use framewake_proto::cost::{CauseCost, CostRow, CostsView, FrameCost, JobCostView, StepCost, StoredCost};
+use framewake_proto::cost::{
+    CauseCost, ChunkCost, CostRow, CostsView, FrameCost, JobCostView, PoolCost, StepCost, StoredCost,
+};
 use framewake_proto::ids::JobId;
 use framewake_proto::job::Fault;
 use framewake_proto::money::Money;
@@ -28,7 +30,7 @@ use std::sync::Arc;
 
 /// Largest body with rows of prices.
 const PRICES_SIZE_MAX: usize = ROWS_MAX * (SOURCE_MAX + 5 * WORD_MAX);
-/// Most frames of a job that are listed with their costs, and the default.
+/// Most frames or chunks of a job that are listed with their costs, and the default of frames.
 const FRAMES_MAX: u32 = 1000;
 const FRAMES_DEFAULT: u32 = 10;
 /// Most rows of days that are added up for one answer: a farm of ten projects and ten functions makes some 800 a day.
@@ -37,13 +39,14 @@ const DAY_ROWS_MAX: u32 = 100_000;
 const ROWS_TOLD_MAX: usize = 20_000;
 /// Bytes of a GB, as stores count them.
 const GB: u128 = 1_000_000_000;
-const KEYS: [&str; 6] = ["day", "project", "function", "gpu", "cause", "price"];
+const KEYS: [&str; 7] = ["day", "project", "function", "pool", "gpu", "cause", "price"];
 
 /// Show what a job cost so far, by cause, step and frame
 #[utoipa::path(get, path = "/v1/jobs/{id}/cost", tag = "costs",
     params(
         ("id" = JobId, Path),
         ("frames" = Option<u32>, Query, description = "How many of the dearest frames to list: 0 to 1000, else 10"),
+        ("chunks" = Option<u32>, Query, description = "How many of the dearest chunks to list: 0 to 1000, else none"),
     ),
     responses((status = 200, body = JobCostView), Problems))]
 pub(super) async fn of_job(
@@ -51,54 +54,80 @@ pub(super) async fn of_job(
     Path(id): Path<String>,
     query: Query,
 ) -> Answer<Json<JobCostView>> {
-    let query = query.only(&["frames"])?;
+    let query = query.only(&["frames", "chunks"])?;
     let wanted = query.parsed("frames", "a whole number")?.unwrap_or(FRAMES_DEFAULT);
-    if wanted > FRAMES_MAX {
-        return Err(invalid(format!("`frames` must be 0 to {FRAMES_MAX}, not {wanted}")));
+    let chunks_wanted = query.parsed("chunks", "a whole number")?.unwrap_or(0);
+    for (name, wanted) in [("frames", wanted), ("chunks", chunks_wanted)] {
+        if wanted > FRAMES_MAX {
+            return Err(invalid(format!("`{name}` must be 0 to {FRAMES_MAX}, not {wanted}")));
+        }
     }
     let id = job_id(&id)?;
     let key = app.reader.job_key(id).await?.ok_or_else(|| jobs::no_such_job(id))?;
     let times = app.reader.time_of_job(key.seq).await?;
     let prices = app.reader.price_rows(times.iter().map(|time| time.price)).await?;
-    let (mut by_step, mut by_cause) = (Groups::default(), Groups::default());
+    let (mut by_step, mut by_pool, mut by_cause) = (Groups::default(), Groups::default(), Groups::default());
     for time in &times {
         let piece = prices.piece(time.price, time.time_us);
         by_step.add(time.step, piece);
+        by_pool.add(time.pool.clone(), piece);
         by_cause.add(time.cause.clone(), piece);
     }
     let useful = Cause::Useful.as_str();
     let useful_us = times.iter().filter(|time| time.cause == useful).map(|time| time.time_us).sum();
     let (paid, steps) = by_step.paid();
-    let (mut frames, mut frames_done) = (Vec::new(), 0);
+    let (mut frames, mut frames_done, mut chunks) = (Vec::new(), 0, Vec::new());
     let mut step_costs = Vec::new();
     for (at, cost) in steps {
         let Some(step) = key.outline.steps.get(at) else { continue };
         let elapsed = app.reader.elapsed(key.seq, at, wanted).await?;
         frames_done += elapsed.frames;
         let ms: Vec<u64> = elapsed.longest.iter().map(|(_, ms)| *ms).collect();
-        let all_are_here = elapsed.longest.len() as u64 == elapsed.frames;
-        let costs =
-            if all_are_here { of_frames(&cost.cost, &ms) } else { of_some_frames(&cost.cost, &ms, elapsed.all_ms) };
+        let costs = shares(&cost.cost, &ms, elapsed.all_ms, elapsed.longest.len() as u64 == elapsed.frames);
         for ((task, elapsed_ms), cost) in elapsed.longest.into_iter().zip(costs) {
             let frame = step.frames.get(task).unwrap_or_default();
             frames.push(FrameCost { step: step.name.clone(), frame, elapsed_ms, cost });
         }
+        if chunks_wanted > 0 {
+            let longest = app.reader.elapsed_of_chunks(key.seq, at, chunks_wanted).await?;
+            let ms: Vec<u64> = longest.iter().map(|(.., ms)| *ms).collect();
+            let all_are_here = longest.iter().map(|(_, frames, _)| frames).sum::<u64>() == elapsed.frames;
+            let costs = shares(&cost.cost, &ms, elapsed.all_ms, all_are_here);
+            chunks.extend(longest.into_iter().zip(costs).map(|((chunk, frames, elapsed_ms), cost)| ChunkCost {
+                step: step.name.clone(),
+                chunk,
+                frames,
+                elapsed_ms,
+                cost,
+            }));
+        }
         step_costs.push(StepCost { step: step.name.clone(), paid: cost });
     }
-    frames.sort_by_key(|frame| std::cmp::Reverse(frame.cost.iter().map(|part| part.micros).max()));
+    let dearest = |cost: &[Money]| std::cmp::Reverse(cost.iter().map(|part| part.micros).max());
+    chunks.sort_by_key(|chunk| dearest(&chunk.cost));
+    chunks.truncate(chunks_wanted as usize);
+    frames.sort_by_key(|frame| dearest(&frame.cost));
     frames.truncate(wanted as usize);
     let (_, causes) = by_cause.paid();
+    let (_, pools) = by_pool.paid();
     Ok(Json(JobCostView {
         job: id,
         efficiency_permille: efficiency_permille(useful_us, paid.time_us),
         paid,
         causes: causes.into_iter().map(|(cause, paid)| CauseCost { cause, paid }).collect(),
         steps: step_costs,
+        pools: pools.into_iter().map(|(pool, paid)| PoolCost { pool, paid }).collect(),
         frames,
         frames_done,
+        chunks,
         stored: stored(&app, app.reader.output_bytes(key.seq).await?).await?,
         prices: prices.into_rows(),
     }))
+}
+
+/// What parts of a step cost, by what rendering each took.
+fn shares(cost: &[Money], ms: &[u64], all_ms: u64, all_are_here: bool) -> Vec<Vec<Money>> {
+    if all_are_here { of_frames(cost, ms) } else { of_some_frames(cost, ms, all_ms) }
 }
 
 async fn stored(app: &App, size_bytes: u64) -> Answer<StoredCost> {
@@ -123,7 +152,7 @@ async fn stored(app: &App, size_bytes: u64) -> Answer<StoredCost> {
         ("to" = Option<Day>, Query, description = "The last day, else the first"),
         ("project" = Option<String>, Query, description = "Only this project"),
         ("by" = Option<String>, Query,
-         description = "One or more of `day`, `project`, `function`, `gpu`, `cause`, `price`, with commas between; else `day`"),
+         description = "One or more of `day`, `project`, `function`, `pool`, `gpu`, `cause`, `price`, with commas between; else `day`"),
     ),
     responses((status = 200, body = CostsView), Problems))]
 pub(super) async fn of_days(State(app): State<Arc<App>>, caller: Caller, query: Query) -> Answer<Json<CostsView>> {
@@ -162,6 +191,7 @@ pub(super) async fn of_days(State(app): State<Arc<App>>, caller: Caller, query: 
             by.contains(&"day").then_some(time.day),
             key("project", time.project),
             key("function", time.function),
+            key("pool", time.pool),
             key("gpu", time.gpu),
             key("cause", time.cause.clone()),
             by.contains(&"price").then_some(time.price),
@@ -178,8 +208,8 @@ pub(super) async fn of_days(State(app): State<Arc<App>>, caller: Caller, query: 
     let (paid, rows) = groups.paid();
     let rows = rows.into_iter().map(|(keys, paid)| {
         let useful_us = useful.get(&keys).copied().unwrap_or_default();
-        let (day, project, function, gpu, cause, price) = keys;
-        CostRow { day, project, function, gpu, cause, price, paid, useful_us }
+        let (day, project, function, pool, gpu, cause, price) = keys;
+        CostRow { day, project, function, pool, gpu, cause, price, paid, useful_us }
     });
     let efficiency_permille = efficiency_permille(useful_us, paid.time_us);
     Ok(Json(CostsView { from, to, rows: rows.collect(), efficiency_permille, paid, prices: prices.into_rows() }))
@@ -238,7 +268,7 @@ pub(super) async fn paid_by(State(app): State<Arc<App>>, query: Query) -> Answer
 
 /// Pay by another price from a day on: a row of the table, or one of your own
 #[utoipa::path(put, path = "/v1/paid-by/{what}", tag = "costs",
-    params(("what" = String, Path, description = "`any`, `gpu:L4`, `function:NAME`, `storage` or `egress`")),
+    params(("what" = String, Path, description = "`any`, `gpu:L4`, `pool:NAME`, `function:NAME`, `function:NAME+pool:NAME`, `storage` or `egress`")),
     request_body = PaidByChange, responses((status = 200, body = PaidByView), Problems))]
 pub(super) async fn pay_by(
     State(app): State<Arc<App>>,

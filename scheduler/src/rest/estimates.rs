@@ -13,14 +13,16 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use framewake_core::estimate::{Figures, Forecast, Plan, Range, Spread};
-use framewake_core::price::{Held, PaidFor, Prices};
+use framewake_core::price::{PaidFor, Prices, gpu_model};
 use framewake_core::scale::LINGER_UNASKED_MAX;
 use framewake_proto::estimate::{
     Basis, EstimateView, MoneyRange, MsRange, OptionEstimate, OutputsEstimate, StepEstimate, WORKER_COUNTS_MAX,
 };
 use framewake_proto::function::WORKERS_MAX;
+use framewake_proto::ids::Name;
 use framewake_proto::job::{JOB_SIZE_MAX, Job, JobSpec};
 use framewake_proto::money::{Currency, Money};
+use framewake_proto::scaling::PoolScaling;
 use framewake_proto::time::{Day, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,7 +74,7 @@ pub(super) async fn estimate(
     Ok(Json(EstimateView {
         tasks: job.steps.iter().fold(0, |sum: u32, step| sum.saturating_add(step.frames.len())),
         steps: steps.collect(),
-        options: counts.into_iter().map(|workers| option(&job, &known, workers)).collect(),
+        options: options(&job, &known, &counts),
         unknown_steps: unknown.map(|(step, _)| step.name.clone()).collect(),
         outputs: outputs(&app, &job, &known).await?,
     }))
@@ -99,10 +101,32 @@ struct Known {
     measured: Option<Measured>,
     /// Pixels to those that were measured.
     scale: f64,
-    start: Spread,
     workers_max: u32,
     linger_s: f64,
-    price: Option<Held>,
+    /// Where its workers may be started; never empty.
+    pools: Vec<InPool>,
+}
+
+/// A pool, as far as it makes a difference.
+struct InPool {
+    /// `None`: none is known that would do.
+    name: Option<Name>,
+    workers_max: u32,
+    /// An hour of a worker.
+    price: Option<Money>,
+    /// How long starts took; `None`: not known, but not longer than this.
+    start: Option<Spread>,
+    start_within_s: f64,
+    /// From one start to the next.
+    pace_s: f64,
+    /// It has another GPU than the one that was measured.
+    other_gpu: bool,
+}
+
+/// What a step takes, and what it costs where that is known.
+struct Taken {
+    time_s: Range,
+    cost: Option<(Currency, Range)>,
 }
 
 impl Known {
@@ -115,15 +139,40 @@ impl Known {
         let scale = measured.as_ref().map_or(1.0, |measured| factor(key.pixels, measured.pixels));
         let start = app.reader.measured(&SceneKey::of_function(&step.function.name)).await?;
         let start = start.first().map_or_else(Spread::default, |of_function| of_function.figures.start);
-        // By the name of the function, else by the GPU that it had last, else by the price of any.
+        let scaling = app.handle.explain_scaling(step.function.clone()).await.unwrap_or_default();
+        let standings = scaling.map_or_else(Vec::new, |scaling| scaling.pools);
+        // Of the GPU that it had last, where the pool does not say which it has.
         let gpu = measured.as_ref().map_or("", |measured| measured.figures.gpu.as_str());
+        let today = Day::of(Timestamp::now()).0;
+        let price = |pool: Option<&Name>| {
+            let held = prices.of(&step.function.name, gpu, pool, today)?;
+            Some(Money { micros: held.micros_an_hour, currency: held.currency })
+        };
+        let only = standings.len() == 1;
+        let mut pools: Vec<InPool> = standings
+            .into_iter()
+            .map(|standing| InPool {
+                price: standing.price.or_else(|| price(Some(&standing.pool)).filter(|_| standing.gpu.is_empty())),
+                workers_max: standing.workers_max.max(1),
+                // What is known of the function's starts is kept for longer, and is of the only place there is.
+                start: if only && start.count > 0.0 { Some(start) } else { start_of(&standing) },
+                start_within_s: standing.start_within_s,
+                pace_s: standing.starts_a_minute.map_or(0.0, |starts| 60.0 / f64::from(starts)),
+                other_gpu: !gpu.is_empty() && !standing.gpu.is_empty() && gpu_model(gpu) != standing.gpu,
+                name: Some(standing.pool),
+            })
+            .collect();
+        if pools.is_empty() {
+            let (workers_max, start) = (u32::MAX, Some(start));
+            let (price, other_gpu) = (price(None), false);
+            pools.push(InPool { name: None, workers_max, price, start, start_within_s: 0.0, pace_s: 0.0, other_gpu });
+        }
         Ok(Known {
             scale,
-            start,
             workers_max: spec.scaling.max.max(1),
             // At most, where the farm chooses.
             linger_s: spec.scaling.linger.map_or(LINGER_UNASKED_MAX, |linger| linger.0).as_secs_f64(),
-            price: prices.of(&step.function.name, gpu, Day::of(Timestamp::now()).0),
+            pools,
             measured,
         })
     }
@@ -138,9 +187,37 @@ impl Known {
         }
     }
 
-    fn forecast(&self, figures: &Figures, tasks: u32, workers: u32) -> Forecast {
-        let plan = Plan { figures, start: self.start, scale: self.scale, tasks, linger_s: self.linger_s };
-        plan.with(workers.min(self.workers_max))
+    fn forecast(&self, figures: &Figures, tasks: u32, workers: u32, pool: &InPool) -> Taken {
+        let start = pool.start.unwrap_or_default();
+        let plan = Plan { figures, start, scale: self.scale, tasks, linger_s: self.linger_s };
+        let workers = workers.min(self.workers_max).min(pool.workers_max);
+        let Forecast { mut time_s, mut paid_s } = plan.with(workers);
+        let started = f64::from(workers.min(tasks).max(1));
+        let start_most_s = if pool.start.is_none() { pool.start_within_s } else { 0.0 };
+        time_s.high += start_most_s + (started - 1.0) * pool.pace_s;
+        paid_s.high += started * start_most_s;
+        let cost = pool.price.map(|price| {
+            let a_second = price.micros as f64 / 3600.0;
+            (price.currency, Range { low: paid_s.low * a_second, high: paid_s.high * a_second })
+        });
+        Taken { time_s, cost }
+    }
+
+    fn in_pool(&self, name: &Name) -> Option<&InPool> {
+        self.pools.iter().find(|pool| pool.name.as_ref() == Some(name))
+    }
+
+    /// From the best case of all pools to the worst. A price that is not known of one is known of none, and so is one in several
+    /// currencies.
+    fn anywhere(&self, figures: &Figures, tasks: u32, workers: u32) -> Taken {
+        let mut each = self.pools.iter().map(|pool| self.forecast(figures, tasks, workers, pool));
+        let first = each.next().expect("there is one at least");
+        each.fold(first, |all, other| Taken {
+            time_s: all.time_s.or(other.time_s),
+            cost: all.cost.zip(other.cost).and_then(|((currency, all), (other_currency, other))| {
+                (currency == other_currency).then(|| (currency, all.or(other)))
+            }),
+        })
     }
 }
 
@@ -155,32 +232,71 @@ fn factor(pixels: u64, measured: u64) -> f64 {
     if pixels == measured { 1.0 } else { pixels as f64 / measured as f64 }
 }
 
-fn option(job: &Job, known: &[Known], workers: u32) -> OptionEstimate {
+fn start_of(standing: &PoolScaling) -> Option<Spread> {
+    let (mean, deviation) = (standing.start_mean_s?, standing.start_deviation_s?);
+    let count = f64::from(standing.starts_known);
+    Some(Spread { count, sum: count * mean, squares: count * (deviation * deviation + mean * mean) })
+}
+
+/// Wherever they may be, and in each pool if there are several.
+fn options(job: &Job, known: &[Known], counts: &[u32]) -> Vec<OptionEstimate> {
+    let mut options: Vec<OptionEstimate> = counts.iter().map(|workers| option(job, known, *workers, None)).collect();
+    let mut pools: Vec<&Name> = Vec::new();
+    for pool in known.iter().flat_map(|step| &step.pools).filter_map(|pool| pool.name.as_ref()) {
+        if !pools.contains(&pool) {
+            pools.push(pool);
+        }
+    }
+    for pool in pools.iter().filter(|_| pools.len() > 1) {
+        let in_it = known.iter().filter_map(|step| Some(step.workers_max.min(step.in_pool(pool)?.workers_max)));
+        let most = in_it.max().unwrap_or(1);
+        let mut fit: Vec<u32> = counts.iter().map(|workers| (*workers).min(most)).collect();
+        fit.dedup();
+        options.extend(fit.into_iter().map(|workers| option(job, known, workers, Some(pool))));
+    }
+    options
+}
+
+fn option(job: &Job, known: &[Known], workers: u32, pool: Option<&Name>) -> OptionEstimate {
     // Steps wait for each other: the last to end is the end of the job. At worst they take turns.
     let mut ends: Vec<Range> = vec![Range::default(); job.steps.len()];
     let (mut low, mut high) = (0.0_f64, 0.0);
     let mut cost: BTreeMap<Currency, Range> = BTreeMap::new();
-    let mut unknown_prices = Vec::new();
+    let (mut unknown_prices, mut elsewhere, mut other_gpu) = (Vec::new(), Vec::new(), Vec::new());
+    let mut start_unknown = false;
     for at in order(job) {
         let (step, known) = (&job.steps[at], &known[at]);
         let begin = step.after.iter().map(|before| ends[*before].low).fold(0.0, f64::max);
         ends[at].low = begin;
         let Some(measured) = &known.measured else { continue };
-        let Forecast { time_s, paid_s } = known.forecast(&measured.figures, step.frames.len(), workers);
-        ends[at].low = begin + time_s.low;
+        let (figures, tasks) = (&measured.figures, step.frames.len());
+        let taken = match pool.map(|pool| known.in_pool(pool)) {
+            Some(Some(pool)) => {
+                start_unknown |= pool.start.is_none();
+                other_gpu.extend(pool.other_gpu.then(|| step.name.clone()));
+                known.forecast(figures, tasks, workers, pool)
+            }
+            Some(None) => {
+                elsewhere.push(step.name.clone());
+                known.anywhere(figures, tasks, workers)
+            }
+            None => known.anywhere(figures, tasks, workers),
+        };
+        ends[at].low = begin + taken.time_s.low;
         low = low.max(ends[at].low);
-        high += time_s.high;
-        match known.price {
-            Some(held) => {
-                let a_second = held.micros_an_hour as f64 / 3600.0;
-                let sum = cost.entry(held.currency).or_default();
-                *sum = sum.and(Range { low: paid_s.low * a_second, high: paid_s.high * a_second });
+        high += taken.time_s.high;
+        match taken.cost {
+            Some((currency, paid)) => {
+                let sum = cost.entry(currency).or_default();
+                *sum = sum.and(paid);
             }
             None => unknown_prices.push(step.name.clone()),
         }
     }
     let cost = cost.into_iter().map(|(currency, paid)| money(paid, currency));
-    OptionEstimate { pool: None, workers, time_ms: ms(Range { low, high }), cost: cost.collect(), unknown_prices }
+    let time_ms = ms(Range { low, high });
+    let (pool, cost) = (pool.cloned(), cost.collect());
+    OptionEstimate { pool, workers, elsewhere, other_gpu, start_unknown, time_ms, cost, unknown_prices }
 }
 
 /// Each step after those that it waits for.

@@ -25,7 +25,7 @@ const PAID_BY: &str =
 /// Time that a batch gave out, added up by the rows it goes to.
 #[derive(Debug, Default)]
 pub(crate) struct SpentTime {
-    jobs: BTreeMap<(JobId, usize, Cause, u32), u64>,
+    jobs: BTreeMap<(JobId, usize, Option<Name>, Cause, u32), u64>,
     days: BTreeMap<DayKey, u64>,
 }
 
@@ -34,6 +34,7 @@ struct DayKey {
     day: i64,
     work: Option<Name>,
     function: Arc<FunctionKey>,
+    pool: Option<Name>,
     gpu: Arc<str>,
     cause: Cause,
     price: u32,
@@ -44,12 +45,14 @@ impl SpentTime {
         for piece in spent {
             let price = piece.price.map_or(UNKNOWN, |held| held.price.0);
             if let Some(work) = &piece.work {
-                *self.jobs.entry((work.job, work.step, piece.cause, price)).or_default() += piece.time_us();
+                let key = (work.job, work.step, account.pool.clone(), piece.cause, price);
+                *self.jobs.entry(key).or_default() += piece.time_us();
             }
             let key = DayKey {
                 day: piece.day(),
                 work: piece.work.as_ref().map(|work| work.project.clone()),
                 function: account.function.clone(),
+                pool: account.pool.clone(),
                 gpu: account.gpu.clone(),
                 cause: piece.cause,
                 price,
@@ -64,24 +67,27 @@ pub(super) async fn write(c: &mut SqliteConnection, rows: &Rows) -> Result<(), s
         .spent
         .jobs
         .iter()
-        .map(|((job, step, cause, price), time_us)| json!([job, step, cause.as_str(), price, time_us]))
+        .map(|((job, step, pool, cause, price), time_us)| {
+            json!([job, step, pool_name(pool.as_ref()), cause.as_str(), price, time_us])
+        })
         .collect();
     // Time goes on for a job that is over, while its last workers wait for more.
     each(
         c,
-        "INSERT INTO time_of_jobs SELECT jobs.seq, value ->> 1, value ->> 2, value ->> 3, value ->> 4
+        "INSERT INTO time_of_jobs SELECT jobs.seq, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
          FROM json_each(?) JOIN jobs ON jobs.id = value ->> 0
          WHERE true ON CONFLICT DO UPDATE SET time_us = time_us + excluded.time_us",
         &jobs,
     )
     .await?;
     let days = rows.spent.days.iter().map(|(key, time_us)| {
-        let DayKey { day, work, function, gpu, cause, price } = key;
+        let DayKey { day, work, function, pool, gpu, cause, price } = key;
         let project = work.as_ref().map_or("", Name::as_str);
-        json!([day, project, function.to_string(), &**gpu, cause.as_str(), price, time_us])
+        let pool = pool_name(pool.as_ref());
+        json!([day, project, function.to_string(), pool, &**gpu, cause.as_str(), price, time_us])
     });
     let days: Vec<Value> = days.collect();
-    insert(c, "time_of_days", 7, "WHERE true ON CONFLICT DO UPDATE SET time_us = time_us + excluded.time_us", &days)
+    insert(c, "time_of_days", 8, "WHERE true ON CONFLICT DO UPDATE SET time_us = time_us + excluded.time_us", &days)
         .await?;
     let closed = rows.accounts.iter().filter(|(_, account)| account.is_none()).map(|(worker, _)| json!(worker));
     each(c, "DELETE FROM accounts WHERE worker IN (SELECT value FROM json_each(?))", &closed.collect::<Vec<_>>())
@@ -90,18 +96,18 @@ pub(super) async fn write(c: &mut SqliteConnection, rows: &Rows) -> Result<(), s
     insert(
         c,
         "accounts",
-        14,
+        15,
         "WHERE true ON CONFLICT DO UPDATE SET function = excluded.function, version = excluded.version, gpu = excluded.gpu,
          opened_at = excluded.opened_at, until = excluded.until, doing = excluded.doing,
          spoke_at = excluded.spoke_at, chunk = excluded.chunk, attempt = excluded.attempt, upload_ms = excluded.upload_ms,
-         job = excluded.job, step = excluded.step, project = excluded.project",
+         job = excluded.job, step = excluded.step, project = excluded.project, pool = excluded.pool",
         &accounts,
     )
     .await
 }
 
 fn account_row(account: &Account) -> Value {
-    let Account { worker, function, gpu, opened_at, until, doing, work } = account;
+    let Account { worker, function, gpu, pool, opened_at, until, doing, work } = account;
     let (name, spoke_at, attempt, upload_ms) = match doing {
         Doing::Starting { spoke_at } => ("starting", *spoke_at, None, 0),
         Doing::Idle => ("idle", None, None, 0),
@@ -123,7 +129,13 @@ fn account_row(account: &Account) -> Value {
         work.as_ref().map(|work| work.job),
         work.as_ref().map(|work| work.step),
         work.as_ref().map(|work| &work.project),
+        pool,
     ])
+}
+
+/// As it is in rows: empty where it is not known.
+fn pool_name(pool: Option<&Name>) -> &str {
+    pool.map_or("", Name::as_str)
 }
 
 impl Store {
@@ -204,6 +216,7 @@ fn account(row: &SqliteRow) -> Option<Account> {
         worker: text("worker")??.parse().ok()?,
         function: Arc::new(function),
         gpu: text("gpu")??.into(),
+        pool: text("pool")?.map(|pool| pool.parse()).transpose().ok()?,
         opened_at: Timestamp(number("opened_at")??),
         until: Timestamp(number("until")??),
         doing,

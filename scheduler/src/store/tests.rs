@@ -1,6 +1,7 @@
 //! What was committed is what the next start finds: real rules, real SQLite, in a folder of the test's own.
 
 mod copies;
+mod costs;
 mod damage;
 mod released;
 mod schedules;
@@ -217,8 +218,8 @@ struct Model {
     chunks: BTreeMap<u64, framewake_core::values::StoredChunk>,
     places: BTreeMap<Place, StoredPlace>,
     accounts: BTreeMap<WorkerId, Account>,
-    /// Paid time in all, and of jobs.
-    time_us: (u64, u64),
+    /// Paid time in each pool: in all, and of jobs.
+    time_us: BTreeMap<String, (i64, i64)>,
     chunk_next: u64,
 }
 
@@ -262,8 +263,10 @@ impl Model {
                 | Change::AttemptEnded { .. } => {}
                 Change::Paid { account, spent } => {
                     for piece in spent {
-                        self.time_us.0 += piece.time_us();
-                        self.time_us.1 += if piece.work.is_some() { piece.time_us() } else { 0 };
+                        let pool = account.pool.as_ref().map_or_else(String::new, ToString::to_string);
+                        let (all, of_jobs) = self.time_us.entry(pool).or_default();
+                        *all += piece.time_us().cast_signed();
+                        *of_jobs += if piece.work.is_some() { piece.time_us().cast_signed() } else { 0 };
                     }
                     self.accounts.insert(account.worker.clone(), account);
                 }
@@ -438,10 +441,7 @@ async fn a_restart_finds_what_was_committed_whatever_happened() {
                     let snapshot;
                     (books, snapshot, fate.orders) = books.restart().await;
                     model.check(&snapshot);
-                    let of_days = books.store.scalar("SELECT coalesce(sum(time_us), 0) FROM time_of_days").await;
-                    let of_jobs = books.store.scalar("SELECT coalesce(sum(time_us), 0) FROM time_of_jobs").await;
-                    let found = (of_days.expect("a number"), of_jobs.expect("a number"));
-                    assert_eq!(found, (model.time_us.0.cast_signed(), model.time_us.1.cast_signed()));
+                    assert_eq!(costs::time_by_pool(&mut books.store).await, model.time_us);
                 }
                 1 => {
                     let failed = model.jobs.iter().find(|(_, job)| job.state == JobState::Failed).map(|(id, _)| *id);

@@ -2,6 +2,7 @@
 //! of its own and shares no code with the rules.
 
 mod asked;
+mod paid;
 
 pub(crate) use asked::Books;
 
@@ -12,12 +13,13 @@ use asked::PoolBook;
 use framewake_core::change::{Change, Counts, JobState, Outcome};
 use framewake_core::effect::Effect;
 use framewake_core::farm::Farm;
-use framewake_core::ledger::{Account, Cause, Spent};
+use framewake_core::ledger::Cause;
 use framewake_core::values::{FunctionRules, NewJob, PoolRules, StoredChunk, StoredChunkState};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
+use paid::PaidBook;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A single task survives fewer lost workers than this, and most of them it must have met alone.
@@ -71,12 +73,6 @@ struct ChunkBook {
     newest: u32,
 }
 
-/// What was paid of a worker that is there.
-#[derive(Debug)]
-struct PaidBook {
-    until: Timestamp,
-}
-
 type Task = (JobId, usize, u32);
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -103,6 +99,8 @@ pub(crate) struct Auditor {
     /// The same when it started last.
     started_at: Timestamp,
     paid: BTreeMap<WorkerId, PaidBook>,
+    /// Where each worker was asked for.
+    asked_in: HashMap<WorkerId, Name>,
     /// Milliseconds by cause.
     pub(crate) spent_ms: BTreeMap<Cause, u64>,
     published: BTreeMap<FunctionKey, u32>,
@@ -126,6 +124,7 @@ impl Auditor {
             at: Timestamp(0),
             started_at: Timestamp(0),
             paid: BTreeMap::new(),
+            asked_in: HashMap::new(),
             spent_ms: BTreeMap::new(),
             published: BTreeMap::new(),
             published_steps: BTreeSet::new(),
@@ -255,41 +254,6 @@ impl Auditor {
             | Change::PlaceStored(_)
             | Change::PlaceForgotten { .. }
             | Change::ChunkNumbers { .. } => {}
-        }
-    }
-
-    /// Each piece begins where the one before ended, and the last ends where the account says.
-    fn paid(&mut self, account: &Account, spent: &[Spent]) {
-        let about = About::worker(&account.worker);
-        let at = self.at;
-        let book = self.paid.entry(account.worker.clone()).or_insert(PaidBook { until: at });
-        if spent.is_empty() && account.until < book.until && account.until == self.started_at {
-            // The clock was set back while the scheduler was down: the same hour is not paid twice.
-            book.until = account.until;
-        }
-        let mut until = book.until;
-        let gap = spent.iter().find(|piece| {
-            let before = std::mem::replace(&mut until, piece.until);
-            piece.from != before || piece.until <= piece.from
-        });
-        book.until = account.until;
-        let worker = &account.worker;
-        if let Some(piece) = gap {
-            self.fail(Invariant::PaidTimeAddsUp, about, format!("{worker}: {piece:?} does not follow what was paid"));
-        } else if until != account.until || until > at {
-            let text = format!("{worker} is accounted for until {} and paid until {until}, at {at}", account.until);
-            self.fail(Invariant::PaidTimeAddsUp, about, text);
-        }
-        for piece in spent {
-            *self.spent_ms.entry(piece.cause).or_default() += piece.time_us() / 1000;
-        }
-    }
-
-    fn account_closed(&mut self, worker: &WorkerId, at: Timestamp) {
-        let book = self.paid.remove(worker);
-        if book.is_none_or(|book| book.until != at) || at != self.at {
-            let text = format!("{worker} is gone at {at} and not paid until then");
-            self.fail(Invariant::PaidTimeAddsUp, About::worker(worker), text);
         }
     }
 
@@ -488,6 +452,7 @@ impl Auditor {
                 }
             }
             Effect::StartWorker { worker, function, pool, .. } => {
+                self.asked_in.insert(worker.clone(), pool.clone());
                 self.check_pace(pool, worker);
                 if self.demand(function) == 0 {
                     let text = format!("{worker} is asked for and nothing is to be done for {function}");

@@ -3,6 +3,7 @@
 //! An auditor that shares no code with the rules holds every change and every effect against books of its
 //! own. See `docs/simulation.md`.
 
+pub mod budgets;
 pub mod fault;
 pub mod invariant;
 pub mod plant;

@@ -1,6 +1,7 @@
 //! `simulate`: many seeds at once, one seed with its trace, or a whole farm at its real size.
 
 use framewake_proto::time::Timestamp;
+use framewake_simulate::budgets::{self, Budgets};
 use framewake_simulate::fault::{Fault, FaultSet};
 use framewake_simulate::invariant::Invariant;
 use framewake_simulate::run::{Tally, play, play_traced, shorten};
@@ -16,6 +17,7 @@ const USAGE: &str = "\
 usage: simulate [--seeds N] [--from SEED]     that many seeds, from this one on (without: from the clock)
        simulate --seed N [--trace]            one seed
        simulate scale [--gpus N] [--jobs N] [--frames N]
+       simulate budgets [--gpus N] [--jobs N] what budgets cost the rules
        simulate scaling [--seeds N] [--from SEED]   policies of scaling compared, with seeds to look at
        simulate scaling --into FOLDER         the report: into scaling.md, scaling.svg and scaling.csv there
 options of a seed: --faults NAME,… (of `--list-faults`), --jobs N, --tasks N";
@@ -30,6 +32,7 @@ enum What {
     Seeds,
     Scale,
     Scaling,
+    Budgets,
 }
 
 #[derive(Default)]
@@ -62,6 +65,8 @@ fn main() -> ExitCode {
         writeln!(out, "{}", names.join("\n")).map(|()| true)
     } else if arguments.what == What::Scaling {
         run_scaling(&arguments, &mut out)
+    } else if arguments.what == What::Budgets {
+        run_budgets(&arguments, &mut out)
     } else if arguments.what == What::Scale {
         run_scale(&arguments, &mut out)
     } else if let Some(seed) = arguments.seed {
@@ -84,6 +89,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         match word.as_str() {
             "scale" => arguments.what = What::Scale,
             "scaling" => arguments.what = What::Scaling,
+            "budgets" => arguments.what = What::Budgets,
             "--into" => arguments.into = words.next().map(PathBuf::from),
             "--trace" => arguments.trace = true,
             "--list-faults" => arguments.list = true,
@@ -235,6 +241,14 @@ fn run_scale(arguments: &Arguments, out: &mut impl Write) -> std::io::Result<boo
         Ok(report) => writeln!(out, "{report}").map(|()| true),
         Err(broken) => writeln!(out, "broken: {}\n  {}", broken.invariant, broken.text).map(|()| false),
     }
+}
+
+fn run_budgets(arguments: &Arguments, out: &mut impl Write) -> std::io::Result<bool> {
+    let (workers, jobs) = (arguments.gpus.unwrap_or(10_000), arguments.jobs.unwrap_or(1000));
+    for kind in [Budgets::None, Budgets::Jobs, Budgets::Project, Budgets::ProjectEnds] {
+        writeln!(out, "{}", budgets::measure(workers, jobs.max(1), kind))?;
+    }
+    Ok(true)
 }
 
 /// Prints the figures, of seeds to look at unless others are named, and puts those of the report into the documents.

@@ -66,6 +66,8 @@ pub enum Plant {
     IdleForgotten,
     /// Time is given to two causes.
     SpentTwice,
+    /// Time is booked under no pool that was of one.
+    PoolForgotten,
     /// A worker is paid on after it is gone.
     PaidForEver,
     /// How far a worker is accounted for is forgotten over a restart.
@@ -73,7 +75,7 @@ pub enum Plant {
 }
 
 impl Plant {
-    pub const ALL: [Plant; 28] = [
+    pub const ALL: [Plant; 29] = [
         Plant::DoneTwice,
         Plant::DoneWithoutObject,
         Plant::StaleReportCounts,
@@ -100,6 +102,7 @@ impl Plant {
         Plant::FailureHidden,
         Plant::IdleForgotten,
         Plant::SpentTwice,
+        Plant::PoolForgotten,
         Plant::PaidForEver,
         Plant::RestartForgetsAccount,
     ];
@@ -126,9 +129,11 @@ impl Plant {
             Plant::WipeForgotten => Invariant::OrdersComeAgain,
             Plant::RetryNeverPublished => Invariant::WorkEnds,
             Plant::FailureHidden => Invariant::NothingIsMissing,
-            Plant::IdleForgotten | Plant::SpentTwice | Plant::PaidForEver | Plant::RestartForgetsAccount => {
-                Invariant::PaidTimeAddsUp
-            }
+            Plant::IdleForgotten
+            | Plant::SpentTwice
+            | Plant::PoolForgotten
+            | Plant::PaidForEver
+            | Plant::RestartForgetsAccount => Invariant::PaidTimeAddsUp,
         }
     }
 
@@ -252,6 +257,11 @@ impl Plant {
                         *pool = smallest.clone();
                     }
                 }
+                for change in changes {
+                    if let Change::Paid { account, .. } = change {
+                        account.pool = account.pool.as_ref().map(|_| smallest.clone());
+                    }
+                }
             }
             Plant::OrderFlood => {
                 let order = effects.iter().find(|effect| matches!(effect, Effect::PublishOrder { .. })).cloned();
@@ -289,6 +299,15 @@ impl Plant {
                         && let Some(useful) = spent.iter().find(|spent| spent.cause == Cause::Useful)
                     {
                         spent.push(Spent { cause: Cause::Load, ..useful.clone() });
+                    }
+                }
+            }
+            Plant::PoolForgotten => {
+                for change in changes {
+                    if let Change::Paid { account, spent } = change
+                        && spent.iter().any(|spent| spent.cause == Cause::Useful)
+                    {
+                        account.pool = None;
                     }
                 }
             }

@@ -91,11 +91,13 @@ impl Farm {
         let (job, step, tasks) = (chunk.job, chunk.step, chunk.tasks.clone());
         out.changes.push(Change::ChunkStored(chunk.store(now)));
         let function = self.jobs[&job].steps[step].function;
-        self.functions[function].offered.remove(&id);
+        if self.functions[function].offered.remove(&id) {
+            self.hand(job, step, |handed| handed.offers -= 1);
+        }
         self.functions[function].leased.insert((tasks.len(), id));
+        self.hand(job, step, |handed| handed.leases += 1);
         out.changes.push(Change::AttemptStarted { job, step, attempt, worker: worker.clone(), tasks, at: now });
         self.set_timer(until, Timer::Chunk(id));
-        self.ledger.open(now, worker, &self.functions[function].key);
         self.hold_worker(now, worker, function, attempt);
         if self.jobs[&job].steps[step].state == StepState::Ready {
             self.set_step_state(now, job, step, StepState::Running, out);
@@ -160,10 +162,13 @@ impl Farm {
         let (job, step) = (chunk.job, chunk.step);
         let blamed: Vec<Place> = chunk.blamed.concat();
         let mut holder = None;
+        let mut is_first = false;
         if let ChunkState::Leased(lease) = &mut chunk.state {
+            is_first = !lease.has_begun();
             lease.done += 1;
             holder = Some(lease.worker.clone());
         }
+        self.hand(job, step, |handed| handed.begun += u32::from(is_first));
         if !result.found {
             let places = self.places_of(holder.as_ref());
             if let Some(function) = self.step(job, step).map(|step| step.function) {
@@ -196,10 +201,13 @@ impl Farm {
         let (job, at) = (chunk.job, chunk.step);
         let mut history = chunk.history();
         let mut holder = None;
+        let mut is_first = false;
         if let ChunkState::Leased(lease) = &mut chunk.state {
+            is_first = !lease.has_begun();
             lease.failed += 1;
             holder = Some(lease.worker.clone());
         }
+        self.hand(job, at, |handed| handed.begun += u32::from(is_first));
         let places = self.places_of(holder.as_ref());
         let verdict = failure.verdict;
         if let GpuWord::Broke { uuid, reason } = &failure.gpu {
@@ -479,6 +487,10 @@ impl Farm {
             self.functions[function].leased.remove(&(left, id));
             let project = self.jobs[&job].project;
             self.functions[function].queue.closed(project);
+            self.hand(job, step, |handed| {
+                handed.leases -= 1;
+                handed.begun -= u32::from(lease.has_begun());
+            });
             out.changes.push(Change::StepTiming { job, step, timing });
         }
         self.free_worker(now, &lease.worker, attempt);

@@ -1,11 +1,11 @@
 //! What jobs and projects may cost: no new order that would pass a budget, and tails given back when one is used up.
 
+use super::committed::Committed;
 use super::{Applied, Farm};
-use crate::budget::{Book, Forecast, Purse, Room, Serving, cost, month, time_us};
+use crate::budget::{Book, Purse, Room, Serving, month};
 use crate::change::{Change, JobState, Payer};
 use crate::chunk::ChunkState;
 use crate::effect::{Control, Effect};
-use crate::ledger::Doing;
 use crate::price::Held;
 use crate::rank::Project;
 use crate::timers::Timer;
@@ -14,8 +14,7 @@ use framewake_proto::budget::{Period, ProjectBudget, Standing};
 use framewake_proto::ids::{ChunkId, JobId, Name};
 use framewake_proto::job::{AtLimit, Budget};
 use framewake_proto::money::Money;
-use framewake_proto::time::{Day, Month, Timestamp};
-use std::collections::BTreeMap;
+use framewake_proto::time::{Month, Timestamp};
 
 /// A budget of a project, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +57,7 @@ impl Farm {
     /// gets nothing until there is more.
     pub(super) fn room(&mut self, now: Timestamp, id: JobId, at: usize, out: &mut Applied) -> Room {
         self.count_spent();
+        self.sum_commitments(now);
         let own = self.room_of_job(now, id, at);
         match own {
             Room::Free | Room::Tasks(_) => {}
@@ -74,8 +74,8 @@ impl Farm {
             self.pause_job(now, id, out);
             return Room::None;
         }
-        let (committed, any_open) = self.committed(now, &self.chunks_of_project(project));
-        let room = self.purses[&project].room(committed, any_open, forecast);
+        let Committed { chunks, expected, .. } = self.committed_of_project(now, project);
+        let room = self.purses[&project].room(expected, chunks > 0, forecast);
         match room {
             Room::Free | Room::Tasks(_) => {}
             Room::Later => self.serve(project, Serving::Later),
@@ -86,8 +86,8 @@ impl Farm {
 
     fn room_of_job(&self, now: Timestamp, id: JobId, at: usize) -> Room {
         let Some(book) = &self.jobs[&id].budget else { return Room::Free };
-        let (committed, any_open) = self.committed(now, &self.chunks_of(id));
-        book.room(committed, any_open, self.forecast(now, id, at))
+        let Committed { chunks, expected, .. } = self.committed_of_job(now, id);
+        book.room(expected, chunks > 0, self.forecast(now, id, at))
     }
 
     /// Whether nothing of the project is given out: its jobs demand no workers.
@@ -174,36 +174,29 @@ impl Farm {
     }
 
     /// Once another frame of each worker would use a budget up: offers are taken back, and who holds several tasks
-    /// keeps the one at hand.
+    /// keeps the one at hand. Once, for nothing is given out afterwards: ten thousand workers tell of their last frames.
     pub(super) fn stop_at_budget(&mut self, now: Timestamp, id: JobId, out: &mut Applied) {
         let Some(job) = self.jobs.get(&id) else { return };
         let project = job.project;
-        if let Some(book) = job.budget.as_ref().filter(|book| book.is_hard()) {
+        self.sum_commitments(now);
+        let last = self.committed_of_job(now, id).frames;
+        let book = self.jobs.get_mut(&id).and_then(|job| job.budget.as_mut());
+        if let Some(at_limit) = book.filter(|book| book.is_hard()).and_then(|book| book.stops(last)) {
             let chunks = self.chunks_of(id);
-            if book.is_used_up(self.last_frames(now, &chunks)) {
-                let stops_frames = book.at_limit == AtLimit::Hold;
-                self.stop_chunks(now, &chunks, stops_frames, out);
-            }
+            self.stop_chunks(now, &chunks, at_limit == AtLimit::Hold, out);
         }
-        if let Some(purse) = self.purses.get(&project) {
-            let chunks = self.chunks_of_project(project);
-            if let Some(book) = purse.used_up(self.last_frames(now, &chunks)) {
-                let stops_frames = book.at_limit == AtLimit::Hold;
-                self.stop_chunks(now, &chunks, stops_frames, out);
-            }
-        }
+        self.stop_at_purse(now, project, out);
     }
 
-    /// What is under way in these chunks, and a frame more for each.
-    fn last_frames(&self, now: Timestamp, chunks: &[ChunkId]) -> i128 {
-        let held = chunks.iter().filter(|chunk| matches!(self.chunks[*chunk].state, ChunkState::Leased(_)));
-        let mut forecasts = BTreeMap::new();
-        held.map(|chunk| {
-            let forecast = self.forecast_of(now, *chunk, &mut forecasts);
-            let frame = forecast.held.map_or(0, |held| cost(held, time_us(forecast.task_s.unwrap_or(0.0))));
-            self.under_way(now, *chunk) + frame
-        })
-        .sum()
+    fn stop_at_purse(&mut self, now: Timestamp, project: Project, out: &mut Applied) {
+        if !self.purses.contains_key(&project) {
+            return;
+        }
+        let last = self.committed_of_project(now, project).frames;
+        if let Some(at_limit) = self.purses.get_mut(&project).and_then(|purse| purse.stops(last)) {
+            let chunks = self.chunks_of_project(project);
+            self.stop_chunks(now, &chunks, at_limit == AtLimit::Hold, out);
+        }
     }
 
     fn stop_chunks(&mut self, now: Timestamp, chunks: &[ChunkId], stops_frames: bool, out: &mut Applied) {
@@ -273,6 +266,8 @@ impl Farm {
         self.budgeted -= u32::from(job.budget.is_some());
         job.budget = book;
         self.budgeted += u32::from(job.budget.is_some());
+        let steps = job.steps.len();
+        (0..steps).for_each(|at| self.commit_anew(id, at));
     }
 
     /// Another budget for a job that is not over, of which so much is spent. If its old one held it and this one does not, it
@@ -328,7 +323,9 @@ impl Farm {
         self.count_spent();
         let told = self.purses.entry(project).or_default().set(now, period, budget.map(|budget| (budget, spent)));
         out.changes.push(Change::ProjectBudget { project: name.clone(), period, budget, month: month(now), told });
+        self.commit_all_anew(|job| job.project == project);
         self.take_back(now, &self.chunks_of_project(project));
+        self.sum_commitments(now);
         self.release_project(now, project);
         if self.purses.get(&project).is_some_and(Purse::is_empty) {
             self.purses.remove(&project);
@@ -339,11 +336,7 @@ impl Farm {
         if self.purses[&project].used_up(0).is_some() {
             self.hold_project(now, project, out);
         }
-        let held: Vec<ChunkId> = self.chunks_of_project(project);
-        if let Some(book) = self.purses[&project].used_up(self.last_frames(now, &held)) {
-            let stops_frames = book.at_limit == AtLimit::Hold;
-            self.stop_chunks(now, &held, stops_frames, out);
-        }
+        self.stop_at_purse(now, project, out);
     }
 
     /// As the store remembers it.
@@ -486,63 +479,6 @@ impl Farm {
         self.chunks.values().filter(|chunk| of(&chunk.job)).map(|chunk| chunk.id).collect()
     }
 
-    /// What these chunks will take, those on offer too; and whether any is open.
-    fn committed(&self, now: Timestamp, chunks: &[ChunkId]) -> (i128, bool) {
-        let mut committed = 0;
-        let mut any_open = false;
-        let mut forecasts = BTreeMap::new();
-        for chunk_id in chunks {
-            let chunk = &self.chunks[chunk_id];
-            let (begun, leased) = match &chunk.state {
-                ChunkState::Offered { .. } => (false, false),
-                ChunkState::Leased(lease) => (lease.done + lease.failed > 0, true),
-                ChunkState::Waiting { .. } | ChunkState::Ready { .. } => continue,
-            };
-            any_open = true;
-            let forecast = self.forecast_of(now, *chunk_id, &mut forecasts);
-            let Some(held) = forecast.held else { continue };
-            let before_s = if begun { 0.0 } else { forecast.before_s };
-            let expected = time_us(before_s + forecast.task_s.unwrap_or(0.0) * f64::from(chunk.left()));
-            let expected = cost(held, expected);
-            committed += if leased { expected.max(self.under_way(now, *chunk_id)) } else { expected };
-        }
-        (committed, any_open)
-    }
-
-    /// What the holder of a chunk took since it was last accounted for.
-    fn under_way(&self, now: Timestamp, chunk: ChunkId) -> i128 {
-        let Some(ChunkState::Leased(lease)) = self.chunks.get(&chunk).map(|chunk| &chunk.state) else { return 0 };
-        let Some(account) = self.ledger.account(&lease.worker) else { return 0 };
-        if !matches!(account.doing, Doing::Working { attempt, .. } if attempt.chunk == chunk) {
-            return 0;
-        }
-        let held = self.ledger.prices.of(&account.function.name, &account.gpu, Day::of(now).0);
-        let since = u64::try_from(now.since(account.until).as_micros()).unwrap_or(u64::MAX);
-        held.map_or(0, |held| cost(held, since))
-    }
-
-    /// Of the step of a chunk; each step is looked at once.
-    fn forecast_of(&self, now: Timestamp, chunk: ChunkId, known: &mut BTreeMap<(JobId, usize), Forecast>) -> Forecast {
-        let (job, step) = (self.chunks[&chunk].job, self.chunks[&chunk].step);
-        *known.entry((job, step)).or_insert_with(|| self.forecast(now, job, step))
-    }
-
-    /// By the dearest worker that the function has, else by the price of one that says nothing of itself.
-    fn forecast(&self, now: Timestamp, id: JobId, at: usize) -> Forecast {
-        let step = &self.jobs[&id].steps[at];
-        let function = &self.functions[step.function];
-        let today = Day::of(now).0;
-        let name = &function.key.name;
-        let there = self.ledger.accounts().filter(|account| account.function.name == *name);
-        let dearest = there
-            .filter_map(|account| self.ledger.prices.of(name, &account.gpu, today))
-            .max_by_key(|held| held.micros_an_hour);
-        let held = dearest.or_else(|| self.ledger.prices.of(name, "", today));
-        let load_s = step.timing.load_s.or(function.timing.load_s).unwrap_or(0.0);
-        let start_s = if function.idle.is_empty() { self.start_s(now, step.function).unwrap_or(0.0) } else { 0.0 };
-        Forecast { held, before_s: load_s + start_s, task_s: step.timing.task_s.or(function.timing.task_s) }
-    }
-
     /// Workers that the budgets of a function's jobs pay for, their starts and their work; `None`: not every job has a budget
     /// that says so.
     pub(super) fn paid_for(&self, now: Timestamp, at: usize, start_s: f64) -> Option<u32> {
@@ -550,12 +486,13 @@ impl Farm {
             return None;
         }
         let mut workers = 0.0;
-        for (id, job) in self.jobs.iter().filter(|(_, job)| job.state != JobState::Paused) {
-            for (number, step) in job.steps.iter().enumerate() {
+        let of_worker = self.forecast_of_worker(now, at);
+        for job in self.jobs.values().filter(|job| job.state != JobState::Paused) {
+            for step in &job.steps {
                 if step.function != at || !step.may_run() || step.left() == 0 {
                     continue;
                 }
-                let forecast = self.forecast(now, *id, number);
+                let forecast = step.forecast(of_worker);
                 let left_s = job.budget.as_ref()?.left_s(forecast.held)?;
                 let work_s = f64::from(step.left()) * forecast.task_s?;
                 workers += ((left_s - work_s) / start_s).floor().max(1.0);

@@ -1,6 +1,7 @@
 //! Why a function has the workers it has: the decision, and everything that went into it.
 
 use super::{Farm, PassedOver, RunAhead, WorkerState};
+use crate::estimate::Spread;
 use crate::event::StartStep;
 use crate::price::Held;
 use crate::scale::{Decision, Demand, keep};
@@ -52,6 +53,14 @@ pub struct PoolStanding {
     pub start_typical: Option<Duration>,
     pub start_slow: Option<Duration>,
     pub starts_known: usize,
+    pub starts: Spread,
+    /// How long a start may take, and how many there may be in a minute.
+    pub start_within: Duration,
+    pub starts_a_minute: u32,
+    /// Model of its GPUs; empty: none, or not known.
+    pub gpu: String,
+    /// Workers of the function that it can hold.
+    pub workers_max: u32,
     /// Why it is passed over now.
     pub passed_over: Option<String>,
 }
@@ -114,14 +123,20 @@ impl Farm {
         let within = self.functions[at].in_pools.get(&pool);
         let counts = within.map(|within| within.workers).unwrap_or_default();
         let cold = within.map(|within| &within.cold);
+        let rules = &self.pools[&pool].rules;
         PoolStanding {
-            slots: self.pools.get(&pool).map_or(0, |pool| pool.rules.max),
+            slots: rules.max,
             slots_taken: self.taken(&pool),
             workers: counts.starting + counts.present + counts.draining,
             price: self.price_in(now, at, &pool),
             start_typical: cold.and_then(crate::scale::cold::ColdStarts::typical),
             start_slow: cold.and_then(crate::scale::cold::ColdStarts::slow),
             starts_known: cold.map_or(0, crate::scale::cold::ColdStarts::samples),
+            starts: cold.map_or_else(Spread::default, crate::scale::cold::ColdStarts::spread),
+            start_within: rules.start_within,
+            starts_a_minute: rules.starts_a_minute,
+            gpu: rules.gpu.clone(),
+            workers_max: self.holds(at, rules),
             passed_over: over.iter().find(|told| told.pool == pool).map(|told| told.reason.clone()),
             pool,
         }

@@ -1,5 +1,6 @@
 //! Jobs come, wait for each other's steps, and are over.
 
+use super::committed::Handed;
 use super::{Applied, Farm, Job, Step, Weight};
 use crate::budget::Book;
 use crate::change::{Change, JobState, Outcome, StepState};
@@ -62,6 +63,7 @@ impl Farm {
                 total: step.tasks,
                 done: stored.done.len(),
                 open: 0,
+                handed: Handed::default(),
                 failed: stored.failed,
                 weight: Weight::default(),
                 longest_s: 0.0,

@@ -108,12 +108,13 @@ impl Farm {
 
     /// How many workers of the function all its pools together can hold.
     pub(super) fn capacity(&self, at: usize) -> u32 {
-        let slots = self.functions[at].rules.slots;
-        let each = self.fit_pools(at).map(|pool| {
-            let fit = pool.rules.max / slots;
-            if pool.rules.here { fit.min(self.gpus_fit(at).unwrap_or(u32::MAX)) } else { fit }
-        });
-        each.fold(0, u32::saturating_add)
+        self.fit_pools(at).map(|pool| self.holds(at, &pool.rules)).fold(0, u32::saturating_add)
+    }
+
+    /// How many workers of the function the pool can hold.
+    pub(super) fn holds(&self, at: usize, pool: &PoolRules) -> u32 {
+        let fit = pool.max / self.functions[at].rules.slots;
+        if pool.here { fit.min(self.gpus_fit(at).unwrap_or(u32::MAX)) } else { fit }
     }
 
     /// Pools that the function may use, in the order in which they are tried: those in which starts failed lately come
@@ -126,7 +127,7 @@ impl Farm {
             .map(|pool| {
                 let PoolRules { name, order, gpu, .. } = &pool.rules;
                 let failed = function.in_pools.get(name).and_then(|within| within.starts.last_until);
-                let price = self.ledger.prices.of(&function.key.name, gpu, today);
+                let price = self.ledger.prices.of(&function.key.name, gpu, Some(name), today);
                 let price = price.map_or(i64::MAX, |held| held.micros_an_hour);
                 (failed.is_some_and(|until| until > now), *order, pool.is_dear(), price, name)
             })

@@ -122,7 +122,7 @@ impl Farm {
     /// What an hour of a worker costs there.
     pub(super) fn price_in(&self, now: Timestamp, at: usize, pool: &Name) -> Option<Held> {
         let gpu = self.pools.get(pool).map_or("", |pool| &pool.rules.gpu);
-        self.ledger.prices.of(&self.functions[at].key.name, gpu, Day::of(now).0)
+        self.ledger.prices.of(&self.functions[at].key.name, gpu, Some(pool), Day::of(now).0)
     }
 
     /// Workers that would be called for so many tasks of the function, by what they took before or else by what is usual.
@@ -264,7 +264,7 @@ impl Farm {
             linger,
             waited,
         });
-        self.ledger.open(now, &id, &function.key);
+        self.ledger.open(now, &id, &function.key, Some(pool.clone()));
         self.add_worker(now, &id, at, Some(pool.clone()), WorkerState::Starting);
         self.give_gpus(&id, gpus);
         if let Some(pool) = self.pools.get_mut(pool) {

@@ -229,9 +229,11 @@ impl Farm {
         let step = self.step_mut(job, at).expect("a chunk's step exists");
         if !again {
             step.open += tasks;
+            step.handed.offers += 1;
         }
         let function = step.function;
         self.touched_steps.insert((job, at));
+        self.commit_anew(job, at);
         let function = &mut self.functions[function];
         if !again {
             function.queue.opened(project);
@@ -258,9 +260,11 @@ impl Farm {
         }
         let Some(function) = self.step(chunk.job, chunk.step).map(|step| step.function) else { return };
         let project = self.jobs[&chunk.job].project;
+        let (job, at) = (chunk.job, chunk.step);
         let function = &mut self.functions[function];
         if function.offered.remove(&id) {
             function.queue.closed(project);
+            self.hand(job, at, |handed| handed.offers -= 1);
         }
     }
 
@@ -370,10 +374,16 @@ impl Farm {
         match &chunk.state {
             ChunkState::Leased(lease) => {
                 let (worker, until) = (lease.worker.clone(), lease.until);
+                let lease_begun = lease.has_begun();
                 let project = self.jobs[&job].project;
                 self.functions[function].leased.insert((tasks, id));
                 self.functions[function].queue.opened(project);
                 self.step_mut(job, at).expect("found above").open += tasks;
+                let begun = u32::from(lease_begun);
+                self.hand(job, at, |handed| {
+                    handed.leases += 1;
+                    handed.begun += begun;
+                });
                 self.set_timer(until, Timer::Chunk(id));
                 self.hold_worker(now, &worker, function, attempt);
             }

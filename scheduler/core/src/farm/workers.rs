@@ -78,7 +78,7 @@ impl Farm {
             }
             Some((WorkerState::Idle | WorkerState::Busy(_) | WorkerState::Draining(_), _)) => {}
         }
-        self.ledger.open(now, id, key);
+        self.ledger.open(now, id, key, self.workers.get(id).and_then(|worker| worker.pool.clone()));
         self.ledger.spoke(now, id, &told.gpu);
         for place in &told.places {
             self.health.seen(now, place);
@@ -143,6 +143,7 @@ impl Farm {
         }
         let pool = self.pool_of(id);
         self.start_succeeded(function, pool.as_ref());
+        self.ledger.open(now, id, &self.functions[function].key, pool);
         if let Some(worker) = self.workers.get_mut(id) {
             worker.seen_at = now;
             worker.has_worked = true;
@@ -201,13 +202,14 @@ impl Farm {
         let known = self.workers.get(id).map(|worker| (worker.function, worker.pool.is_some()));
         match (known, self.function_index.get(key).copied()) {
             (None, Some(function)) => {
+                self.ledger.open(now, id, key, Some(pool.clone()));
                 self.add_worker(now, id, function, Some(pool), WorkerState::Starting);
-                self.ledger.open(now, id, key);
             }
             // It spoke before its place was heard.
             (Some((function, false)), _) => {
                 self.count_worker(id, false);
                 let pool = self.take_slots(id, function, Some(pool));
+                self.ledger.open(now, id, key, pool.clone());
                 if let Some(worker) = self.workers.get_mut(id) {
                     worker.pool = pool;
                 }

@@ -22,7 +22,7 @@ impl Book {
             noon: 20_000 * DAY_MS + DAY_MS / 2,
         };
         let function = FunctionKey { name: "blender".parse().expect("a good name"), version: 1 };
-        book.ledger.open(book.at(0), &book.worker, &function);
+        book.ledger.open(book.at(0), &book.worker, &function, Some("here".parse().expect("a good name")));
         book
     }
 
@@ -189,6 +189,42 @@ fn a_clock_that_was_set_back_pays_no_hour_twice() {
     assert_eq!((pieces.len(), pieces[0].from, pieces[0].until), (1, book.at(1_800_000), book.at(2_000_000)));
 }
 
+#[test]
+fn a_pool_that_is_told_of_late_has_the_time_from_then_on() {
+    let mut book = Book::new();
+    book.ledger = Ledger::default();
+    let function = FunctionKey { name: "blender".parse().expect("a good name"), version: 1 };
+    book.ledger.open(book.at(0), &book.worker, &function, None);
+    book.spoke(1000);
+    book.claimed(1000, FIRST, 7);
+    let pool: Name = "spot".parse().expect("a good name");
+    for told in [Some(pool.clone()), Some("other".parse().expect("a good name")), None] {
+        book.ledger.open(book.at(2000), &book.worker, &function, told);
+    }
+    book.worked(9000, FIRST, Worked { useful_ms: 8000, ..Worked::default() });
+    let mut changes = Vec::new();
+    book.ledger.take_changes(&mut changes);
+    let paid = changes.into_iter().filter_map(|change| match change {
+        Change::Paid { account, spent } => Some((account.pool, spent.iter().map(Spent::time_us).sum::<u64>() / 1000)),
+        _ => None,
+    });
+    assert_eq!(paid.collect::<Vec<_>>(), [(None, 0), (None, 1000), (Some(pool.clone()), 0), (Some(pool), 8000)]);
+}
+
+/// A crash after the claim must not leave the time of one job to another.
+#[test]
+fn what_a_claim_makes_durable_is_of_the_new_work() {
+    let mut book = Book::new();
+    book.spoke(0);
+    for (ms, job) in [(0, 7), (1000, 8)] {
+        book.claimed(ms, FIRST, job);
+        let mut changes = Vec::new();
+        book.ledger.take_changes(&mut changes);
+        let Some(Change::Paid { account, .. }) = changes.last() else { panic!("{changes:?}") };
+        assert_eq!(account.work.as_deref(), Some(&Book::work(job)));
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Spoke,
@@ -221,7 +257,7 @@ proptest! {
             now += pause;
             let attempt = |chunk| AttemptId { chunk: ChunkId(chunk), number: 1 };
             if book.ledger.accounts().next().is_none() {
-                book.ledger.open(book.at(now), &book.worker.clone(), &function);
+                book.ledger.open(book.at(now), &book.worker.clone(), &function, None);
                 opened = now;
             }
             match step {
@@ -247,6 +283,9 @@ proptest! {
                     paid += now - opened;
                 }
             }
+            let mut summed_anew = UnderWay::default();
+            book.ledger.accounts().for_each(|account| summed_anew.add(account));
+            prop_assert_eq!(&book.ledger.under_way, &summed_anew);
         }
         if book.ledger.accounts().next().is_some() {
             book.closed(now);

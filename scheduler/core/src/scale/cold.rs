@@ -1,5 +1,6 @@
 //! How long workers take to come, by the last ones that did.
 
+use crate::estimate::Spread;
 use framewake_proto::time::{Day, Timestamp};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,6 +24,10 @@ impl ColdStarts {
 
     pub fn samples(&self) -> usize {
         self.last.len()
+    }
+
+    pub fn spread(&self) -> Spread {
+        Spread::of(self.last.iter().map(Duration::as_secs_f64))
     }
 
     /// Half of them came within this.

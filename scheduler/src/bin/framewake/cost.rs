@@ -11,7 +11,7 @@ use framewake_proto::price::{Market, PriceRow};
 use framewake_proto::time::{Day, Timestamp};
 
 /// Keys of a line for FOCUS: as fine as the farm remembers.
-const FOCUS_KEYS: &str = "day,project,function,gpu,cause,price";
+const FOCUS_KEYS: &str = "day,project,function,pool,gpu,cause,price";
 /// Frames that `--csv` lists of a job.
 const FRAMES_CSV: u32 = 1000;
 
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// A day in UTC: `2026-11-21`
     #[arg(long)]
     day: Option<Day>,
-    /// Add up by day, project, function, gpu, cause or price; several with commas between
+    /// Add up by day, project, function, pool, gpu, cause or price; several with commas between
     #[arg(long, default_value = "day")]
     by: String,
     /// Print CSV: the frames of a job, or the lines of the table
@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// How many of a job's dearest frames are listed
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1000))]
     frames: u32,
+    /// How many of a job's dearest chunks are listed
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    chunks: u32,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome> {
@@ -48,7 +51,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
     if let Some(job) = &args.job {
         let job = find::job(&context.client, job).await?;
         let frames = if args.csv { FRAMES_CSV } else { args.frames };
-        let view = context.client.job_cost(job, frames).await?;
+        let view = context.client.job_cost(job, frames, args.chunks).await?;
         if printer.is_json() {
             printer.json(&view)?;
         } else if args.csv {
@@ -103,6 +106,11 @@ fn show_job(context: &Context, view: &JobCostView) -> anyhow::Result<()> {
         steps.add_row([step.step.to_string(), hours(step.paid.time_us), amount(&step.paid)]);
     }
     printer.table(&steps)?;
+    let mut pools = table(&["pool", "time", "cost"], &[]);
+    for pool in &view.pools {
+        pools.add_row([pool_name(&pool.pool), hours(pool.paid.time_us), amount(&pool.paid)]);
+    }
+    printer.table(&pools)?;
     if !view.frames.is_empty() {
         printer.line(format!("the dearest of {} frames that are done:", view.frames_done))?;
         let mut frames = table(&["step", "frame", "rendering", "cost"], &[]);
@@ -111,6 +119,16 @@ fn show_job(context: &Context, view: &JobCostView) -> anyhow::Result<()> {
             frames.add_row([frame.step.to_string(), frame.frame.to_string(), hours(frame.elapsed_ms * 1000), cost]);
         }
         printer.table(&frames)?;
+    }
+    if !view.chunks.is_empty() {
+        printer.line("the dearest chunks:")?;
+        let mut chunks = table(&["step", "chunk", "frames", "rendering", "cost"], &[]);
+        for chunk in &view.chunks {
+            let cost = if chunk.cost.is_empty() { "unknown".to_owned() } else { amounts(&chunk.cost) };
+            let (number, frames) = (chunk.chunk.to_string(), chunk.frames.to_string());
+            chunks.add_row([chunk.step.to_string(), number, frames, hours(chunk.elapsed_ms * 1000), cost]);
+        }
+        printer.table(&chunks)?;
     }
     let stored = &view.stored;
     let told = |price: Option<Money>| price.map_or("price unknown".to_owned(), |money| money.to_string());
@@ -170,14 +188,14 @@ fn show_csv(context: &Context, view: &CostsView) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The `FinOps` Open Cost and Usage Specification, version 1.2: a line for each day, project, function, GPU, cause and
-/// price. Time whose price is unknown has no line: FOCUS has no word for it, and 0 would be wrong.
+/// The `FinOps` Open Cost and Usage Specification, version 1.2: a line for each day, project, function, pool, GPU,
+/// cause and price. Time whose price is unknown has no line: FOCUS has no word for it, and 0 would be wrong.
 fn show_focus(context: &Context, view: &CostsView) -> anyhow::Result<()> {
     let head = "BilledCost,EffectiveCost,ListCost,ContractedCost,BillingAccountId,BillingAccountName,BillingCurrency,\
                 BillingPeriodStart,BillingPeriodEnd,ChargePeriodStart,ChargePeriodEnd,ChargeCategory,ChargeClass,\
                 ChargeFrequency,ChargeDescription,ServiceCategory,ServiceName,ProviderName,PublisherName,\
                 InvoiceIssuerName,SubAccountId,RegionId,SkuId,SkuPriceId,ListUnitPrice,ContractedUnitPrice,\
-                PricingCategory,PricingQuantity,PricingUnit,ConsumedQuantity,ConsumedUnit,Tags,x_Cause,x_Function,x_Gpu";
+                PricingCategory,PricingQuantity,PricingUnit,ConsumedQuantity,ConsumedUnit,Tags,x_Cause,x_Function,x_Gpu,x_Pool";
     context.printer.line(head)?;
     for row in &view.rows {
         let Some(price) = view.prices.iter().find(|price| price.id == row.price) else { continue };
@@ -189,8 +207,8 @@ fn show_focus(context: &Context, view: &CostsView) -> anyhow::Result<()> {
         let cost = Micros(cost).to_string();
         let hours = format!("{:.9}", row.paid.time_us as f64 / 3.6e9);
         let word = |value: &Option<String>| value.clone().unwrap_or_default();
-        let (project, cause, function, gpu) =
-            (word(&row.project), word(&row.cause), word(&row.function), word(&row.gpu));
+        let (project, cause, function) = (word(&row.project), word(&row.cause), word(&row.function));
+        let (gpu, pool) = (word(&row.gpu), word(&row.pool));
         let start = |day: Day| format!("{day}T00:00:00Z");
         let unit_price = Micros(price.micros_a_worker().into()).to_string();
         let tags = format!("{{\"project\":\"{project}\",\"function\":\"{function}\"}}");
@@ -236,6 +254,7 @@ fn show_focus(context: &Context, view: &CostsView) -> anyhow::Result<()> {
             cause,
             function,
             gpu,
+            pool,
         ];
         context.printer.line(fields.map(|field| csv(&field)).join(","))?;
     }
@@ -248,12 +267,17 @@ fn keys(row: &CostRow) -> Vec<(&'static str, String)> {
         ("day", row.day.map(|day| day.to_string())),
         ("project", row.project.clone()),
         ("function", row.function.clone()),
+        ("pool", row.pool.as_deref().map(pool_name)),
         ("gpu", row.gpu.clone()),
         ("cause", row.cause.clone()),
         ("price", row.price.map(|price| if price == 0 { "unknown".to_owned() } else { price.to_string() })),
     ];
     let none = |value: String| if value.is_empty() { "-".to_owned() } else { value };
     words.into_iter().filter_map(|(key, value)| Some((key, none(value?)))).collect()
+}
+
+fn pool_name(pool: &str) -> String {
+    if pool.is_empty() { "unknown".to_owned() } else { pool.to_owned() }
 }
 
 fn summary(paid: &Paid, efficiency_permille: u32) -> String {

@@ -8,7 +8,7 @@ use framewake_proto::api::JobState;
 use framewake_proto::client::Error;
 use framewake_proto::estimate::{EstimateView, MoneyRange, MsRange, OptionEstimate};
 use framewake_proto::frames::FrameSet;
-use framewake_proto::ids::JobId;
+use framewake_proto::ids::{JobId, Name};
 use framewake_proto::job::PRIORITY_MAX;
 use framewake_proto::money::{Micros, Money};
 use serde_json::{Value, json};
@@ -150,11 +150,23 @@ fn show(context: &Context, view: &EstimateView, probed: bool) -> anyhow::Result<
         printer.line(format_args!("how long it takes and what it costs is not known{hint}"))?;
         return Ok(());
     }
-    let mut rows = table(&["workers", "time", "cost"], &[]);
+    let by_pool = view.options.iter().any(|option| option.pool.is_some());
+    let head = ["pool", "workers", "time", "cost"];
+    let mut rows = table(if by_pool { &head } else { &head[1..] }, &[]);
     for option in &view.options {
-        rows.add_row([option.workers.to_string(), time(option.time_ms), cost(option)]);
+        let pool = option.pool.as_ref().map_or("any", Name::as_str).to_owned();
+        let cells = [pool, option.workers.to_string(), time(option.time_ms), cost(option)];
+        rows.add_row(cells.into_iter().skip(usize::from(!by_pool)));
     }
     printer.table(&rows)?;
+    // Of each pool once, whatever the number of workers.
+    let mut pools: Vec<&OptionEstimate> = view.options.iter().filter(|option| option.pool.is_some()).collect();
+    pools.dedup_by_key(|option| &option.pool);
+    for option in pools {
+        for note in notes(option) {
+            printer.line(format_args!("pool {}: {note}", option.pool.as_ref().map_or("", Name::as_str)))?;
+        }
+    }
     if let Some(outputs) = &view.outputs {
         let told = |price: Option<MoneyRange>| price.map_or("price unknown".to_owned(), |range| money(&range));
         let (low, high) = (outputs.low_bytes as f64 / 1e9, outputs.high_bytes as f64 / 1e9);
@@ -165,16 +177,32 @@ fn show(context: &Context, view: &EstimateView, probed: bool) -> anyhow::Result<
         ))?;
     }
     if !view.unknown_steps.is_empty() {
-        let names: Vec<&str> = view.unknown_steps.iter().map(framewake_proto::ids::Name::as_str).collect();
+        let names: Vec<&str> = view.unknown_steps.iter().map(Name::as_str).collect();
         printer.line(format_args!("without what is not known: step {}", names.join(", ")))?;
     }
     Ok(())
 }
 
+/// What is to be known of a pool's figures.
+fn notes(option: &OptionEstimate) -> Vec<String> {
+    let named = |steps: &[Name]| steps.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+    let mut notes = Vec::new();
+    if option.start_unknown {
+        notes.push("no worker was started there yet: a start may take as long as the pool allows".to_owned());
+    }
+    if !option.other_gpu.is_empty() {
+        notes.push(format!("it has another GPU than the one that was measured: step {}", named(&option.other_gpu)));
+    }
+    if !option.elsewhere.is_empty() {
+        notes.push(format!("step {} can't run there, and is told as if it were anywhere", named(&option.elsewhere)));
+    }
+    notes
+}
+
 fn cost(option: &OptionEstimate) -> String {
     let mut parts: Vec<String> = option.cost.iter().map(money).collect();
     if !option.unknown_prices.is_empty() {
-        let names: Vec<&str> = option.unknown_prices.iter().map(framewake_proto::ids::Name::as_str).collect();
+        let names: Vec<&str> = option.unknown_prices.iter().map(Name::as_str).collect();
         parts.push(format!("{} of unknown price", names.join(", ")));
     }
     parts.join(" + ")

@@ -51,7 +51,8 @@ enum Command {
     },
     /// Set a price of your own: `prices set any 0.30USD`
     Set {
-        /// `any`, `gpu:MODEL`, `function:NAME` (an hour of a worker), `storage` (a GB for a month) or `egress` (a GB)
+        /// `any`, `gpu:MODEL`, `pool:NAME`, `function:NAME`, `function:NAME+pool:NAME` (an hour of a worker), `storage` (a GB for
+        /// a month) or `egress` (a GB)
         what: PaidFor,
         /// As `0.30USD`
         price: Money,
@@ -61,8 +62,11 @@ enum Command {
     },
     /// Pay by a row of the table: `prices use gpu:L4 --provider gcp --region us-central1 --market spot`
     Use {
-        /// `any`, `gpu:MODEL` or `function:NAME`
+        /// `any`, `gpu:MODEL`, `pool:NAME`, `function:NAME` or `function:NAME+pool:NAME`
         what: PaidFor,
+        /// The model of the row, where `gpu:MODEL` does not say it
+        #[arg(long)]
+        gpu: Option<String>,
         #[arg(long)]
         provider: Option<String>,
         #[arg(long)]
@@ -124,8 +128,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
             let change = PaidByChange { price: None, own: Some(price), since };
             show_used(context, &[context.client.pay_by(&what, &change).await?])?;
         }
-        Command::Use { what, provider, region, instance, market, since } => {
-            let gpu = if let PaidFor::Gpu(model) = &what { Some(model.as_str()) } else { None };
+        Command::Use { what, gpu, provider, region, instance, market, since } => {
+            let gpu = if let PaidFor::Gpu(model) = &what { Some(model.as_str()) } else { gpu.as_deref() };
             let mut fit = rows(context, gpu, provider.as_deref()).await?;
             fit.retain(|row| {
                 let is = |wanted: &Option<String>, word: &str| wanted.as_ref().is_none_or(|wanted| wanted == word);

@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone)]
 pub struct JobTime {
     pub step: usize,
+    /// Empty where it is not known.
+    pub pool: String,
     pub cause: String,
     pub price: u32,
     pub time_us: u64,
@@ -26,6 +28,8 @@ pub struct DayTime {
     pub day: Day,
     pub project: String,
     pub function: String,
+    /// Empty where it is not known.
+    pub pool: String,
     pub gpu: String,
     pub cause: String,
     pub price: u32,
@@ -58,13 +62,14 @@ impl PriceRows {
 
 impl Reader {
     pub async fn time_of_job(&self, job: i64) -> Result<Vec<JobTime>, Error> {
-        let rows = sqlx::query("SELECT step, cause, price, time_us FROM time_of_jobs WHERE job = ?")
+        let rows = sqlx::query("SELECT step, pool, cause, price, time_us FROM time_of_jobs WHERE job = ?")
             .bind(job)
             .fetch_all(&self.pool)
             .await?;
         let times = rows.iter().map(|row| {
             Ok(JobTime {
                 step: usize::try_from(row.try_get::<i64, _>("step")?).unwrap_or(usize::MAX),
+                pool: row.try_get("pool")?,
                 cause: row.try_get("cause")?,
                 price: row.try_get("price")?,
                 time_us: row.try_get::<i64, _>("time_us")?.cast_unsigned(),
@@ -82,7 +87,7 @@ impl Reader {
         limit: u32,
     ) -> Result<Vec<DayTime>, Error> {
         let rows = sqlx::query(
-            "SELECT day, project, function, gpu, cause, price, time_us FROM time_of_days
+            "SELECT day, project, function, pool, gpu, cause, price, time_us FROM time_of_days
              WHERE day BETWEEN ?1 AND ?2 AND (?3 IS NULL OR project = ?3) LIMIT ?4",
         )
         .bind(from.0)
@@ -96,6 +101,7 @@ impl Reader {
                 day: Day(row.try_get("day")?),
                 project: row.try_get("project")?,
                 function: row.try_get("function")?,
+                pool: row.try_get("pool")?,
                 gpu: row.try_get("gpu")?,
                 cause: row.try_get("cause")?,
                 price: row.try_get("price")?,
@@ -125,6 +131,22 @@ impl Reader {
         let longest = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)?.cast_unsigned())));
         let longest = longest.collect::<Result<Vec<_>, Error>>()?;
         Ok(Elapsed { frames: frames.cast_unsigned(), all_ms: all_ms.cast_unsigned(), longest })
+    }
+
+    /// The chunks of a step that frames were done in: their number, their frames and how long these took, the longest first.
+    pub async fn elapsed_of_chunks(&self, job: i64, step: usize, longest: u32) -> Result<Vec<(u64, u64, u64)>, Error> {
+        let rows: Vec<(i64, i64, i64)> = sqlx::query_as(
+            "SELECT chunk, count(*), sum(elapsed_ms) FROM results WHERE job = ? AND step = ? GROUP BY chunk
+             ORDER BY 3 DESC, chunk LIMIT ?",
+        )
+        .bind(job)
+        .bind(i64::try_from(step).unwrap_or(i64::MAX))
+        .bind(longest)
+        .fetch_all(&self.pool)
+        .await?;
+        let unsigned =
+            |(chunk, frames, ms): (i64, i64, i64)| (chunk.cast_unsigned(), frames.cast_unsigned(), ms.cast_unsigned());
+        Ok(rows.into_iter().map(unsigned).collect())
     }
 
     /// Bytes of all outputs of a job.
