@@ -3,6 +3,7 @@
 use crate::ids::{JobId, Name};
 use crate::job::{Fault, JobSpec};
 use crate::objects::Digest;
+use crate::start::StartStep;
 use crate::time::Timestamp;
 use crate::verdict::Verdict;
 use serde::{Deserialize, Serialize};
@@ -331,6 +332,9 @@ pub enum WorkerState {
 pub struct WorkerView {
     pub id: Name,
     pub function: String,
+    /// Where it was started; absent for one that people started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Name>,
     pub state: WorkerState,
     pub host: String,
     pub gpus: Vec<String>,
@@ -343,6 +347,15 @@ pub struct WorkerView {
     /// Within the task that runs now, 0 to 1000.
     pub permille: u32,
     pub note: String,
+    /// How it came so far; empty once it has its first frame.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start: Vec<StartStep>,
+    /// From the wish for it to its first frame, once it has that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_ms: Option<u64>,
+    /// Why it does not come further, as its place tells; empty: all goes as it should.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub waits: String,
 }
 
 /// How a machine or GPU is.

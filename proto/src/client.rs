@@ -25,6 +25,7 @@ use crate::objects::Digest;
 use crate::price::{PaidByChange, PaidByView, PaidFor, PriceRow, PricesAdd, PricesAdded};
 use crate::scaling::ScalingExplained;
 use crate::schedule::{RunView, ScheduleStored, ScheduleView, Upcoming};
+use crate::start::WorkerStart;
 use crate::time::Day;
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -285,6 +286,11 @@ impl Client {
 
     pub async fn workers(&self, cursor: Option<&str>) -> Result<Page<WorkerView>, Error> {
         self.get(self.at_list("workers", cursor)).await
+    }
+
+    /// How a worker came that is here or was lately.
+    pub async fn worker_start(&self, worker: &str) -> Result<WorkerStart, Error> {
+        self.get(self.at(&["v1", "workers", worker, "start"])).await
     }
 
     /// Only those in `state`, if given.

@@ -21,6 +21,7 @@ pub mod price;
 pub mod schedule;
 pub mod size;
 pub mod sse;
+pub mod start;
 pub mod tasks;
 pub mod template;
 pub mod time;

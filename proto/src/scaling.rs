@@ -2,6 +2,7 @@
 
 use crate::ids::Name;
 use crate::money::Money;
+use crate::start::StartPoint;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -90,8 +91,23 @@ pub struct PoolScaling {
     pub gpu: String,
     /// Workers of the function that it can hold.
     pub workers_max: u32,
+    /// What each phase from being wanted to the first frame took, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseTook>,
+    /// What a start costs by these and the price, until its renderer is ready; its wait for an order is not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_cost: Option<Money>,
     /// Why it is passed over now; empty: it is not.
     pub passed_over: String,
+}
+
+/// A phase of the starts of workers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PhaseTook {
+    /// The point that ends it.
+    pub point: StartPoint,
+    /// Half of them took no longer.
+    pub p50_s: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

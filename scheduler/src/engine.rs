@@ -14,6 +14,7 @@ mod perform;
 mod pools;
 mod scaling;
 pub(crate) mod schedules;
+pub(crate) mod starts;
 mod tally;
 mod views;
 
@@ -169,7 +170,7 @@ impl Engine {
         let mut restoring = Restoring::new(settings, clock.now(), snapshot);
         store.load_jobs(&functions, |job| restoring.add(job)).await?;
         let farm = restoring.finish();
-        let schedules = Timetable::new(store.load_schedules().await?);
+        let schedules = Timetable::new(store.load_schedules().await?, store.load_learned_runs().await?);
         let (notices, targets) = Notices::new(store.load_notices().await?);
         let (deployments, deployed) = Deployments::new(store.load_gateway().await?);
         let measuring = Measuring::new(store.load_vrams().await?);

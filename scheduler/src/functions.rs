@@ -146,6 +146,7 @@ impl Keepers {
                     let gpus = places(&gpus);
                     self.tell(Event::WorkerFound { worker, function, pool, gpus }).await;
                 }
+                News::Taken { worker } => self.tell(Event::WorkerTaken { worker }).await,
                 News::Stepped { worker, step, at } => {
                     self.tell(Event::WorkerStepped { worker, step: step_of(step), at }).await;
                 }

@@ -95,7 +95,9 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use super::farm::STARTS_MAX;
     use super::*;
+    use framewake_proto::start::StartPoint;
     use std::time::Duration;
 
     #[test]
@@ -127,5 +129,19 @@ mod tests {
         assert!(
             text.contains(&format!("gateway_function_invocation_started{{function_name=\"other\"}} {FUNCTIONS_MAX}"))
         );
+    }
+
+    #[test]
+    fn functions_in_pools_past_the_bound_share_one_pool() {
+        let metrics = Metrics::default();
+        let (function, took) = ("blender".parse().expect("a name"), [(StartPoint::Image, Duration::from_secs(40))]);
+        for at in 0..2 * STARTS_MAX {
+            metrics.farm.worker_came(&function, &format!("pool-{at}").parse().expect("a name"), &took);
+        }
+        let text = metrics.text(Timestamp(0));
+        let series = text.lines().filter(|line| line.starts_with("framewake_cold_start_seconds_count{"));
+        assert_eq!(series.count(), STARTS_MAX + 1);
+        let other = "{function=\"blender\",phase=\"image\",pool=\"other\"}";
+        assert!(text.contains(&format!("framewake_cold_start_seconds_count{other} {STARTS_MAX}\n")), "{text}");
     }
 }

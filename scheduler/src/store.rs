@@ -15,6 +15,7 @@ mod prices;
 pub mod read;
 mod rows;
 mod schedules;
+mod starts;
 #[cfg(test)]
 mod tests;
 mod traces;
@@ -44,7 +45,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 13] = [
+const MIGRATIONS: [&str; 14] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
@@ -58,6 +59,7 @@ const MIGRATIONS: [&str; 13] = [
     include_str!("store/migrations/0011_measured.sql"),
     include_str!("store/migrations/0016_access.sql"),
     include_str!("store/migrations/0015_cost_by_pool.sql"),
+    include_str!("store/migrations/0013_starts.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 // Workers as they are now, and the machines and GPUs that they run on.
 
-import { h, fill, api, action, card, command, empty, may, note, number, part, state, table, when } from "./lib.js";
+import { h, fill, api, action, card, command, empty, may, moment, note, number, part, seconds, state, table, when, words } from "./lib.js";
 
 const PAGE = 100;
 
@@ -17,6 +17,7 @@ export async function show({ main, upkeep, title }) {
       ["Worker", (worker) => h("span", { class: "mono" }, worker.id)],
       ["Function", (worker) => worker.function],
       ["State", (worker) => [state(worker.state), h("div", { class: "soft small" }, "since ", when(worker.since))]],
+      ["Start", start],
       ["Does", (worker) => worker.job && [h("a", { href: `/jobs/${part(worker.job)}` }, "job"), ` ${Math.round(worker.permille / 10)} %`, h("div", { class: "soft small" }, worker.note)]],
       ["Machine", (worker) => [worker.host, worker.gpus.map((gpu) => h("div", { class: "soft small mono" }, gpu))]],
       ["Heard", (worker) => when(worker.seen_at)],
@@ -37,4 +38,25 @@ export async function show({ main, upkeep, title }) {
       })],
     ], page.items) : empty("No machine is known yet."));
   });
+}
+
+/** What a worker's way to its first frame took; while it is on its way, a piece of a bar for each phase, and the same in words. */
+function start(worker) {
+  if (worker.start_ms !== undefined) return seconds(worker.start_ms / 1000);
+  const steps = worker.start ?? [];
+  if (!steps.length) return "";
+  const phases = steps.slice(1).map((step) => ({ name: words(step.point), ms: step.took_ms }));
+  const rest = Math.max(0, Date.now() - moment(steps.at(-1).at));
+  const whole = Math.max(1, phases.reduce((sum, phase) => sum + phase.ms, rest));
+  const piece = (ms, kind) => {
+    const element = h("i", { class: kind });
+    element.style.width = `${(100 * ms) / whole}%`;
+    return element;
+  };
+  const told = `${phases.map((phase) => `${phase.name} ${seconds(phase.ms / 1000)}`).join(", ")}, and ${seconds(rest / 1000)} since`;
+  return [
+    h("div", { class: "bar way", role: "img", "aria-label": told }, phases.map((phase) => piece(phase.ms, "phase")), piece(rest, "rest")),
+    h("div", { class: "soft small" }, told),
+    worker.waits && h("div", { class: "fault" }, worker.waits),
+  ];
 }

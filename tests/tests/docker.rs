@@ -1,8 +1,9 @@
 //! Workers in containers of a real Docker engine, which is the test's own.
 
 use framewake_proto::api::JobState;
-use framewake_proto::client::Action;
+use framewake_proto::client::{Action, PartQuery};
 use framewake_proto::ids::JobId;
+use framewake_proto::start::StartPoint;
 use framewake_tests::docker::Engine;
 use framewake_tests::farm::{LONG, SOON, TestFarm};
 use framewake_tests::parts::{built, tool};
@@ -248,4 +249,35 @@ async fn whatever_is_wrong_with_an_image_is_said_where_people_look() {
         }
         docked.farm.client.act(id, Action::Cancel).await.expect("it is canceled");
     }
+}
+
+#[tokio::test]
+async fn how_a_worker_came_tells_of_its_image_which_was_fetched_first() {
+    let registry = Registry::start();
+    let functions = [script("script", &registry.image("good"), json!({}))];
+    let taken = tempfile::tempdir().expect("there is room for a folder");
+    let images = |engine: &Engine| {
+        make_image(engine);
+        registry.take(engine, "farm", taken.path());
+    };
+    let Some(docked) = Docked::start(false, &functions, images).await else { return };
+    let id = docked.farm.submit(&job("script", "true", "1")).await;
+    docked.succeeded(id).await;
+    let attempts = docked.farm.client.attempts(id, &PartQuery::default()).await.expect("a list");
+    let start = docked.farm.client.worker_start(attempts.items[0].worker.as_str()).await.expect("it is told");
+    let points: Vec<StartPoint> = start.steps.iter().map(|step| step.point).collect();
+    let expected: Vec<StartPoint> =
+        StartPoint::ALL.into_iter().filter(|point| *point != StartPoint::Scheduled).collect();
+    assert_eq!(points, expected, "a Docker engine chooses no machine");
+    let image = start.steps.iter().find(|step| step.point == StartPoint::Image).expect("just seen");
+    assert!(image.took_ms > 0 && image.took_ms < start.took_ms(), "{start:?}");
+    let (first, last) = (start.steps[0], start.steps[start.steps.len() - 1]);
+    assert_eq!(u128::from(start.took_ms()), last.at.since(first.at).as_millis());
+    // In the metrics too, though its place is only looked at now and then.
+    let counted = "framewake_cold_start_seconds_count{function=\"script\",phase=\"image\",pool=\"here\"} 1\n";
+    until(SOON, "the phase is counted", || async {
+        let page = reqwest::get(format!("{}/metrics", docked.farm.url())).await.ok()?.text().await.ok()?;
+        page.contains(counted).then_some(())
+    })
+    .await;
 }

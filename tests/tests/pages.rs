@@ -154,3 +154,21 @@ async fn no_page_breaks_a_rule_of_accessibility_in_light_or_dark() {
     assert!(broken.as_array().is_some_and(|broken| broken.len() >= 2), "{broken}");
     browser.close().await;
 }
+
+#[tokio::test]
+async fn the_way_of_a_worker_is_drawn_and_told_while_it_comes() {
+    let farm = TestFarm::start(1).await;
+    let go = farm.folder().join("go");
+    let waits = format!("until [ -e {} ]; do sleep 0.05; done", go.display());
+    farm.submit(&jobs::command(&["/bin/sh", "-c", &waits], "1")).await;
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/workers", farm.url())).await;
+    // In words, for who sees no colors; the page is not loaded again.
+    browser.sees(", renderer ").await;
+    let drawn = "const way = document.querySelector('.way[role=img]');
+                 return way?.getAttribute('aria-label').includes('process ') && way.querySelectorAll('.phase').length >= 7";
+    browser.wait("a piece for each phase is drawn", drawn).await;
+    std::fs::write(&go, "").expect("the test's folder is writable");
+    browser.wait("the time alone is left", "return !document.querySelector('.way')").await;
+    browser.close().await;
+}

@@ -82,6 +82,8 @@ pub struct Life {
     pub linger: Duration,
     pub leave: Leave,
     pub figures: Figures,
+    /// When its process began.
+    pub began: Instant,
 }
 
 /// Why a worker that did its work left.
@@ -147,6 +149,8 @@ struct Crew {
     pace: Pace,
     /// It had to go before its work was done.
     handed_back: bool,
+    /// It had an order before.
+    has_begun: bool,
     dcgm_job_mapping: Option<PathBuf>,
     /// Numbers the work folders.
     works: u64,
@@ -154,7 +158,7 @@ struct Crew {
 
 /// Runs a worker from its first word to its last.
 pub async fn run(config: &Config, life: Life) -> Result<Ended, Error> {
-    let Life { worker, path, wanted, linger, leave, figures } = life;
+    let Life { worker, path, wanted, linger, leave, figures, began } = life;
     let before = figures.sums();
     let folder = |what, path: PathBuf| move |error| Error::Folder { what, path, error };
     let scratch = config.scratch_folder(&worker);
@@ -167,7 +171,7 @@ pub async fn run(config: &Config, life: Life) -> Result<Ended, Error> {
     let cache = Cache::open(&cache_folder, config.cache_size.0).map_err(folder("cache", cache_folder))?;
     let store = Store::open(&config.store, &worker)?;
     let introduced = async {
-        let queue = Queue::connect(config, &worker).await?;
+        let queue = Queue::connect(config, &worker, began).await?;
         let welcome = queue.hello().await?;
         Ok::<_, queue::Error>((queue, welcome))
     };
@@ -202,6 +206,7 @@ pub async fn run(config: &Config, life: Life) -> Result<Ended, Error> {
         figures: figures.clone(),
         pace: Pace::default(),
         handed_back: false,
+        has_begun: false,
         dcgm_job_mapping: config.dcgm_job_mapping.clone(),
         works: 0,
     };

@@ -10,11 +10,13 @@ use framewake_worker::renderer::confinement::{Confinement, Demand};
 use framewake_worker::renderer::keeper::{KEEPER_ARGUMENT, Keeper, keep};
 use framewake_worker::renderer::leftovers::become_reaper;
 use std::process::ExitCode;
+use tokio::time::Instant;
 
 /// Before there is anything to confine, and without the settings of a worker.
 const PROBE_ARGUMENT: &str = "confinement";
 
 fn main() -> ExitCode {
+    let began = Instant::now();
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
         Some(KEEPER_ARGUMENT) => {
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
         .build();
     match runtime {
         Ok(runtime) => {
-            let code = runtime.block_on(run(config));
+            let code = runtime.block_on(run(config, began));
             // Nothing that still blocks (a slow disk, a name look-up) may hold the exit.
             runtime.shutdown_background();
             code
@@ -95,7 +97,7 @@ fn healthcheck() -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> ExitCode {
+async fn run(config: Config, began: Instant) -> ExitCode {
     become_reaper();
     // The renderers' user may be ours: what is in our environment and memory is not for them.
     let no_core = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
@@ -118,7 +120,7 @@ async fn run(config: Config) -> ExitCode {
     };
     #[allow(clippy::disallowed_methods)] // Not a setting of ours.
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
-    match Box::pin(modes::run(config, path, signals)).await {
+    match Box::pin(modes::run(config, path, signals, began)).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(&Chain(&error).to_string());

@@ -34,15 +34,15 @@ impl Signals {
     }
 }
 
-/// Runs a worker in its mode to its end; the program's exit code.
-pub async fn run(config: Config, path: String, signals: Signals) -> Result<u8, Error> {
+/// Runs a worker in its mode to its end; the program's exit code. `began`: when its process did.
+pub async fn run(config: Config, path: String, signals: Signals, began: Instant) -> Result<u8, Error> {
     match config.mode {
-        Mode::Pull | Mode::Exec => run_once(&config, path, signals).await,
-        Mode::Http => run_on_wakeups(config, path, signals).await,
+        Mode::Pull | Mode::Exec => run_once(&config, path, signals, began).await,
+        Mode::Http => run_on_wakeups(config, path, signals, began).await,
     }
 }
 
-async fn run_once(config: &Config, path: String, mut signals: Signals) -> Result<u8, Error> {
+async fn run_once(config: &Config, path: String, mut signals: Signals, began: Instant) -> Result<u8, Error> {
     let (leave, figures, worker) = (Leave::default(), Figures::default(), config.worker_id());
     let pages =
         Pages { worker: worker.clone(), function: config.function.clone(), figures: figures.clone(), wakeups: None };
@@ -52,7 +52,7 @@ async fn run_once(config: &Config, path: String, mut signals: Signals) -> Result
     };
     let wanted = if config.mode == Mode::Exec { Wanted::One } else { Wanted::All };
     let linger = config.linger();
-    let life = Life { worker, path, wanted, linger, leave: leave.clone(), figures: figures.clone() };
+    let life = Life { worker, path, wanted, linger, leave: leave.clone(), figures: figures.clone(), began };
     let mut working = Box::pin(agent::run(config, life));
     loop {
         tokio::select! {
@@ -101,12 +101,12 @@ pub fn exit_code_of(error: &Error) -> u8 {
     }
 }
 
-async fn run_on_wakeups(config: Config, path: String, mut signals: Signals) -> Result<u8, Error> {
+async fn run_on_wakeups(config: Config, path: String, mut signals: Signals, began: Instant) -> Result<u8, Error> {
     let config = Arc::new(config);
     let figures = Figures::default();
     let wakeups = {
         let (name, runs, counts) = (Arc::clone(&config), Arc::clone(&config), figures.clone());
-        let run = move |drain| drain_once(Arc::clone(&runs), path.clone(), counts.clone(), drain);
+        let run = move |drain| drain_once(Arc::clone(&runs), path.clone(), counts.clone(), drain, began);
         let within = config.drain_for.0;
         Wakeups::new(config.max_inflight, within, figures.clone(), move || name.worker_id(), run)
     };
@@ -143,10 +143,17 @@ async fn run_on_wakeups(config: Config, path: String, mut signals: Signals) -> R
 }
 
 /// One wake-up's drain: a whole life of a worker.
-async fn drain_once(config: Arc<Config>, path: String, figures: Figures, drain: Drain) -> Result<Summary, String> {
+async fn drain_once(
+    config: Arc<Config>,
+    path: String,
+    figures: Figures,
+    drain: Drain,
+    process_began: Instant,
+) -> Result<Summary, String> {
     let (began, worker) = (Instant::now(), drain.worker);
     let linger = drain.linger.unwrap_or_else(|| config.linger());
-    let life = Life { worker: worker.clone(), path, wanted: Wanted::All, linger, leave: drain.leave, figures };
+    let (wanted, leave) = (Wanted::All, drain.leave);
+    let life = Life { worker: worker.clone(), path, wanted, linger, leave, figures, began: process_began };
     let ended = Box::pin(agent::run(&config, life)).await.map_err(|error| {
         let why = Chain(&error).to_string();
         tracing::error!(worker = %worker, "a wake-up came to nothing: {why}");

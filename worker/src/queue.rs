@@ -64,11 +64,14 @@ pub struct Queue {
     worker: WorkerId,
     function: FunctionKey,
     host: String,
+    /// When this process began, and how long it took from there to NATS.
+    began: Instant,
+    connected_after: Duration,
 }
 
 impl Queue {
     /// Connects, waiting for a NATS that is not there yet.
-    pub async fn connect(config: &Config, worker: &WorkerId) -> Result<Queue, Error> {
+    pub async fn connect(config: &Config, worker: &WorkerId, began: Instant) -> Result<Queue, Error> {
         let deadline = Instant::now() + START_WAIT;
         let mut wait = RETRY_WAIT;
         let client = loop {
@@ -100,6 +103,8 @@ impl Queue {
             worker: worker.clone(),
             function: config.function.clone(),
             host: config.host(),
+            began,
+            connected_after: began.elapsed(),
         })
     }
 

@@ -26,9 +26,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{SetOnce, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -166,7 +166,7 @@ pub struct Watch {
     pub chunk_deadline: Instant,
     pub gpus: Gpus,
     /// When the renderer was first ready to render.
-    began: OnceLock<Instant>,
+    began: SetOnce<Instant>,
 }
 
 impl Watch {
@@ -177,7 +177,7 @@ impl Watch {
         chunk_deadline: Instant,
         gpus: Gpus,
     ) -> Watch {
-        Watch { log, progress, stop, chunk_deadline, gpus, began: OnceLock::new() }
+        Watch { log, progress, stop, chunk_deadline, gpus, began: SetOnce::new() }
     }
 
     /// The renderer begins to render; what was before is load time.
@@ -187,6 +187,11 @@ impl Watch {
 
     pub fn began(&self) -> Option<Instant> {
         self.began.get().copied()
+    }
+
+    /// Comes back once the renderer is ready to render, with the time when it was.
+    pub async fn until_began(&self) -> Instant {
+        *self.began.wait().await
     }
 }
 

@@ -1,16 +1,19 @@
 //! What changed: the store writes it, in one transaction, before any effect is performed. The events
 //! that people follow are made from it too.
 
+use crate::coming::StoredStart;
 use crate::event::{TaskFailure, TaskResult};
 use crate::gpus::Vram;
 use crate::ledger::{Account, Spent};
-use crate::values::{LogSize, NewJob, Place, StoredChunk, StoredPlace, Timing};
+use crate::values::{LogSize, NewJob, Place, StoredChunk, StoredPlace, StoredStarts, StoredTiming, Timing};
 use framewake_proto::budget::{Period, ProjectBudget, Standing};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, Name, WorkerId};
 use framewake_proto::job::{AtLimit, Budget};
 use framewake_proto::money::Money;
+use framewake_proto::start::StartPoint;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::{Month, Timestamp};
+use std::time::Duration;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
@@ -144,6 +147,23 @@ pub enum Change {
         worker: WorkerId,
         at: Timestamp,
     },
+    /// How far a worker came, or how its way ended: write its row, or overwrite it. `counted`: phases that are known for good
+    /// now; `spoke_after`: it has spoken for the first time, so long after it was asked for.
+    WorkerStart {
+        start: StoredStart,
+        counted: Vec<(StartPoint, Duration)>,
+        spoke_after: Option<Duration>,
+    },
+    /// A worker that was not heard of since a restart is gone.
+    WorkerStartEnded {
+        worker: WorkerId,
+        at: Timestamp,
+        reason: String,
+    },
+    /// What is known of a function's starts in a pool.
+    StartsLearned(StoredStarts),
+    /// What is known of a function's tasks.
+    TimingLearned(StoredTiming),
     /// Chunk numbers below this may have been used.
     ChunkNumbers {
         next: u64,

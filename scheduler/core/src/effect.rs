@@ -38,8 +38,6 @@ pub enum Effect {
         gpus: Vec<Place>,
         /// How long it waits for work before it leaves.
         linger: Duration,
-        /// How long one more has been wanted: no slot was free, or earlier starts had failed.
-        waited: Duration,
     },
     /// End a worker that never spoke: it hangs at its start, and renders nothing.
     StopWorker {

@@ -10,6 +10,7 @@ use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Ties an answer to the request it belongs to; chosen by the engine, meaningless to the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,12 +104,22 @@ pub enum Event {
         /// The GPUs that it was given.
         gpus: Vec<Place>,
     },
+    /// The place where it was asked for took the request.
+    WorkerTaken {
+        worker: WorkerId,
+    },
     /// The place where a starting worker is made says how far it is.
     WorkerStepped {
         worker: WorkerId,
         step: StartStep,
         /// By the clock of the place.
         at: Timestamp,
+    },
+    /// A worker, which has just spoken, says for how long it has run, and how long it took from its start to NATS.
+    WorkerBegan {
+        worker: WorkerId,
+        age: Option<Duration>,
+        connected: Option<Duration>,
     },
     /// Why a starting worker is not there yet, as its place tells; empty: all goes as it should.
     WorkerWaits {

@@ -6,6 +6,7 @@
 mod ahead;
 mod attempts;
 mod budgets;
+mod coming;
 mod committed;
 mod deadlines;
 mod decision;
@@ -23,6 +24,8 @@ mod workers;
 use ahead::Ahead;
 pub use ahead::RunAhead;
 pub use budgets::BudgetStatus;
+use coming::StartBook;
+pub use coming::StartStatus;
 use committed::{Commitments, Handed};
 pub use decision::{Coming, PoolStanding, Scaling, WindowStanding};
 pub use load::FunctionLoad;
@@ -34,8 +37,9 @@ use workers::Told;
 use crate::budget::{Book, Purse};
 use crate::change::{Change, Counts, JobState, StepState};
 use crate::chunk::{Chunk, ChunkState, Lease};
+use crate::coming::Timeline;
 use crate::effect::Effect;
-use crate::event::{Event, Progress, StartStep};
+use crate::event::{Event, Progress};
 use crate::gpus::{Gpu, Gpus, Vram};
 use crate::health::Health;
 use crate::ledger::{Account, Ledger};
@@ -47,6 +51,7 @@ use crate::values::{FunctionRules, Place, Settings, Snapshot, StoredChunk, Store
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
 use framewake_proto::money::Currency;
+use framewake_proto::start::StartPoint;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use std::cmp::Reverse;
@@ -112,6 +117,7 @@ pub struct Farm {
     touched_steps: BTreeSet<(JobId, usize)>,
     /// Steps whose part in their function's work may have changed.
     unweighed: BTreeSet<(JobId, usize)>,
+    starts: StartBook,
     /// For each schedule, the functions whose `expected` has its next run, and when that is.
     runs_expected: BTreeMap<Name, (Timestamp, Vec<usize>)>,
     /// Jobs that are not over and have a deadline.
@@ -159,6 +165,8 @@ struct InPool {
     starts: Starts,
     cold: ColdStarts,
     slowest: SlowestOfDays,
+    /// What each phase of these starts took.
+    phases: BTreeMap<StartPoint, ColdStarts>,
 }
 
 /// Tasks, and the milliseconds that they take.
@@ -236,8 +244,8 @@ struct Worker {
     /// The GPUs that the provider gave it.
     gpus: Vec<Place>,
     progress: Option<Progress>,
-    /// How far its start came, by its place.
-    steps: BTreeMap<StartStep, Timestamp>,
+    /// How far its start came.
+    timeline: Timeline,
     /// Why it is not there yet, by its place; empty: all goes as it should.
     waits: String,
     has_worked: bool,
@@ -327,7 +335,9 @@ impl Farm {
             Event::WorkerFound { worker, function, pool, gpus } => {
                 self.find_worker(now, &worker, &function, pool, gpus);
             }
-            Event::WorkerStepped { worker, step, at } => self.note_step(&worker, step, at),
+            Event::WorkerTaken { worker } => self.note_taken(now, &worker),
+            Event::WorkerStepped { worker, step, at } => self.note_step(now, &worker, step, at),
+            Event::WorkerBegan { worker, age, connected } => self.note_beginning(now, &worker, age, connected),
             Event::WorkerWaits { worker, reason } => self.note_wait(&worker, &reason),
             Event::RunExpected { schedule, due, needs } => self.expect_run(&schedule, due, needs),
             Event::PoolsSet { pools, unfit } => self.set_pools(now, pools, unfit),
@@ -354,6 +364,7 @@ impl Farm {
         self.count_spent();
         self.tell_standings(out);
         self.ledger.take_changes(&mut out.changes);
+        self.take_starts(&mut out.changes);
         #[cfg(debug_assertions)]
         self.check_handed();
     }
@@ -586,6 +597,7 @@ impl Restoring {
             touched: BTreeSet::new(),
             touched_steps: BTreeSet::new(),
             unweighed: BTreeSet::new(),
+            starts: StartBook::default(),
             runs_expected: BTreeMap::new(),
             deadlines: BTreeSet::new(),
         };
@@ -595,11 +607,8 @@ impl Restoring {
         for (key, rules) in snapshot.functions {
             farm.add_function(key, rules);
         }
-        for (key, pool, took) in snapshot.cold_starts {
-            if let Some(at) = farm.function_index.get(&key).copied() {
-                farm.in_pool(at, &pool).cold.add(took);
-            }
-        }
+        farm.restore_learned(now, snapshot.learned_starts, snapshot.timings);
+        farm.restore_starts(snapshot.starts);
         for (name, weight) in snapshot.projects {
             let project = farm.project(&name);
             farm.projects[project] = weight;

@@ -8,6 +8,7 @@
 
 pub mod calendar;
 pub mod change;
+pub mod coming;
 pub mod cost;
 pub mod effect;
 pub mod estimate;

@@ -13,6 +13,8 @@ pub(crate) enum Timer {
     Worker(WorkerId),
     /// The workers of the function with this index are to be looked at again.
     Start(usize),
+    /// What there was to tell of how a worker came has been told.
+    Came(WorkerId),
     /// The end of a worker that is gone should have been told.
     Unended(WorkerId),
     /// The hold of a step may be over.

@@ -1,5 +1,6 @@
 //! Plain values that events bring and [`crate::farm::Farm::restore`] takes.
 
+use crate::coming::StoredStart;
 use crate::gpus::{GpuNeeds, Vram};
 use crate::ledger::Account;
 use crate::price::{Held, Prices};
@@ -9,6 +10,7 @@ use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerI
 use framewake_proto::job::{Budget, Chunking, Job, Retries};
 use framewake_proto::money::Money;
 use framewake_proto::price::Market;
+use framewake_proto::start::StartPoint;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use std::collections::BTreeMap;
@@ -183,10 +185,35 @@ pub struct Snapshot {
     pub places: Vec<StoredPlace>,
     /// Workers that are paid.
     pub accounts: Vec<Account>,
-    /// How long the last workers took to come, oldest first.
-    pub cold_starts: Vec<(FunctionKey, Name, Duration)>,
+    /// How workers came that may still be there.
+    pub starts: Vec<StoredStart>,
+    pub learned_starts: Vec<StoredStarts>,
+    pub timings: Vec<StoredTiming>,
     pub prices: Prices,
     pub budgets: Vec<StoredBudget>,
+}
+
+/// What was learned of a function's starts in a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredStarts {
+    pub function: FunctionKey,
+    pub pool: Name,
+    /// From asking for a worker to its first words, oldest first.
+    pub took: Vec<Duration>,
+    /// What each phase took, oldest first.
+    pub phases: BTreeMap<StartPoint, Vec<Duration>>,
+    /// Starts in a row that failed; what they make wait, and the last reason.
+    pub failures: u32,
+    pub not_before: Option<Timestamp>,
+    pub last_until: Option<Timestamp>,
+    pub reason: String,
+}
+
+/// What was measured of a function's tasks, over all jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredTiming {
+    pub function: FunctionKey,
+    pub timing: Timing,
 }
 
 /// A budget of a project.

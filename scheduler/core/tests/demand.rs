@@ -11,6 +11,7 @@ use framewake_core::values::{
 use framewake_proto::duration::Span;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
+use framewake_proto::start::StartPoint;
 use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
 use std::collections::{BTreeMap, VecDeque};
@@ -305,9 +306,7 @@ fn a_worker_that_waited_for_a_slot_says_how_long() {
     apply(&mut farm, START, Event::JobCanceled { id: id() });
     let later = START.after(Duration::from_secs(7));
     let exited = Event::WorkerExited { worker: first, end: WorkerEnd::Left };
-    let waited = apply(&mut farm, later, exited).effects.into_iter().find_map(|effect| match effect {
-        Effect::StartWorker { waited, .. } => Some(waited),
-        _ => None,
-    });
-    assert_eq!(waited, Some(Duration::from_secs(7)));
+    let second = started(&apply(&mut farm, later, exited)).remove(0);
+    let start = farm.start_of(&second).expect("it was asked for");
+    assert_eq!(start.timeline.phases().collect::<Vec<_>>(), [(StartPoint::Asked, Duration::from_secs(7))]);
 }

@@ -43,6 +43,11 @@ pub enum News {
         function: FunctionKey,
         gpus: Vec<String>,
     },
+    /// The place took the request for it.
+    Taken {
+        worker: WorkerId,
+    },
+    /// By the clock of the place.
     Stepped {
         worker: WorkerId,
         step: StartStep,
@@ -302,7 +307,8 @@ impl Keeper {
             let again = |reason: String| Standing::Wanted { start, tries: tries + 1, due, reason };
             match asked {
                 Ok(Ok(())) => {
-                    self.workers.insert(worker, Standing::Asked { at, reason: before });
+                    self.workers.insert(worker.clone(), Standing::Asked { at, reason: before });
+                    self.tell(News::Taken { worker }).await?;
                 }
                 Ok(Err(StartError::Refused(reason))) => {
                     self.tell(News::Ended { worker, end: End::Failed { reason } }).await?;

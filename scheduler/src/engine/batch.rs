@@ -9,6 +9,7 @@ use crate::traces::Root;
 use framewake_core::change::Change;
 use framewake_core::event::{Event, RequestId};
 use framewake_core::farm::Applied;
+use framewake_core::schedule::ScheduleId;
 use framewake_core::values::{FunctionRules, NewJob, StoredJob};
 use framewake_proto::api::{self, EventView, PlaceView, ScalingView, Submitted, WorkerView};
 use framewake_proto::budget::BudgetView;
@@ -19,6 +20,7 @@ use framewake_proto::notify::{Notice, TargetChange};
 use framewake_proto::price::{Market, PaidFor, PriceRow};
 use framewake_proto::scaling::ScalingExplained;
 use framewake_proto::schedule::{ScheduleChange, ScheduleStored, ScheduleView};
+use framewake_proto::start::WorkerStart;
 use framewake_proto::time::Day;
 use framewake_proto::time::Timestamp;
 use framewake_proto::wire;
@@ -41,6 +43,7 @@ pub(crate) enum Reply {
     Budgeted(oneshot::Sender<Result<Vec<BudgetView>, Refused>>, Result<(), Refused>),
     Budgets(oneshot::Sender<Vec<BudgetView>>),
     Workers(Option<WorkerId>, usize, oneshot::Sender<Vec<WorkerView>>),
+    WorkerStart(WorkerId, oneshot::Sender<Option<WorkerStart>>),
     Loads(oneshot::Sender<Loads>),
     Places(oneshot::Sender<Vec<PlaceView>>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
@@ -61,6 +64,8 @@ pub(crate) struct Batch {
     submissions: BTreeMap<JobId, Submission>,
     functions: Vec<(FunctionKey, FunctionSpec)>,
     pub(crate) schedules: Vec<ScheduleWrite>,
+    /// What a task of each step took in the last run of a schedule.
+    pub(crate) runs_learned: BTreeMap<(ScheduleId, usize), f64>,
     pub(crate) schedule_events: Vec<EventView>,
     /// Of runs of schedules; those of jobs follow from the changes.
     pub(crate) run_notices: Vec<Notice>,
@@ -90,6 +95,7 @@ impl Batch {
             submissions: BTreeMap::new(),
             functions: Vec::new(),
             schedules: Vec::new(),
+            runs_learned: BTreeMap::new(),
             schedule_events: Vec::new(),
             run_notices: Vec::new(),
             notices: Vec::new(),
@@ -110,6 +116,7 @@ impl Batch {
         !self.applied.changes.is_empty()
             || !self.functions.is_empty()
             || !self.schedules.is_empty()
+            || !self.runs_learned.is_empty()
             || !self.notices.is_empty()
             || !self.gateway.is_empty()
             || !self.access.is_empty()
@@ -135,6 +142,7 @@ impl Batch {
             submissions: self.submissions.iter().map(|(id, submission)| (*id, submission)).collect(),
             functions: self.functions.clone(),
             schedules: &self.schedules,
+            runs_learned: self.runs_learned.clone(),
             notices: &self.notices,
             gateway: &self.gateway,
             access: &self.access,
@@ -252,6 +260,7 @@ impl Engine {
                 batch.replies.push(Reply::Weighed(reply));
             }
             Message::Workers(after, limit, reply) => batch.replies.push(Reply::Workers(after, limit, reply)),
+            Message::WorkerStart(id, reply) => batch.replies.push(Reply::WorkerStart(id, reply)),
             Message::Loads(reply) => batch.replies.push(Reply::Loads(reply)),
             Message::Places(reply) => batch.replies.push(Reply::Places(reply)),
             Message::RestorePlace(place, reply) => {
@@ -461,9 +470,7 @@ impl Engine {
             warn!(worker = %wire::clip(&heartbeat.worker, 64), "a heartbeat names a worker or function that can't exist");
             return;
         };
-        if let Some(took) = self.count_heartbeat(&worker, &function, &heartbeat, batch.now) {
-            Engine::measure_start(&function.name, took, batch);
-        }
+        self.count_heartbeat(&worker, &function, &heartbeat, batch.now);
         let gpus = reading::gpus(&heartbeat);
         if !gpus.iter().all(|gpu| self.farm.knows_gpu(gpu)) {
             self.apply(Event::GpusDescribed { gpus }, batch);
@@ -492,6 +499,10 @@ impl Engine {
             Event::WorkerSeen { request, worker: seen, function, holds, draining, places, gpu, progress },
             batch,
         );
+        if self.farm.wants_beginning(&worker) {
+            let (age, connected) = reading::beginning(&heartbeat);
+            self.apply(Event::WorkerBegan { worker: worker.clone(), age, connected }, batch);
+        }
         self.note_beat(worker, heartbeat, batch.now);
     }
 

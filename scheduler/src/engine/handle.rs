@@ -22,6 +22,7 @@ use framewake_proto::pool::PoolSpec;
 use framewake_proto::price::{PaidFor, PriceRow, PricesAdded};
 use framewake_proto::scaling::ScalingExplained;
 use framewake_proto::schedule::{SCHEDULES_MAX, ScheduleSpec, ScheduleStored, ScheduleView};
+use framewake_proto::start::WorkerStart;
 use framewake_proto::time::Day;
 use framewake_proto::trace::TraceParent;
 use framewake_proto::wire::{self, STEP_SIZE_MAX};
@@ -187,6 +188,8 @@ pub(crate) enum Message {
     PayBy(PaidFor, Day, Option<u32>, Option<Money>, oneshot::Sender<Result<u32, Refused>>),
     /// So many after this one, by name.
     Workers(Option<WorkerId>, usize, oneshot::Sender<Vec<WorkerView>>),
+    /// How a worker came that is here.
+    WorkerStart(WorkerId, oneshot::Sender<Option<WorkerStart>>),
     Loads(oneshot::Sender<Loads>),
     Places(oneshot::Sender<Vec<PlaceView>>),
     RestorePlace(Place, oneshot::Sender<Result<(), Refused>>),
@@ -386,6 +389,11 @@ impl Handle {
     /// At most `limit` workers after the one named, by name.
     pub async fn workers(&self, after: Option<WorkerId>, limit: usize) -> Result<Vec<WorkerView>, Refused> {
         self.ask(|reply| Message::Workers(after, limit, reply)).await
+    }
+
+    /// How a worker came, as far as it did; `None`: it is not here.
+    pub async fn worker_start(&self, id: WorkerId) -> Result<Option<WorkerStart>, Refused> {
+        self.ask(|reply| Message::WorkerStart(id, reply)).await
     }
 
     /// What each function has to do and who is there to do it.

@@ -8,11 +8,10 @@ use framewake_core::estimate::{Figures, Spread};
 use framewake_core::event::Event;
 use framewake_core::gpus::Vram;
 use framewake_core::values::NewJob;
-use framewake_proto::ids::{AttemptId, JobId, Name, WorkerId};
+use framewake_proto::ids::{AttemptId, JobId, WorkerId};
 use framewake_proto::job::Job;
 use framewake_proto::time::Timestamp;
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 /// As much as there are workers, and steps at work.
 #[derive(Debug, Default)]
@@ -96,12 +95,6 @@ impl Engine {
         }
     }
 
-    /// How long a worker took to its first words.
-    pub(super) fn measure_start(function: &Name, took: Duration, batch: &mut Batch) {
-        let learned = batch.learned.entry(SceneKey::of_function(function)).or_default();
-        learned.figures.start.add(took.as_secs_f64());
-    }
-
     /// What this batch makes known, to be durable with it. Jobs that it speaks of are at hand.
     pub(super) fn measure(&mut self, batch: &mut Batch) {
         let (measuring, jobs) = (&mut self.measuring, &self.jobs);
@@ -144,6 +137,10 @@ impl Engine {
                     if under.task.count > 0.0 {
                         batch.learned.entry(scene).or_default().figures.merge(&under.figures(outcome, *at, gpu));
                     }
+                }
+                Change::WorkerStart { start, spoke_after: Some(took), .. } => {
+                    let learned = batch.learned.entry(SceneKey::of_function(&start.function.name)).or_default();
+                    learned.figures.start.add(took.as_secs_f64());
                 }
                 Change::StepState { job, step, state: StepState::Succeeded, .. } => {
                     let mean = measuring.steps.remove(&(*job, *step)).and_then(|tasks| tasks.mean());

@@ -64,10 +64,10 @@ impl Engine {
                 let body = control_message(&control).encode_to_vec();
                 self.ask_queue(QueueCommand::PushControl { worker, body });
             }
-            Effect::StartWorker { worker, function, pool, gpus, linger, waited } => {
+            Effect::StartWorker { worker, function, pool, gpus, linger } => {
                 // Without its text a function has no workers: its rules say that it may have none.
                 let Some(spec) = self.functions.get(&function).cloned() else { return };
-                self.count_start(&worker, &function, waited);
+                self.metrics.farm.worker_started(&function.name, &pool);
                 info!(worker.id = %worker, function = %function, pool = %pool, "worker {worker} of {function} is started");
                 let gpus = gpus.iter().filter_map(Place::gpu).map(str::to_owned).collect();
                 let start = ProviderCommand::Start { worker, function, spec, pool, gpus, linger };
@@ -120,6 +120,7 @@ impl Engine {
             Reply::Budgeted(to, answer) => drop(to.send(answer.map(|()| self.budget_views()))),
             Reply::Budgets(to) => drop(to.send(self.budget_views())),
             Reply::Workers(after, limit, to) => drop(to.send(self.worker_views(after.as_ref(), limit))),
+            Reply::WorkerStart(id, to) => drop(to.send(self.worker_start(&id))),
             Reply::Loads(to) => drop(to.send(self.loads())),
             Reply::Places(to) => drop(to.send(self.place_views())),
             Reply::Scaling(to) => drop(to.send(self.scaling_views())),

@@ -1,11 +1,14 @@
 //! Why a function has the workers it has, for the interface.
 
 use super::Engine;
-use framewake_core::event::StartStep;
+use framewake_core::coming;
 use framewake_core::farm::{Coming, PoolStanding, Scaling, WindowStanding};
 use framewake_proto::ids::FunctionKey;
 use framewake_proto::money::Money;
-use framewake_proto::scaling::{KeepWindow, PoolScaling, PoolUnfit, RunAhead, ScalingExplained, WorkerComing};
+use framewake_proto::scaling::{
+    KeepWindow, PhaseTook, PoolScaling, PoolUnfit, RunAhead, ScalingExplained, WorkerComing,
+};
+use framewake_proto::start::StartPoint;
 use std::time::Duration;
 
 impl Engine {
@@ -57,8 +60,11 @@ fn view(scaling: Scaling<'_>) -> ScalingExplained {
 fn pool(standing: PoolStanding) -> PoolScaling {
     let PoolStanding { pool, slots, slots_taken, workers, price, start_typical, start_slow, starts_known, .. } =
         standing;
-    let PoolStanding { starts, start_within, starts_a_minute, gpu, workers_max, passed_over, .. } = standing;
+    let PoolStanding { starts, start_within, starts_a_minute, gpu, workers_max, phases, passed_over, .. } = standing;
     let mean = starts.mean();
+    let start_cost = price.filter(|_| !phases.is_empty());
+    let start_cost =
+        start_cost.map(|held| Money { micros: coming::cost(&phases, held.micros_an_hour), currency: held.currency });
     PoolScaling {
         pool,
         slots,
@@ -74,18 +80,14 @@ fn pool(standing: PoolStanding) -> PoolScaling {
         starts_a_minute: (starts_a_minute < u32::MAX).then_some(starts_a_minute),
         gpu,
         workers_max,
+        phases: phases.into_iter().map(|(point, took)| PhaseTook { point, p50_s: took.as_secs_f64() }).collect(),
+        start_cost,
         passed_over: passed_over.unwrap_or_default(),
     }
 }
 
 fn worker(coming: Coming<'_>) -> WorkerComing {
-    let step = match coming.step {
-        None => "asked for",
-        Some(StartStep::Created) => "its place knows of it",
-        Some(StartStep::Scheduled) => "it has a machine",
-        Some(StartStep::ImageReady) => "its image is there",
-        Some(StartStep::ProcessStarted) => "its process runs",
-    };
+    let step = coming.point.unwrap_or(StartPoint::Asked).describe();
     let (worker, pool, waits) = (coming.worker.clone(), coming.pool.cloned(), coming.waits.to_owned());
     WorkerComing { worker, pool, asked_at: coming.asked_at, step: step.to_owned(), waits }
 }

@@ -39,12 +39,15 @@ pub(super) struct Timetable {
 }
 
 impl Timetable {
-    pub(super) fn new(loaded: Vec<(Arc<ScheduleSpec>, StoredSchedule)>) -> Timetable {
+    pub(super) fn new(
+        loaded: Vec<(Arc<ScheduleSpec>, StoredSchedule)>,
+        measured: BTreeMap<(ScheduleId, usize), f64>,
+    ) -> Timetable {
         let specs: BTreeMap<_, _> = loaded.iter().map(|(spec, stored)| (stored.id, spec.clone())).collect();
         let ids = specs.iter().map(|(id, spec)| (spec.name.clone(), *id)).collect();
         let id_next = specs.last_key_value().map_or(1, |(id, _)| id.0 + 1);
         let rules = Schedules::restore(loaded.into_iter().map(|(_, stored)| stored));
-        Timetable { rules, specs, ids, id_next, measured: BTreeMap::new() }
+        Timetable { rules, specs, ids, id_next, measured }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
@@ -111,6 +114,7 @@ impl Engine {
                 table.specs.remove(&id);
                 table.ids.remove(name);
                 table.measured.retain(|(of, _), _| *of != id);
+                batch.runs_learned.retain(|(of, _), _| *of != id);
                 batch.schedules.push(ScheduleWrite::Removed(id));
             }
         }
@@ -173,13 +177,14 @@ impl Engine {
     }
 
     /// Jobs that began or ended in this batch; the schedules of those that ended.
-    fn note_jobs(&mut self, batch: &Batch, seen: &mut usize) -> BTreeSet<ScheduleId> {
+    fn note_jobs(&mut self, batch: &mut Batch, seen: &mut usize) -> BTreeSet<ScheduleId> {
         let mut over = BTreeSet::new();
         for change in &batch.applied.changes[*seen..] {
             if let Change::StepTiming { job, step, timing } = change
                 && let (Some(id), Some(task_s)) = (self.schedules.rules.of_job(*job), timing.task_s)
             {
                 self.schedules.measured.insert((id, *step), task_s);
+                batch.runs_learned.insert((id, *step), task_s);
             }
             if let Change::JobState { id, state, .. } = change {
                 match state {

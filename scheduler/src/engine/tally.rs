@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::batch::Batch;
-use crate::metrics::farm::{Ended, Load, Loads, Phase};
+use crate::metrics::farm::{Ended, Load, Loads};
 use framewake_core::change::{Change, Outcome, StepState};
 use framewake_core::event::{Event, WorkerEnd};
 use framewake_core::farm::PlaceStanding;
@@ -12,60 +12,15 @@ use framewake_proto::time::Timestamp;
 use framewake_proto::trace::TraceId;
 use framewake_proto::verdict::CPU_FALLBACK;
 use framewake_proto::wire;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// As much as there are workers: one attempt each, and one way to a first frame.
+/// As much as there are workers: one attempt each.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// Attempts that began while this scheduler ran.
-    attempts: HashMap<AttemptId, Begun>,
-    /// Workers on their way to their first frame: since when they are in which phase.
-    starts: HashMap<WorkerId, (Timestamp, Phase)>,
-    /// Workers that never got there are swept when there are more than this.
-    sweep_above: usize,
-}
-
-#[derive(Debug)]
-struct Begun {
-    worker: WorkerId,
-    at: Timestamp,
-}
-
-impl Tally {
-    fn asked(&mut self, worker: &WorkerId, now: Timestamp) {
-        self.starts.insert(worker.clone(), (now, Phase::Process));
-    }
-
-    /// The worker has come to the end of this phase; what was not seen of earlier ones took no time.
-    fn passed(&mut self, worker: &WorkerId, end: Phase, now: Timestamp) -> Vec<(Phase, Duration)> {
-        let Some((since, phase)) = self.starts.get_mut(worker) else { return Vec::new() };
-        let mut passed = Vec::new();
-        while *phase <= end {
-            passed.push((*phase, now.since(*since)));
-            *since = now;
-            *phase = match *phase {
-                Phase::Slot => Phase::Process,
-                Phase::Process => Phase::Claim,
-                Phase::Claim => Phase::Frame,
-                Phase::Frame => {
-                    self.starts.remove(worker);
-                    break;
-                }
-            };
-        }
-        passed
-    }
-
-    /// Rarely does anything, so that a heartbeat costs the same on a farm of any size.
-    pub(super) fn sweep<'a>(&mut self, living: impl Iterator<Item = &'a WorkerId>) {
-        if self.starts.len() > self.sweep_above {
-            let living: HashSet<&WorkerId> = living.collect();
-            self.starts.retain(|worker, _| living.contains(worker));
-            self.sweep_above = 2 * self.starts.len() + 64;
-        }
-    }
+    attempts: HashMap<AttemptId, Timestamp>,
 }
 
 impl Engine {
@@ -84,13 +39,10 @@ impl Engine {
                         self.metrics.farm.step_began(&function.name, at.since(ready_at), self.trace_of(*job, *at));
                     }
                 }
-                Change::TaskDone { job, step, attempt, result, at } => {
+                Change::TaskDone { job, step, result, at, .. } => {
                     let took = (!result.found).then(|| Duration::from_millis(result.elapsed_ms.into()));
                     if let Some(function) = self.function_of(*job, *step) {
                         self.metrics.farm.task_done(&function.name, took, result.size_bytes, self.trace_of(*job, *at));
-                    }
-                    if let Some(worker) = self.tally.attempts.get(attempt).map(|begun| begun.worker.clone()) {
-                        self.passed(&worker, Phase::Frame, (*job, *step), *at);
                     }
                 }
                 Change::TaskFailed { job, step, failure, .. } => {
@@ -99,12 +51,11 @@ impl Engine {
                         self.metrics.farm.task_failed(&function.name, failure.verdict, without_gpu);
                     }
                 }
-                Change::AttemptStarted { job, step, attempt, worker, at, .. } => {
-                    self.tally.attempts.insert(*attempt, Begun { worker: worker.clone(), at: *at });
+                Change::AttemptStarted { job, step, attempt, at, .. } => {
+                    self.tally.attempts.insert(*attempt, *at);
                     if let Some(function) = self.function_of(*job, *step) {
                         self.metrics.farm.attempt_started(&function.name);
                     }
-                    self.passed(worker, Phase::Claim, (*job, *step), *at);
                 }
                 Change::AttemptEnded { job, step, attempt, outcome, failed, log, at, .. } => {
                     let begun = self.tally.attempts.remove(attempt);
@@ -115,7 +66,7 @@ impl Engine {
                     if let Some(function) = self.function_of(*job, *step) {
                         let ended = Ended {
                             outcome: crate::store::outcome_name(outcome),
-                            took: begun.map(|begun| at.since(begun.at)),
+                            took: begun.map(|begun| at.since(begun)),
                             log_bytes: log.kept_bytes,
                             log_left_out_bytes: log.left_out_bytes,
                             failed: *failed,
@@ -124,6 +75,11 @@ impl Engine {
                     }
                 }
                 Change::Paid { account, spent } => self.metrics.cost.spent(account, spent),
+                Change::WorkerStart { start, counted, .. } => {
+                    if let Some(pool) = &start.pool {
+                        self.metrics.farm.worker_came(&start.function.name, pool, counted);
+                    }
+                }
                 Change::PlaceStored(stored) => self.count_place(stored),
                 Change::JobState { .. }
                 | Change::JobPriority { .. }
@@ -140,6 +96,9 @@ impl Engine {
                 | Change::ChunkStored(_)
                 | Change::ChunkClosed { .. }
                 | Change::PlaceForgotten { .. }
+                | Change::WorkerStartEnded { .. }
+                | Change::StartsLearned(_)
+                | Change::TimingLearned(_)
                 | Change::AccountClosed { .. }
                 | Change::ChunkNumbers { .. } => {}
             }
@@ -164,41 +123,22 @@ impl Engine {
             Event::WorkerExited { worker, end } => (worker, matches!(end, WorkerEnd::Failed { .. })),
             _ => return,
         };
-        self.tally.starts.remove(worker);
         self.measuring.forget(worker);
         if let Some(function) = self.farm.worker_function(worker) {
             self.metrics.farm.worker_ended(&function.name, failed);
         }
     }
 
-    pub(super) fn count_start(&mut self, worker: &WorkerId, function: &FunctionKey, waited: Duration) {
-        self.metrics.farm.worker_started(&function.name, waited);
-        self.tally.asked(worker, self.clock.now());
-    }
-
-    /// How long the worker took to its first words, with the first of them.
     pub(super) fn count_heartbeat(
         &mut self,
         worker: &WorkerId,
         function: &FunctionKey,
         heartbeat: &wire::Heartbeat,
         now: Timestamp,
-    ) -> Option<Duration> {
-        self.functions.get(function)?;
-        self.metrics.farm.heartbeat(&function.name);
-        let passed = self.tally.passed(worker, Phase::Process, now);
-        for (phase, took) in &passed {
-            self.metrics.farm.start_phase(&function.name, *phase, *took);
-        }
-        self.metrics.gpus.observe(worker, function, heartbeat, now);
-        passed.into_iter().find(|(phase, _)| *phase == Phase::Process).map(|(_, took)| took)
-    }
-
-    fn passed(&mut self, worker: &WorkerId, end: Phase, (job, step): (JobId, usize), now: Timestamp) {
-        let passed = self.tally.passed(worker, end, now);
-        let Some(function) = self.function_of(job, step) else { return };
-        for (phase, took) in passed {
-            self.metrics.farm.start_phase(&function.name, phase, took);
+    ) {
+        if self.functions.get(function).is_some() {
+            self.metrics.farm.heartbeat(&function.name);
+            self.metrics.gpus.observe(worker, function, heartbeat, now);
         }
     }
 
@@ -255,45 +195,5 @@ impl Engine {
             *places.entry(state).or_default() += 1;
         }
         Loads { functions, places, jobs: number(self.farm.jobs()), budgets: self.budget_views() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(text: &str) -> WorkerId {
-        text.parse().expect("a good id")
-    }
-
-    #[test]
-    fn each_phase_of_a_start_is_told_once_and_takes_what_it_took() {
-        let mut tally = Tally::default();
-        let told = |passed: Vec<(Phase, Duration)>| -> Vec<(Phase, u128)> {
-            passed.into_iter().map(|(phase, took)| (phase, took.as_millis())).collect()
-        };
-        tally.asked(&id("w1"), Timestamp(0));
-        assert_eq!(told(tally.passed(&id("w1"), Phase::Process, Timestamp(40))), [(Phase::Process, 40)]);
-        assert_eq!(told(tally.passed(&id("w1"), Phase::Process, Timestamp(2040))), []);
-        assert_eq!(told(tally.passed(&id("w1"), Phase::Claim, Timestamp(50))), [(Phase::Claim, 10)]);
-        assert_eq!(told(tally.passed(&id("w1"), Phase::Claim, Timestamp(60))), []);
-        assert_eq!(told(tally.passed(&id("w1"), Phase::Frame, Timestamp(90))), [(Phase::Frame, 40)]);
-        assert_eq!(told(tally.passed(&id("w1"), Phase::Frame, Timestamp(99))), []);
-        // The claim came before the first heartbeat.
-        tally.asked(&id("w2"), Timestamp(0));
-        let both = tally.passed(&id("w2"), Phase::Claim, Timestamp(30));
-        assert_eq!(told(both), [(Phase::Process, 30), (Phase::Claim, 0)]);
-        assert!(tally.passed(&id("stranger"), Phase::Frame, Timestamp(9)).is_empty());
-    }
-
-    #[test]
-    fn workers_that_never_came_are_swept() {
-        let mut tally = Tally::default();
-        for worker in 0..1000 {
-            tally.asked(&id(&format!("w{worker}")), Timestamp(0));
-            tally.sweep([id("w7")].iter());
-        }
-        assert!(tally.starts.len() < 100, "{} are kept", tally.starts.len());
-        assert!(tally.starts.contains_key(&id("w7")));
     }
 }

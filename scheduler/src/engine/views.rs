@@ -1,10 +1,12 @@
 //! What people see of workers and scaling: the rules' state and the last heartbeats.
 
 use super::Engine;
+use super::starts::steps;
 use crate::queue::reading::{GPU_MAX, HOST_MAX};
 use framewake_core::farm::{PlaceStanding, WorkerActivity};
 use framewake_proto::api::{EventView, Happening, PlaceState, PlaceView, ScalingView, WorkerState, WorkerView};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
+use framewake_proto::start::StartPoint;
 use framewake_proto::time::Timestamp;
 use framewake_proto::wire;
 use std::collections::{HashMap, HashSet};
@@ -73,7 +75,6 @@ impl Engine {
             self.tell_progress(heartbeat, now);
         }
         self.beats.sweep(self.farm.workers().map(|worker| worker.id));
-        self.tally.sweep(self.farm.workers().map(|worker| worker.id));
     }
 
     /// Progress is for who looks now: it is neither numbered nor kept.
@@ -99,9 +100,14 @@ impl Engine {
                 WorkerActivity::Draining => (WorkerState::Draining, None, None),
             };
             let progress = beat.and_then(|beat| beat.progress.as_ref());
+            let start = self.farm.start_of(worker.id);
+            let steps = start.as_ref().map_or_else(Vec::new, |start| steps(start.timeline));
+            let is_complete = steps.last().is_some_and(|step| step.point == StartPoint::Frame);
+            let took_ms = steps.iter().map(|step| step.took_ms).sum();
             WorkerView {
                 id: worker.id.clone(),
                 function: worker.function.to_string(),
+                pool: start.as_ref().and_then(|start| start.pool.cloned()),
                 state,
                 host: beat.map_or(String::new(), |beat| wire::clip(&beat.host, HOST_MAX).to_owned()),
                 gpus: beat.map_or(Vec::new(), |beat| beat.gpus.clone()),
@@ -111,6 +117,9 @@ impl Engine {
                 seen_at: worker.seen_at,
                 permille: progress.map_or(0, |progress| progress.permille.min(1000)),
                 note: progress.map_or(String::new(), |progress| wire::clip(&progress.note, wire::NOTE_MAX).to_owned()),
+                start_ms: is_complete.then_some(took_ms),
+                start: if is_complete { Vec::new() } else { steps },
+                waits: start.map_or(String::new(), |start| start.waits.to_owned()),
             }
         });
         views.collect()

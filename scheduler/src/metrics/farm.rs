@@ -3,9 +3,10 @@
 use super::aliases::OpenFaas;
 use super::exemplars::{Durations, Exemplars};
 use super::make::Maker;
-use super::names::Names;
+use super::names::{Names, OTHER};
 use framewake_proto::budget::BudgetView;
 use framewake_proto::ids::Name;
+use framewake_proto::start::StartPoint;
 use framewake_proto::time::Timestamp;
 use framewake_proto::trace::TraceId;
 use framewake_proto::verdict::Verdict;
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 /// Functions that are told apart. With histograms one takes about 12 KB of the page.
 pub(super) const FUNCTIONS_MAX: usize = 50;
+/// Functions in pools that are told apart where workers come: each takes ten histograms, about 20 KB of the page.
+pub(super) const STARTS_MAX: usize = 50;
 /// Seconds, from the fastest ray tracer's frame to a day.
 const WORK_SECONDS: [f64; 17] =
     [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21_600.0, 86_400.0];
@@ -24,30 +27,6 @@ const START_SECONDS: [f64; 13] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60
 
 /// As the store names them.
 const OUTCOMES: [&str; 5] = ["finished", "handed_back", "canceled", "license_wait", "lost"];
-
-/// Steps of a worker's way from being wanted to its first frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// Wanted, and no slot for it.
-    Slot,
-    /// Asked of the provider, and not heard of.
-    Process,
-    /// There, and without work.
-    Claim,
-    /// At work, and no frame done.
-    Frame,
-}
-
-impl Phase {
-    fn as_str(self) -> &'static str {
-        match self {
-            Phase::Slot => "slot",
-            Phase::Process => "process",
-            Phase::Claim => "claim",
-            Phase::Frame => "frame",
-        }
-    }
-}
 
 /// A function at one moment, all versions together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,7 +95,9 @@ pub struct Farm {
     workers_started: IntCounterVec,
     workers_ended: IntCounterVec,
     starts_failed: IntGaugeVec,
-    start_seconds: HistogramVec,
+    /// Functions in pools that are told apart in it.
+    starts: Names,
+    cold_start_seconds: HistogramVec,
     heartbeats: IntCounterVec,
     places: IntGaugeVec,
     pub(crate) places_set_aside: IntCounter,
@@ -179,11 +160,12 @@ impl Farm {
                 &["function", "end"],
             ),
             starts_failed: states("framewake_starts_failed", "Starts of workers that failed, in a row."),
-            start_seconds: make.histograms(
-                "framewake_start_seconds",
-                "A worker's way to its first frame: slot (wanted, no room), process (asked for), claim (there), frame (at work).",
+            starts: Names::new(STARTS_MAX),
+            cold_start_seconds: make.histograms(
+                "framewake_cold_start_seconds",
+                "A worker's way from being wanted to its first frame, phase by phase; each is named after the point that ends it.",
                 &START_SECONDS,
-                &["function", "phase"],
+                &["function", "pool", "phase"],
             ),
             heartbeats: counts("framewake_heartbeats_total", "Heartbeats heard."),
             places: make.gauges("framewake_places", "Machines and GPUs that workers name.", &["state"]),
@@ -267,9 +249,18 @@ impl Farm {
         self.orders_published.with_label_values(&[&self.label(function)]).inc();
     }
 
-    pub(crate) fn worker_started(&self, function: &Name, waited: Duration) {
-        self.workers_started.with_label_values(&[&self.label(function)]).inc();
-        self.start_phase(function, Phase::Slot, waited);
+    pub(crate) fn worker_started(&self, function: &Name, pool: &Name) {
+        let label = self.label(function);
+        self.workers_started.with_label_values(&[&label]).inc();
+        // What is first seen at 1 has not risen, for Prometheus.
+        for phase in &StartPoint::ALL[1..] {
+            self.cold_start_seconds.with_label_values(&[&label, self.pool_label(function, pool), phase.as_str()]);
+        }
+    }
+
+    fn pool_label<'a>(&self, function: &Name, pool: &'a Name) -> &'a str {
+        let known = self.starts.label(&format!("{function}/{pool}"));
+        if known.as_ref() == OTHER { OTHER } else { pool.as_str() }
     }
 
     pub(crate) fn worker_ended(&self, function: &Name, failed: bool) {
@@ -277,9 +268,13 @@ impl Farm {
         self.workers_ended.with_label_values(&[self.label(function).as_ref(), end]).inc();
     }
 
-    pub(crate) fn start_phase(&self, function: &Name, phase: Phase, took: Duration) {
-        let label = self.label(function);
-        self.start_seconds.with_label_values(&[&label, phase.as_str()]).observe(took.as_secs_f64());
+    /// Phases of a worker's way that are known for good.
+    pub(crate) fn worker_came(&self, function: &Name, pool: &Name, phases: &[(StartPoint, Duration)]) {
+        let (label, pool) = (self.label(function), self.pool_label(function, pool));
+        for (phase, took) in phases {
+            let labels = [label.as_ref(), pool, phase.as_str()];
+            self.cold_start_seconds.with_label_values(&labels).observe(took.as_secs_f64());
+        }
     }
 
     pub(crate) fn heartbeat(&self, function: &Name) {

@@ -10,6 +10,7 @@ use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, WorkerId};
 use framewake_proto::verdict::Verdict;
 use framewake_proto::wire;
 use prost::Message as _;
+use std::time::Duration;
 
 /// Longest name of a machine (RFC 1035) and of a GPU.
 pub(crate) const HOST_MAX: usize = 255;
@@ -167,6 +168,12 @@ pub(crate) fn places(heartbeat: &wire::Heartbeat) -> Vec<Place> {
 pub(crate) fn gpu(heartbeat: &wire::Heartbeat) -> String {
     let model = heartbeat.gpu_samples.first().map_or("", |sample| sample.model.trim());
     wire::clip(model, GPU_MAX).to_owned()
+}
+
+/// For how long it has run, and how long it took from its start to NATS.
+pub(crate) fn beginning(heartbeat: &wire::Heartbeat) -> (Option<Duration>, Option<Duration>) {
+    let (age, connected) = (heartbeat.age_ms, heartbeat.connected_ms);
+    (age.map(Duration::from_millis), connected.map(Duration::from_millis))
 }
 
 pub(crate) fn progress(heartbeat: &wire::Heartbeat) -> Option<Progress> {

@@ -106,6 +106,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(functions::show))
         .routes(routes!(functions::explain_scaling))
         .routes(routes!(workers::list))
+        .routes(routes!(workers::start))
         .routes(routes!(places::list))
         .routes(routes!(places::restore))
         .routes(routes!(projects::list))

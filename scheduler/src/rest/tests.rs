@@ -12,6 +12,7 @@ mod outputs;
 mod places;
 mod raw;
 mod sockets;
+mod starts;
 mod uploads;
 
 use super::{App, UploadLimits, Uploads, UrlsAllowed};

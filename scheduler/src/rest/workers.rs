@@ -1,14 +1,16 @@
-//! Workers, as they are now.
+//! Workers, as they are now, and how they came.
 
 use super::openapi::Problems;
-use super::problem::Answer;
+use super::problem::{Answer, Refusal};
 use super::query::Query;
 use super::{App, door, jobs};
 use crate::access::Caller;
+use crate::engine::starts;
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use framewake_proto::api::{Page, WorkerView};
 use framewake_proto::ids::Name;
+use framewake_proto::start::WorkerStart;
 use std::sync::Arc;
 
 /// List the workers there are, by name
@@ -38,4 +40,25 @@ pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, query: Que
         }
     }
     Ok(Json(Page { items: workers, next }))
+}
+
+/// Show how a worker came: from the wish for one to its first frame, point after point
+///
+/// Of those that are here and of the last 10,000 in all.
+#[utoipa::path(get, path = "/v1/workers/{id}/start", tag = "workers",
+    params(("id" = String, Path, description = "As in the list of workers, or in a job's attempts")),
+    responses((status = 200, body = WorkerStart), Problems))]
+pub(super) async fn start(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer<Json<WorkerStart>> {
+    let unknown = || {
+        let clipped: String = id.chars().take(200).collect();
+        let refusal = Refusal::not_found(format!("there is no worker `{clipped}`, and was none lately"));
+        refusal.hint("GET /v1/workers lists those that are here")
+    };
+    let worker: Name = id.parse().map_err(|_| unknown())?;
+    let here = app.handle.worker_start(worker.clone()).await.map_err(|error| jobs::refused(&error, None))?;
+    let start = match here {
+        Some(start) => start,
+        None => app.reader.start(&worker).await?.map(starts::view).ok_or_else(unknown)?,
+    };
+    Ok(Json(start))
 }

@@ -90,6 +90,10 @@ fn happening(
         | Change::ChunkClosed { .. }
         | Change::PlaceStored(_)
         | Change::PlaceForgotten { .. }
+        | Change::WorkerStart { .. }
+        | Change::WorkerStartEnded { .. }
+        | Change::StartsLearned(_)
+        | Change::TimingLearned(_)
         | Change::Paid { .. }
         | Change::AccountClosed { .. }
         | Change::ChunkNumbers { .. } => return None,
@@ -123,6 +127,10 @@ pub(crate) fn job_of(change: &Change) -> Option<JobId> {
         | Change::ChunkClosed { .. }
         | Change::PlaceStored(_)
         | Change::PlaceForgotten { .. }
+        | Change::WorkerStart { .. }
+        | Change::WorkerStartEnded { .. }
+        | Change::StartsLearned(_)
+        | Change::TimingLearned(_)
         | Change::Paid { .. }
         | Change::AccountClosed { .. }
         | Change::ChunkNumbers { .. } => None,

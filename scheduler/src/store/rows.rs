@@ -3,12 +3,13 @@
 use super::ledger::SpentTime;
 use crate::engine::Submission;
 use framewake_core::change::Counts;
+use framewake_core::coming::StoredStart;
 use framewake_core::event::{TaskFailure, TaskResult};
 use framewake_core::gpus::Vram;
 use framewake_core::ledger::Account;
-use framewake_core::values::{Loss, Place, StoredChunk, StoredChunkState, StoredPlace, Timing};
+use framewake_core::values::{Loss, Place, StoredChunk, StoredChunkState, StoredPlace, StoredStarts, Timing};
 use framewake_proto::budget::{Period, ProjectBudget, Standing};
-use framewake_proto::ids::{AttemptId, ChunkId, Name, WorkerId};
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, Name, WorkerId};
 use framewake_proto::job::Budget;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::{Month, Timestamp};
@@ -60,6 +61,11 @@ pub(crate) struct Rows {
     /// `None`: the row goes.
     pub(crate) accounts: BTreeMap<WorkerId, Option<Account>>,
     pub(crate) spent: SpentTime,
+    pub(crate) starts: BTreeMap<WorkerId, StoredStart>,
+    /// Ends of workers that were not heard of since a restart.
+    pub(crate) start_ends: Vec<Value>,
+    pub(crate) learned_starts: BTreeMap<(FunctionKey, Name), StoredStarts>,
+    pub(crate) learned_timings: BTreeMap<FunctionKey, Timing>,
     /// `None`: the row goes.
     pub(crate) places: BTreeMap<Place, Option<Value>>,
 }

@@ -75,6 +75,8 @@ pub(super) async fn write(
             ScheduleWrite::Removed(id) => {
                 let runs = sqlx::query("DELETE FROM schedule_runs WHERE schedule = ?").bind(id.0.cast_signed());
                 runs.execute(&mut *connection).await?;
+                let learned = sqlx::query("DELETE FROM learned_runs WHERE schedule = ?").bind(id.0.cast_signed());
+                learned.execute(&mut *connection).await?;
                 sqlx::query("DELETE FROM schedules WHERE id = ?").bind(id.0.cast_signed())
             }
             // A due time that is recorded twice breaks the primary key, and with it the batch and its job.

@@ -11,17 +11,18 @@ use crate::engine::Submission;
 use crate::function_table::{Accepted, FunctionTable};
 use crate::traces::Root;
 use framewake_core::change::{Change, JobState};
+use framewake_core::coming::StoredStart;
 use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{AttemptEnd, Event, GpuUse, GpuWord, Moments, Report, RequestId, TaskFailure, TaskResult};
 use framewake_core::farm::{Applied, Farm};
 use framewake_core::ledger::Account;
 use framewake_core::schedule::ScheduleId;
 use framewake_core::values::{
-    LogSize, NewJob, Place, PoolRules, Settings, Snapshot, StoredJob, StoredPlace, StoredStep, Timing,
+    LogSize, NewJob, Place, PoolRules, Settings, Snapshot, StoredJob, StoredPlace, StoredStarts, StoredStep, Timing,
 };
 use framewake_proto::api::{EventView, Happening};
 use framewake_proto::function::FunctionSpec;
-use framewake_proto::ids::{AttemptId, FunctionKey, WorkerId};
+use framewake_proto::ids::{AttemptId, FunctionKey, Name, WorkerId};
 use framewake_proto::job::JobSpec;
 use framewake_proto::schedule::RunState;
 use framewake_proto::tasks::TaskSet;
@@ -125,6 +126,7 @@ impl Books {
             changes: &pending.changes,
             submissions: pending.submissions.iter().map(|submission| (submission.id, submission)).collect(),
             functions: pending.functions,
+            runs_learned: BTreeMap::new(),
             schedules: &pending.schedules,
             notices: &[],
             gateway: &[],
@@ -218,6 +220,8 @@ struct Model {
     chunks: BTreeMap<u64, framewake_core::values::StoredChunk>,
     places: BTreeMap<Place, StoredPlace>,
     accounts: BTreeMap<WorkerId, Account>,
+    starts: BTreeMap<WorkerId, StoredStart>,
+    learned_starts: BTreeMap<(FunctionKey, Name), StoredStarts>,
     /// Paid time in each pool: in all, and of jobs.
     time_us: BTreeMap<String, (i64, i64)>,
     chunk_next: u64,
@@ -260,6 +264,7 @@ impl Model {
                 | Change::ProjectBudget { .. }
                 | Change::BudgetTold { .. }
                 | Change::AttemptStarted { .. }
+                | Change::TimingLearned(_)
                 | Change::AttemptEnded { .. } => {}
                 Change::Paid { account, spent } => {
                     for piece in spent {
@@ -271,6 +276,12 @@ impl Model {
                     self.accounts.insert(account.worker.clone(), account);
                 }
                 Change::AccountClosed { worker, .. } => drop(self.accounts.remove(&worker)),
+                Change::WorkerStart { start, .. } if start.ended.is_some() => drop(self.starts.remove(&start.worker)),
+                Change::WorkerStart { start, .. } => drop(self.starts.insert(start.worker.clone(), start)),
+                Change::WorkerStartEnded { worker, .. } => drop(self.starts.remove(&worker)),
+                Change::StartsLearned(learned) => {
+                    self.learned_starts.insert((learned.function.clone(), learned.pool.clone()), learned);
+                }
                 Change::PlaceStored(place) => drop(self.places.insert(place.place.clone(), place)),
                 Change::PlaceForgotten { place } => drop(self.places.remove(&place)),
             }
@@ -300,6 +311,10 @@ impl Model {
         chunks.sort_by_key(|chunk| chunk.id);
         assert_eq!(chunks, self.chunks.values().cloned().collect::<Vec<_>>());
         assert_eq!(found.accounts, self.accounts.values().cloned().collect::<Vec<_>>());
+        let points = |start: &StoredStart| (start.worker.clone(), start.timeline.points().collect::<Vec<_>>());
+        let (kept, told) = (found.starts.iter().map(points), self.starts.values().map(points));
+        assert_eq!(kept.collect::<BTreeMap<_, _>>(), told.collect::<BTreeMap<_, _>>());
+        assert_eq!(found.learned_starts, self.learned_starts.values().cloned().collect::<Vec<_>>());
         assert_eq!(found.places, self.places.values().cloned().collect::<Vec<_>>());
         assert_eq!(found.projects.iter().cloned().collect::<BTreeMap<_, _>>(), self.weights);
         assert_eq!(found.chunk_next, self.chunk_next.max(1));

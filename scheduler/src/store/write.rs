@@ -6,6 +6,7 @@ use crate::engine::Submission;
 use crate::scene::SceneKey;
 use crate::traces::Root;
 use framewake_core::change::{Change, Counts, JobState, Outcome, Payer, StepState};
+use framewake_core::schedule::ScheduleId;
 use framewake_proto::api::EventView;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{FunctionKey, JobId, WorkerId};
@@ -34,6 +35,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) submissions: BTreeMap<JobId, &'a Submission>,
     pub(crate) functions: Vec<(FunctionKey, FunctionSpec)>,
     pub(crate) schedules: &'a [ScheduleWrite],
+    /// What a task of each step took in the last run.
+    pub(crate) runs_learned: BTreeMap<(ScheduleId, usize), f64>,
     pub(crate) notices: &'a [NotifyWrite],
     pub(crate) gateway: &'a [GatewayWrite],
     pub(crate) access: &'a [AccessWrite],
@@ -203,6 +206,14 @@ impl Store {
                 rows.accounts.insert(account.worker.clone(), Some(account.clone()));
             }
             Change::AccountClosed { worker, .. } => drop(rows.accounts.insert(worker.clone(), None)),
+            Change::WorkerStart { start, .. } => drop(rows.starts.insert(start.worker.clone(), start.clone())),
+            Change::WorkerStartEnded { worker, at, reason } => rows.start_ends.push(json!([worker, at.0, reason])),
+            Change::StartsLearned(learned) => {
+                rows.learned_starts.insert((learned.function.clone(), learned.pool.clone()), learned.clone());
+            }
+            Change::TimingLearned(learned) => {
+                rows.learned_timings.insert(learned.function.clone(), learned.timing);
+            }
             Change::PlaceStored(stored) => rows.store_place(stored),
             Change::PlaceForgotten { place } => drop(rows.places.insert(place.clone(), None)),
         }
@@ -219,6 +230,7 @@ impl Store {
         let written = async {
             write_all(connection, rows).await?;
             super::schedules::write(connection, batch.schedules, &self.seqs).await?;
+            super::starts::write_runs(connection, &batch.runs_learned).await?;
             super::traces::write(connection, batch.roots, &self.seqs).await?;
             super::measured::write(connection, &batch.learned, batch.now).await?;
             super::notifications::write(connection, batch.notices, &self.seqs).await?;
@@ -385,6 +397,7 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
     )
     .await?;
     super::ledger::write(c, rows).await?;
+    super::starts::write(c, rows).await?;
     insert(c, "events", 4, "", &rows.events).await
 }
 

@@ -95,7 +95,10 @@ impl World {
                 }
                 let request = RequestId(2);
                 let gpu = reading::gpu(&heartbeat);
+                let (age, connected) = reading::beginning(&heartbeat);
+                let began = Event::WorkerBegan { worker: worker.clone(), age, connected };
                 self.apply(Event::WorkerSeen { request, worker, function, holds, draining, places, gpu, progress });
+                self.apply(began);
             }
             3 => {
                 // Time goes on, by as many seconds as the message has bytes.

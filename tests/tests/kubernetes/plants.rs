@@ -132,7 +132,14 @@ impl Farm<'_> {
                     self.believed.remove(&worker);
                     let _ = self.commands.send(Command::Forget(worker));
                 }
-                Some(News::Stepped { .. } | News::Waits { .. } | News::Looked | News::Trouble { .. }) | None => {}
+                Some(
+                    News::Taken { .. }
+                    | News::Stepped { .. }
+                    | News::Waits { .. }
+                    | News::Looked
+                    | News::Trouble { .. },
+                )
+                | None => {}
             }
             // Not before it was looked at once, as the real one.
             while self.looks() > 1 && self.believed.len() < MAX {

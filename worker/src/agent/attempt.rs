@@ -18,8 +18,10 @@ use framewake_proto::wire::{
 };
 use framewake_proto::xid;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::SetOnce;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +49,9 @@ pub(super) struct Attempt {
     pub(super) gpus: Gpus,
     claimed: Instant,
     /// When its inputs were there.
-    staged: OnceLock<Instant>,
+    staged: SetOnce<Instant>,
+    /// It was told when the renderer was ready.
+    told_loaded: AtomicBool,
     /// Why the frame at hand can't be done by any worker of this kind.
     pub(super) too_long: OnceLock<Failure>,
 }
@@ -93,9 +97,23 @@ impl Crew {
         let given_up = CancellationToken::new();
         let (logs, job) = (self.logs.clone(), step.order.job);
         let one_process = matches!(self.setup.function.driver, Driver::Command { per: Per::Chunk, .. });
-        let (tasks, gpus, staged, too_long) = (Tasks::new(&tasks), self.gpus.clone(), OnceLock::new(), OnceLock::new());
-        let attempt =
-            Attempt { id, step, tasks, reports, log, one_process, committer, gpus, claimed, staged, too_long };
+        let (tasks, gpus, staged, too_long) = (Tasks::new(&tasks), self.gpus.clone(), SetOnce::new(), OnceLock::new());
+        let told_loaded = AtomicBool::new(false);
+        let attempt = Attempt {
+            id,
+            step,
+            tasks,
+            reports,
+            log,
+            one_process,
+            committer,
+            gpus,
+            claimed,
+            staged,
+            told_loaded,
+            too_long,
+        };
+        let is_first = !std::mem::replace(&mut self.has_begun, true);
         let mut wanted = self.heartbeats.wanted.clone();
         let abort = self.leave.abort.clone();
         let obey = async {
@@ -151,6 +169,14 @@ impl Crew {
             break_off.cancel();
             std::future::pending::<()>().await;
         };
+        // People wait for a worker's first frame, which may take long: how far it came is told on the way.
+        let tell_way = async {
+            if is_first {
+                attempt.tell_staged(*attempt.staged.wait().await).await;
+                attempt.tell_loaded(watch.until_began().await).await;
+            }
+            std::future::pending::<()>().await;
+        };
         let publish_often = async {
             loop {
                 tokio::time::sleep(LOG_WAIT).await;
@@ -162,6 +188,7 @@ impl Crew {
             end = self.render(&attempt, &watch) => end,
             () = obey => unreachable!("it obeys for ever"),
             () = publish_often => unreachable!("it publishes for ever"),
+            () = tell_way => unreachable!("it waits for ever"),
             () = watch_gpus => unreachable!("it waits for ever"),
             () = keep_time => unreachable!("it waits for ever"),
             () = give_back_rest => unreachable!("it waits for ever"),
@@ -231,7 +258,6 @@ impl Crew {
     /// Task after task; a commit goes on while the next task renders.
     async fn render_each(&mut self, attempt: &Attempt, watch: &Watch, staged: &Staged) -> AttemptEnd {
         let mut commits = JoinSet::new();
-        let mut loaded = false;
         let end = loop {
             if watch.stop.is_cancelled() {
                 break AttemptEnd::Canceled;
@@ -273,8 +299,7 @@ impl Crew {
                 Rendered::Done(output) => Some(output.elapsed),
                 Rendered::Failed(_) | Rendered::Stopped => None,
             });
-            if let (false, Some(ready)) = (loaded, watch.began()) {
-                loaded = true;
+            if let Some(ready) = watch.began() {
                 attempt.tell_loaded(ready).await;
             }
             match rendered {
@@ -392,8 +417,16 @@ impl Attempt {
         Moments { claimed: self.claimed, began, rendered: Instant::now() }
     }
 
-    /// Tells how long it took until the renderer was ready.
+    async fn tell_staged(&self, staged: Instant) {
+        let staged_ms = milliseconds(staged.saturating_duration_since(self.claimed));
+        self.reports.tell(self.id, Item::Staged { staged_ms }).await;
+    }
+
+    /// Tells how long it took until the renderer was ready, once.
     pub(super) async fn tell_loaded(&self, ready: Instant) {
+        if self.told_loaded.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let since = |at: Instant| milliseconds(at.saturating_duration_since(self.claimed));
         let staged_ms = self.staged.get().map_or(0, |at| since(*at));
         self.reports.tell(self.id, Item::Loaded { load_ms: since(ready), staged_ms }).await;

@@ -25,7 +25,6 @@ impl Crew {
                 _ => break,
             }
         }
-        let mut loaded = false;
         loop {
             if watch.stop.is_cancelled() {
                 return AttemptEnd::Canceled;
@@ -60,8 +59,7 @@ impl Crew {
             self.pace.begin_frame(began);
             let end = self.render_chunk(attempt, command, &chunk, watch).await;
             self.pace.end_frame(None);
-            if let (false, Some(ready)) = (loaded, watch.began()) {
-                loaded = true;
+            if let Some(ready) = watch.began() {
                 attempt.tell_loaded(ready).await;
             }
             match end {

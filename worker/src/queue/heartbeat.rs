@@ -163,6 +163,12 @@ impl Queue {
             gpus: gpus.uuids(),
             gpu_samples: gpus.samples(),
             gpu_faults: gpus.faults(),
+            age_ms: Some(milliseconds(self.began.elapsed())),
+            connected_ms: Some(milliseconds(self.connected_after)),
         }
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -25,8 +25,19 @@ pub enum Item {
     Done(TaskDone),
     Failed(TaskFailed),
     Released(TaskSet),
-    Loaded { load_ms: u32, staged_ms: u32 },
-    End { end: AttemptEnd, log_bytes: u64, log_left_out_bytes: u64 },
+    /// The inputs are there; told at once only of a worker's first attempt.
+    Staged {
+        staged_ms: u32,
+    },
+    Loaded {
+        load_ms: u32,
+        staged_ms: u32,
+    },
+    End {
+        end: AttemptEnd,
+        log_bytes: u64,
+        log_left_out_bytes: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -57,7 +68,7 @@ impl Reports {
             Item::Done(done) => self.figures.done(done.elapsed_ms),
             Item::Failed(_) => self.figures.failed(),
             Item::Released(tasks) => self.figures.given_back(tasks.len().into()),
-            Item::Loaded { .. } | Item::End { .. } => {}
+            Item::Staged { .. } | Item::Loaded { .. } | Item::End { .. } => {}
         }
         self.notes
             .send(Note::Item(attempt, Box::new(item), Span::current()))
@@ -100,7 +111,7 @@ impl Gathering {
             Item::Done(done) => done.encoded_len() + 8,
             Item::Failed(failed) => failed.encoded_len() + 8,
             Item::Released(tasks) => tasks.runs().len() * 16,
-            Item::Loaded { .. } | Item::End { .. } => 0,
+            Item::Staged { .. } | Item::Loaded { .. } | Item::End { .. } => 0,
         };
         let other = self
             .report
@@ -124,6 +135,7 @@ impl Gathering {
                 // An idle worker may be waiting for these.
                 full = true;
             }
+            Item::Staged { staged_ms } => report.staged_ms = Some(staged_ms),
             Item::Loaded { load_ms, staged_ms } => {
                 (report.load_ms, report.staged_ms) = (Some(load_ms), Some(staged_ms));
             }

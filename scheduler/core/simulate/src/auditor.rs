@@ -253,6 +253,10 @@ impl Auditor {
             | Change::StepVram { .. }
             | Change::PlaceStored(_)
             | Change::PlaceForgotten { .. }
+            | Change::WorkerStart { .. }
+            | Change::WorkerStartEnded { .. }
+            | Change::StartsLearned(_)
+            | Change::TimingLearned(_)
             | Change::ChunkNumbers { .. } => {}
         }
     }

@@ -1,9 +1,12 @@
 //! What the store of a scheduler would hold: changes go in, and a restart finds a snapshot of them.
 
 use framewake_core::change::{Change, JobState};
+use framewake_core::coming::StoredStart;
 use framewake_core::ledger::Account;
 use framewake_core::price::Prices;
-use framewake_core::values::{FunctionRules, NewJob, Place, Snapshot, StoredChunk, StoredJob, StoredPlace, StoredStep};
+use framewake_core::values::{
+    FunctionRules, NewJob, Place, Snapshot, StoredChunk, StoredJob, StoredPlace, StoredStarts, StoredStep, StoredTiming,
+};
 use framewake_proto::ids::WorkerId;
 use framewake_proto::ids::{ChunkId, FunctionKey, JobId, Name};
 use framewake_proto::tasks::TaskSet;
@@ -20,6 +23,10 @@ pub(crate) struct Disk {
     pub(crate) kept: BTreeMap<Name, u32>,
     pub(crate) places: BTreeMap<Place, StoredPlace>,
     pub(crate) accounts: BTreeMap<WorkerId, Account>,
+    /// Ways of workers whose end was not told.
+    pub(crate) starts: BTreeMap<WorkerId, StoredStart>,
+    pub(crate) learned_starts: BTreeMap<(FunctionKey, Name), StoredStarts>,
+    pub(crate) timings: BTreeMap<FunctionKey, StoredTiming>,
 }
 
 impl Disk {
@@ -76,6 +83,13 @@ impl Disk {
             Change::AccountClosed { worker, .. } => {
                 self.accounts.remove(&worker);
             }
+            Change::WorkerStart { start, .. } if start.ended.is_some() => drop(self.starts.remove(&start.worker)),
+            Change::WorkerStart { start, .. } => drop(self.starts.insert(start.worker.clone(), start)),
+            Change::WorkerStartEnded { worker, .. } => drop(self.starts.remove(&worker)),
+            Change::StartsLearned(learned) => {
+                self.learned_starts.insert((learned.function.clone(), learned.pool.clone()), learned);
+            }
+            Change::TimingLearned(learned) => drop(self.timings.insert(learned.function.clone(), learned)),
             Change::ChunkNumbers { next } => self.chunk_next = next,
             // For people; the rules make them anew.
             Change::TaskFailed { for_good: false, .. }
@@ -119,7 +133,9 @@ impl Disk {
             chunks: self.chunks.values().cloned().collect(),
             chunk_next: self.chunk_next,
             places: self.places.values().cloned().collect(),
-            cold_starts: Vec::new(),
+            starts: self.starts.values().cloned().collect(),
+            learned_starts: self.learned_starts.values().cloned().collect(),
+            timings: self.timings.values().cloned().collect(),
             accounts: self.accounts.values().cloned().collect(),
             prices: Prices::default(),
             budgets: Vec::new(),

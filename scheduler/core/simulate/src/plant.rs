@@ -207,7 +207,6 @@ impl Plant {
                         pool: PoolRules::local(0).name,
                         gpus: Vec::new(),
                         linger: Duration::ZERO,
-                        waited: Duration::ZERO,
                     });
                 }
             }
@@ -235,7 +234,7 @@ impl Plant {
             }
             Plant::TooManyWorkers => {
                 let more = effects.iter().filter_map(|effect| match effect {
-                    Effect::StartWorker { worker, function, pool, gpus, linger, waited } => {
+                    Effect::StartWorker { worker, function, pool, gpus, linger } => {
                         let worker = format!("{worker}b").parse().expect("a good name");
                         Some(Effect::StartWorker {
                             worker,
@@ -243,7 +242,6 @@ impl Plant {
                             pool: pool.clone(),
                             gpus: gpus.clone(),
                             linger: *linger,
-                            waited: *waited,
                         })
                     }
                     _ => None,

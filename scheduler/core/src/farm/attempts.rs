@@ -15,6 +15,7 @@ use crate::timers::Timer;
 use crate::values::{LogSize, Loss, Place, Timing};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, WorkerId};
 use framewake_proto::size::Size;
+use framewake_proto::start::StartPoint;
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
@@ -99,6 +100,7 @@ impl Farm {
         out.changes.push(Change::AttemptStarted { job, step, attempt, worker: worker.clone(), tasks, at: now });
         self.set_timer(until, Timer::Chunk(id));
         self.hold_worker(now, worker, function, attempt);
+        self.note_order(now, worker);
         if self.jobs[&job].steps[step].state == StepState::Ready {
             self.set_step_state(now, job, step, StepState::Running, out);
         }
@@ -128,7 +130,13 @@ impl Farm {
             return;
         }
         lease.until = lease.until.max(now.after(self.settings.lease));
+        let claimed = lease.since;
         self.ledger.worked(now, worker, attempt, worked(&report));
+        for (point, ms) in [(StartPoint::Inputs, report.staged_ms), (StartPoint::Renderer, report.load_ms)] {
+            if ms.is_some() {
+                self.note_since_claim(now, worker, claimed, point, ms);
+            }
+        }
         if let Some(load_ms) = report.load_ms {
             self.measure(job, step, Timing { load_s: Some(f64::from(load_ms) / 1000.0), task_s: None });
         }
@@ -166,9 +174,10 @@ impl Farm {
         if let ChunkState::Leased(lease) = &mut chunk.state {
             is_first = !lease.has_begun();
             lease.done += 1;
-            holder = Some(lease.worker.clone());
+            holder = Some((lease.worker.clone(), lease.since));
         }
         self.hand(job, step, |handed| handed.begun += u32::from(is_first));
+        let (holder, claimed) = holder.unzip();
         if !result.found {
             let places = self.places_of(holder.as_ref());
             if let Some(function) = self.step(job, step).map(|step| step.function) {
@@ -179,7 +188,8 @@ impl Farm {
             }
             let task_s = f64::from(result.elapsed_ms) / 1000.0;
             self.measure(job, step, Timing { load_s: None, task_s: Some(task_s) });
-            if let Some(worker) = &holder {
+            if let (Some(worker), Some(claimed)) = (&holder, claimed) {
+                self.note_since_claim(now, worker, claimed, StartPoint::Frame, result.moments.ended_ms);
                 self.learn_vram(worker, result.gpu.vram_peak_bytes, job, step, out);
             }
         }
@@ -492,6 +502,7 @@ impl Farm {
                 handed.begun -= u32::from(lease.has_begun());
             });
             out.changes.push(Change::StepTiming { job, step, timing });
+            self.note_learned(function, None);
         }
         self.free_worker(now, &lease.worker, attempt);
         self.ledger.ended(now, &lease.worker, attempt, &outcome);

@@ -2,11 +2,11 @@
 
 use super::{Farm, PassedOver, RunAhead, WorkerState};
 use crate::estimate::Spread;
-use crate::event::StartStep;
 use crate::price::Held;
 use crate::scale::{Decision, Demand, keep};
 use crate::values::FunctionRules;
 use framewake_proto::ids::{FunctionKey, Name, WorkerId};
+use framewake_proto::start::StartPoint;
 use framewake_proto::time::Timestamp;
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub struct PoolStanding {
     pub gpu: String,
     /// Workers of the function that it can hold.
     pub workers_max: u32,
+    /// What each phase of a start took, half of the times no longer; in their order.
+    pub phases: Vec<(StartPoint, Duration)>,
     /// Why it is passed over now.
     pub passed_over: Option<String>,
 }
@@ -71,8 +73,8 @@ pub struct Coming<'a> {
     pub worker: &'a WorkerId,
     pub pool: Option<&'a Name>,
     pub asked_at: Timestamp,
-    /// How far it came, as its place says.
-    pub step: Option<StartStep>,
+    /// How far it came.
+    pub point: Option<StartPoint>,
     /// Why it is not there yet; empty: all goes as it should.
     pub waits: &'a str,
 }
@@ -137,6 +139,9 @@ impl Farm {
             starts_a_minute: rules.starts_a_minute,
             gpu: rules.gpu.clone(),
             workers_max: self.holds(at, rules),
+            phases: within.map_or_else(Vec::new, |within| {
+                within.phases.iter().filter_map(|(point, took)| Some((*point, took.typical()?))).collect()
+            }),
             passed_over: over.iter().find(|told| told.pool == pool).map(|told| told.reason.clone()),
             pool,
         }
@@ -150,8 +155,8 @@ impl Farm {
         starting.map(|(id, worker)| Coming {
             worker: id,
             pool: worker.pool.as_ref(),
-            asked_at: worker.since,
-            step: worker.steps.last_key_value().map(|(step, _)| *step),
+            asked_at: worker.timeline.at(StartPoint::Asked).unwrap_or(worker.since),
+            point: worker.timeline.last(),
             waits: &worker.waits,
         })
     }

@@ -2,8 +2,8 @@
 
 use super::{Farm, Job, PassedOver, Step, WhyNot, WorkerState};
 use crate::change::{JobState, StepState};
-use crate::event::StartStep;
 use framewake_proto::ids::JobId;
+use framewake_proto::start::StartPoint;
 use framewake_proto::time::Timestamp;
 
 /// Most places named.
@@ -80,13 +80,8 @@ impl Farm {
             worker.function == at && worker.state == WorkerState::Starting && !worker.waits.is_empty()
         });
         starting.map(|(id, worker)| {
-            let came = match worker.steps.last_key_value() {
-                None => "",
-                Some((StartStep::Created, _)) => " (its place knows of it)",
-                Some((StartStep::Scheduled, _)) => " (it has a machine)",
-                Some((StartStep::ImageReady, _)) => " (its image is there)",
-                Some((StartStep::ProcessStarted, _)) => " (its process runs)",
-            };
+            let came = worker.timeline.last().filter(|point| *point > StartPoint::Asked);
+            let came = came.map_or(String::new(), |point| format!(" ({})", point.describe()));
             format!("worker {id} waits{came}: {}", worker.waits)
         })
     }

@@ -1,6 +1,7 @@
 //! Where workers are started: which pools a function may use, in which order they are tried, and what each holds.
 
 use super::{Farm, InPool, Starts};
+use crate::coming::Timeline;
 use crate::pool::{Pool, Reach};
 use crate::retry::backoff;
 use crate::timers::Timer;
@@ -26,6 +27,8 @@ pub(super) struct Unended {
     pool: Name,
     /// That it still takes; 0 once its place had time enough to tell.
     slots: u32,
+    /// How it came, should it come back.
+    pub(super) timeline: Timeline,
 }
 
 /// Why a pool gives no more workers, for people.
@@ -140,7 +143,7 @@ impl Farm {
     pub(super) fn take_slots(&mut self, id: &WorkerId, function: usize, pool: Option<Name>) -> Option<Name> {
         let slots = self.functions[function].rules.slots;
         let (pool, has) = match self.unended.remove(id) {
-            Some(Unended { pool, slots }) => (pool, slots),
+            Some(Unended { pool, slots, .. }) => (pool, slots),
             None => (pool?, 0),
         };
         *self.taken.entry(pool.clone()).or_default() += slots - has;
@@ -149,11 +152,18 @@ impl Farm {
 
     /// It is thought gone; its slots are free once its end is told. A place that never tells gives them back after as long
     /// as a start there may take, or the pool would be smaller for ever.
-    pub(super) fn await_end(&mut self, now: Timestamp, id: &WorkerId, function: usize, pool: Option<Name>) {
+    pub(super) fn await_end(
+        &mut self,
+        now: Timestamp,
+        id: &WorkerId,
+        function: usize,
+        pool: Option<Name>,
+        timeline: Timeline,
+    ) {
         let Some(pool) = pool else { return };
         let patience = self.pools.get(&pool).map_or(self.settings.start, |pool| pool.rules.start_within);
         self.set_timer(now.after(patience), Timer::Unended(id.clone()));
-        self.unended.insert(id.clone(), Unended { pool, slots: self.functions[function].rules.slots });
+        self.unended.insert(id.clone(), Unended { pool, slots: self.functions[function].rules.slots, timeline });
     }
 
     /// Its place had time enough to tell of its end. Should it come back, it is known where it belongs.
@@ -195,14 +205,17 @@ impl Farm {
         starts.reason = reason;
         self.set_timer(now.after(wait), Timer::Start(function));
         self.touched.insert(function);
+        self.note_learned(function, Some(pool));
     }
 
     /// A worker of the function came up there.
     pub(super) fn start_succeeded(&mut self, function: usize, pool: Option<&Name>) {
         if let Some(pool) = pool
             && let Some(within) = self.functions[function].in_pools.get_mut(pool)
+            && within.starts.failures > 0
         {
             within.starts = Starts::default();
+            self.note_learned(function, Some(pool));
         }
     }
 
@@ -275,4 +288,14 @@ impl Farm {
             function.in_pools.iter().filter(|(name, _)| pools.contains(*name)).map(|(_, within)| within.workers);
         counts.map(|counts| (if leaving { counts.draining } else { counts.present }) * function.rules.slots).sum()
     }
+}
+
+/// Waits of starts that failed, as long as they can be: the wall clock may have been set back since.
+pub(super) fn bounded_waits(
+    now: Timestamp,
+    not_before: Option<Timestamp>,
+    last_until: Option<Timestamp>,
+) -> (Option<Timestamp>, Option<Timestamp>) {
+    let within = |until: Option<Timestamp>, most: Duration| until.map(|until| until.min(now.after(most)));
+    (within(not_before, START_BACKOFF_MAX), within(last_until, LAST_MAX))
 }

@@ -255,17 +255,17 @@ impl Farm {
         let function = &mut self.functions[at];
         function.started_total += 1;
         function.ahead.gaps.missed(now);
-        let waited = function.short_since.map_or(Duration::ZERO, |since| now.since(since));
+        let wanted = function.short_since.unwrap_or(now);
         out.effects.push(Effect::StartWorker {
             worker: id.clone(),
             function: function.key.clone(),
             pool: pool.clone(),
             gpus: gpus.clone(),
             linger,
-            waited,
         });
         self.ledger.open(now, &id, &function.key, Some(pool.clone()));
         self.add_worker(now, &id, at, Some(pool.clone()), WorkerState::Starting);
+        self.begin_start(now, &id, wanted);
         self.give_gpus(&id, gpus);
         if let Some(pool) = self.pools.get_mut(pool) {
             pool.note_start(now);

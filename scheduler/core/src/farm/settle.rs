@@ -39,6 +39,7 @@ impl Farm {
                     }
                     self.enqueue(now, job, step);
                 }
+                Timer::Came(id) => self.settle_start(&id),
                 Timer::Unended(id) => self.free_slots(&id),
                 Timer::Place(place) => self.place_due(now, &place, out),
                 Timer::Month => self.turn_month(now),

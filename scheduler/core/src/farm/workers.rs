@@ -1,16 +1,17 @@
 //! Workers come, speak, and go.
 
+use super::coming::START_SETTLES;
 use super::{Applied, Farm, PassedOver, ScalingStatus, WhyNot, Worker, WorkerState};
 use crate::chunk::ChunkState;
 use crate::effect::{Control, Effect};
-use crate::event::{Progress, RequestId, StartStep, WorkerEnd};
+use crate::event::{Progress, RequestId, WorkerEnd};
 use crate::ledger::Work;
 use crate::loss;
 use crate::timers::Timer;
 use crate::values::Place;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, Name, WorkerId};
+use framewake_proto::start::StartPoint;
 use framewake_proto::time::Timestamp;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long the last report of a worker may come after its good-bye: it was on the stream before.
@@ -69,14 +70,14 @@ impl Farm {
                 .push(Effect::AnswerHeartbeat { request, control: Control { drain: true, ..Control::default() } });
             return;
         };
-        let before = self.workers.get(id).map(|worker| (worker.state, worker.since));
+        let before = self.workers.get(id).map(|worker| worker.state);
         match before {
             None => self.add_worker(now, id, function, None, WorkerState::Idle),
-            Some((WorkerState::Starting, since)) => {
+            Some(WorkerState::Starting) => {
                 self.set_worker_state(now, id, WorkerState::Idle);
-                self.learn_start(now, id, function, now.since(since));
+                self.learn_start(now, id);
             }
-            Some((WorkerState::Idle | WorkerState::Busy(_) | WorkerState::Draining(_), _)) => {}
+            Some(WorkerState::Idle | WorkerState::Busy(_) | WorkerState::Draining(_)) => {}
         }
         self.ledger.open(now, id, key, self.workers.get(id).and_then(|worker| worker.pool.clone()));
         self.ledger.spoke(now, id, &told.gpu);
@@ -91,19 +92,19 @@ impl Farm {
             worker.progress = told.progress;
         }
         match (before, welcome) {
-            (None | Some((WorkerState::Starting, _)), Err(reason)) => {
+            (None | Some(WorkerState::Starting), Err(reason)) => {
+                self.note_wait(id, &reason);
                 self.drain_state(now, id);
                 // It would be started again at once, and there again: it counts as one that could not start.
                 let pool = self.pool_of(id);
                 self.start_failed(now, function, pool.as_ref(), reason);
             }
-            (Some((WorkerState::Idle | WorkerState::Busy(_), _)), Err(_)) => self.drain_state(now, id),
-            (Some((WorkerState::Starting, _)), Ok(())) => {
+            (Some(WorkerState::Idle | WorkerState::Busy(_)), Err(_)) => self.drain_state(now, id),
+            (Some(WorkerState::Starting), Ok(())) => {
                 let pool = self.pool_of(id);
                 self.start_succeeded(function, pool.as_ref());
             }
-            (Some((WorkerState::Draining(_), _)), _)
-            | (None | Some((WorkerState::Idle | WorkerState::Busy(_), _)), Ok(())) => {}
+            (Some(WorkerState::Draining(_)), _) | (None | Some(WorkerState::Idle | WorkerState::Busy(_)), Ok(())) => {}
         }
         if told.draining {
             self.note_leaving(id);
@@ -134,7 +135,12 @@ impl Farm {
         match self.workers.get(id).map(|worker| worker.state) {
             None => self.add_worker(now, id, function, None, WorkerState::Busy(attempt)),
             Some(WorkerState::Draining(_)) => self.set_worker_state(now, id, WorkerState::Draining(Some(attempt))),
-            Some(WorkerState::Starting | WorkerState::Idle | WorkerState::Busy(_)) => {
+            // Its claim overtook its first heartbeat.
+            Some(WorkerState::Starting) => {
+                self.set_worker_state(now, id, WorkerState::Busy(attempt));
+                self.learn_start(now, id);
+            }
+            Some(WorkerState::Idle | WorkerState::Busy(_)) => {
                 if let Some((function, idle_since)) = self.idle_since(id) {
                     self.functions[function].ahead.gaps.ended(now.since(idle_since));
                 }
@@ -224,15 +230,6 @@ impl Farm {
         self.workers.get(id)?.pool.clone()
     }
 
-    /// It came, and this is how long it took.
-    fn learn_start(&mut self, now: Timestamp, id: &WorkerId, function: usize, took: Duration) {
-        if let Some(pool) = self.pool_of(id) {
-            let within = self.in_pool(function, &pool);
-            within.cold.add(took);
-            within.slowest.add(now, took);
-        }
-    }
-
     /// The provider gave it these.
     pub(super) fn give_gpus(&mut self, id: &WorkerId, gpus: Vec<Place>) {
         if let Some(worker) = self.workers.get_mut(id) {
@@ -249,6 +246,7 @@ impl Farm {
         pool: Option<Name>,
         state: WorkerState,
     ) {
+        let timeline = self.recall_start(id);
         let pool = self.take_slots(id, function, pool);
         let worker = Worker {
             function,
@@ -259,27 +257,16 @@ impl Farm {
             places: Vec::new(),
             gpus: Vec::new(),
             progress: None,
-            steps: BTreeMap::new(),
+            timeline,
             waits: String::new(),
             has_worked: false,
         };
+        if worker.timeline.at(StartPoint::Nats).is_some() {
+            self.set_timer(now.after(START_SETTLES), Timer::Came(id.clone()));
+        }
         self.set_timer(now.after(self.patience(&worker)), Timer::Worker(id.clone()));
         self.workers.insert(id.clone(), worker);
         self.count_worker(id, true);
-    }
-
-    /// Its place says how far its start came; the first word counts.
-    pub(super) fn note_step(&mut self, id: &WorkerId, step: StartStep, at: Timestamp) {
-        if let Some(worker) = self.workers.get_mut(id) {
-            worker.steps.entry(step).or_insert(at);
-        }
-    }
-
-    /// Its place says why it is not there yet.
-    pub(super) fn note_wait(&mut self, id: &WorkerId, reason: &str) {
-        if let Some(worker) = self.workers.get_mut(id) {
-            worker.waits = loss::words(reason);
-        }
     }
 
     /// How long the worker may stay silent.
@@ -362,15 +349,18 @@ impl Farm {
     /// The worker is gone; what it held is lost with it, free of charge.
     pub(super) fn remove_worker(&mut self, now: Timestamp, id: &WorkerId, gone: Gone, out: &mut Applied) {
         let Some(worker) = self.workers.get(id) else { return };
+        let how_gone = gone.clone();
         let lost = self.lost(now, id, gone);
         let held = match worker.state {
             WorkerState::Busy(attempt) | WorkerState::Draining(Some(attempt)) => Some(attempt),
             WorkerState::Starting | WorkerState::Idle | WorkerState::Draining(None) => None,
         };
         self.count_worker(id, false);
-        if let Some(Worker { function, pool, gpus, .. }) = self.workers.remove(id) {
+        if let Some(mut worker) = self.workers.remove(id) {
+            self.end_start(now, id, &mut worker, &how_gone);
             // Its process may live on; the provider tells of its end.
-            self.await_end(now, id, function, pool);
+            let Worker { function, pool, gpus, timeline, .. } = worker;
+            self.await_end(now, id, function, pool, timeline);
             if !gpus.is_empty() {
                 self.gpus.kept.insert(id.clone(), gpus);
             }
@@ -418,11 +408,16 @@ impl Farm {
     pub(super) fn end_worker(&mut self, now: Timestamp, id: &WorkerId, end: WorkerEnd, out: &mut Applied) {
         let starting = self.workers.get(id).filter(|worker| worker.state == WorkerState::Starting);
         let started_for = starting.map(|worker| (worker.function, worker.pool.clone()));
-        let ran = starting.is_some_and(|worker| worker.steps.contains_key(&StartStep::ProcessStarted));
+        let ran = starting.is_some_and(|worker| worker.timeline.at(StartPoint::Process).is_some());
         let end = match end {
             // A worker can't end well before it was answered: whatever this was, another would do the same.
             WorkerEnd::Left if ran => WorkerEnd::Failed { reason: NEVER_SPOKE.to_owned() },
             end => end,
+        };
+        let unheard = match &end {
+            WorkerEnd::Left => "it left".to_owned(),
+            WorkerEnd::TakenAway { reason } => format!("it was taken away: {reason}"),
+            WorkerEnd::Failed { reason } => format!("it failed: {reason}"),
         };
         let gone = match &end {
             WorkerEnd::Left => Gone::Left,
@@ -432,6 +427,7 @@ impl Farm {
         self.remove_worker(now, id, gone, out);
         // One of before a restart that never spoke again.
         self.ledger.closed(now, id);
+        self.end_unheard_start(now, id, &unheard);
         self.gpus.kept.remove(id);
         self.forget_worker(id);
         if let (WorkerEnd::Failed { reason }, Some((function, pool))) = (end, started_for) {

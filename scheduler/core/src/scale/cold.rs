@@ -22,6 +22,11 @@ impl ColdStarts {
         self.last.push_back(took);
     }
 
+    /// Oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = Duration> + '_ {
+        self.last.iter().copied()
+    }
+
     pub fn samples(&self) -> usize {
         self.last.len()
     }

@@ -203,6 +203,10 @@ fn failed(worker: &str, reason: &str) -> News {
     ended(worker, End::Failed { reason: reason.to_owned() })
 }
 
+fn taken(worker: &str) -> News {
+    News::Taken { worker: id(worker) }
+}
+
 fn waits(worker: &str, reason: &str) -> News {
     News::Waits { worker: id(worker), reason: reason.to_owned() }
 }
@@ -217,6 +221,7 @@ async fn a_worker_is_asked_for_once_however_often_it_is_wanted() {
     for _ in 0..3 {
         running.start("w1");
     }
+    running.hears(&[taken("w1")]).await;
     running.place.looked_at_again().await;
     running.start("w1");
     running.hears_nothing_more().await;
@@ -249,7 +254,7 @@ async fn a_wish_that_met_an_empty_place_that_was_away_is_granted() {
     running.start("w2");
     running.hears(&[waits("w2", "connection refused")]).await;
     place.set(|scene| scene.list_fails = None);
-    running.hears(&[trouble(""), News::Looked, waits("w2", "")]).await;
+    running.hears(&[trouble(""), News::Looked, taken("w2"), waits("w2", "")]).await;
     assert_eq!(place.asked(), ["start w2"]);
 }
 
@@ -257,6 +262,7 @@ async fn a_wish_that_met_an_empty_place_that_was_away_is_granted() {
 async fn a_list_that_fails_changes_nothing() {
     let mut running = Running::over_nothing().await;
     running.start("w1");
+    running.hears(&[taken("w1")]).await;
     running.place.looked_at_again().await;
     running.place.set(|scene| scene.list_fails = Some("timeout"));
     running.hears(&[trouble("timeout")]).await;
@@ -285,9 +291,8 @@ async fn a_worker_whose_start_was_not_answered_is_looked_for_before_it_is_asked_
     let mut running = Running::over_nothing().await;
     running.place.set(|scene| scene.starts = vec![StartError::Away(away())]);
     running.start("w1");
-    running
-        .hears(&[waits("w1", "the place is away"), trouble("the place is away"), trouble(""), waits("w1", "")])
-        .await;
+    running.hears(&[waits("w1", "the place is away"), trouble("the place is away"), trouble("")]).await;
+    running.hears(&[taken("w1"), waits("w1", "")]).await;
     assert_eq!(running.place.asked(), ["start w1", "start w1"]);
 }
 
@@ -298,7 +303,7 @@ async fn a_full_place_is_asked_again_and_the_reason_told_once() {
         scene.starts = (0..4).map(|_| StartError::Full("quota exceeded".to_owned())).collect();
     });
     running.start("w1");
-    running.hears(&[waits("w1", "quota exceeded"), waits("w1", "")]).await;
+    running.hears(&[waits("w1", "quota exceeded"), taken("w1"), waits("w1", "")]).await;
     assert_eq!(running.place.asked().len(), 5);
 }
 
@@ -317,6 +322,7 @@ async fn a_list_that_lags_behind_a_start_neither_ends_nor_repeats_it() {
     let mut running = Running::over_nothing().await;
     running.place.set(|scene| scene.lag = 3);
     running.start("w1");
+    running.hears(&[taken("w1")]).await;
     running.hears_nothing_more().await;
     running.place.looked_at_again().await;
     running.hears_nothing_more().await;
@@ -331,7 +337,7 @@ async fn a_worker_that_never_appears_has_ended() {
     let mut running = Running::over_nothing().await;
     running.place.set(|scene| scene.lag = u32::MAX);
     running.start("w1");
-    running.hears(&[failed("w1", "pool spot took it, and has not listed it within 0 s")]).await;
+    running.hears(&[taken("w1"), failed("w1", "pool spot took it, and has not listed it within 0 s")]).await;
     assert_eq!(running.place.asked(), ["start w1"]);
 }
 
@@ -342,7 +348,7 @@ async fn an_end_between_two_looks_is_told_once_and_forgotten_when_the_farm_knows
     running.place.looked_at_again().await;
     let reason = "out of memory".to_owned();
     running.place.has("w1", InstanceState::Ended(End::Failed { reason }));
-    running.hears(&[failed("w1", "out of memory")]).await;
+    running.hears(&[taken("w1"), failed("w1", "out of memory")]).await;
     running.hears_nothing_more().await;
     assert_eq!(running.place.asked(), ["start w1"], "what it left is kept until the farm knows");
     running.tell(Command::Forget(id("w1")));
@@ -358,7 +364,7 @@ async fn what_is_gone_from_a_full_list_has_ended_and_counts_again_if_it_was_not(
     running.place.set(|scene| {
         scene.there.remove(&id("w1"));
     });
-    running.hears(&[failed("w1", "it is gone from pool spot, and nobody knows why")]).await;
+    running.hears(&[taken("w1"), failed("w1", "it is gone from pool spot, and nobody knows why")]).await;
     running.place.has("w1", InstanceState::Running);
     running.hears(&[found("w1")]).await;
 }
@@ -401,6 +407,7 @@ async fn how_far_a_start_has_come_and_why_it_waits_is_told_once_each() {
 async fn a_stop_that_is_not_taken_is_tried_again_and_one_that_was_never_asked_for_is_dropped() {
     let mut running = Running::over_nothing().await;
     running.start("w1");
+    running.hears(&[taken("w1")]).await;
     running.place.looked_at_again().await;
     running.place.set(|scene| scene.list_fails = Some("timeout"));
     running.hears(&[trouble("timeout")]).await;

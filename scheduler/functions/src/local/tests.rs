@@ -100,7 +100,7 @@ impl Running {
         loop {
             let news = tokio::time::timeout(SOON, self.news.recv()).await.expect("news");
             let (_, news) = news.expect("the keeper runs");
-            if !matches!(news, News::Stepped { .. } | News::Looked) {
+            if !matches!(news, News::Taken { .. } | News::Stepped { .. } | News::Looked) {
                 return news;
             }
         }

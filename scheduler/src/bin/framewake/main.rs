@@ -30,6 +30,7 @@ mod projects;
 mod retry;
 mod scaling;
 mod schedules;
+mod start;
 mod submit;
 mod tail;
 mod text;

@@ -70,6 +70,11 @@ impl Printer {
         self.is_terminal() && self.wants_color && !self.json
     }
 
+    /// Columns of the terminal that stdout is, if it is one.
+    pub(crate) fn width(&self) -> Option<usize> {
+        Table::new().width().filter(|_| self.is_terminal()).map(usize::from)
+    }
+
     pub(crate) fn line(&self, line: impl Display) -> io::Result<()> {
         writeln!(self.out.lock(), "{line}")
     }

@@ -45,6 +45,12 @@ pub(crate) async fn explain(context: &Context, name: &str) -> anyhow::Result<Out
     }
     printer.line("")?;
     printer.table(&pools)?;
+    for pool in scaling.pools.iter().filter(|pool| !pool.phases.is_empty()) {
+        let phases = pool.phases.iter().map(|phase| format!("{} {}", phase.point.as_str(), seconds(phase.p50_s)));
+        let cost =
+            pool.start_cost.map_or(String::new(), |cost| format!("; it costs {cost} until its renderer is ready"));
+        printer.line(format_args!("a start in {}: {}{cost}", pool.pool, phases.collect::<Vec<_>>().join(", ")))?;
+    }
     for unfit in &scaling.unfit {
         printer.line(format_args!("pool {} can't be used: {}", unfit.pool, text::clean(&unfit.reason)))?;
     }

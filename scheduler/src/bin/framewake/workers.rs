@@ -3,7 +3,7 @@
 use crate::Context;
 use crate::failure::Outcome;
 use crate::printer::{Style, table};
-use crate::text;
+use crate::{start, text};
 use comfy_table::Cell;
 use framewake_proto::api::{PlaceState, PlaceView, WorkerState, WorkerView};
 use framewake_proto::time::Timestamp;
@@ -16,6 +16,11 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Show how a worker came, from the wish for one to its first frame
+    Show {
+        /// As `framewake workers` or `framewake job` name it
+        id: String,
+    },
     /// List the machines and GPUs that workers run on, and those that are set aside
     Places,
     /// Bring a machine or GPU back that was set aside: it is mended
@@ -28,6 +33,7 @@ enum Command {
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<Outcome> {
     match &args.command {
         None => list(context).await,
+        Some(Command::Show { id }) => start::show(context, id).await,
         Some(Command::Places) => {
             let places = all_places(context, None).await?;
             if context.printer.is_json() {
@@ -133,7 +139,7 @@ fn show_workers(context: &Context, workers: &[WorkerView]) -> anyhow::Result<()>
     let printer = &context.printer;
     let now = Timestamp::now();
     let mut table = table(
-        &["worker", "function", "state", "for", "seen", "job", "attempt", "done", "host", "gpus"],
+        &["worker", "function", "state", "for", "start", "seen", "job", "attempt", "done", "host", "gpus"],
         &["host", "gpus"],
     );
     for worker in workers {
@@ -149,6 +155,7 @@ fn show_workers(context: &Context, workers: &[WorkerView]) -> anyhow::Result<()>
             Cell::new(text::clean(&worker.function)),
             printer.cell(Some(style), word),
             Cell::new(text::duration(now.since(worker.since))),
+            Cell::new(start::summary(worker, now)),
             Cell::new(text::duration(now.since(worker.seen_at)) + " ago"),
             Cell::new(worker.job.map_or(String::new(), |job| job.to_string())),
             Cell::new(text::clean(worker.attempt.as_deref().unwrap_or_default())),

@@ -37,7 +37,7 @@ async fn each_wrong_value_is_named_with_its_place_and_what_would_be_right() {
         (
             top("shutter", json!(5)),
             "/shutter",
-            "unknown field `shutter`; known here: budget, labels, name, notify, priority, project, steps",
+            "unknown field `shutter`; known here: budget, deadline, labels, name, notify, priority, project, steps",
         ),
         (top("labels", json!({"a": 1})), "/labels/a", "must be text, not a number"),
         (top("labels", json!(["a"])), "/labels", "must be an object, not a list"),
