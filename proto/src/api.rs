@@ -412,6 +412,32 @@ pub struct PlaceView {
     pub until: Option<Timestamp>,
 }
 
+/// A GPU as its worker told last, by its driver. What it did not tell is absent, never 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GpuState {
+    /// `GPU-5c9a…`, or `MIG-…` of a part of one.
+    pub uuid: String,
+    pub model: String,
+    pub host: String,
+    pub driver: String,
+    /// Name of the function whose worker has it.
+    pub function: String,
+    /// Whether that worker is on a chunk.
+    pub working: bool,
+    /// Part of the time in which kernels run, 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy_percent: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_used_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_total_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power_milliwatts: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature_celsius: Option<u32>,
+    pub seen_at: Timestamp,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FunctionView {
     pub name: Name,

@@ -12,9 +12,9 @@ pub use error::Error;
 pub use events::Events;
 
 use crate::api::{
-    AttemptView, Explanation, FunctionView, InputView, JobChange, JobState, JobView, OutputView, PAGE_SIZE_MAX, Page,
-    PlaceState, PlaceView, ProjectChange, ProjectView, Readiness, StoredJob, Submitted, TaskState, TaskView,
-    WorkerView,
+    AttemptView, Explanation, FunctionView, GpuState, InputView, JobChange, JobState, JobView, OutputView,
+    PAGE_SIZE_MAX, Page, PlaceState, PlaceView, ProjectChange, ProjectView, Readiness, StoredJob, Submitted, TaskState,
+    TaskView, WorkerView,
 };
 use crate::budget::{BudgetView, JobBudgetChange, Period, ProjectBudget};
 use crate::cost::{CostsView, JobCostView};
@@ -291,6 +291,11 @@ impl Client {
     /// How a worker came that is here or was lately.
     pub async fn worker_start(&self, worker: &str) -> Result<WorkerStart, Error> {
         self.get(self.at(&["v1", "workers", worker, "start"])).await
+    }
+
+    /// What the GPUs that workers have do now.
+    pub async fn gpus(&self, cursor: Option<&str>) -> Result<Page<GpuState>, Error> {
+        self.get(self.at_list("gpus", cursor)).await
     }
 
     /// Only those in `state`, if given.

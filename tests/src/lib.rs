@@ -18,6 +18,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod registry;
 pub mod spans;
+pub mod terminal;
 pub mod tight;
 pub mod tls;
 pub mod wait;

@@ -106,6 +106,7 @@ pub(crate) static RULES: &[Rule] = &[
     look(Viewer, "/v1/functions/{name}/scaling", Shared),
     look(Viewer, "/v1/workers", Own),
     look(Viewer, "/v1/workers/{id}/start", Shared),
+    look(Viewer, "/v1/gpus", Shared),
     look(Viewer, "/v1/places", Own),
     change(Operator, "POST", "/v1/places/{name}/restore", Farm, "place.restore"),
     look(Viewer, "/v1/projects", Own),

@@ -9,6 +9,7 @@ mod tests;
 use super::make::Maker;
 use super::names::{Names, lock};
 use framewake_core::price::gpu_model;
+use framewake_proto::api::GpuState;
 use framewake_proto::ids::{FunctionKey, WorkerId};
 use framewake_proto::time::Timestamp;
 use framewake_proto::wire::{GPUS_MAX, GpuSample, Heartbeat, clip};
@@ -111,6 +112,18 @@ impl Gpus {
         }
     }
 
+    /// At most so many of the GPUs that are there, by id, from the first past `after`.
+    pub(crate) fn list(&self, after: Option<&str>, limit: usize, now: Timestamp) -> Vec<GpuState> {
+        let mut followed = lock(&self.followed);
+        followed.forget(now);
+        let past = |id: &str| after.is_none_or(|after| id > after);
+        let mut gpus: Vec<(&str, &Gpu)> =
+            followed.gpus.iter().map(|(id, gpu)| (id.as_ref(), gpu)).filter(|(id, _)| past(id)).collect();
+        gpus.sort_unstable_by_key(|(id, _)| *id);
+        gpus.truncate(limit);
+        gpus.into_iter().map(|(id, gpu)| gpu.state(id)).collect()
+    }
+
     /// Writes the GPUs that are there, one by one.
     pub(super) fn write(&self, now: Timestamp, out: &mut String) {
         let mut followed = lock(&self.followed);
@@ -199,6 +212,24 @@ impl Gpu {
         self.memory_peak = self.memory_peak.max(sample.memory_used_bytes.unwrap_or(0));
         (self.seen_at, self.kind, self.sample) = (now, kind, sample);
         self.count_moment(sums, worker);
+    }
+
+    fn state(&self, uuid: &str) -> GpuState {
+        let sample = &self.sample;
+        GpuState {
+            uuid: uuid.to_owned(),
+            model: sample.model.clone(),
+            host: self.host.to_string(),
+            driver: sample.driver_version.clone(),
+            function: self.kind.function.to_string(),
+            working: self.attempt.0 != 0,
+            busy_percent: sample.busy_percent.map(|percent| percent.min(100)),
+            memory_used_bytes: sample.memory_used_bytes,
+            memory_total_bytes: sample.memory_total_bytes,
+            power_milliwatts: sample.power_milliwatts,
+            temperature_celsius: sample.temperature_celsius,
+            seen_at: self.seen_at,
+        }
     }
 
     /// What counts by the sample alone.

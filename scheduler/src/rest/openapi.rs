@@ -1,8 +1,8 @@
 //! The interface's own description (`OpenAPI` 3.1), made from the handlers and the types they take and give.
 
 use super::{
-    App, attempts, audit, budgets, costs, estimates, events, functions, health, inputs, jobs, logs, notifications,
-    outputs, places, projects, schedules, schema, session, tasks, tokens, workers,
+    App, attempts, audit, budgets, costs, estimates, events, functions, gpus, health, inputs, jobs, logs,
+    notifications, outputs, places, projects, schedules, schema, session, tasks, tokens, workers,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -107,6 +107,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(functions::explain_scaling))
         .routes(routes!(workers::list))
         .routes(routes!(workers::start))
+        .routes(routes!(gpus::gpus))
         .routes(routes!(places::list))
         .routes(routes!(places::restore))
         .routes(routes!(projects::list))

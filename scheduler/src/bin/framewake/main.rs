@@ -35,6 +35,7 @@ mod submit;
 mod tail;
 mod text;
 mod tokens;
+mod top;
 mod upload;
 mod watch;
 mod workers;
@@ -89,6 +90,8 @@ enum Ask {
     Estimate(estimate::Args),
     /// Watch a job until it is over
     Tail(tail::Args),
+    /// Watch the whole farm on a full screen, and act on its jobs
+    Top(top::Args),
     /// List jobs, newest first
     Jobs(jobs::Args),
     /// Show one job, or why it waits: `framewake job explain JOB`
@@ -205,6 +208,7 @@ async fn ask(context: &Context, command: Ask) -> anyhow::Result<Outcome> {
         Ask::Submit(args) => submit::run(context, args).await,
         Ask::Estimate(args) => estimate::run(context, args).await,
         Ask::Tail(args) => tail::run(context, &args).await,
+        Ask::Top(args) => top::run(context, &args).await,
         Ask::Jobs(args) => jobs::run(context, args).await,
         Ask::Job(args) => job::run(context, args).await,
         Ask::Explain(args) => job::explain(context, &args.job).await,

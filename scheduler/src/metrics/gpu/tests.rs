@@ -53,8 +53,16 @@ fn sums_stay_when_a_worker_of_a_few_seconds_has_left() {
     assert_eq!(value(&text, "framewake_gpu_busy_ratio{uuid=\"GPU-1\"}"), 1.0);
     assert_eq!(value(&text, "framewake_gpu_working{uuid=\"GPU-1\"}"), 1.0);
     assert!(text.contains("framewake_gpu_info{uuid=\"GPU-1\",gpu=\"L40S\",host=\"node1\""), "{text}");
+    let listed = metrics.gpus.list(None, 10, at(3));
+    assert_eq!((listed.len(), listed[0].uuid.as_str(), listed[0].host.as_str()), (1, "GPU-1", "node1"));
+    assert_eq!(
+        (listed[0].working, listed[0].busy_percent, listed[0].memory_used_bytes),
+        (true, Some(100), Some(20 << 30))
+    );
+    assert!(metrics.gpus.list(Some("GPU-1"), 10, at(3)).is_empty(), "those past the first page");
     let later = metrics.text(at(60));
     assert!(!later.contains("GPU-1"), "forgotten:\n{later}");
+    assert!(metrics.gpus.list(None, 10, at(60)).is_empty());
     assert_eq!(value(&later, "framewake_gpus"), 0.0);
     for (name, expected) in [
         ("framewake_gpu_seconds_total", 3.0),

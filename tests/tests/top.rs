@@ -1,0 +1,99 @@
+//! `framewake top` in a terminal, with a real farm behind it.
+
+use framewake_proto::api::JobState;
+use framewake_tests::farm::TestFarm;
+use framewake_tests::jobs;
+use framewake_tests::parts::built;
+use framewake_tests::terminal::Terminal;
+use serde_json::{Value, json};
+use std::process::Command;
+
+fn top(url: &str, columns: u16, rows: u16) -> Terminal {
+    let mut command = Command::new("script");
+    command.env("FRAMEWAKE_URL", url).env("TERM", "xterm-256color").env("LANG", "C.UTF-8");
+    Terminal::start(&mut command, &format!("exec '{}' top", built("framewake").display()), columns, rows)
+}
+
+fn named(name: &str, words: &[&str], frames: &str) -> Value {
+    let mut job = jobs::command(words, frames);
+    job["name"] = json!(name);
+    job["steps"][0]["retries"] = json!({ "attempts": 1 });
+    job
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_farm_is_watched_and_a_job_paused_resumed_and_canceled_by_keys() {
+    let farm = TestFarm::start(1).await;
+    let broken = farm.submit(&named("the broken one", &["/bin/sh", "-c", "echo no camera; exit 3"], "1-2")).await;
+    assert_eq!(farm.over(broken).await.state, JobState::Failed);
+    let long = farm.submit(&named("the long one 漢字 \u{202e}", &["/bin/sleep", "0.2"], "1-500")).await;
+    let mut terminal = top(&farm.url(), 120, 40);
+    terminal.sees("1 running, 0 queued").await;
+    // Wide letters take their two columns, and nothing that a job is named turns the line around.
+    terminal.sees("the long one 漢字 \\u{202e}").await;
+    terminal.sees("the broken one").await;
+    terminal.press("p");
+    terminal.sees("is paused").await;
+    assert_eq!(farm.client.job(long).await.expect("known").state, JobState::Paused);
+    terminal.press("p");
+    terminal.sees("resume: ").await;
+    terminal.press("-");
+    terminal.sees("has priority 40 now").await;
+    terminal.press("2");
+    terminal.sees("command@1").await;
+    terminal.sees("busy").await;
+    terminal.press("3");
+    terminal.sees("No worker has a GPU now.").await;
+    terminal.press("4");
+    terminal.sees("WHY NOT MORE").await;
+    // The other job, and what failed in it.
+    terminal.press("1");
+    terminal.press("\u{1b}[B");
+    terminal.sees("the renderer exited with code 3").await;
+    terminal.sees(&format!("framewake logs {broken}")).await;
+    terminal.press("\u{1b}[A");
+    terminal.sees("waits: ").await;
+    terminal.press("c");
+    terminal.sees("What runs is stopped.").await;
+    terminal.press("n");
+    terminal.press("?");
+    terminal.sees("raise or lower its priority").await;
+    terminal.press(" ");
+    assert!(!farm.client.job(long).await.expect("known").state.is_over(), "it was not confirmed");
+    terminal.press("c");
+    terminal.sees("What runs is stopped.").await;
+    terminal.press("y");
+    assert_eq!(farm.over(long).await.state, JobState::Canceled);
+    terminal.sees("canceled").await;
+    terminal.press("q");
+    assert_eq!(terminal.end().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduler_that_goes_away_is_said_and_found_again() {
+    let mut farm = TestFarm::start(1).await;
+    let terminal = top(&farm.url(), 60, 20);
+    terminal.sees("No jobs yet.").await;
+    assert!(terminal.is_taken());
+    farm.kill_scheduler();
+    terminal.sees("old figures, trying again").await;
+    farm.restart_scheduler().await;
+    farm.submit(&named("after the fall", &["/bin/true"], "1")).await;
+    terminal.sees("after the fall").await;
+}
+
+#[tokio::test]
+async fn without_a_terminal_or_a_scheduler_it_says_so() {
+    let farm = TestFarm::start(1).await;
+    let mut command = Command::new(built("framewake"));
+    let output = command.arg("top").env("FRAMEWAKE_URL", farm.url()).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("this is none") && said.contains("framewake jobs --json"), "{said}");
+    let url = farm.url();
+    drop(farm);
+    let terminal = top(&url, 100, 30);
+    terminal.sees("start one with: framewake dev").await;
+    assert!(!terminal.is_taken(), "the screen was not taken for nothing");
+    assert_eq!(terminal.end().await, 69);
+}
