@@ -15,6 +15,7 @@ mod events;
 mod faults;
 mod feeds;
 mod functions;
+mod gpus;
 mod guard;
 mod health;
 mod inputs;

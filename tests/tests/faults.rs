@@ -228,7 +228,7 @@ async fn a_renderer_that_is_not_installed_is_named_and_does_not_spin() {
 async fn a_full_disk_refuses_jobs_and_loses_none_that_was_accepted() {
     let mut farm = TestFarm::start(0).await;
     let data = farm.folder().join("tight");
-    let Some(tight) = Tight::mount(&data, "1m") else {
+    let Some(tight) = Tight::mount(&data, "2m") else {
         eprintln!("LEFT OUT: this machine allows no mount, so the disk can't be filled");
         return;
     };
