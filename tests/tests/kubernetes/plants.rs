@@ -47,7 +47,13 @@ struct Planted {
     fault: Fault,
     mine: BTreeSet<WorkerId>,
     running: Vec<WorkerId>,
-    looks: Arc<AtomicUsize>,
+    looks: Arc<Looks>,
+}
+
+#[derive(Debug, Default)]
+struct Looks {
+    all: AtomicUsize,
+    failed: AtomicUsize,
 }
 
 #[async_trait]
@@ -66,8 +72,10 @@ impl Provider for Planted {
     }
 
     async fn observe(&mut self) -> Result<Vec<Instance>, Error> {
-        self.looks.fetch_add(1, Ordering::SeqCst);
-        let mut listed = match self.inner.observe().await {
+        let listed = self.inner.observe().await;
+        self.looks.failed.fetch_add(usize::from(listed.is_err()), Ordering::SeqCst);
+        self.looks.all.fetch_add(1, Ordering::SeqCst);
+        let mut listed = match listed {
             Err(_) if self.fault == Fault::FailureIsNothing => Vec::new(),
             listed => listed?,
         };
@@ -97,7 +105,9 @@ impl Provider for Planted {
 struct Farm<'a> {
     ground: &'a Ground,
     believed: BTreeSet<WorkerId>,
-    looks: Arc<AtomicUsize>,
+    /// Of these it was told that they are there.
+    seen: BTreeSet<WorkerId>,
+    looks: Arc<Looks>,
     commands: mpsc::UnboundedSender<Command>,
     news: mpsc::Receiver<(Name, News)>,
     stop: CancellationToken,
@@ -105,7 +115,7 @@ struct Farm<'a> {
 
 impl Farm<'_> {
     fn begin(ground: &Ground, fault: Fault) -> Farm<'_> {
-        let looks = Arc::new(AtomicUsize::new(0));
+        let looks = Arc::new(Looks::default());
         let (mine, running, counted) = (BTreeSet::new(), Vec::new(), Arc::clone(&looks));
         let planted = Planted { inner: ground.provider(), fault, mine, running, looks: counted };
         let ((commands, received), (told, news)) = (mpsc::unbounded_channel(), mpsc::channel(100));
@@ -113,11 +123,11 @@ impl Farm<'_> {
         let keeper = Keeper::new("gpus".parse().expect("a good name"), Box::new(planted), PACE, told);
         tokio::spawn(keeper.run(received, false, stop.clone()));
         commands.send(Command::Drained).expect("it was just begun");
-        Farm { ground, believed: BTreeSet::new(), looks, commands, news, stop }
+        Farm { ground, believed: BTreeSet::new(), seen: BTreeSet::new(), looks, commands, news, stop }
     }
 
     fn looks(&self) -> usize {
-        self.looks.load(Ordering::SeqCst)
+        self.looks.all.load(Ordering::SeqCst)
     }
 
     /// Goes on until this is so.
@@ -132,14 +142,8 @@ impl Farm<'_> {
                     self.believed.remove(&worker);
                     let _ = self.commands.send(Command::Forget(worker));
                 }
-                Some(
-                    News::Taken { .. }
-                    | News::Stepped { .. }
-                    | News::Waits { .. }
-                    | News::Looked
-                    | News::Trouble { .. },
-                )
-                | None => {}
+                Some(News::Stepped { worker, .. }) => drop(self.seen.insert(worker)),
+                Some(News::Taken { .. } | News::Waits { .. } | News::Looked | News::Trouble { .. }) | None => {}
             }
             // Not before it was looked at once, as the real one.
             while self.looks() > 1 && self.believed.len() < MAX {
@@ -174,12 +178,16 @@ async fn faults_of(fault: Fault) -> Option<Vec<String>> {
     let cluster = ground.cluster()?;
     cluster.allow(MAX);
     let mut farm = Farm::begin(&ground, fault);
-    farm.until("all that may be run", |_| running(cluster).len() >= MAX).await;
+    let all_run = |farm: &Farm| farm.seen.len() >= MAX && running(cluster).len() >= MAX;
+    farm.until("all that may be run, and are seen to", all_run).await;
 
     for verb in ["list", "watch"] {
         cluster.harm(verb, "*", 1000, Harm::Refused(Refusal::new(503, "ServiceUnavailable", "no leader"), None));
     }
     cluster.cut_watches();
+    // A watch that is cut is noticed a moment later, and looks may be quicker.
+    let failed = |farm: &Farm| farm.looks.failed.load(Ordering::SeqCst) > 0;
+    farm.until("a look failed", failed).await;
     farm.look_twice().await;
     cluster.heal();
     farm.look_twice().await;
