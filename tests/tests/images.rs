@@ -7,7 +7,7 @@ use framewake_tests::docker;
 use framewake_tests::farm::{LONG, SOON, TestFarm};
 use framewake_tests::jobs;
 use framewake_tests::nvml::{StubNvml, gpu};
-use framewake_tests::parts::{Running, built, path, root};
+use framewake_tests::parts::{Running, built, free_port, path, root};
 use framewake_tests::wait::until;
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -17,6 +17,8 @@ use tempfile::TempDir;
 
 /// Largest worker, in bytes.
 const WORKER_SIZE_MAX: u64 = 20_000_000;
+/// Largest image of Blender, in bytes: the module alone has 1 GB.
+const BLENDER_SIZE_MAX: u64 = 1_700_000_000;
 /// As `OpenShift` gives users.
 const USER: &str = "1000660000:0";
 
@@ -198,10 +200,6 @@ impl Engine {
             skip("images are built and run by `make images` only: it takes minutes and a container engine");
             return None;
         }
-        let Some(_) = static_worker() else {
-            skip("there is no static worker (make static): no image is built");
-            return None;
-        };
         let (host, own) = if let Some(host) = std::env::var_os("DOCKER_HOST") {
             (host.to_string_lossy().into_owned(), None)
         } else {
@@ -232,11 +230,16 @@ impl Engine {
     }
 
     fn build(&self, name: &str, image: &str, more: &[&str]) -> u64 {
+        self.build_in(".", name, image, more)
+    }
+
+    /// Of what lies in this folder.
+    fn build_in(&self, context: &str, name: &str, image: &str, more: &[&str]) -> u64 {
         let file = format!("dockerfiles/{name}.Dockerfile");
         // The engine of a test may have no bridge.
         let mut words = vec!["build", "--quiet", "--network", "host", "--file", &file, "--tag", image];
         words.extend(more);
-        words.push(".");
+        words.push(context);
         self.good(&words);
         let size = self.good(&["image", "inspect", "--format", "{{.Size}}", image]);
         size.trim().parse().expect("a number of bytes")
@@ -257,6 +260,9 @@ impl Drop for Cleanup<'_> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn images_are_small_and_their_worker_renders_as_any_user_without_rights() {
+    if static_worker().is_none() {
+        return skip("there is no static worker (make static): no image of one is built");
+    }
     let Some(engine) = Engine::find() else { return };
     let tag = format!("framewake-test-{}", std::process::id());
     let names = ["worker", "custom", "povray", "toon", "run"].map(|name| format!("{tag}-{name}"));
@@ -276,34 +282,79 @@ async fn images_are_small_and_their_worker_renders_as_any_user_without_rights() 
     farm.restart_scheduler().await;
     let scene = std::fs::read(root().join("samples/scenes/spheres.dat")).expect("a sample");
     let scene = framewake_tests::audit::upload(&farm.client, &scene).await;
-    let id = farm.submit(&jobs::tachyon(scene, "1-10")).await;
-    // Only the store's folder is there to write, and nobody's but the user's.
+    renders(&engine, &farm, custom, container, "tachyon@1", &jobs::tachyon(scene, "1-10")).await;
+    a_function_is_built(&engine, worker);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_image_of_the_scheduler_answers_as_any_user_of_its_group() {
+    let Some(engine) = Engine::find() else { return };
+    // The programs of this build, which are of this machine's Debian as its image is; a release takes many minutes.
+    let context = tempfile::tempdir().expect("room for a folder");
+    let dist = context.path().join("dist").join(if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
+    std::fs::create_dir_all(&dist).expect("writable");
+    for name in ["framewake-scheduler", "framewake"] {
+        let file = dist.join(name);
+        std::fs::copy(built(name), &file).expect("built");
+        assert!(Command::new("strip").arg("--strip-debug").arg(&file).status().expect("it runs").success());
+    }
+    let tag = format!("framewake-test-{}", std::process::id());
+    let [image, container] = ["scheduler", "running"].map(|name| format!("{tag}-{name}"));
+    let _cleanup = Cleanup(&engine, vec![container.clone(), image.clone()]);
+    let folder = context.path().display().to_string();
+    engine.build_in(&folder, "scheduler", &image, &["--build-arg", "BUILT=prebuilt"]);
+
+    let farm = TestFarm::start(0).await;
+    let listen = format!("127.0.0.1:{}", free_port());
+    let mut command = Command::new(engine.client);
+    command.env("DOCKER_HOST", &engine.host);
+    command.args(["run", "--rm", "--name", &container, "--network", "host", "--read-only", "--cap-drop", "ALL"]);
+    // Any user, as OpenShift has it; the volume is the only place to write.
+    command.args(["--security-opt", "no-new-privileges", "--user", USER, "--tmpfs", "/data:mode=0770,gid=0"]);
+    command.args([&image, "--farm", "imaged", "--nats", &farm.nats.url(), "--store", "file:///data/store"]);
+    command.args(["--listen", &listen, "--slots", "0", "--store-setup"]);
+    let mut running = Running::start("docker", &mut command, &farm.folder().join("container.log"));
+    let url = format!("http://{listen}/healthz");
+    until(LONG, "the scheduler in the container answers", || {
+        let (ended, log) = (running.ended(), running.log());
+        let url = &url;
+        async move {
+            let answer = reqwest::get(url).await.ok().filter(|answer| answer.status().is_success());
+            assert!(answer.is_some() || !ended, "the container ended: {log}");
+            answer
+        }
+    })
+    .await;
+    engine.good(&["stop", &container]);
+    assert_eq!(running.wait(SOON), 0, "SIGTERM ends it in order: {}", running.log());
+}
+
+/// The job, in one container of the image: of any user, without rights, with nothing to write but the store and its scratch.
+async fn renders(engine: &Engine, farm: &TestFarm, image: &str, container: &str, function: &str, job: &Value) {
+    let id = farm.submit(job).await;
+    // Nobody's but the user's.
     let store = farm.store_folder();
     let given = Command::new("chown").args(["-R", USER]).arg(&store).status().expect("it runs");
     assert!(given.success(), "the test runs as root, as engines do");
-    let store_there = format!("{}:/store", store.display());
-    let nats = format!("FRAMEWAKE_NATS_URL={}", farm.nats.url());
     let mut command = Command::new(engine.client);
     command.env("DOCKER_HOST", &engine.host);
     command.args(["run", "--rm", "--name", container, "--network", "host", "--read-only", "--tmpfs", "/tmp:mode=1777"]);
-    command.args([
-        "--cap-drop",
-        "ALL",
-        "--security-opt",
-        "no-new-privileges",
-        "--user",
-        USER,
-        "--volume",
-        &store_there,
-    ]);
-    command.args(["--env", &nats, "--env", "FRAMEWAKE_STORE=file:///store", "--env", "FRAMEWAKE_FUNCTION=tachyon@1"]);
-    command.args(["--env", "FRAMEWAKE_LINGER_MS=500", "--env", "FRAMEWAKE_METRICS=127.0.0.1:18081"]);
-    command.args(["--health-cmd", "framewake-worker --healthcheck", "--health-interval", "1s", custom]);
-    let mut running = Running::start("docker", &mut command, &farm.folder().join("container.log"));
+    command.args(["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", USER]);
+    command.args(["--volume", &format!("{}:/store", store.display())]);
+    let metrics = format!("127.0.0.1:{}", free_port());
+    for (name, value) in [
+        ("NATS_URL", farm.nats.url().as_str()),
+        ("STORE", "file:///store"),
+        ("FUNCTION", function),
+        ("LINGER_MS", "500"),
+        ("METRICS", &metrics),
+    ] {
+        command.args(["--env", &format!("FRAMEWAKE_{name}={value}")]);
+    }
+    command.args(["--health-cmd", "framewake-worker --healthcheck", "--health-interval", "1s", image]);
+    let mut running = Running::start("docker", &mut command, &farm.folder().join(format!("{container}.log")));
     let view = until(LONG, "the job is over", || {
-        let ended = running.ended();
-        let log = running.log();
-        let farm = &farm;
+        let (ended, log) = (running.ended(), running.log());
         async move {
             let job = farm.client.job(id).await.ok().filter(|job| job.state.is_over());
             assert!(job.is_some() || !ended, "the container ended: {log}");
@@ -314,7 +365,27 @@ async fn images_are_small_and_their_worker_renders_as_any_user_without_rights() 
     assert_eq!(view.state, JobState::Succeeded, "{view:?}\n{}", running.log());
     assert_eq!(running.wait(SOON), 0, "{}", running.log());
     assert!(running.log().contains("no_new_privs"), "renderers are confined there too: {}", running.log());
-    a_function_is_built(&engine, worker);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_image_of_blender_renders_as_any_user_without_rights() {
+    let Some(engine) = Engine::find() else { return };
+    if static_worker().is_none() {
+        return skip("there is no static worker (make static): no image of one is built");
+    }
+    let tag = format!("framewake-test-{}", std::process::id());
+    let names = ["watchdog", "blender", "scene"].map(|name| format!("{tag}-{name}"));
+    let _cleanup = Cleanup(&engine, names.to_vec());
+    let [worker, blender, container] = &names;
+    engine.build("worker", worker, &["--build-arg", "BUILT=prebuilt"]);
+    let size = engine.build("blender", blender, &["--build-arg", &format!("WORKER={worker}")]);
+    assert!(size < BLENDER_SIZE_MAX, "the image of Blender has {size} bytes");
+    let farm = TestFarm::start(0).await;
+    let file = farm.folder().join("scene.blend");
+    jobs::make_blender_scene(&file);
+    let scene = std::fs::read(&file).expect("made above");
+    let scene = framewake_tests::audit::upload(&farm.client, &scene).await;
+    renders(&engine, &farm, blender, container, "blender@1", &jobs::blender(scene, "1-2")).await;
 }
 
 /// `framewake functions build` with a real engine, which has the image of the worker.

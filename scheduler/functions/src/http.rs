@@ -4,7 +4,8 @@
 #[cfg(test)]
 mod tests;
 
-use crate::wakeups::{self, NotesError, SecretError, Wakeups, read_secret, unreachable};
+pub use crate::wakeups::OpenError;
+use crate::wakeups::{self, Wakeups, read_secret, unreachable};
 use crate::{Error, Instance, Provider, Start, StartError};
 use async_trait::async_trait;
 use framewake_proto::chain::Chain;
@@ -17,17 +18,6 @@ use std::time::Duration;
 
 /// Longest wait for a gateway that was away to say that it is there.
 const PROBE_MAX: Duration = Duration::from_secs(5);
-
-/// Why the provider can't be used at all.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    #[error(transparent)]
-    Notes(#[from] NotesError),
-    #[error("cannot set up HTTP")]
-    Http(#[from] reqwest::Error),
-}
 
 #[derive(Debug)]
 pub struct HttpProvider {

@@ -9,7 +9,8 @@ mod gateway;
 #[cfg(test)]
 mod tests;
 
-use crate::wakeups::{self, NotesError, SecretError, Wakeups, read_secret};
+pub use crate::wakeups::OpenError;
+use crate::wakeups::{self, Wakeups, read_secret};
 use crate::{Error, Instance, InstanceState, Provider, Start, StartError, Surroundings};
 use async_trait::async_trait;
 use framewake_proto::chain::Chain;
@@ -27,19 +28,6 @@ const LABEL_FARM: &str = "framewake.farm";
 const LABEL_POOL: &str = "framewake.pool";
 /// A worker that was asked for and could not be woken is asked for again within this; later nobody wants it any more.
 const ASKED_AGAIN: Duration = Duration::from_mins(1);
-
-/// Why the provider can't be used at all.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    #[error(transparent)]
-    Notes(#[from] NotesError),
-    #[error("cannot set up HTTP")]
-    Http(#[from] reqwest::Error),
-    #[error("{0}")]
-    Unreachable(String),
-}
 
 #[derive(Debug)]
 pub struct OpenfaasProvider {

@@ -88,6 +88,19 @@ pub(crate) fn client(longest_run: Duration) -> Result<Client, reqwest::Error> {
         .build()
 }
 
+/// Why a provider that wakes workers can't be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Notes(#[from] NotesError),
+    #[error("cannot set up HTTP")]
+    Http(#[from] reqwest::Error),
+    #[error("{0}")]
+    Unreachable(String),
+}
+
 /// What was woken can't be kept in mind.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot keep notes of wake-ups in `{}`", folder.display())]

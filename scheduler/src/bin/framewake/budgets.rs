@@ -3,7 +3,7 @@
 use crate::Context;
 use crate::failure::{BadInput, Outcome};
 use crate::printer::{Style, table};
-use crate::{find, job, retry};
+use crate::{find, job, pages, retry};
 use framewake_proto::budget::{BudgetView, JobBudgetChange, Period, ProjectBudget, Standing, WARN_DEFAULT};
 use framewake_proto::ids::Name;
 use framewake_proto::job::{AtLimit, Budget};
@@ -141,16 +141,7 @@ pub(crate) async fn of_job(context: &Context, args: JobArgs) -> anyhow::Result<O
 }
 
 async fn all(context: &Context) -> anyhow::Result<Vec<BudgetView>> {
-    let mut views = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page = context.client.budgets(cursor.as_deref()).await?;
-        views.extend(page.items);
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(views);
-        }
-    }
+    Ok(pages::all(async |cursor| context.client.budgets(cursor).await).await?)
 }
 
 fn show(context: &Context, views: &[BudgetView]) -> anyhow::Result<()> {

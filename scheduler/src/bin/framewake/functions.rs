@@ -7,7 +7,7 @@ mod make;
 use crate::Context;
 use crate::failure::Outcome;
 use crate::printer::{Style, table};
-use crate::{job_file, retry, scaling, text};
+use crate::{job_file, pages, retry, scaling, text};
 use anyhow::Context as _;
 use comfy_table::Cell;
 use framewake_proto::api::FunctionView;
@@ -70,16 +70,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
 }
 
 pub(crate) async fn list(client: &Client) -> anyhow::Result<Vec<FunctionView>> {
-    let mut functions = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page = client.functions(cursor.as_deref()).await?;
-        functions.extend(page.items);
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(functions);
-        }
-    }
+    Ok(pages::all(async |cursor| client.functions(cursor).await).await?)
 }
 
 async fn print_list(context: &Context, all: bool) -> anyhow::Result<Outcome> {

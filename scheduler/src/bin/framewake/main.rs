@@ -23,6 +23,7 @@ mod login;
 mod logs;
 mod notify;
 mod pace;
+mod pages;
 mod plain;
 mod prices;
 mod printer;

@@ -3,7 +3,7 @@
 use crate::Context;
 use crate::failure::{BadInput, Outcome};
 use crate::printer::{Style, table};
-use crate::text;
+use crate::{pages, text};
 use comfy_table::Cell;
 use framewake_proto::ids::Name;
 use framewake_proto::notify::{DeadView, Notice, Occasion, Secret, TargetSpec, TargetStored, TargetView, Way};
@@ -227,16 +227,7 @@ async fn test(context: &Context, name: &Name) -> anyhow::Result<Outcome> {
 }
 
 async fn dead(context: &Context) -> anyhow::Result<Vec<DeadView>> {
-    let mut dead = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page = context.client.dead_notifications(cursor.as_deref()).await?;
-        dead.extend(page.items);
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(dead);
-        }
-    }
+    Ok(pages::all(async |cursor| context.client.dead_notifications(cursor).await).await?)
 }
 
 async fn print_dead(context: &Context) -> anyhow::Result<()> {

@@ -1,8 +1,8 @@
 //! `framewake prices`: the price table, and which of its rows are paid by.
 
-use crate::Context;
 use crate::failure::{BadInput, Outcome};
 use crate::printer::table;
+use crate::{Context, pages};
 use anyhow::Context as _;
 use framewake_proto::money::{Currency, Money};
 use framewake_proto::price::{
@@ -167,29 +167,11 @@ fn line(row: &PriceRow) -> String {
 }
 
 async fn rows(context: &Context, gpu: Option<&str>, provider: Option<&str>) -> anyhow::Result<Vec<PriceRow>> {
-    let mut rows = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page = context.client.prices(gpu, provider, cursor.as_deref()).await?;
-        rows.extend(page.items);
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(rows);
-        }
-    }
+    Ok(pages::all(async |cursor| context.client.prices(gpu, provider, cursor).await).await?)
 }
 
 async fn used(context: &Context) -> anyhow::Result<Vec<PaidByView>> {
-    let mut used = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page = context.client.paid_by(cursor.as_deref()).await?;
-        used.extend(page.items);
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(used);
-        }
-    }
+    Ok(pages::all(async |cursor| context.client.paid_by(cursor).await).await?)
 }
 
 fn show_rows(context: &Context, rows: &[PriceRow]) -> anyhow::Result<()> {

@@ -1,8 +1,8 @@
 //! `framewake projects`: who shares the farm, and how.
 
-use crate::Context;
 use crate::failure::Outcome;
 use crate::printer::table;
+use crate::{Context, pages};
 use framewake_proto::api::{ProjectChange, ProjectView};
 use framewake_proto::ids::Name;
 
@@ -46,14 +46,5 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
 }
 
 async fn list(context: &Context) -> anyhow::Result<Vec<ProjectView>> {
-    let mut projects = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page = context.client.projects(cursor.as_deref()).await?;
-        projects.extend(page.items);
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(projects);
-        }
-    }
+    Ok(pages::all(async |cursor| context.client.projects(cursor).await).await?)
 }

@@ -3,7 +3,7 @@
 use crate::Context;
 use crate::failure::{BadInput, Outcome};
 use crate::printer::table;
-use crate::text;
+use crate::{pages, text};
 use framewake_proto::access::{AuditView, Role, TokenAdd, TokenView};
 use framewake_proto::api::PAGE_SIZE_MAX;
 use framewake_proto::duration::Span;
@@ -66,16 +66,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
 }
 
 async fn all(context: &Context) -> anyhow::Result<Vec<TokenView>> {
-    let mut tokens = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page = context.client.tokens(cursor.as_deref()).await?;
-        tokens.extend(page.items);
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(tokens);
-        }
-    }
+    Ok(pages::all(async |cursor| context.client.tokens(cursor).await).await?)
 }
 
 /// The id that was meant.

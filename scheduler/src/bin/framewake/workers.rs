@@ -3,7 +3,7 @@
 use crate::Context;
 use crate::failure::Outcome;
 use crate::printer::{Style, table};
-use crate::{start, text};
+use crate::{pages, start, text};
 use comfy_table::Cell;
 use framewake_proto::api::{PlaceState, PlaceView, WorkerState, WorkerView};
 use framewake_proto::time::Timestamp;
@@ -60,16 +60,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<Outcom
 }
 
 async fn all_places(context: &Context, state: Option<PlaceState>) -> anyhow::Result<Vec<PlaceView>> {
-    let mut places = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page = context.client.places(state, cursor.as_deref()).await?;
-        places.extend(page.items);
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(places);
-        }
-    }
+    Ok(pages::all(async |cursor| context.client.places(state, cursor).await).await?)
 }
 
 fn show_places(context: &Context, places: &[PlaceView]) -> anyhow::Result<()> {
@@ -100,16 +91,7 @@ fn show_places(context: &Context, places: &[PlaceView]) -> anyhow::Result<()> {
 /// The workers, and beneath them the places that need a look.
 async fn list(context: &Context) -> anyhow::Result<Outcome> {
     let printer = &context.printer;
-    let mut workers: Vec<WorkerView> = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page = context.client.workers(cursor.as_deref()).await?;
-        workers.extend(page.items);
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let workers = pages::all(async |cursor| context.client.workers(cursor).await).await?;
     if printer.is_json() {
         for worker in &workers {
             printer.json(worker)?;
