@@ -2,7 +2,7 @@
 
 use crate::nvml::StubNvml;
 use crate::parts::{Nats, Running, S3, built, free_port, path, root};
-use crate::wait::until;
+use crate::wait::{until, until_ok};
 use framewake_proto::api::{JobState, JobView, OutputView, TaskView};
 use framewake_proto::client::{Client, PartQuery};
 use framewake_proto::ids::JobId;
@@ -348,9 +348,13 @@ impl TestFarm {
     }
 
     pub async fn no_workers(&self) {
-        until(SOON, "all workers have left", || async {
-            let page = self.client.workers(None).await.ok()?;
-            (page.items.is_empty() && self.worker_pids().is_empty()).then_some(())
+        until_ok(SOON, "all workers have left", || async {
+            let page = self.client.workers(None).await.map_err(|error| error.to_string())?;
+            let pids = self.worker_pids();
+            if page.items.is_empty() && pids.is_empty() {
+                return Ok(());
+            }
+            Err(format!("processes {pids:?}, {:#?}", page.items))
         })
         .await;
     }

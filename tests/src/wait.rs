@@ -1,5 +1,6 @@
 //! Waiting for conditions, with a deadline.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,29 @@ pub async fn until<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// The same for conditions that need no await.
+/// The same, and says in the end what was there instead.
+///
+/// # Panics
+/// When `limit` has passed.
+pub async fn until_ok<T, E: Display, F: Future<Output = Result<T, E>>>(
+    limit: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
+    let begin = Instant::now();
+    let mut tick = tokio::time::interval(LOOK);
+    loop {
+        match condition().await {
+            Ok(found) => return found,
+            Err(instead) if begin.elapsed() >= limit => {
+                panic!("waited {} s in vain until {what}: {instead}", limit.as_secs())
+            }
+            Err(_) => tick.tick().await,
+        };
+    }
+}
+
+/// The same as [`until`] for conditions that need no await.
 pub fn until_sync<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {

@@ -58,8 +58,10 @@ impl Heartbeats {
 
     /// Says good-bye, if anyone hears it.
     pub async fn leave(self, why: &str) {
-        for task in &self.tasks {
+        for task in self.tasks {
             task.abort();
+            // A heartbeat that is being sent would come after the good-bye, and the worker be there again.
+            let _aborted = task.await;
         }
         let mut last = self.queue.heartbeat(&self.state.borrow(), None, &self.gpus);
         why.clone_into(&mut last.leaving);
