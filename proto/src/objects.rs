@@ -3,6 +3,7 @@
 //! ```text
 //! inputs/<first two digits>/<sha256>          content-addressed, shared by all jobs
 //! jobs/<project>/<job>/<name from template>   outputs
+//! pictures/<job>/<sha256>.thumbnail.jpg       a smaller picture of the output with these bytes
 //! logs/<job>/<chunk>.<attempt>.log            one attempt's log, bounded
 //! staging/<worker>/<chunk>.<attempt>.<task>   large outputs on their way to their final name
 //! ```
@@ -84,6 +85,55 @@ pub fn input_key(digest: &Digest) -> String {
 /// The folder of a job's outputs, with a `/` at its end.
 pub fn job_prefix(project: &Name, job: JobId) -> String {
     format!("jobs/{project}/{job}/")
+}
+
+/// A smaller picture of an output, for people; whoever verified the output made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Picture {
+    /// A small JPEG.
+    Thumbnail,
+    /// Light, to be shown with any exposure: a PNG of which the fourth channel is the exponent of the other three.
+    Preview,
+}
+
+impl Picture {
+    pub const ALL: [Picture; 2] = [Picture::Thumbnail, Picture::Preview];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Picture::Thumbnail => "thumbnail",
+            Picture::Preview => "preview",
+        }
+    }
+
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Picture::Thumbnail => "image/jpeg",
+            Picture::Preview => "image/png",
+        }
+    }
+
+    /// Largest file, whatever it shows.
+    pub fn size_max(self) -> u64 {
+        match self {
+            Picture::Thumbnail => 128 * 1024,
+            Picture::Preview => 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// The folder of the pictures of a job's outputs, with a `/` at its end.
+pub fn picture_prefix(job: JobId) -> String {
+    format!("pictures/{job}/")
+}
+
+/// Where a picture of an output with these bytes is: of the same bytes it is the same, whoever makes it and how often.
+pub fn picture_key(job: JobId, output: &Digest, picture: Picture) -> String {
+    let name = match picture {
+        Picture::Thumbnail => "thumbnail.jpg",
+        Picture::Preview => "preview.png",
+    };
+    format!("{}{output}.{name}", picture_prefix(job))
 }
 
 pub fn log_key(job: JobId, attempt: AttemptId) -> String {

@@ -25,6 +25,7 @@ mod narrow;
 mod notifications;
 mod openapi;
 mod outputs;
+mod pictures;
 mod places;
 mod problem;
 mod projects;

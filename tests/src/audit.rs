@@ -242,10 +242,10 @@ async fn check_other(bucket: &Bucket, key: &str, accepted: &BTreeMap<JobId, Prom
             Ok(_) => findings.wrong.push(format!("{key}: an input that is not what its name says")),
             Err(error) => findings.lost.push(format!("{key} can't be read: {error}")),
         },
-        "logs" => {
+        "logs" | "pictures" => {
             let job = rest.split('/').next().and_then(|job| job.parse().ok());
             if job.is_none_or(|job: JobId| !accepted.contains_key(&job)) {
-                findings.extra.push(format!("{key}: a log of no accepted job"));
+                findings.extra.push(format!("{key}: a log or a picture of no accepted job"));
             }
         }
         // What killed processes leave there is removed by the bucket's lifecycle rule, or costs a few bytes.

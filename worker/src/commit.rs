@@ -1,6 +1,7 @@
 //! Turns a rendered file into a committed result: verify, store once, or count what is there already.
 
 use crate::gpu::GpuUse;
+use crate::pictures;
 use crate::renderer::{Failure, Output, Step, is_cpu};
 use crate::store::{Content, Created, Store};
 use crate::verify::{self, Bad, OUTPUT_SIZE_MAX, OutputFile, Verified};
@@ -81,18 +82,22 @@ impl Committer {
         let (Some(path), Some(key)) = (output.path, self.key(frame)) else {
             return Ok(done);
         };
-        let (file, verified) = self.verify(&path).await?;
+        let (file, mut verified) = self.verify(&path).await?;
         let staging = staging_key(&self.worker, attempt, task);
-        let created = self.store.create(&key, &file, &staging).await.map_err(|error| store_failure(&error))?;
-        match created {
-            Created::Now(content) => fill(&mut done, key, content, &verified),
+        let made = pictures::make(std::mem::take(&mut verified.seen));
+        let (created, made) = tokio::join!(self.store.create(&key, &file, &staging), made);
+        match created.map_err(|error| store_failure(&error))? {
+            Created::Now(content) => {
+                pictures::keep(&self.store, self.step.order.job, content.sha256, made).await;
+                fill(&mut done, key, content, &verified);
+            }
             Created::Existed(ours) => {
                 let found = self.count_existing(task, frame, &path.with_extension("found")).await?;
                 let found = found.ok_or_else(|| {
                     Failure::new(Verdict::RetrySame, format!("object `{key}` was there and is gone again"))
                 })?;
                 if found.sha256 == ours.sha256.0 {
-                    // The same bytes: what is known of ours is true of it.
+                    // The same bytes: what is known of ours is true of it. Its pictures were kept as it was found.
                     fill(&mut done, key, ours, &verified);
                     done.found = true;
                 } else {
@@ -115,12 +120,15 @@ impl Committer {
         // Whatever a renderer left there, a link for one, is not written through.
         let _usually_absent = tokio::fs::remove_file(scratch).await;
         let content = self.store.fetch(&key, scratch, OUTPUT_SIZE_MAX).await.map_err(|error| store_failure(&error))?;
-        let (_, verified) = self.verify(scratch).await.map_err(|failure| Failure {
+        let (_, mut verified) = self.verify(scratch).await.map_err(|failure| Failure {
             verdict: Verdict::OutputBad,
             message: format!("object `{key}` is there from an earlier attempt and is not good: {}", failure.message),
             evidence: String::new(),
         })?;
         let _best_effort = tokio::fs::remove_file(scratch).await;
+        // The attempt that was lost may have come no further than its output.
+        let made = pictures::make(std::mem::take(&mut verified.seen)).await;
+        pictures::keep(&self.store, self.step.order.job, content.sha256, made).await;
         let mut done = TaskDone { task, found: true, ..TaskDone::default() };
         fill(&mut done, key, content, &verified);
         Ok(Some(done))

@@ -207,6 +207,15 @@ impl Store {
         }
     }
 
+    /// Stores a few bytes as `key`, unless there is an object already. Tries once: it is for what can be done without.
+    pub async fn put_small(&self, key: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.objects.put_opts(&self.key(key)?, bytes.into(), options).await {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(()),
+            Err(error) => Err(Error::Store { key: key.to_owned(), error }),
+        }
+    }
+
     async fn create_once(
         &self,
         key: &str,

@@ -91,6 +91,8 @@ pub(crate) static RULES: &[Rule] = &[
     look(Viewer, "/v1/jobs/{id}/tasks", Job),
     look(Viewer, "/v1/jobs/{id}/outputs", Job),
     look(Viewer, "/v1/jobs/{id}/outputs/{step}/{task}", Job),
+    look(Viewer, "/v1/jobs/{id}/outputs/{step}/{task}/thumbnail", Job),
+    look(Viewer, "/v1/jobs/{id}/outputs/{step}/{task}/preview", Job),
     look(Viewer, "/v1/jobs/{id}/attempts", Job),
     stream(Viewer, "/v1/jobs/{id}/attempts/{attempt}/log", Job),
     look(Viewer, "/v1/jobs/{id}/cost", Job),

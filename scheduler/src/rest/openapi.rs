@@ -2,7 +2,7 @@
 
 use super::{
     App, attempts, audit, budgets, costs, estimates, events, functions, gpus, health, inputs, jobs, logs,
-    notifications, outputs, places, projects, schedules, schema, session, tasks, tokens, workers,
+    notifications, outputs, pictures, places, projects, schedules, schema, session, tasks, tokens, workers,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -97,6 +97,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(tasks::map))
         .routes(routes!(outputs::list))
         .routes(routes!(outputs::bytes))
+        .routes(routes!(pictures::thumbnail))
+        .routes(routes!(pictures::preview))
         .routes(routes!(attempts::list))
         .routes(routes!(logs::log))
         .routes(routes!(events::of_job))

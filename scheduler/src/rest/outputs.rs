@@ -11,13 +11,14 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::{
-    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use framewake_proto::api::{OutputView, Page};
 use framewake_proto::ids::JobId;
+use framewake_proto::objects::Digest;
 use futures::StreamExt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub(super) async fn list(
         ("id" = JobId, Path),
         ("step" = String, Path, description = "Name of the step"),
         ("task" = u32, Path, description = "Number of the task"),
+        ("of" = Option<Digest>, Query, description = "The digest it must have; then the answer may be kept for ever"),
         ("range" = Option<String>, Header, description = "`bytes=100-` or another single range"),
     ),
     responses((status = 200, description = "All of it", content_type = "application/octet-stream"),
@@ -59,23 +61,17 @@ pub(super) async fn list(
 pub(super) async fn bytes(
     State(app): State<Arc<App>>,
     Path((id, step, task)): Path<(String, String, String)>,
+    query: Query,
     method: Method,
     peer: Peer,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let job = jobs::key(&app, &id).await?;
-    let at = jobs::step(&job, Some(&step))?.unwrap_or_default();
-    let none =
-        || Refusal::not_found(format!("task `{}` of step `{step}` has no output yet", super::query::clip(&task)));
-    let number: u32 = task.parse().map_err(|_| none())?;
-    let output = app.reader.output(&job, at, number).await?.ok_or_else(none)?;
+    let query = query.only(&["of"])?;
+    let (_, output) = find(&app, &id, &step, &task).await?;
+    let keep = how_long_kept(&query, &output)?;
     let tag = format!("\"{}\"", output.sha256);
-    if headers
-        .get(IF_NONE_MATCH)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|tags| tags.contains(&tag) || tags == "*")
-    {
-        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
+    if is_known(&headers, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, header(&tag)), (CACHE_CONTROL, keep)]).into_response());
     }
     let whole = 0..output.size_bytes;
     let range = wanted_range(&headers, &tag, output.size_bytes)?;
@@ -90,6 +86,7 @@ pub(super) async fn bytes(
     head.insert(CONTENT_LENGTH, HeaderValue::from(send.end - send.start));
     head.insert(CONTENT_TYPE, HeaderValue::from_static(media_type(&output.file)));
     head.insert(ETAG, header(&tag));
+    head.insert(CACHE_CONTROL, keep);
     head.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     let name: String =
         output.file.chars().map(|c| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { '_' }).collect();
@@ -98,6 +95,34 @@ pub(super) async fn bytes(
     head.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
     *response.status_mut() = if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     Ok(response)
+}
+
+/// What is on record of a task's output.
+pub(super) async fn find(app: &App, id: &str, step: &str, task: &str) -> Answer<(JobId, StoredOutput)> {
+    let job = jobs::key(app, id).await?;
+    let at = jobs::step(&job, Some(step))?.unwrap_or_default();
+    let none = || Refusal::not_found(format!("task `{}` of step `{step}` has no output yet", super::query::clip(task)));
+    let number: u32 = task.parse().map_err(|_| none())?;
+    let output = app.reader.output(&job, at, number).await?.ok_or_else(none)?;
+    Ok((job.id, output))
+}
+
+/// Whether the caller has it already.
+pub(super) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let tags = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    tags.is_some_and(|tags| tags.contains(tag) || tags == "*")
+}
+
+/// What is asked for by its digest never changes; anything else is asked for each time, and seldom sent.
+pub(super) fn how_long_kept(query: &Query, output: &StoredOutput) -> Answer<HeaderValue> {
+    let Some(wanted) = query.parsed::<Digest>("of", "a SHA-256 digest")? else {
+        return Ok(HeaderValue::from_static("private, no-cache"));
+    };
+    if wanted != output.sha256 {
+        return Err(Refusal::not_found(format!("the output is not {wanted}"))
+            .hint("it was rendered again since: leave `of` out, or ask for its digest anew"));
+    }
+    Ok(HeaderValue::from_static("private, max-age=31536000, immutable"))
 }
 
 async fn body(app: &App, peer: Peer, output: &StoredOutput, range: Range<u64>) -> Answer<Body> {
@@ -142,7 +167,7 @@ fn wanted_range(headers: &HeaderMap, tag: &str, size_bytes: u64) -> Answer<Optio
 }
 
 /// Of a text of ours, made of ASCII only.
-fn header(text: &str) -> HeaderValue {
+pub(super) fn header(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("visible ASCII")
 }
 

@@ -1,6 +1,8 @@
-//! Outputs of renderers: any bytes are judged, in bounded time and memory.
+//! Outputs of renderers: any bytes are judged, and made pictures of, in bounded time and memory.
 
 use framewake_proto::job::Verify;
+use framewake_proto::objects::Picture;
+use framewake_reading::pictures::{NoPicture, make};
 use framewake_reading::verify::{SIDE_MAX, check_read};
 use std::io::Cursor;
 
@@ -19,6 +21,14 @@ pub fn check(data: &[u8]) {
             assert!(verified.width <= side_max && verified.height <= side_max, "{verified:?}");
             // Each frame of a video has at least a byte of its own.
             assert!(verified.frames.is_none_or(|frames| u64::from(frames) <= size_bytes), "{verified:?}");
+            match make(verified.seen) {
+                Ok(made) => {
+                    assert!(made.thumbnail.len() as u64 <= Picture::Thumbnail.size_max());
+                    assert!(made.preview.is_none_or(|file| file.len() as u64 <= Picture::Preview.size_max()));
+                }
+                Err(NoPicture::Nothing(_)) => {}
+                Err(none) => panic!("a good output has pictures, or nothing to show: {none}"),
+            }
         }
         Err(bad) => assert!(bad.to_string().len() < 1000, "a bounded reason"),
     }

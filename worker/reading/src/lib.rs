@@ -4,5 +4,6 @@
 
 pub mod bridge;
 pub mod lines;
+pub mod pictures;
 pub mod rules;
 pub mod verify;

@@ -10,6 +10,7 @@ mod video;
 
 pub use output::OutputFile;
 
+use crate::pictures::Seen;
 use framewake_proto::job::{Policy, Verify};
 use patience::Patient;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -26,7 +27,7 @@ pub const DECODED_SIZE_MAX: u64 = 2 * 1024 * 1024 * 1024;
 pub const CHECK_TIME_MAX: Duration = Duration::from_mins(5);
 
 /// What a good output is.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Verified {
     pub size_bytes: u64,
     /// 0 where the kind of file has none or we can't read it.
@@ -36,6 +37,8 @@ pub struct Verified {
     pub frames: Option<u32>,
     /// Something worth a line in the log.
     pub note: Option<String>,
+    /// What smaller pictures are made of.
+    pub seen: Seen,
 }
 
 /// Why an output does not count.
@@ -84,6 +87,7 @@ struct Picture {
     samples: u64,
     not_finite: u64,
     note: Option<String>,
+    seen: Seen,
 }
 
 /// Checks the file `path`, which must hold an output with this lower-case `extension`. Takes as long
@@ -153,6 +157,7 @@ fn check_bytes<R: BufRead + Seek>(
     }
     check_size(&verified, wanted)?;
     if let Some(picture) = picture {
+        verified.seen = picture.seen;
         if picture.not_finite > 0 && wanted.nan == Policy::Refuse {
             return Err(Bad::NotFinite { count: picture.not_finite, total: picture.samples });
         }

@@ -10,7 +10,7 @@ use axum::routing::get;
 use framewake_proto::access::{AuditView, Role, TokenMade, TokenView, WhoView};
 use framewake_proto::api::{EventView, Page};
 use framewake_proto::notify::Secret;
-use framewake_proto::objects::{Digest, log_key};
+use framewake_proto::objects::{Digest, Picture, log_key, picture_key};
 use framewake_proto::time::Timestamp;
 use futures::StreamExt;
 use std::path::Path;
@@ -89,7 +89,7 @@ fn target(name: &str, project: Option<&str>) -> Value {
     json!({"name": name, "on": ["failed"], "project": project, "way": {"kind": "nats"}})
 }
 
-/// A job of this project whose only frame is done, with its output and log in the store.
+/// A job of this project whose only frame is done, with its output, pictures and log in the store.
 async fn finished(farm: &Farm, project: &str, chunk: u64) -> JobId {
     let id = farm.submit(&of_project(job("shot", 1), project)).await;
     farm.claim(chunk).await;
@@ -98,6 +98,10 @@ async fn finished(farm: &Farm, project: &str, chunk: u64) -> JobId {
     farm.wait(id, |job| job.state.is_over()).await;
     farm.app.objects.put(&key, "pixels".into()).await.expect("stored");
     farm.app.objects.put(&log_key(id, attempt(chunk)), "hello".into()).await.expect("stored");
+    for picture in Picture::ALL {
+        let key = picture_key(id, &Digest::of(b"pixels"), picture);
+        farm.app.objects.put(&key, "small".into()).await.expect("stored");
+    }
     id
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use framewake_proto::api::{OutputView, Page, StepMap};
-use framewake_proto::objects::log_key;
+use framewake_proto::objects::{Digest, Picture, log_key, picture_key};
 
 pub(super) async fn farm_with_outputs() -> (Farm, JobId, Vec<u8>) {
     let farm = Farm::start().await;
@@ -75,6 +75,40 @@ async fn bytes_come_whole_or_in_ranges() {
     assert_eq!((head.headers["content-length"].to_str().expect("ASCII"), head.body.len()), ("100", 0));
     let tag = whole.headers["etag"].to_str().expect("ASCII");
     assert_eq!(ask("GET", "if-none-match", tag).await.status, StatusCode::NOT_MODIFIED);
+}
+
+#[tokio::test]
+async fn an_output_asked_for_by_its_digest_may_be_kept_for_ever() {
+    let (farm, id, bytes) = farm_with_outputs().await;
+    let path = format!("/v1/jobs/{id}/outputs/render/0");
+    assert_eq!(farm.get(&path).await.headers["cache-control"], "private, no-cache");
+    let kept = farm.get(&format!("{path}?of={}", Digest::of(&bytes))).await;
+    assert_eq!((kept.status, kept.body), (StatusCode::OK, bytes));
+    assert_eq!(kept.headers["cache-control"], "private, max-age=31536000, immutable");
+    farm.get(&format!("{path}?of={}", Digest::of(b"other"))).await.problem(404, "not-found");
+    farm.get(&format!("{path}?of=x")).await.problem(400, "invalid-query");
+}
+
+#[tokio::test]
+async fn pictures_of_outputs_come_if_they_are_there_and_are_as_small_as_workers_make_them() {
+    let (farm, id, bytes) = farm_with_outputs().await;
+    let of = Digest::of(&bytes);
+    for picture in Picture::ALL {
+        let path = format!("/v1/jobs/{id}/outputs/render/0/{}", picture.as_str());
+        let none = farm.get(&path).await.problem(404, "not-found");
+        assert!(none.detail.contains("the output has no"), "{}", none.detail);
+        let put = async |size: u64| {
+            let object = vec![7; usize::try_from(size).expect("it fits")];
+            farm.app.objects.put(&picture_key(id, &of, picture), object.into()).await.expect("put");
+            farm.get(&path).await
+        };
+        let good = put(picture.size_max()).await;
+        assert_eq!((good.status, good.body.len() as u64), (StatusCode::OK, picture.size_max()));
+        assert_eq!(good.headers["content-type"], picture.media_type());
+        assert_eq!(good.headers["etag"].to_str().expect("ASCII"), format!("\"{of}.{}\"", picture.as_str()));
+        put(picture.size_max() + 1).await.problem(404, "not-found");
+    }
+    farm.get(&format!("/v1/jobs/{id}/outputs/render/10/thumbnail")).await.problem(404, "not-found");
 }
 
 #[tokio::test]

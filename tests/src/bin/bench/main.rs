@@ -11,6 +11,7 @@ mod idle;
 mod metrics;
 mod million;
 mod noop;
+mod pictures;
 mod process;
 mod submit;
 mod tasks;
@@ -57,6 +58,9 @@ async fn main() {
     }
     if runs("metrics") {
         metrics::run().await;
+    }
+    if runs("pictures") {
+        pictures::run();
     }
     // Takes minutes: only when it is asked for.
     if wanted.iter().any(|name| name == "million") {

@@ -1,6 +1,7 @@
 //! PNG and JPEG, decoded whole.
 
 use super::{Bad, DECODED_SIZE_MAX, Picture, SIDE_MAX, jpeg};
+use crate::pictures::{Seen, Shrink, THUMBNAIL_SIDE_MAX};
 use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
 use image::error::ImageError;
@@ -25,7 +26,8 @@ pub(super) fn decode(mut reader: impl BufRead + Seek, extension: &str, size_byte
         let mut limits = Limits::no_limits();
         limits.max_alloc = Some(PNG_EXTRAS_MAX);
         let decoder = PngDecoder::with_limits(reader, limits).map_err(|error| broken(&error))?;
-        read(decoder, DECODED_SIZE_MAX).map(|(picture, _)| picture)
+        let (picture, pixels) = read(decoder, DECODED_SIZE_MAX)?;
+        Ok(Picture { seen: see(&pixels), ..picture })
     } else {
         check_jpeg_end(&mut reader, size_bytes)?;
         if size_bytes > JPEG_SIZE_MAX {
@@ -34,24 +36,28 @@ pub(super) fn decode(mut reader: impl BufRead + Seek, extension: &str, size_byte
         let mut bytes = Vec::new();
         reader.take(JPEG_SIZE_MAX).read_to_end(&mut bytes).map_err(Bad::Read)?;
         let (picture, pixels) = read_jpeg(&bytes)?;
+        let (seen, digest) = (see(&pixels), digest(&pixels));
+        drop(pixels);
         let noisy = jpeg::with_noise(&bytes)?;
         drop(bytes);
         // A picture of noise may be refused for what is in it; it differs all the same.
-        if noisy.is_some_and(|noisy| read_jpeg(&noisy).map_or(true, |(_, others)| others != pixels)) {
+        if noisy.is_some_and(|noisy| read_jpeg(&noisy).map_or(true, |(_, others)| self::digest(&others) != digest)) {
             return Err(Bad::Truncated("a JPEG file has data for each of its pixels"));
         }
-        Ok(picture)
+        Ok(Picture { seen, ..picture })
     }
 }
 
-/// The picture, and a digest of its pixels.
-fn read_jpeg(bytes: &[u8]) -> Result<(Picture, u64), Bad> {
+fn read_jpeg(bytes: &[u8]) -> Result<(Picture, DynamicImage), Bad> {
     let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(|error| broken(&error))?;
     check_sides(decoder.dimensions(), JPEG_SIZE_MAX)?;
-    let (picture, pixels) = read(decoder, JPEG_SIZE_MAX)?;
+    read(decoder, JPEG_SIZE_MAX)
+}
+
+fn digest(pixels: &DynamicImage) -> u64 {
     let mut digest = DefaultHasher::new();
     pixels.as_bytes().hash(&mut digest);
-    Ok((picture, digest.finish()))
+    digest.finish()
 }
 
 fn check_sides((width, height): (u32, u32), size_bytes_max: u64) -> Result<(), Bad> {
@@ -86,8 +92,44 @@ fn read(decoder: impl ImageDecoder, size_bytes_max: u64) -> Result<(Picture, Dyn
     }
     let pixels = DynamicImage::from_decoder(decoder).map_err(|error| broken(&error))?;
     let samples = u64::from(width) * u64::from(height) * u64::from(pixels.color().channel_count());
-    let picture = Picture { width, height, black: Some(is_black(&pixels)), samples, not_finite: 0, note: None };
+    let picture = Picture { width, height, black: Some(is_black(&pixels)), samples, ..Picture::default() };
     Ok((picture, pixels))
+}
+
+/// The pixels made small; what is transparent shows the black behind it.
+fn see(pixels: &DynamicImage) -> Seen {
+    shrink(pixels).map_or(Seen::Nothing("the colors are of a kind that is not known"), Seen::Colors)
+}
+
+fn shrink(pixels: &DynamicImage) -> Option<Shrink> {
+    fn gather<T: Copy + Into<f32>>(shrink: &mut Shrink, samples: &[T], width: usize, kind: (usize, bool), white: f32) {
+        let (channels, alpha) = kind;
+        let share = |sample: T| sample.into() / white;
+        for (y, line) in (0..).zip(samples.chunks_exact(channels * width)) {
+            let Some(mut into) = shrink.line(0, y, 0..3) else { return };
+            for pixel in line.chunks_exact(channels) {
+                let cover = if alpha { share(pixel[channels - 1]) } else { 1.0 };
+                let colors = if channels < 3 { [pixel[0]; 3] } else { [pixel[0], pixel[1], pixel[2]] };
+                into.add_pixel(colors.map(|color| cover * share(color)));
+            }
+        }
+    }
+    let mut shrink = Shrink::new(pixels.width(), pixels.height(), THUMBNAIL_SIDE_MAX)?;
+    let width = pixels.width() as usize;
+    let (to, byte, word) = (&mut shrink, f32::from(u8::MAX), f32::from(u16::MAX));
+    match pixels {
+        DynamicImage::ImageLuma8(image) => gather(to, image.as_raw(), width, (1, false), byte),
+        DynamicImage::ImageLumaA8(image) => gather(to, image.as_raw(), width, (2, true), byte),
+        DynamicImage::ImageRgb8(image) => gather(to, image.as_raw(), width, (3, false), byte),
+        DynamicImage::ImageRgba8(image) => gather(to, image.as_raw(), width, (4, true), byte),
+        DynamicImage::ImageLuma16(image) => gather(to, image.as_raw(), width, (1, false), word),
+        DynamicImage::ImageLumaA16(image) => gather(to, image.as_raw(), width, (2, true), word),
+        DynamicImage::ImageRgb16(image) => gather(to, image.as_raw(), width, (3, false), word),
+        DynamicImage::ImageRgba16(image) => gather(to, image.as_raw(), width, (4, true), word),
+        // PNG and JPEG decode into nothing else.
+        _ => return None,
+    }
+    Some(shrink)
 }
 
 /// No color anywhere; alpha is no color.
