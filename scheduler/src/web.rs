@@ -33,9 +33,10 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 18] = files![
+static FILES: [File; 22] = files![
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
+    "viewer.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
     "main.js": "text/javascript; charset=utf-8",
     "lib.js": "text/javascript; charset=utf-8",
@@ -44,6 +45,9 @@ static FILES: [File; 18] = files![
     "job.js": "text/javascript; charset=utf-8",
     "strip.js": "text/javascript; charset=utf-8",
     "viewer.js": "text/javascript; charset=utf-8",
+    "picture.js": "text/javascript; charset=utf-8",
+    "reel.js": "text/javascript; charset=utf-8",
+    "thumbs.js": "text/javascript; charset=utf-8",
     "log.js": "text/javascript; charset=utf-8",
     "submit.js": "text/javascript; charset=utf-8",
     "workers.js": "text/javascript; charset=utf-8",

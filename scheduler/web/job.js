@@ -37,7 +37,7 @@ export async function show({ main, upkeep, title, names }) {
 
   main.append(head, progress,
     card("Frames", stepChoice, stripPlace, about),
-    h("div", { class: "grid" }, card("Pictures", viewerPlace), card("Steps", steps, reasons)),
+    card("Pictures", viewerPlace), card("Steps", steps, reasons),
     h("section", { class: "card", id: "failures", hidden: true }, h("h2", {}, "Frames that failed"), failures),
     card("Attempts and logs", attempts),
     h("div", { class: "grid" }, card("Cost", costs),
@@ -209,7 +209,10 @@ export async function show({ main, upkeep, title, names }) {
     drawSteps();
     // The first pictures may have come at any moment since the page was opened.
     const step = job.steps.find((one) => one.name === shownStep);
-    if (viewer && !viewer.outputs.length && step?.tasks.done > 0) viewer.open(0).catch(() => {});
+    if (viewer && step && step.tasks.done !== viewer.step.tasks.done) {
+      viewer.step = step;
+      viewer.refresh().catch(() => {});
+    }
     await Promise.all([drawAttempts(), drawFailures(), drawCost(), drawReasons()]);
     drawProgress();
   }

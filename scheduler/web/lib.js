@@ -21,13 +21,18 @@ const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]
 export function fill(element, ...children) {
   const stood = element.contains(document.activeElement) ? [...element.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement) : -1;
   element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
-  // A table that is wider than its place is moved by the arrow keys once it is reached.
-  for (const box of element.querySelectorAll(".scroll")) {
-    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
-  }
+  reachWide(element);
   if (stood >= 0) element.querySelectorAll(FOCUSABLE)[stood]?.focus({ preventScroll: true });
   return element;
 }
+
+/** A table that is wider than its place is moved by the arrow keys once it is reached. */
+function reachWide(element) {
+  for (const box of element.querySelectorAll(".scroll")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
+}
+addEventListener("resize", () => reachWide(document));
 
 /** A refusal of the scheduler (RFC 9457), or a scheduler that does not answer. */
 export class Problem extends Error {

@@ -1,84 +1,163 @@
-// The outputs of a step: one at a time, beside each other in time as a flip-book, or as a video.
+// The outputs of a step: one at a time, beside another, in time as a flip-book, or as a video.
 
-import { h, fill, api, bytes, number, part, query, seconds } from "./lib.js";
+import { h, fill, api, bytes, noteProblem, number, part, seconds } from "./lib.js";
+import { PIXELS_MAX, Pictures, Tone, kindOf } from "./picture.js";
+import { Reel, taskOf } from "./reel.js";
+import { Thumbs } from "./thumbs.js";
 
-const PAGE = 200;
-/** Pictures kept loaded around the one that is shown. */
-const LOADED_MAX = 32;
-const SHOWN = /\.(png|jpe?g|gif|webp|avif|svg)$/i;
-const PLAYED = /\.(mp4|webm|mov|m4v)$/i;
+/** Pictures that are loaded before they are shown. */
+const AHEAD = 5;
+/** Stops that the exposure goes either way; a preview has light for more. */
+const STOPS_MAX = 6;
+const LOOKS = [["one", "One picture"], ["beside", "Side by side"], ["wipe", "Wipe"], ["difference", "Difference"]];
+
+let viewers = 0;
 
 export class Viewer {
   /** `at` is the number of the step among the job's. */
   constructor(job, step, at, upkeep) {
     this.job = job;
     this.step = step;
-    this.at = at;
     this.upkeep = upkeep;
-    this.outputs = [];
-    this.position = 0;
+    this.reel = new Reel(job, step, at, upkeep.signal);
+    this.pictures = new Pictures(upkeep.signal);
+    this.tone = new Tone();
+    this.output = null;
     this.playing = null;
-    this.pictures = new Map();
-    this.stage = h("div", { class: "stage" });
-    this.words = h("div", { class: "row between small soft" });
-    this.fps = h("input", { type: "number", min: 1, max: 60, value: 12, "aria-label": "Pictures a second" });
-    this.play = h("button", { type: "button", onclick: () => this.toggle() }, "Play");
-    const go = (by) => () => { this.stop(); this.show(this.position + by); };
-    this.controls = h("div", { class: "row" },
-      h("button", { type: "button", onclick: go(-1), "aria-label": "Previous frame" }, "◀"), this.play,
-      h("button", { type: "button", onclick: go(1), "aria-label": "Next frame" }, "▶"), this.fps, h("span", { class: "small soft" }, "pictures a second"));
-    this.element = h("div", { class: "viewer" }, this.stage, this.controls, this.words);
+    this.look = "one";
+    /** What it is compared with: a reel, and a task of it, or none for the same frame. */
+    this.other = null;
+    this.thumbs = new Thumbs(this.reel, (task) => this.open(task).catch(noteProblem));
+    this.build();
     upkeep.onEnd(() => this.stop());
-    this.stage.append(h("p", { class: "soft" }, "No output yet."));
+  }
+
+  get empty() {
+    return this.output === null;
+  }
+
+  build() {
+    const button = (text, pressed, more = {}) => h("button", { type: "button", onclick: pressed, ...more }, text);
+    const keys = `viewer-keys-${(viewers += 1)}`;
+    this.stage = h("div", { class: "stage one", tabindex: "0", role: "group", "aria-label": `Picture of ${this.step.name}`, "aria-describedby": keys,
+      onkeydown: (event) => this.key(event), onpointerdown: (event) => this.drag(event), onpointermove: (event) => this.drag(event),
+      ondragstart: (event) => event.preventDefault() }, h("p", { class: "soft" }, "No output yet."));
+    this.said = h("span", { role: "status" });
+    this.more = h("span", { class: "row" });
+    this.words = h("div", { class: "row between small soft" }, this.said, this.more);
+    this.play = button("Play", () => this.toggle());
+    this.fps = h("input", { type: "number", min: 1, max: 60, value: 12, "aria-label": "Pictures a second" });
+    this.loop = h("input", { type: "checkbox", checked: true });
+    this.zoom = button("Actual pixels", () => this.setZoom(!this.stage.classList.contains("actual")), { "aria-pressed": "false" });
+    this.controls = h("div", { class: "row", hidden: true },
+      button("◀", () => this.stepBy(-1), { "aria-label": "Previous frame" }), this.play, button("▶", () => this.stepBy(1), { "aria-label": "Next frame" }),
+      this.fps, h("span", { class: "small soft" }, "pictures a second"), h("label", { class: "row small" }, this.loop, "again and again"), this.zoom);
+
+    this.stops = h("input", { type: "range", min: -STOPS_MAX, max: STOPS_MAX, step: 0.25, value: 0, oninput: () => this.expose(Number(this.stops.value)) });
+    this.stopsSaid = h("span", { class: "small" });
+    this.soft = h("input", { type: "checkbox", onchange: () => this.expose(this.tone.stops) });
+    this.exposure = h("div", { class: "row", hidden: true }, h("label", { class: "row small grow" }, "Exposure", this.stops), this.stopsSaid,
+      button("Reset", () => this.expose(0), { "aria-label": "Reset the exposure" }), h("label", { class: "row small" }, this.soft, "soft highlights"));
+
+    this.looks = h("select", { onchange: () => this.setLook(this.looks.value) }, LOOKS.map(([value, text]) => h("option", { value }, text)));
+    this.otherFrame = h("input", { type: "number", placeholder: "same", class: "short", onchange: () => this.compare() });
+    this.otherJob = h("input", { value: this.job, class: "mono", spellcheck: "false", onchange: () => this.compare() });
+    this.share = h("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Where one picture ends and the other begins", oninput: () => this.wipe() });
+    this.gain = h("select", { "aria-label": "How much stronger the difference is shown", onchange: () => this.wipe() },
+      [1, 4, 16, 64].map((times) => h("option", { value: times }, `× ${times}`)));
+    this.with = h("span", { class: "row grow", hidden: true }, h("label", { class: "row small" }, "with frame", this.otherFrame),
+      h("label", { class: "row small" }, "of job", this.otherJob), this.share, this.gain);
+    this.comparing = h("div", { class: "row", hidden: true }, h("label", { class: "row small" }, "Compare", this.looks), this.with);
+
+    this.element = h("div", { class: "viewer" }, this.stage, this.controls, this.exposure, this.comparing, this.words,
+      h("p", { class: "small soft", id: keys }, "Keys on the picture: ← → or , . frames, Home and End, Space plays, + and − exposure, 0 resets it, z pixels as they are, c compares."),
+      this.thumbs.element);
+    this.expose(0);
+    this.wipe();
   }
 
   /** Shows the output of a task, or of the first after it that has one. */
   async open(task) {
     this.stop();
-    this.outputs = [];
-    await this.more(task);
-    this.show(0);
+    const output = await this.reel.first(task);
+    if (output) await this.show(output);
   }
 
-  async more(from) {
-    const cursor = from > 0 ? `${this.at}.${from - 1}` : "";
-    const page = await api(`/jobs/${part(this.job)}/outputs${query({ step: this.step.name, cursor, limit: PAGE })}`, { signal: this.upkeep.signal });
-    const last = this.outputs.at(-1)?.task ?? -1;
-    this.outputs.push(...page.items.filter((output) => output.task > last));
-    this.complete = !page.next;
+  /** New outputs have come. */
+  async refresh() {
+    this.reel.forget();
+    this.other?.reel.forget();
+    if (this.empty) await this.open(0);
+    else await this.thumbs.refresh();
   }
 
-  address(output) {
-    return `/v1/jobs/${part(this.job)}/outputs/${part(this.step.name)}/${output.task}`;
+  async show(output) {
+    this.output = output;
+    const picture = this.pictures.get(this.reel, output);
+    const second = this.look === "one" ? null : await this.second(output);
+    await Promise.all([picture.coming, second?.coming]);
+    // Another one was asked for meanwhile, or the page is left.
+    if (this.output !== output || this.upkeep.signal.aborted) return;
+    this.shown = [picture, second].filter(Boolean);
+    this.draw();
+    this.ahead(output.task);
+    if (!this.playing) await this.thumbs.mark(output.task);
   }
 
-  picture(output) {
-    let picture = this.pictures.get(output.task);
-    if (!picture) {
-      picture = h("img", { src: this.address(output), alt: `Frame ${output.frame} of ${this.step.name}` });
-      this.pictures.set(output.task, picture);
-      if (this.pictures.size > LOADED_MAX) this.pictures.delete(this.pictures.keys().next().value);
+  /** The picture that it is compared with. */
+  async second(output) {
+    const { reel, task } = this.other;
+    const wanted = task ?? taskOf(reel.step.frames, output.frame);
+    const found = wanted === null ? null : await reel.first(wanted);
+    return found && found.task === wanted ? this.pictures.get(reel, found) : null;
+  }
+
+  draw() {
+    const [picture] = this.shown;
+    const { output } = picture;
+    const still = picture.kind === "shown" || picture.kind === "light";
+    this.controls.hidden = !still;
+    this.comparing.hidden = !still;
+    this.exposure.hidden = !this.shown.some((each) => each.kind === "light");
+    fill(this.stage, this.shown.map((each) => h("div", { class: "side" }, each.element(this.tone))),
+      this.look !== "one" && this.shown.length < 2 && h("p", { class: "side soft" }, "There is no such frame to compare with."));
+    const address = this.reel.address(output);
+    const about = [`frame ${number(output.frame)}`, output.name, `${output.width}×${output.height}`, bytes(output.size_bytes),
+      `${seconds(output.elapsed_ms / 1000)} on ${output.device || "an unknown device"}`];
+    if (picture.kind === "light" && picture.sides[0] < output.width) about.push(`shown at ${picture.sides.join("×")}`);
+    this.said.setAttribute("aria-live", this.playing ? "off" : "polite");
+    this.said.textContent = about.join(" · ");
+    fill(this.more, h("a", { href: address, download: output.name.split("/").pop() }, "Download"),
+      h("span", { class: "mono", title: "SHA-256" }, output.sha256.slice(0, 12)));
+  }
+
+  /** Loads what comes next, as far as it is known. */
+  ahead(task) {
+    let next = task + 1;
+    let pixels = 0;
+    // Half of what is kept is for what was.
+    for (let count = 0; count < AHEAD && pixels < PIXELS_MAX / 2; count += 1) {
+      const output = this.reel.known(next);
+      if (!output) break;
+      if (["shown", "light"].includes(kindOf(output.name))) pixels += this.pictures.get(this.reel, output).pixels;
+      // The same frame of another job goes along.
+      const same = this.look !== "one" && this.other?.task === null ? taskOf(this.other.reel.step.frames, output.frame) : null;
+      const beside = same === null ? null : this.other.reel.known(same);
+      if (beside?.task === same) pixels += this.pictures.get(this.other.reel, beside).pixels;
+      next = output.task + 1;
     }
-    return picture;
   }
 
-  show(position) {
-    if (!this.outputs.length) return;
-    this.position = Math.min(this.outputs.length - 1, Math.max(0, position));
-    const output = this.outputs[this.position];
-    const address = this.address(output);
-    const download = h("a", { href: address, download: output.name.split("/").pop() }, "Download");
-    if (SHOWN.test(output.name)) fill(this.stage, this.picture(output));
-    else if (PLAYED.test(output.name)) fill(this.stage, h("video", { src: address, controls: true, loop: true, "aria-label": output.name }));
-    else fill(this.stage, h("p", {}, `${output.name} is of a kind that browsers don't show. `, download));
-    this.controls.hidden = !SHOWN.test(output.name);
-    fill(this.words, 
-      h("span", {}, `frame ${number(output.frame)} · ${output.name} · ${output.width}×${output.height} · ${bytes(output.size_bytes)} · ${seconds(output.elapsed_ms / 1000)} on ${output.device || "an unknown device"}`),
-      h("span", { class: "row" }, download, h("span", { class: "mono", title: "SHA-256" }, output.sha256.slice(0, 12))));
-    for (const next of this.outputs.slice(this.position + 1, this.position + 6)) if (SHOWN.test(next.name)) this.picture(next);
-    if (!this.complete && this.position > this.outputs.length - 20 && !this.fetching) {
-      this.fetching = this.more(this.outputs.at(-1).task + 1).catch(() => {}).finally(() => { this.fetching = null; });
-    }
+  async stepBy(by) {
+    this.stop();
+    await this.move(by).catch(noteProblem);
+  }
+
+  async move(by) {
+    if (this.empty) return;
+    const { task } = this.output;
+    const output = by > 0 ? await this.reel.first(task + 1) : await this.reel.before(task);
+    if (output) await this.show(output);
   }
 
   toggle() {
@@ -86,19 +165,129 @@ export class Viewer {
       this.stop();
       return;
     }
+    if (this.empty) return;
     this.play.textContent = "Pause";
-    const turn = () => {
-      const next = this.outputs[this.position + 1];
-      // Waits for a picture that is not there yet instead of passing over it.
-      if (!next || this.picture(next).complete) this.show(next ? this.position + 1 : 0);
-      this.playing = setTimeout(turn, 1000 / Math.min(60, Math.max(1, Number(this.fps.value) || 12)));
+    const playing = { timer: null };
+    this.playing = playing;
+    const turn = async () => {
+      const begun = performance.now();
+      try {
+        const next = (await this.reel.first(this.output.task + 1)) ?? (this.loop.checked ? await this.reel.first(0) : null);
+        if (this.playing !== playing) return;
+        if (!next) {
+          this.stop();
+          return;
+        }
+        // Waits for a picture that is not there yet instead of passing over it.
+        await this.show(next);
+      } catch (problem) {
+        this.stop();
+        if (problem.name !== "AbortError") noteProblem(problem);
+        return;
+      }
+      if (this.playing !== playing) return;
+      const pause = 1000 / Math.min(60, Math.max(1, Number(this.fps.value) || 12));
+      playing.timer = setTimeout(turn, Math.max(0, pause - (performance.now() - begun)));
     };
-    this.playing = setTimeout(turn, 0);
+    turn();
   }
 
   stop() {
-    clearTimeout(this.playing);
+    if (!this.playing) return;
+    clearTimeout(this.playing.timer);
     this.playing = null;
     this.play.textContent = "Play";
+    if (this.output && !this.upkeep.signal.aborted) this.thumbs.mark(this.output.task).catch(() => {});
+  }
+
+  expose(stops) {
+    const bounded = Math.min(STOPS_MAX, Math.max(-STOPS_MAX, stops));
+    this.tone.set(bounded, this.soft.checked);
+    this.stops.value = bounded;
+    const said = `${bounded > 0 ? "+" : bounded < 0 ? "−" : ""}${Math.abs(bounded).toFixed(2)} stops`;
+    this.stopsSaid.textContent = said;
+    this.stops.setAttribute("aria-valuetext", said);
+    const canvases = this.stage.querySelectorAll("canvas");
+    const light = (this.shown ?? []).filter((picture) => picture.light);
+    canvases.forEach((canvas, at) => light[at]?.paint(canvas, this.tone));
+  }
+
+  setZoom(actual) {
+    this.stage.classList.toggle("actual", actual);
+    this.zoom.setAttribute("aria-pressed", String(actual));
+  }
+
+  setLook(look) {
+    const begins = this.look === "one" && look !== "one";
+    this.look = look;
+    this.looks.value = look;
+    this.stage.className = `stage ${look}${this.zoom.getAttribute("aria-pressed") === "true" ? " actual" : ""}`;
+    this.with.hidden = look === "one";
+    this.share.hidden = look !== "wipe";
+    this.gain.hidden = look !== "difference";
+    // The frame at hand is held, so that the next one that is looked at is beside it.
+    if (begins && this.otherJob.value === this.job) this.otherFrame.value = this.output?.frame ?? "";
+    this.wipe();
+    return this.compare();
+  }
+
+  /** Reads with what it is compared, and shows it. */
+  async compare() {
+    if (this.empty) return;
+    try {
+      const job = this.otherJob.value.trim() || this.job;
+      // With a window of its own: one frame may stay while the others go far.
+      const reel = this.other?.reel.job === job ? this.other.reel : await this.reelOf(job);
+      const frame = this.otherFrame.value.trim();
+      const task = frame === "" ? null : taskOf(reel.step.frames, Number(frame));
+      this.other = { reel, task: frame !== "" && task === null ? -1 : task };
+      await this.show(this.output);
+    } catch (problem) {
+      if (problem.name !== "AbortError") noteProblem(problem);
+    }
+  }
+
+  /** The step of this name of a job, or its first. */
+  async reelOf(job) {
+    const { steps } = await api(`/jobs/${part(job)}`, { signal: this.upkeep.signal });
+    const at = Math.max(0, steps.findIndex((step) => step.name === this.step.name));
+    return new Reel(job, steps[at], at, this.upkeep.signal);
+  }
+
+  wipe() {
+    this.stage.style.setProperty("--share", `${this.share.value}%`);
+    this.stage.style.setProperty("--gain", this.gain.value);
+  }
+
+  /** The border between two pictures follows the pointer. */
+  drag(event) {
+    if (this.look !== "wipe" || !(event.buttons & 1)) return;
+    const { left, width } = this.stage.getBoundingClientRect();
+    this.share.value = (100 * (event.clientX - left)) / width;
+    this.wipe();
+  }
+
+  key(event) {
+    if (event.target !== this.stage || event.ctrlKey || event.altKey || event.metaKey || this.empty) return;
+    const actual = this.stage.classList.contains("actual");
+    const next = LOOKS[(LOOKS.findIndex(([look]) => look === this.look) + 1) % LOOKS.length][0];
+    const done = {
+      ",": () => this.stepBy(-1),
+      ".": () => this.stepBy(1),
+      // Pixels as they are may need to be moved.
+      ...(actual ? {} : { ArrowLeft: () => this.stepBy(-1), ArrowRight: () => this.stepBy(1) }),
+      Home: () => this.open(0),
+      End: () => this.reel.before(this.step.tasks.total).then((last) => last && this.show(last)),
+      " ": () => this.toggle(),
+      "+": () => this.expose(this.tone.stops + 0.25),
+      "=": () => this.expose(this.tone.stops + 0.25),
+      "-": () => this.expose(this.tone.stops - 0.25),
+      0: () => this.expose(0),
+      z: () => this.setZoom(!actual),
+      c: () => this.setLook(next),
+    }[event.key];
+    if (!done) return;
+    event.preventDefault();
+    Promise.resolve(done()).catch(noteProblem);
   }
 }

@@ -1,6 +1,6 @@
 //! A real browser without a window, for the tests of the pages.
 
-use crate::parts::{Running, free_port, tool};
+use crate::parts::{Running, free_port, root, tool};
 use crate::wait::until;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -118,6 +118,17 @@ impl Browser {
         field.send_keys(text).await.expect("a field can be written into");
     }
 
+    /// What the page does against the rules of WCAG 2.2, levels A and AA, and good practice, as axe finds it.
+    pub async fn broken_rules(&self) -> Value {
+        self.ask(&axe()).await;
+        self.ask_later(
+            "const done = arguments[arguments.length - 1];
+             axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] })
+                .then((found) => done(found.violations.flatMap((rule) => rule.nodes.map((node) => `${rule.id}: ${node.html}`))));",
+        )
+        .await
+    }
+
     pub async fn screenshot(&self, file: &Path) {
         let bytes = self.client.screenshot().await.expect("a picture of the page");
         std::fs::write(file, bytes).expect("the picture can be written");
@@ -129,4 +140,12 @@ impl Browser {
         self.driver.signal(rustix::process::Signal::TERM);
         self.driver.wait(SOON);
     }
+}
+
+/// The rules of axe, as a script for the browser.
+fn axe() -> String {
+    let packages = std::fs::read_dir(root().join(".venv/lib")).expect("`make setup` was run").flatten();
+    let mut files = packages.map(|entry| entry.path().join("site-packages/axe_playwright_python/axe.min.js"));
+    let file = files.find(|file| file.is_file()).expect("`make setup` installs axe");
+    std::fs::read_to_string(file).expect("readable")
 }

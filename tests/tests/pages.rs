@@ -100,14 +100,6 @@ async fn a_job_of_a_million_frames_opens_like_any_other() {
     browser.close().await;
 }
 
-/// The rules of axe, as a script for the browser.
-fn axe() -> String {
-    let packages = std::fs::read_dir(root().join(".venv/lib")).expect("`make setup` was run").flatten();
-    let mut files = packages.map(|entry| entry.path().join("site-packages/axe_playwright_python/axe.min.js"));
-    let file = files.find(|file| file.is_file()).expect("`make setup` installs axe");
-    std::fs::read_to_string(file).expect("readable")
-}
-
 #[tokio::test]
 async fn no_page_breaks_a_rule_of_accessibility_in_light_or_dark() {
     let farm = TestFarm::start(2).await;
@@ -120,10 +112,6 @@ async fn no_page_breaks_a_rule_of_accessibility_in_light_or_dark() {
     farm.client.add_schedule(&schedule).await.expect("a good schedule");
     let browser = Browser::start().await;
     browser.open(&format!("{}/", farm.url())).await;
-    let axe = axe();
-    let rules = "const done = arguments[arguments.length - 1];
-        axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] })
-           .then((found) => done(found.violations.flatMap((rule) => rule.nodes.map((node) => `${rule.id}: ${node.html}`))));";
     // Each with a word that it has from the farm.
     let mut pages = vec![
         ("/".to_owned(), "Jobs running"),
@@ -141,8 +129,7 @@ async fn no_page_breaks_a_rule_of_accessibility_in_light_or_dark() {
         for (page, word) in &pages {
             browser.open(&format!("{}{page}", farm.url())).await;
             browser.sees(word).await;
-            browser.ask(&axe).await;
-            let broken = browser.ask_later(rules).await;
+            let broken = browser.broken_rules().await;
             assert_eq!(broken, json!([]), "{page}, {theme}, {width} pixels wide");
             let wide = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
             assert_eq!(browser.ask(wide).await, Value::Bool(true), "{page} is wider than the window");
@@ -150,7 +137,7 @@ async fn no_page_breaks_a_rule_of_accessibility_in_light_or_dark() {
     }
     // The rules find what is wrong.
     browser.ask("document.querySelector('main').innerHTML = '<img src=x><button></button>'").await;
-    let broken = browser.ask_later(rules).await;
+    let broken = browser.broken_rules().await;
     assert!(broken.as_array().is_some_and(|broken| broken.len() >= 2), "{broken}");
     browser.close().await;
 }

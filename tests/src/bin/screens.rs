@@ -6,6 +6,7 @@ use framewake_tests::browser::Browser;
 use framewake_tests::farm::TestFarm;
 use framewake_tests::parts::{built, path, root};
 use serde_json::json;
+use std::path::Path;
 use std::process::Command;
 
 fn framewake(farm: &TestFarm, words: &[&str]) -> String {
@@ -31,9 +32,36 @@ async fn at_work() -> TestFarm {
     let failed = farm.submit(&command("shot 020 preview", "film", some, "1-40")).await;
     farm.over(failed).await;
     framewake(&farm, &["submit", "samples/jobs/povray.yaml", "--wait"]);
+    let light = farm.folder().join("light");
+    std::fs::create_dir_all(&light).expect("the farm's folder is writable");
+    (1..=12).for_each(|frame| write_light(&light.join(format!("{frame}.exr")), frame));
+    let script = format!("sleep 0.1; cp {}/{{frame}}.exr {{output}}", light.display());
+    let mut lit = command("shot 050 light", "film", &script, "1-12");
+    lit["steps"][0]["output"] = json!("light/{frame:04}.exr");
+    farm.succeed(&lit).await;
     farm.submit(&command("shot 030 simulation", "film", "sleep 0.4", "1-2000")).await;
     farm.submit(&command("shot 040 simulation", "film", "sleep 0.4", "1-600")).await;
     farm
+}
+
+/// A ball under a sun that goes by, brighter than any screen.
+fn write_light(file: &Path, frame: u16) {
+    let turn = f32::from(frame) * 0.5;
+    let sun = [turn.cos() * 0.6, -0.55, turn.sin().abs() * 0.6 + 0.2];
+    let length = sun.iter().map(|side| side * side).sum::<f32>().sqrt();
+    exr::prelude::write_rgb_file(file, 1280, 720, move |x, y| {
+        let (x, y) = ((x as f32 - 640.0) / 300.0, (y as f32 - 360.0) / 300.0);
+        let inside = 1.0 - x * x - y * y;
+        if inside < 0.0 {
+            let sky = 0.05 + 0.12 * (1.2 - y);
+            return (sky * 0.5, sky * 0.7, sky);
+        }
+        let faces = (x * sun[0] + y * sun[1] + inside.sqrt() * sun[2]) / length;
+        let (light, shine) = (faces.max(0.0), faces.max(0.0).powi(60) * 12.0);
+        let stripe = if (x * 6.0).sin() * (y * 6.0).sin() > 0.0 { 0.9 } else { 0.35 };
+        (light * stripe + shine + 0.01, light * stripe * 0.45 + shine + 0.015, light * 0.12 + shine * 0.8 + 0.03)
+    })
+    .expect("the farm's folder is writable");
 }
 
 #[tokio::main]
@@ -48,10 +76,26 @@ async fn main() {
         format!("/jobs/{}", found["id"].as_str().expect("an id"))
     };
     let picture = "return Boolean(document.querySelector('.stage img')?.naturalWidth)";
+    // The first frame beside the sixth, a stop darker.
+    let compared = "const stage = document.querySelector('.stage');
+        if (!stage?.querySelector('canvas')) return false;
+        const press = (key) => stage.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+        if (!window.begun) {
+            window.begun = true;
+            press('c');
+            for (let step = 0; step < 4; step += 1) press('-');
+        }
+        if (stage.querySelectorAll('canvas').length < 2) return false;
+        const thumb = document.querySelector('.thumb[data-task=\"5\"]');
+        if (thumb && thumb.getAttribute('aria-current') !== 'true') thumb.click();
+        document.querySelector('.viewer').parentElement.parentElement.scrollIntoView();
+        return thumb?.getAttribute('aria-current') === 'true'
+            && [...document.querySelectorAll('.thumb img')].every((one) => one.complete)";
     let pages = [
         ("overview", "/".to_owned(), "return document.body.innerText.includes('shot 030')"),
         ("jobs", "/jobs".to_owned(), "return document.body.innerText.includes('shot 030')"),
         ("job", job("orbit by POV-Ray"), picture),
+        ("viewer", job("shot 050 light"), compared),
         ("failed", job("shot 020 preview"), "return document.body.innerText.includes('no such camera')"),
         ("submit", "/submit".to_owned(), "return Boolean(document.querySelector('select option'))"),
         ("workers", "/workers".to_owned(), "return document.body.innerText.includes('busy')"),

@@ -1,0 +1,83 @@
+// Thumbnails of a step's outputs, a page of them at a time, however many there are.
+
+import { fill, h, number } from "./lib.js";
+
+/** On one page: some lines of them, also on a phone. */
+const THUMBS = 24;
+
+export class Thumbs {
+  /** `choose(task)` is called when somebody takes one. */
+  constructor(reel, choose) {
+    this.reel = reel;
+    this.choose = choose;
+    this.items = [];
+    this.from = 0;
+    this.turned = 0;
+    this.place = h("div", { class: "thumbs", role: "group", "aria-label": "Thumbnails" });
+    const turn = (by) => () => (by < 0 ? this.back() : this.show(this.items.at(-1).task + 1)).catch(() => {});
+    this.less = h("button", { type: "button", onclick: turn(-1) }, "Earlier frames");
+    this.more = h("button", { type: "button", onclick: turn(1) }, "Later frames");
+    this.said = h("span", { class: "small soft" });
+    this.turns = h("div", { class: "row between", hidden: true }, this.less, this.said, this.more);
+    this.element = h("div", {}, this.place, this.turns);
+  }
+
+  /** Shows the page that begins with the first output from a task on. */
+  async show(task) {
+    const turn = (this.turned += 1);
+    const items = await this.reel.list(task, THUMBS + 1);
+    // Another page was asked for meanwhile.
+    if (turn !== this.turned) return;
+    this.next = items.length > THUMBS;
+    this.items = items.slice(0, THUMBS);
+    this.from = task;
+    this.draw();
+  }
+
+  /** Shows the page before, as far as frames follow each other without a gap. */
+  async back() {
+    const last = await this.reel.before(this.from);
+    await this.show(last ? Math.max(0, last.task - THUMBS + 1) : 0);
+  }
+
+  /** Shows which one is looked at, on a page of its own if need be. */
+  async mark(task) {
+    this.marked = task;
+    const last = this.items.at(-1)?.task ?? -1;
+    const here = task >= (this.items[0]?.task ?? 0) && task <= last;
+    if (!here) await this.show(task);
+    else this.drawMark();
+  }
+
+  /** New outputs may have come. */
+  async refresh() {
+    if (this.items.length < THUMBS || !this.next) await this.show(this.from);
+  }
+
+  draw() {
+    fill(this.place, this.items.map((output) => {
+      const picture = h("img", { src: this.reel.address(output, "/thumbnail"), alt: "", loading: "lazy" });
+      picture.addEventListener("error", () => {
+        const dot = output.name.lastIndexOf(".");
+        picture.replaceWith(h("span", { class: "none soft" }, dot < 0 ? "–" : output.name.slice(dot + 1, dot + 6)));
+      });
+      const button = h("button", { type: "button", class: "thumb", "aria-label": `Frame ${number(output.frame)}`, onclick: () => this.choose(output.task) },
+        picture, h("span", { class: "small" }, number(output.frame)));
+      button.dataset.task = output.task;
+      return button;
+    }));
+    const first = this.items[0];
+    this.turns.hidden = !this.next && !(this.from > 0);
+    this.less.disabled = !(this.from > 0);
+    this.more.disabled = !this.next;
+    this.said.textContent = first ? `frames ${number(first.frame)} – ${number(this.items.at(-1).frame)}` : "";
+    this.drawMark();
+  }
+
+  drawMark() {
+    for (const button of this.place.children) {
+      if (Number(button.dataset.task) === this.marked) button.setAttribute("aria-current", "true");
+      else button.removeAttribute("aria-current");
+    }
+  }
+}
