@@ -31,6 +31,10 @@ pub mod worker_exit;
 pub mod xid;
 
 #[cfg(feature = "wire")]
+pub mod permissions;
+#[cfg(feature = "wire")]
+pub mod sealed;
+#[cfg(feature = "wire")]
 pub mod subjects;
 #[cfg(feature = "wire")]
 pub mod wire;

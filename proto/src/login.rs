@@ -35,6 +35,16 @@ impl Login {
     }
 }
 
+/// The same addresses for somebody else.
+pub fn without_login(addresses: &str) -> String {
+    let bare = |address: &str| {
+        let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
+        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+    };
+    addresses.split(',').map(bare).collect::<Vec<_>>().join(",")
+}
+
 /// `%40` is `@`; what is no such number stays as it is.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
@@ -77,6 +87,8 @@ mod tests {
             ("nats://one:4222,nats://farm:secret@two:4222", password("farm", "secret")),
         ] {
             assert!(Login::of(address) == login, "{address}");
+            let bare = without_login(address);
+            assert!(Login::of(&bare).is_none() && address.ends_with(bare.rsplit('/').next().unwrap_or("")), "{bare}");
         }
     }
 

@@ -2,6 +2,7 @@
 //! that several farms (and parallel tests) can share one NATS account.
 
 use crate::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
+use crate::permissions::Joiner;
 use std::time::Duration;
 
 /// How long an order may be with a worker that has not answered before `JetStream` delivers it again.
@@ -88,28 +89,95 @@ impl Subjects {
         format!("{}.logs.>", self.farm)
     }
 
-    pub fn log(&self, job: JobId, attempt: AttemptId) -> String {
-        format!("{}.logs.{job}.{}.{}", self.farm, attempt.chunk, attempt.number)
+    /// What a worker says of an attempt. The worker is in it, so that nobody can write another's.
+    pub fn log(&self, worker: &WorkerId, job: JobId, attempt: AttemptId) -> String {
+        format!("{}.logs.{worker}.{job}.{}.{}", self.farm, attempt.chunk, attempt.number)
+    }
+
+    /// Everything that it says.
+    pub fn logs_of_worker(&self, worker: &WorkerId) -> String {
+        format!("{}.logs.{worker}.>", self.farm)
     }
 
     /// The other way round: whose log a subject carries.
-    pub fn log_of(&self, subject: &str) -> Option<(JobId, AttemptId)> {
+    pub fn log_of(&self, subject: &str) -> Option<(WorkerId, JobId, AttemptId)> {
         let rest = subject.strip_prefix(self.farm.as_str())?.strip_prefix(".logs.")?;
+        let (worker, rest) = rest.split_once('.')?;
         let (job, attempt) = rest.split_once('.')?;
-        Some((job.parse().ok()?, attempt.parse().ok()?))
+        Some((worker.parse().ok()?, job.parse().ok()?, attempt.parse().ok()?))
     }
 
-    /// Requests to the scheduler (core NATS).
-    pub fn hello(&self) -> String {
-        format!("{}.hello", self.farm)
+    /// Requests to the scheduler (core NATS), each worker's on a subject of its own with its function: the server knows who may
+    /// use it.
+    pub fn hello(&self, function: &FunctionKey, worker: &WorkerId) -> String {
+        self.request("hello", function, worker)
     }
 
-    pub fn claim(&self) -> String {
-        format!("{}.claim", self.farm)
+    pub fn claim(&self, function: &FunctionKey, worker: &WorkerId) -> String {
+        self.request("claim", function, worker)
     }
 
-    pub fn heartbeat(&self) -> String {
-        format!("{}.heartbeat", self.farm)
+    pub fn heartbeat(&self, function: &FunctionKey, worker: &WorkerId) -> String {
+        self.request("heartbeat", function, worker)
+    }
+
+    /// For a new credential in the place of the one that it is asked with.
+    pub fn renewal(&self, function: &FunctionKey, worker: &WorkerId) -> String {
+        self.request("renewal", function, worker)
+    }
+
+    /// For addresses in the store.
+    pub fn sign(&self, function: &FunctionKey, worker: &WorkerId) -> String {
+        self.request("sign", function, worker)
+    }
+
+    /// Who has a join token asks here for a credential of its own.
+    pub fn join(&self, function: &FunctionKey, worker: &WorkerId) -> String {
+        self.request("join", function, worker)
+    }
+
+    fn request(&self, what: &str, function: &FunctionKey, worker: &WorkerId) -> String {
+        format!("{}.{what}.{}.{}.{worker}", self.farm, function.name, function.version)
+    }
+
+    /// The requests of all workers: `hello`, `claim`, `heartbeat`, `renewal`, `sign` or `join`.
+    pub fn requests(&self, what: &str) -> String {
+        format!("{}.{what}.*.*.*", self.farm)
+    }
+
+    /// Whose request a subject carries.
+    pub fn asker(&self, subject: &str) -> Option<(FunctionKey, WorkerId)> {
+        let mut parts = subject.strip_prefix(self.farm.as_str())?.strip_prefix('.')?.split('.');
+        let (_, name, version, worker) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let function = FunctionKey { name: name.parse().ok()?, version: version.parse().ok()? };
+        Some((function, worker.parse().ok().filter(|_| parts.next().is_none())?))
+    }
+
+    /// Whose report a subject carries.
+    pub fn reporter(&self, subject: &str) -> Option<WorkerId> {
+        subject.strip_prefix(self.farm.as_str())?.strip_prefix(".reports.")?.parse().ok()
+    }
+
+    /// Under which a worker is answered.
+    pub fn inbox(&self, worker: &WorkerId) -> String {
+        format!("{}.inbox.{worker}", self.farm)
+    }
+
+    /// Under which those are answered that have only a join token: they may hear each other, so answers are sealed.
+    pub fn joining_inbox(&self) -> String {
+        format!("{}.joining", self.farm)
+    }
+
+    /// Where the holder of a join token may ask.
+    pub fn joins_of(&self, joiner: &Joiner) -> String {
+        match joiner {
+            Joiner::Worker(function, worker) => self.join(function, worker),
+            Joiner::Function(function) => {
+                let version = function.version.map_or("*".to_owned(), |version| version.to_string());
+                format!("{}.join.{}.{version}.*", self.farm, function.name)
+            }
+            Joiner::Any => self.requests("join"),
+        }
     }
 
     /// Who is the scheduler of this farm? (core NATS)

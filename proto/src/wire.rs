@@ -8,6 +8,10 @@ use crate::tasks::TaskSet;
 
 /// Largest message, except for the answer to a claim (see [`STEP_SIZE_MAX`]).
 pub const MESSAGE_SIZE_MAX: usize = 8 * 1024;
+/// Most calls of the store that are signed together: enough for the frames of a chunk that are stored while nobody can be asked.
+pub const STORE_CALLS_MAX: usize = 64;
+/// Largest request for so many.
+pub const SIGN_SIZE_MAX: usize = 128 * 1024;
 /// Largest description of a step: what fits a NATS message with its default limit of 1 MiB.
 pub const STEP_SIZE_MAX: usize = 768 * 1024;
 /// Most task results in one report, so that it stays below [`MESSAGE_SIZE_MAX`].

@@ -93,6 +93,8 @@ pub struct Config {
     /// NATS with `JetStream`
     #[arg(long, env = "FRAMEWAKE_NATS_URL", default_value = "nats://127.0.0.1:4222", hide_env_values = true)]
     pub nats: String,
+    #[command(flatten)]
+    pub credentials: crate::credentials::Settings,
     /// Where inputs and outputs lie: `file:///folder` or `s3://bucket/prefix`, with AWS_* in the environment
     #[arg(long, env = "FRAMEWAKE_STORE")]
     pub store: String,
@@ -125,6 +127,9 @@ pub struct DevConfig {
     /// The nats-server program [default: from PATH, or .venv/bin]
     #[arg(long, env = "FRAMEWAKE_NATS_SERVER")]
     pub nats_server: Option<PathBuf>,
+    /// How long a worker's credential for NATS is good (2s to 7d); it is renewed when half is over
+    #[arg(long, env = "FRAMEWAKE_CREDENTIALS_FOR", default_value = "1h", value_parser = crate::credentials::lasts)]
+    pub credentials_for: Span,
     /// Another store than the folder DATA/store
     #[arg(long, env = "FRAMEWAKE_STORE")]
     pub store: Option<String>,

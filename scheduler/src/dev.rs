@@ -1,6 +1,7 @@
 //! A whole farm on one machine: `framewake dev`.
 
 use crate::config::{Config, DevConfig};
+use crate::credentials::{Settings, server};
 use crate::{serve, shutdown, telemetry};
 use anyhow::{Context, Result, bail};
 use framewake_functions::kubernetes::lease::Timing;
@@ -13,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tracing::{info, warn};
@@ -23,6 +24,8 @@ const NATS_START_MAX: Duration = Duration::from_secs(20);
 /// Pause between two tries to start it again.
 const NATS_AGAIN: Duration = Duration::from_secs(1);
 const NATS_STOP_MAX: Duration = Duration::from_secs(5);
+/// Longest greeting of a server that is listened to; it has less than a kilobyte.
+const GREETING_MAX: u64 = 16 * 1024;
 
 /// Runs until Ctrl-C, then lets the workers leave and ends what it started.
 ///
@@ -39,11 +42,13 @@ pub async fn run(config: DevConfig) -> Result<()> {
     drop(crate::store::lock(&data)?);
     let mut nats = NatsServer::start(&data, config.nats_server.as_deref()).await?;
     let store = config.store.clone().unwrap_or_else(|| format!("file://{}/store", data.display()));
+    let seed = nats.seed();
     let mut shared = config.shared.clone();
     shared.data.clone_from(&data);
     let scheduler = Config {
         shared,
         nats: nats.url.clone(),
+        credentials: Settings { nats_seed: Some(seed), credentials_for: config.credentials_for, nats_ca: None },
         store: store.clone(),
         store_setup: store.starts_with("s3://"),
         farm: "framewake".parse().expect("a good name"),
@@ -92,20 +97,56 @@ impl NatsServer {
         let mut server =
             NatsServer { data, program, port, url: format!("nats://127.0.0.1:{port}"), pid: 0, child: None };
         match left {
-            Some((pid, _)) if answers(port).await => {
+            Some((pid, _)) if server.has_keys() && lets_nobody_in(port).await => {
                 info!("nats-server of an earlier run is still there (process {pid})");
                 server.pid = pid;
             }
-            _ => server.spawn().await?,
+            Some((pid, _)) => {
+                // It trusts everybody, or other keys than ours.
+                server.pid = pid;
+                server.stop().await;
+                server.spawn().await?;
+            }
+            None => server.spawn().await?,
         }
         Ok(server)
     }
 
+    /// Of the account that the server trusts.
+    fn seed(&self) -> PathBuf {
+        self.data.join("nats.seed")
+    }
+
+    fn trusted(&self) -> PathBuf {
+        self.data.join("nats-trusted.conf")
+    }
+
+    fn has_keys(&self) -> bool {
+        self.seed().exists() && self.trusted().exists()
+    }
+
+    /// Makes those that are missing: workers of an earlier run are let in with what the ones before have signed.
+    fn make_keys(&self) -> Result<()> {
+        if self.has_keys() {
+            return Ok(());
+        }
+        for half in [self.seed(), self.trusted()] {
+            match fs::remove_file(&half) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove `{}`", half.display()));
+                }
+                _ => {}
+            }
+        }
+        server::Keys::make().write(&self.seed(), &self.trusted())
+    }
+
     async fn spawn(&mut self) -> Result<()> {
+        self.make_keys()?;
         let (port, folder, log) = (self.port, self.data.join("nats"), self.data.join("nats.log"));
         // An acknowledged report may be lost with the power for this long; what is lost costs a check, not a render.
         let text = format!(
-            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\", sync_interval: \"1s\" }}\n",
+            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\", sync_interval: \"1s\" }}\ninclude ./nats-trusted.conf\n",
             folder.display()
         );
         let config = config_file(&self.data);
@@ -200,13 +241,22 @@ fn is_ours(pid: i32, data: &Path) -> bool {
 
 /// A NATS server greets with `INFO`.
 async fn answers(port: u16) -> bool {
+    greeting(port).await.is_some()
+}
+
+/// Whether the server there wants to know who comes.
+async fn lets_nobody_in(port: u16) -> bool {
+    greeting(port).await.is_some_and(|text| text.contains("\"auth_required\":true"))
+}
+
+async fn greeting(port: u16) -> Option<String> {
     let greet = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-        let mut hello = [0; 5];
-        stream.read_exact(&mut hello).await.ok()?;
-        (&hello == b"INFO ").then_some(())
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        let mut line = String::new();
+        BufReader::new(stream).take(GREETING_MAX).read_line(&mut line).await.ok()?;
+        line.starts_with("INFO ").then_some(line)
     };
-    tokio::time::timeout(Duration::from_millis(500), greet).await.ok().flatten().is_some()
+    tokio::time::timeout(Duration::from_millis(500), greet).await.ok().flatten()
 }
 
 fn is_free(port: u16) -> bool {

@@ -90,7 +90,10 @@ pub(crate) enum QueueCommand {
     ArchiveLog {
         job: JobId,
         attempt: AttemptId,
+        worker: WorkerId,
     },
+    /// Its place says that it is over: nothing more is heard from it.
+    WorkerEnded(WorkerId),
 }
 
 #[derive(Debug)]

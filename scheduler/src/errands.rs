@@ -1,13 +1,17 @@
-//! What the scheduler's program does besides scheduling: look after the database.
+//! What the scheduler's program does besides scheduling: look after the database, and make what others are let in with.
 
 use crate::access::errand::add_token;
+use crate::credentials::Issuer;
+use crate::credentials::server::Keys;
 use crate::store::backup;
 use crate::store::file::{DATABASE, Look, inspect};
 use anyhow::Result;
 use clap::Subcommand;
 use framewake_proto::access::Role;
 use framewake_proto::duration::Span;
-use framewake_proto::ids::Name;
+use framewake_proto::ids::{FunctionRef, Name};
+use framewake_proto::permissions::Joiner;
+use framewake_proto::subjects::Subjects;
 use framewake_proto::time::Timestamp;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -53,6 +57,31 @@ pub enum Errand {
         #[arg(long)]
         lasts: Option<Span>,
     },
+    /// Make the keys by which NATS lets in whom the scheduler signs for: the seed, for the scheduler alone, and a file for the
+    /// configuration of the server
+    NatsKeys {
+        /// The file to make for `--nats-seed`; nothing is overwritten
+        #[arg(long)]
+        seed: PathBuf,
+        /// The file to make for the server, which takes it with `include`
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Make what workers join with that the scheduler does not start itself. It is printed alone, on stdout
+    JoinToken {
+        /// File with the seed
+        #[arg(long, env = "FRAMEWAKE_NATS_SEED_FILE")]
+        nats_seed: PathBuf,
+        /// Prefix of the farm on NATS
+        #[arg(long, env = "FRAMEWAKE_FARM", default_value = "framewake")]
+        farm: Name,
+        /// The function, or version of it, that its workers run: `blender`, `blender@3` [default: any]
+        #[arg(long)]
+        function: Option<FunctionRef>,
+        /// How long workers may join with it, as `90d` [default: until there are other keys]
+        #[arg(long)]
+        lasts: Option<Span>,
+    },
     /// Look through the whole database, also while the scheduler works
     Check {
         #[command(flatten)]
@@ -73,6 +102,14 @@ pub async fn run(errand: Errand) -> Result<()> {
         let secret = add_token(&folder, name, role, project, lasts, Timestamp::now()).await?;
         eprintln!("keep it: what is stored is its digest. `framewake login URL` takes it");
         println!("{}", secret.reveal());
+        return Ok(());
+    }
+    if let Errand::JoinToken { nats_seed, farm, function, lasts } = errand {
+        let issuer = Issuer::open(&nats_seed, Subjects::new(farm))?;
+        let joiner = function.map_or(Joiner::Any, Joiner::Function);
+        let until = lasts.map(|Span(lasts)| Timestamp::now().after(lasts));
+        eprintln!("workers take it as FRAMEWAKE_JOIN_TOKEN, or from the file that FRAMEWAKE_JOIN_TOKEN_FILE names");
+        println!("{}", issuer.join_token(&joiner, until).reveal());
         return Ok(());
     }
     let began = Instant::now();
@@ -114,7 +151,15 @@ async fn carry_out(errand: Errand) -> Result<String> {
                 restored.jobs
             ))
         }
-        Errand::Token { .. } => unreachable!("made above"),
+        Errand::NatsKeys { seed, config } => {
+            Keys::make().write(&seed, &config)?;
+            Ok(format!(
+                "`{}` is for the scheduler alone (--nats-seed), `{}` for NATS (include)",
+                seed.display(),
+                config.display()
+            ))
+        }
+        Errand::Token { .. } | Errand::JoinToken { .. } => unreachable!("made above"),
         Errand::Check { data: Data { folder } } => {
             let database = folder.join(DATABASE);
             if !database.is_file() {

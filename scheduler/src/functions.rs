@@ -6,6 +6,7 @@ mod open;
 
 pub(crate) use open::{open, worker_program};
 
+use crate::credentials::Issuer;
 use crate::engine::{Handle, Health, Message, ProviderCommand};
 use framewake_core::event::{self, Event, WorkerEnd};
 use framewake_core::values::Place;
@@ -13,6 +14,7 @@ use framewake_functions::keeper::{Command, Keeper, News, Pace};
 use framewake_functions::local::ENDED_BEFORE;
 use framewake_functions::{End, Provider, Start, StartStep};
 use framewake_proto::ids::{Name, WorkerId};
+use framewake_proto::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -30,6 +32,8 @@ const NEWS_TOGETHER: usize = 256;
 /// The keepers of all pools, and what is known of them.
 pub(crate) struct Keepers {
     handle: Handle,
+    /// Makes what workers join with, where NATS lets nobody in without.
+    pub(crate) issuer: Option<Issuer>,
     health: watch::Sender<Health>,
     commands: BTreeMap<Name, mpsc::UnboundedSender<Command>>,
     news: mpsc::Receiver<(Name, News)>,
@@ -61,7 +65,7 @@ impl Keepers {
         }
         let unseen = commands.keys().cloned().collect();
         let remembered = remembered.into_iter().collect();
-        Keepers { handle, health, commands, news, running, stop, unseen, remembered, drained: false }
+        Keepers { handle, issuer: None, health, commands, news, running, stop, unseen, remembered, drained: false }
     }
 
     /// Has told the engine, as far as the pools answer, who is there: nobody is then started in the place of a worker
@@ -120,7 +124,9 @@ impl Keepers {
                     self.tell(Event::WorkerExited { worker, end: WorkerEnd::Failed { reason } }).await;
                     return;
                 };
-                let _ = keeper.send(Command::Start(Start { worker, function, spec, gpus, linger }));
+                let join_token = self.issuer.as_ref();
+                let join_token = join_token.map(|issuer| issuer.join_token_of(&function, &worker, Timestamp::now()));
+                let _ = keeper.send(Command::Start(Start { worker, function, spec, gpus, linger, join_token }));
             }
             ProviderCommand::Left { worker } => {
                 for keeper in self.commands.values() {

@@ -5,6 +5,7 @@
 //! rest ──► engine::Handle, store::read, objects
 //! openfaas ► rest, notify
 //! keda ──► engine::Handle
+//! queue ─► credentials, engine::Handle
 //! engine ► the rules (framewake-core), store
 //! notify ► engine::Handle, store::read, queue
 //! access ◄ rest, store
@@ -12,6 +13,7 @@
 
 pub mod access;
 pub mod config;
+pub mod credentials;
 pub mod deployment_table;
 pub mod dev;
 pub mod engine;
@@ -29,6 +31,7 @@ pub mod s3_admin;
 pub mod scene;
 pub mod serve;
 pub mod shutdown;
+pub mod signing;
 pub mod standby;
 pub mod store;
 pub mod target_table;

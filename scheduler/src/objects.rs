@@ -4,7 +4,7 @@ use crate::s3_admin;
 use framewake_proto::chain::Chain;
 use framewake_proto::objects::Digest;
 use futures::TryStreamExt;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -121,6 +121,8 @@ impl From<object_store::Error> for Said {
 pub struct Objects {
     address: Address,
     store: Arc<dyn ObjectStore>,
+    /// The whole bucket, where it is one.
+    s3: Option<AmazonS3>,
 }
 
 impl FromStr for Address {
@@ -164,7 +166,7 @@ impl Objects {
                 let folder = LocalFileSystem::new_with_prefix(path)
                     .map_err(|error| Error::Open { address: address.clone(), error })?;
                 // What was answered as stored survives a power cut.
-                Ok(Objects { address: address.clone(), store: Arc::new(folder.with_fsync(true)) })
+                Ok(Objects { address: address.clone(), store: Arc::new(folder.with_fsync(true)), s3: None })
             }
             Address::S3 { bucket, prefix } => {
                 let plain = s3_admin::endpoint().is_some_and(|url| url.starts_with("http://"));
@@ -183,9 +185,10 @@ impl Objects {
         let retry = RetryConfig { max_retries: RETRIES_MAX, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
         let built = builder.with_bucket_name(bucket).with_client_options(options).with_retry(retry).build();
         let s3 = built.map_err(|error| Error::Open { address: address.clone(), error })?;
+        let whole = s3.clone();
         let store: Arc<dyn ObjectStore> =
-            if prefix.is_empty() { Arc::new(s3) } else { Arc::new(PrefixStore::new(s3, prefix)) };
-        Ok(Objects { address, store })
+            if prefix.is_empty() { Arc::new(whole) } else { Arc::new(PrefixStore::new(whole, prefix)) };
+        Ok(Objects { address, store, s3: Some(s3) })
     }
 
     /// Makes the bucket and its rules. A folder needs none.
@@ -239,6 +242,14 @@ impl Objects {
 
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The bucket, to sign calls of it; its name and the farm's prefix in it. `None` for a folder.
+    pub(crate) fn s3(&self) -> Option<(&AmazonS3, &str, &str)> {
+        match (&self.s3, &self.address) {
+            (Some(s3), Address::S3 { bucket, prefix }) => Some((s3, bucket, prefix)),
+            _ => None,
+        }
     }
 
     pub fn store(&self) -> &Arc<dyn ObjectStore> {

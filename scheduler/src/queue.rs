@@ -13,11 +13,13 @@ mod tests;
 pub use logs::{Live, LogsError};
 pub use owner::Owner;
 
+use crate::credentials::{Gate, Issuer};
 use crate::engine::{Handle, Health, Message, QueueCommand};
 use crate::metrics::Metrics;
 use crate::objects::Objects;
+use crate::signing::Signing;
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Auth, Client, ConnectOptions};
 use framewake_core::event::Event;
 use framewake_proto::chain::Chain;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId};
@@ -31,6 +33,7 @@ use futures::{FutureExt, StreamExt};
 use prost::Message as _;
 use std::collections::BTreeSet;
 use std::future::IntoFuture;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use streams::Found;
@@ -96,19 +99,55 @@ pub struct Queue {
     metrics: Arc<Metrics>,
     /// Streams of another database are emptied, not refused.
     take_streams: bool,
+    /// Where the scheduler says who may do what there.
+    gate: Option<Arc<Gate>>,
+    /// Where workers have no credentials of the store.
+    signing: Option<Arc<Signing>>,
+}
+
+/// Which NATS, and how it is spoken to.
+#[derive(Debug)]
+pub struct Connection<'a> {
+    pub url: &'a str,
+    /// Whose word the server takes, with how long credentials last.
+    pub issuer: Option<(Issuer, Duration)>,
+    /// Certificates of authorities, where not those of the system.
+    pub ca: Option<PathBuf>,
+    /// Calls of the store are signed for workers: only where nobody can ask in another's name.
+    pub signing: Option<Signing>,
 }
 
 impl Queue {
     /// Gives a queue at once; it connects, and reconnects, by itself.
     pub async fn connect(
-        url: &str,
+        connection: Connection<'_>,
         subjects: Subjects,
         owner: Owner,
         take_streams: bool,
         metrics: Arc<Metrics>,
     ) -> Result<Queue, Error> {
         let (connected_in, connected) = watch::channel(false);
-        let options = ConnectOptions::new()
+        let Connection { url, issuer, ca, signing } = connection;
+        let options = match &issuer {
+            Some((issuer, _)) => {
+                let issuer = issuer.clone();
+                ConnectOptions::with_auth_callback(move |_| {
+                    let jwt = issuer.own().reveal().to_owned();
+                    async move {
+                        let mut auth = Auth::new();
+                        auth.jwt = Some(jwt);
+                        Ok(auth)
+                    }
+                })
+            }
+            None => match Login::of(url) {
+                Some(Login::Password { user, password }) => ConnectOptions::with_user_and_password(user, password),
+                Some(Login::Token(token)) => ConnectOptions::with_token(token),
+                None => ConnectOptions::new(),
+            },
+        };
+        let options = ca.into_iter().fold(options, ConnectOptions::add_root_certificates);
+        let options = options
             .name("framewake-scheduler")
             .retry_on_initial_connect()
             .ping_interval(PING_EVERY)
@@ -132,16 +171,22 @@ impl Queue {
                     }
                 }
             });
-        let options = match Login::of(url) {
-            Some(Login::Password { user, password }) => options.user_and_password(user, password),
-            Some(Login::Token(token)) => options.token(token),
-            None => options,
-        };
         let connect = options.connect(url).await;
         let client = connect.map_err(|error| Error::Address { url: redacted(url), error })?;
         let mut context = jetstream::new(client.clone());
         context.set_timeout(Duration::from_secs(5));
-        Ok(Queue { client, context, subjects, connected, owner, metrics, take_streams })
+        let gate = issuer.map(|(issuer, lasts)| Arc::new(Gate::new(issuer, lasts)));
+        Ok(Queue {
+            client,
+            context,
+            subjects,
+            connected,
+            owner,
+            metrics,
+            take_streams,
+            gate,
+            signing: signing.map(Arc::new),
+        })
     }
 
     /// Runs until `stop`: carries out what the engine asks, and tells it what workers say.
@@ -193,9 +238,14 @@ impl Queue {
                     Some(QueueCommand::AckReports(token)) => drop(acks_in.send_replace(token)),
                     Some(QueueCommand::Answer { subject, body }) => self.send(subject, body).await,
                     Some(QueueCommand::PushControl { worker, body }) => self.send(self.subjects.control(&worker), body).await,
-                    Some(QueueCommand::ArchiveLog { job, attempt }) => {
+                    Some(QueueCommand::ArchiveLog { job, attempt, worker }) => {
                         // Full, it is left to the next look for forgotten logs.
-                        let _ = logs_in.try_send((job, attempt));
+                        let _ = logs_in.try_send((worker, job, attempt));
+                    }
+                    Some(QueueCommand::WorkerEnded(worker)) => {
+                        if let Some(gate) = &self.gate {
+                            gate.note_end(&worker);
+                        }
                     }
                     Some(QueueCommand::PurgeOrders(job)) => drop(tokio::spawn(self.clone().purge_orders(job))),
                 },

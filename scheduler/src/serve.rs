@@ -2,6 +2,7 @@
 
 use crate::access::{self, Access};
 use crate::config::{Config, Shared};
+use crate::credentials::Issuer;
 use crate::engine::{self, Engine, Handle, Health, Message};
 use crate::functions::{self, Keepers, files, gpus};
 use crate::keda;
@@ -9,8 +10,9 @@ use crate::metrics::Metrics;
 use crate::notify::{Allowed, Delivery, Mail, Ways};
 use crate::objects::{Address, Objects};
 use crate::openfaas;
-use crate::queue::{Owner, Queue};
+use crate::queue::{Connection, Owner, Queue};
 use crate::rest::{self, App, UploadLimits, Uploads, UrlsAllowed};
+use crate::signing::Signing;
 use crate::store::read::Reader;
 use crate::store::{self, Store};
 use crate::traces::{Lane, Traces};
@@ -44,6 +46,8 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
         }
         _ => None,
     };
+    let seed = config.credentials.nats_seed.as_deref();
+    let issuer = seed.map(|file| Issuer::open(file, Subjects::new(config.farm.clone()))).transpose()?;
     let address: Address = config.store.parse()?;
     let store = Store::open(&shared.data).await?;
     let owner = Owner::this(store.farm(), &std::path::absolute(&shared.data).context("the data folder")?);
@@ -74,7 +78,13 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let providers = functions::open(&pools, &config).await?;
     let remembered = engine.workers_of_providers();
     let subjects = Subjects::new(config.farm.clone());
-    let queue = Queue::connect(&config.nats, subjects, owner, config.take_streams, Arc::clone(&metrics)).await?;
+    let connection = Connection {
+        url: &config.nats,
+        issuer: issuer.clone().map(|issuer| (issuer, config.credentials.credentials_for.0)),
+        ca: config.credentials.nats_ca.clone(),
+        signing: issuer.as_ref().and_then(|_| Signing::over(&objects)),
+    };
+    let queue = Queue::connect(connection, subjects, owner, config.take_streams, Arc::clone(&metrics)).await?;
     queue.ask_before_start().await?;
     let reader = Reader::open(&shared.data.join("framewake.db")).await?;
     let allowed = Allowed::new(shared.notify_allow.clone());
@@ -88,6 +98,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let listing = if here { Some(hand_out_gpus(&config, &handle).await?) } else { None };
     // Before anything else, so that nobody is started in the place of a worker that lives.
     let mut keepers = Keepers::begin(providers, handle.clone(), health_in.clone(), remembered, end_workers);
+    keepers.issuer = issuer;
     keepers.look().await;
     for spec in specs {
         let name = spec.name.clone();

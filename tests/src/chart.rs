@@ -54,6 +54,12 @@ pub fn cases() -> Vec<Case> {
         "route": { "enabled": true },
     });
     cases.push(Case::new("elsewhere", Some("openshift"), elsewhere));
+    let guarded = json!({
+        "store": { "existingSecret": "store" },
+        "nats": { "existingSecret": "join", "keysSecret": "nats-keys" },
+        "keda": { "enabled": true, "namespace": "scaling" },
+    });
+    cases.push(Case::new("guarded", Some("eks"), guarded));
     let two = json!({ "scheduler": { "replicas": 2 }, "persistence": { "accessMode": "ReadWriteMany" } });
     cases.push(Case::new("two schedulers", Some("bare"), two));
     let ingress = json!({ "ingress": { "enabled": true, "host": "farm.example" } });

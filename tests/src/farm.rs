@@ -55,6 +55,8 @@ pub struct TestFarm {
     port: u16,
     functions: PathBuf,
     routes: Option<Routes>,
+    /// The worker program, where it is another.
+    pub worker: Option<PathBuf>,
     environment: Vec<(String, String)>,
     /// Beside those that every test gives its scheduler.
     pub arguments: Vec<String>,
@@ -92,6 +94,21 @@ impl TestFarm {
     /// Over the pools of these files instead of this machine.
     pub async fn start_over_pools(functions: &Path, pools: &Path) -> TestFarm {
         TestFarm::make(0, false, functions).over_pools(pools).await
+    }
+
+    /// Where NATS lets in only whom the scheduler signs for. `prepare` comes before the scheduler.
+    pub async fn start_guarded(
+        slots: u32,
+        s3: bool,
+        functions: &Path,
+        prepare: impl FnOnce(&mut TestFarm),
+    ) -> TestFarm {
+        let mut farm = TestFarm::make(slots, s3, functions);
+        let seed = farm.nats.guard();
+        farm.environment.push(("FRAMEWAKE_NATS_SEED_FILE".to_owned(), seed.display().to_string()));
+        prepare(&mut farm);
+        farm.restart_scheduler().await;
+        farm
     }
 
     /// The same, where the pools need to know the farm: `pools` is told it, before it has a scheduler.
@@ -144,6 +161,7 @@ impl TestFarm {
             port,
             functions,
             routes: None,
+            worker: None,
             environment: Vec::new(),
             arguments: Vec::new(),
             nvml: None,
@@ -193,7 +211,8 @@ impl TestFarm {
         let nats = self.routes.as_ref().map_or_else(|| self.nats.url(), |routes| routes.nats.clone());
         command.args(["--listen", listen, "--nats", &nats]);
         command.args(["--store", &self.store_url(), "--slots", &self.slots.to_string()]);
-        let worker = self.routes.as_ref().map_or_else(|| built("framewake-worker"), |routes| routes.worker.clone());
+        let routed = self.routes.as_ref().map(|routes| routes.worker.clone());
+        let worker = self.worker.clone().or(routed).unwrap_or_else(|| built("framewake-worker"));
         command.arg("--worker-bin").arg(worker);
         command.arg("--functions").arg(&self.functions).args(&self.arguments);
         command.env("PATH", path()).env("RUST_BACKTRACE", "0");

@@ -19,6 +19,7 @@ pub mod receiver;
 pub mod registry;
 pub mod spans;
 pub mod terminal;
+pub mod thief;
 pub mod tight;
 pub mod tls;
 pub mod wait;

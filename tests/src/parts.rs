@@ -145,17 +145,44 @@ pub struct Nats {
     running: Option<Running>,
     folder: PathBuf,
     pub port: u16,
+    /// By which it is reached: the name in its certificate.
+    pub host: String,
+    /// What its configuration says beside where it listens and keeps its streams.
+    config: String,
 }
 
 impl Nats {
     pub fn start(folder: &Path) -> Nats {
-        let mut nats = Nats { running: None, folder: folder.join("nats"), port: free_port() };
+        let mut nats = Nats {
+            running: None,
+            folder: folder.join("nats"),
+            port: free_port(),
+            host: "127.0.0.1".to_owned(),
+            config: String::new(),
+        };
         nats.restart();
         nats
     }
 
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}:{}", self.host, self.port)
+    }
+
+    /// From now on it lets in only whom a scheduler with this seed signs for.
+    pub fn guard(&mut self) -> PathBuf {
+        let (seed, trusted) = (self.folder.with_extension("seed"), self.folder.with_extension("trusted"));
+        let mut command = Command::new(built("framewake-scheduler"));
+        let output = command.arg("nats-keys").arg("--seed").arg(&seed).arg("--config").arg(&trusted).output();
+        let output = output.expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.configure(&format!("include ./{}\n", trusted.file_name().expect("named above").display()));
+        seed
+    }
+
+    /// Has this in its configuration, and is started again.
+    pub fn configure(&mut self, text: &str) {
+        self.config.push_str(text);
+        self.restart();
     }
 
     pub fn kill(&mut self) {
@@ -180,6 +207,11 @@ impl Nats {
         std::fs::create_dir_all(&self.folder).expect("the test's folder is writable");
         let mut command = Command::new(tool("nats-server"));
         command.args(["-js", "-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"]).arg(&self.folder);
+        if !self.config.is_empty() {
+            let file = self.folder.with_extension("conf");
+            std::fs::write(&file, &self.config).expect("the test's folder is writable");
+            command.arg("-c").arg(file);
+        }
         let log = self.folder.with_extension("log");
         self.running = Some(Running::start("nats-server", &mut command, &log));
     }

@@ -204,6 +204,9 @@ fn pools_and_functions_are_files_that_the_scheduler_takes() {
             let ProviderSpec::Kubernetes(jobs) = &pool.provider else { panic!("another provider: {at}") };
             assert_eq!(jobs.service_account.as_deref(), Some("farm-framewake-workers"), "{at}");
             assert_eq!(jobs.labels.get("app.kubernetes.io/component").map(String::as_str), Some("worker"), "{at}");
+            if rendered.name == "guarded" {
+                assert_eq!(jobs.environment_from, ["join"], "neither the seed nor the store's credentials: {at}");
+            }
             if pool.name.as_str() == "mig" {
                 assert_eq!(jobs.environment_from, ["store", "nats", "license"], "{at}");
                 assert_eq!(jobs.image_pull_secrets, ["registry", "other"], "{at}");

@@ -92,6 +92,15 @@ fn nats(rendered: &Rendered, folder: &Path) -> (Running, u16, u16) {
     let text = text.replace("0.0.0.0:4222", &format!("127.0.0.1:{port}"));
     let text = text.replace("0.0.0.0:8222", &format!("127.0.0.1:{probes}"));
     let file = folder.join("nats.conf");
+    if text.contains("trusted.conf") {
+        let mut keys = Command::new(built("framewake-scheduler"));
+        keys.arg("nats-keys")
+            .arg("--seed")
+            .arg(folder.join("nats.seed"))
+            .arg("--config")
+            .arg(folder.join("trusted.conf"));
+        assert!(keys.output().expect("it runs").status.success());
+    }
     std::fs::write(&file, text.replace("/data", &folder.join("data").display().to_string())).expect("writable");
     let pod = &rendered.one("StatefulSet", "-nats")["spec"]["template"]["spec"];
     let words = words(pod, "nats", folder, folder).into_iter().map(|word| match word.as_str() {
@@ -142,6 +151,7 @@ fn scheduler(rendered: &Rendered, folder: &Path, port: u16, nats: u16, more: &[(
         let here = |name: &str| folder.join(name).display().to_string();
         let value = match name {
             "FRAMEWAKE_DATA" => here("scheduler"),
+            "FRAMEWAKE_NATS_SEED_FILE" => here("nats.seed"),
             "FRAMEWAKE_LISTEN" => value.replace("0.0.0.0:7700", &format!("127.0.0.1:{port}")),
             "FRAMEWAKE_STORE" => format!("file://{}", here("store")),
             "FRAMEWAKE_POOLS" => here("pools"),
@@ -166,11 +176,13 @@ fn scheduler(rendered: &Rendered, folder: &Path, port: u16, nats: u16, more: &[(
 async fn the_pods_of_the_chart_make_a_farm_that_renders() {
     let function =
         json!({ "image": "registry.example/any:1", "driver": { "kind": "command", "command": ["/bin/true"] } });
-    let values = json!({ "nats": { "existingSecret": "nats" }, "functions": { "nothing": function } });
+    let keys = json!({ "existingSecret": "nats", "keysSecret": "keys" });
+    let values = json!({ "nats": keys, "functions": { "nothing": function } });
     let rendered = render(&[Case::new("a farm", None, values)]).remove(0);
     let folder = tempfile::tempdir().expect("room for a folder");
     let port = free_port();
     let (nats, nats_port, _) = nats(&rendered, folder.path());
+    assert!(async_nats::connect(format!("nats://127.0.0.1:{nats_port}")).await.is_err(), "nobody is let in without");
     // There is no cluster: workers of this machine stand for those of pools.
     let running = scheduler(&rendered, folder.path(), port, nats_port, &[("FRAMEWAKE_SLOTS", "1")]);
     let url = format!("http://127.0.0.1:{port}");

@@ -51,6 +51,11 @@ fn bad_values_are_refused_in_words_that_name_them() {
         ("a database that nothing keeps", json!({ "persistence": { "enabled": false } }), &["every job would be lost"]),
         ("a copy to nowhere", json!({ "replication": { "enabled": true } }), &["replication.url must be set"]),
         ("no NATS", json!({ "nats": { "enabled": false } }), &["nats.url or nats.existingSecret must be set"]),
+        (
+            "workers without a way in",
+            json!({ "nats": { "keysSecret": "keys" } }),
+            &["nats.existingSecret must be set", "FRAMEWAKE_JOIN_TOKEN"],
+        ),
         ("an ingress for every name", json!({ "ingress": { "enabled": true } }), &["ingress.host must be set"]),
         ("images for nobody", json!({ "preload": { "pools": ["cpus"] } }), &["there is no pool \"cpus\""]),
         ("two on one volume", json!({ "scheduler": { "replicas": 2 } }), &["both must mount the same volume"]),

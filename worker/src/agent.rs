@@ -16,7 +16,7 @@ use crate::queue::{self, Delivered, Heartbeats, LogStream, Orders, Queue, Report
 use crate::renderer::confinement::Confinement;
 use crate::renderer::session::Session;
 use crate::renderer::{Folders, Setup, Step};
-use crate::store::{self, Store};
+use crate::store::{self, Signatures, Store};
 use crate::{renderer, rules};
 use framewake_proto::chain::Chain;
 use framewake_proto::ids::WorkerId;
@@ -180,6 +180,7 @@ pub async fn run(config: &Config, life: Life) -> Result<Ended, Error> {
         () = leave.drain.cancelled() => return Ok(Ended::without_work(Left::Drained)),
         () = leave.latest() => return Ok(Ended::without_work(Left::TimeUp)),
     };
+    let store = if welcome.signed_store { Store::signed(Signatures::new(queue.clone())) } else { store };
     let writable: Vec<PathBuf> = folders.writable().into_iter().chain(config.writable.iter().cloned()).collect();
     let confinement = Confinement::probe(config.confine, &writable).map_err(|error| Error::Renderer(error.into()))?;
     tracing::info!(held = confinement.held(), missing = confinement.missing(), "renderers are confined");

@@ -8,6 +8,7 @@ use crate::verify::{self, Bad, OUTPUT_SIZE_MAX, OutputFile, Verified};
 use framewake_proto::chain::Chain;
 use framewake_proto::ids::{AttemptId, WorkerId};
 use framewake_proto::objects::staging_key;
+use framewake_proto::tasks::TaskSet;
 use framewake_proto::verdict::{CPU_FALLBACK, Verdict};
 use framewake_proto::wire::TaskDone;
 use std::path::Path;
@@ -31,6 +32,11 @@ impl Committer {
     /// Key of a task's output; `None` for a step without outputs.
     fn key(&self, frame: i64) -> Option<String> {
         Some(format!("{}{}", self.step.order.prefix, self.step.output.as_ref()?.name(frame)))
+    }
+
+    /// Keys that these tasks' outputs will have.
+    pub(crate) fn keys(&self, tasks: &TaskSet) -> impl Iterator<Item = String> {
+        tasks.iter().filter_map(|task| self.key(self.step.frames.get(task)?))
     }
 
     /// What did the work. A GPU that was asked for must be named by the renderer; where none was asked for,

@@ -1,12 +1,14 @@
 //! What the worker is told at its start, by flags or environment.
 
 use crate::gpu::Probe;
+use crate::queue;
 use crate::renderer::confinement::Demand;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use framewake_proto::duration::Span;
 use framewake_proto::ids::{FunctionKey, Name, WorkerId};
+use framewake_proto::notify::Secret;
 use framewake_proto::size::Size;
 use std::fmt;
 use std::net::SocketAddr;
@@ -34,6 +36,15 @@ pub struct Config {
     /// Address of NATS, with user and password where it needs them.
     #[arg(long, env = "FRAMEWAKE_NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
     pub nats_url: SecretUrl,
+    /// File with the certificates of the authorities that NATS is trusted by (PEM) [default: those of the system].
+    #[arg(long, env = "FRAMEWAKE_NATS_CA")]
+    pub nats_ca: Option<PathBuf>,
+    /// What it joins the farm with, where NATS lets nobody in without. By its variable, or in a file: others can read command lines.
+    #[arg(long, env = "FRAMEWAKE_JOIN_TOKEN", hide_env_values = true)]
+    join_token: Option<SecretText>,
+    /// File with the join token.
+    #[arg(long, env = "FRAMEWAKE_JOIN_TOKEN_FILE", conflicts_with = "join_token")]
+    join_token_file: Option<PathBuf>,
     /// Prefix of the farm's subjects.
     #[arg(long, env = "FRAMEWAKE_FARM", default_value = "framewake")]
     pub farm: Name,
@@ -185,6 +196,18 @@ impl Config {
         Ok(config)
     }
 
+    /// The join token, from where it was told; an empty one is none.
+    pub(crate) fn join_token(&self) -> Result<Option<Secret>, queue::Error> {
+        let text = match (&self.join_token, &self.join_token_file) {
+            (Some(token), _) => token.0.clone(),
+            (None, None) => return Ok(None),
+            (None, Some(path)) => {
+                std::fs::read_to_string(path).map_err(|error| queue::Error::JoinToken { path: path.clone(), error })?
+            }
+        };
+        Ok(Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::new))
+    }
+
     /// The id it was given; else one that no other has.
     pub fn worker_id(&self) -> WorkerId {
         self.worker.clone().unwrap_or_else(|| {
@@ -224,6 +247,24 @@ impl Config {
         // Where none is told, it outlives the worker, as one that is told.
         let own = || self.scratch.as_ref().map_or_else(|| self.default_folder(), |_| self.scratch_folder(worker));
         self.cache.clone().unwrap_or_else(|| own().join("cache"))
+    }
+}
+
+/// Never printed.
+#[derive(Clone)]
+struct SecretText(String);
+
+impl FromStr for SecretText {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<SecretText, Self::Err> {
+        Ok(SecretText(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(…)")
     }
 }
 

@@ -173,8 +173,10 @@ impl Inputs {
                 let bucket = parsed.host_str().ok_or_else(wrong)?;
                 let key = object_store::path::Path::from_url_path(parsed.path()).map_err(|_| wrong())?;
                 let failed = |error| Error::Store { name: name.to_owned(), error };
-                let objects: Arc<dyn ObjectStore> =
-                    store::s3(bucket).map_err(|error| failed(store::Error::Store { key: key.to_string(), error }))?;
+                let objects: Arc<dyn ObjectStore> = self
+                    .store
+                    .bucket(bucket)
+                    .map_err(|error| failed(store::Error::Store { key: key.to_string(), error }))?;
                 match store::fetch(&*objects, &key, &shown(url), to, self.url_size_max).await {
                     Ok(_) => Ok(()),
                     Err(store::Error::NotFound(_)) => {

@@ -93,9 +93,10 @@ fn exit_code(mode: Mode, ended: &Ended) -> u8 {
 /// The exit code of a worker that could not do its work.
 pub fn exit_code_of(error: &Error) -> u8 {
     match error {
-        Error::Queue(queue::Error::Hello(_)) | Error::Store(_) | Error::Folder { .. } | Error::Port { .. } => {
-            worker_exit::FAILED
-        }
+        Error::Queue(queue::Error::Hello(_) | queue::Error::JoinToken { .. })
+        | Error::Store(_)
+        | Error::Folder { .. }
+        | Error::Port { .. } => worker_exit::FAILED,
         Error::Queue(_) => worker_exit::UNAVAILABLE,
         Error::Renderer(_) | Error::Rules(_) => worker_exit::CANNOT_RUN,
     }

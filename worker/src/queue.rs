@@ -3,6 +3,7 @@
 mod heartbeat;
 mod logs;
 mod orders;
+mod pass;
 mod reports;
 
 pub use heartbeat::{Heartbeats, State};
@@ -12,16 +13,19 @@ pub use reports::{Gathering, Item, Reports};
 
 use crate::config::{Config, SecretUrl};
 use crate::trust;
-use async_nats::jetstream;
+use async_nats::{ConnectOptions, Event, jetstream};
 use bytes::Bytes;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, WorkerId};
 use framewake_proto::login::Login;
 use framewake_proto::subjects::Subjects;
-use framewake_proto::wire::{Claim, ClaimAnswer, Hello, HelloAnswer, Order};
+use framewake_proto::wire::{Claim, ClaimAnswer, Hello, HelloAnswer, Order, Sign, Signed, StoreCall};
+use pass::Pass;
 use prost::Message;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long NATS and the scheduler may be away at the worker's start.
 pub const START_WAIT: Duration = Duration::from_mins(1);
@@ -44,6 +48,12 @@ pub enum Error {
     NoScheduler { farm: String },
     #[error("the scheduler refused this worker: {0}")]
     Refused(String),
+    #[error("cannot read the join token in `{}`", path.display())]
+    JoinToken {
+        path: std::path::PathBuf,
+        #[source]
+        error: std::io::Error,
+    },
     #[error("the scheduler's answer to hello makes no sense")]
     Hello(#[source] serde_json::Error),
 }
@@ -53,6 +63,8 @@ pub enum Error {
 pub struct Welcome {
     pub function: FunctionSpec,
     pub heartbeat: Duration,
+    /// It has no credentials of the store: its calls are signed.
+    pub signed_store: bool,
 }
 
 /// One connection and the names on it.
@@ -67,26 +79,28 @@ pub struct Queue {
     /// When this process began, and how long it took from there to NATS.
     began: Instant,
     connected_after: Duration,
+    /// Renews the credential for as long as anybody has this.
+    _renewing: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 impl Queue {
     /// Connects, waiting for a NATS that is not there yet.
     pub async fn connect(config: &Config, worker: &WorkerId, began: Instant) -> Result<Queue, Error> {
+        let subjects = Subjects::new(config.farm.clone());
+        let pass = Pass::get(config, &subjects, worker).await?;
         let deadline = Instant::now() + START_WAIT;
         let mut wait = RETRY_WAIT;
         let client = loop {
-            let options = trust::nats(async_nats::ConnectOptions::new())
-                .name(format!("framewake-worker {worker}"))
-                .request_timeout(Some(REQUEST_WAIT))
-                .connection_timeout(REQUEST_WAIT)
-                .ping_interval(Duration::from_secs(10));
-            let options = match Login::of(config.nats_url.expose()) {
-                Some(Login::Password { user, password }) => options.user_and_password(user, password),
-                Some(Login::Token(token)) => options.token(token),
-                None => options,
+            let connecting = match (&pass, Login::of(config.nats_url.expose())) {
+                (Some(pass), _) => pass.connecting(),
+                (None, Some(Login::Password { user, password })) => {
+                    ConnectOptions::with_user_and_password(user, password)
+                }
+                (None, Some(Login::Token(token))) => ConnectOptions::with_token(token),
+                (None, None) => ConnectOptions::new(),
             };
-            let servers: Vec<&str> = config.nats_url.expose().split(',').collect();
-            match options.connect(servers).await {
+            let options = options(connecting, config, worker).custom_inbox_prefix(subjects.inbox(worker));
+            match options.connect(servers(config)).await {
                 Ok(client) => break client,
                 Err(error) if Instant::now() + wait > deadline => {
                     return Err(Error::Connect { url: config.nats_url.clone(), error });
@@ -98,8 +112,9 @@ impl Queue {
         };
         Ok(Queue {
             context: jetstream::new(client.clone()),
+            _renewing: pass.map(|pass| Arc::new(pass.keep(client.clone()))),
             client,
-            subjects: Subjects::new(config.farm.clone()),
+            subjects,
             worker: worker.clone(),
             function: config.function.clone(),
             host: config.host(),
@@ -115,18 +130,18 @@ impl Queue {
             function: self.function.name.to_string(),
             function_version: self.function.version,
         };
-        let answer: HelloAnswer = self.ask_until(self.subjects.hello(), &hello, START_WAIT).await.ok_or_else(|| {
-            let hello = self.subjects.hello();
-            let farm = hello.split('.').next().unwrap_or_default().to_owned();
-            Error::NoScheduler { farm }
-        })?;
+        let subject = self.subjects.hello(&self.function, &self.worker);
+        let answer: HelloAnswer = self
+            .ask_until(subject, &hello, START_WAIT)
+            .await
+            .ok_or_else(|| Error::NoScheduler { farm: self.subjects.farm().to_string() })?;
         if !answer.refused.is_empty() {
             return Err(Error::Refused(answer.refused));
         }
         let function = serde_json::from_slice(&answer.function).map_err(Error::Hello)?;
         // 0 would be a heartbeat without a pause.
         let heartbeat = Duration::from_millis(answer.heartbeat_ms.clamp(50, 60_000).into());
-        Ok(Welcome { function, heartbeat })
+        Ok(Welcome { function, heartbeat, signed_store: answer.signed_store })
     }
 
     /// Asks for an attempt. `None` when no scheduler answered in time: the order is then dropped and
@@ -134,7 +149,15 @@ impl Queue {
     pub async fn claim(&self, order: &Order, want_step: bool, confinement: String) -> Option<ClaimAnswer> {
         let worker = self.worker.to_string();
         let claim = Claim { worker, chunk: order.chunk, attempt: order.attempt, want_step, confinement };
-        self.ask_until(self.subjects.claim(), &claim, CLAIM_WAIT).await
+        self.ask_until(self.subjects.claim(&self.function, &self.worker), &claim, CLAIM_WAIT).await
+    }
+
+    /// Addresses in the store for these calls, or `None` when no scheduler answers.
+    pub(crate) async fn sign(&self, attempt: AttemptId, calls: &[StoreCall]) -> Option<Signed> {
+        let ask = Sign { chunk: attempt.chunk.0, attempt: attempt.number, calls: calls.to_vec() };
+        let subject = self.subjects.sign(&self.function, &self.worker);
+        let answer = self.client.request(subject, ask.encode_to_vec().into()).await.ok()?;
+        Signed::decode(answer.payload).ok()
     }
 
     async fn ask_until<A: Message + Default>(
@@ -161,6 +184,33 @@ impl Queue {
             wait = (wait * 2).min(RETRY_WAIT_MAX);
         }
     }
+}
+
+/// What every connection has in common.
+fn options(options: ConnectOptions, config: &Config, worker: &WorkerId) -> ConnectOptions {
+    trust::nats(options, config.nats_ca.as_deref())
+        .name(format!("framewake-worker {worker}"))
+        .request_timeout(Some(REQUEST_WAIT))
+        .connection_timeout(REQUEST_WAIT)
+        .ping_interval(Duration::from_secs(10))
+        .event_callback(|event| async move {
+            if let Event::ServerError(error) = event {
+                say(&error.to_string());
+            }
+        })
+}
+
+/// What the server complains of; that a credential has ended is how it goes, for the next one is there.
+fn say(error: &str) {
+    if error.to_ascii_lowercase().contains("authentication expired") {
+        tracing::debug!("NATS: {error}");
+    } else {
+        tracing::warn!("NATS does not let this worker do something: {error}");
+    }
+}
+
+fn servers(config: &Config) -> Vec<&str> {
+    config.nats_url.expose().split(',').collect()
 }
 
 /// The attempt that an order or a control message is about; `None` for attempt 0.

@@ -2,14 +2,18 @@
 //! overwritten. Passing faults are retried here, with bounds.
 
 mod local;
+mod signed;
+
+pub(crate) use signed::Signatures;
 
 use crate::config::SecretUrl;
 use crate::trust;
 use crate::verify::OutputFile;
 use bytes::Bytes;
-use framewake_proto::ids::WorkerId;
+use framewake_proto::ids::{AttemptId, WorkerId};
 use framewake_proto::objects::Digest;
 use framewake_proto::verdict::Verdict;
+use framewake_proto::wire::{STORE_CALLS_MAX, StoreCall};
 use futures::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut, S3CopyIfNotExists};
 use object_store::local::LocalFileSystem;
@@ -142,6 +146,8 @@ pub struct Store {
     /// With a `/` at its end, unless empty.
     prefix: String,
     local: Option<Arc<local::LocalStaging>>,
+    /// Where this worker has no credentials.
+    signatures: Option<Signatures>,
 }
 
 impl Store {
@@ -155,16 +161,38 @@ impl Store {
                 let open = |error| OpenError::Open { url: url.clone(), error };
                 let objects = Arc::new(LocalFileSystem::new_with_prefix(&root).map_err(open)?.with_fsync(true));
                 let local = Some(Arc::new(local::LocalStaging::new(&root, worker)));
-                Ok(Store { objects, prefix: String::new(), local })
+                Ok(Store { objects, prefix: String::new(), local, signatures: None })
             }
             "s3" => {
                 let bucket = parsed.host_str().ok_or_else(|| OpenError::Malformed(url.clone()))?;
                 let objects = s3(bucket).map_err(|error| OpenError::Open { url: url.clone(), error })?;
                 let prefix = parsed.path().trim_matches('/');
                 let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-                Ok(Store { objects, prefix, local: None })
+                Ok(Store { objects, prefix, local: None, signatures: None })
             }
             _ => Err(OpenError::Malformed(url.clone())),
+        }
+    }
+
+    /// The farm's store, with calls that the scheduler signs.
+    pub(crate) fn signed(signatures: Signatures) -> Store {
+        let objects = s3_signed(signatures.clone(), "");
+        Store { objects, prefix: String::new(), local: None, signatures: Some(signatures) }
+    }
+
+    /// What is called from now on is for this attempt, and these outputs are likely to be stored.
+    pub(crate) async fn begin(&self, attempt: AttemptId, outputs: impl Iterator<Item = String>) {
+        let Some(signatures) = &self.signatures else { return };
+        let create =
+            |key| StoreCall { method: "PUT".to_owned(), key, if_none_match: "*".to_owned(), ..StoreCall::default() };
+        signatures.begin(attempt, outputs.take(STORE_CALLS_MAX).map(create).collect()).await;
+    }
+
+    /// Another bucket, of which the job names an object.
+    pub(crate) fn bucket(&self, bucket: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+        match &self.signatures {
+            Some(signatures) => Ok(s3_signed(signatures.clone(), bucket)),
+            None => s3(bucket),
         }
     }
 
@@ -337,25 +365,40 @@ pub(crate) fn create_plain(path: &Path) -> std::io::Result<std::fs::File> {
     Ok(file)
 }
 
+/// A bucket whose calls the scheduler signs; the farm's, if `bucket` is empty.
+fn s3_signed(signatures: Signatures, bucket: &str) -> Arc<dyn ObjectStore> {
+    let connector = signed::Connector { signatures, bucket: bucket.to_owned() };
+    let store = configured(AmazonS3Builder::new())
+        .with_endpoint(signed::ENDPOINT)
+        .with_region("none")
+        .with_skip_signature(true)
+        .with_http_connector(connector)
+        .with_bucket_name(signed::BUCKET)
+        .build();
+    Arc::new(store.expect("all that it needs is told"))
+}
+
 /// Opens a bucket with the credentials and the endpoint of the environment.
 pub(crate) fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
-    // Our own loop retries too; the two together stay below a minute.
-    let retry = RetryConfig { max_retries: 2, retry_timeout: Duration::from_secs(5), ..RetryConfig::default() };
-    let mut store = AmazonS3Builder::new().with_client_options(trust::store(ClientOptions::new()));
+    let mut store = AmazonS3Builder::new();
     // As `from_env` does, which begins with options of its own.
     for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
         if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
             store = store.with_config(key, value);
         }
     }
-    let store = store
-        .with_bucket_name(bucket)
+    Ok(Arc::new(configured(store).with_bucket_name(bucket).build()?))
+}
+
+fn configured(store: AmazonS3Builder) -> AmazonS3Builder {
+    // Our own loop retries too; the two together stay below a minute.
+    let retry = RetryConfig { max_retries: 2, retry_timeout: Duration::from_secs(5), ..RetryConfig::default() };
+    store
+        .with_client_options(trust::store(ClientOptions::new()))
         .with_allow_http(true)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
         .with_retry(retry)
-        .build()?;
-    Ok(Arc::new(store))
 }
 
 /// Writes an object of any store into a file, hashing it on its way.

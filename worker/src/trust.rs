@@ -1,6 +1,7 @@
 //! Whom connections trust: the certificates of the system, and where it has none, as in an image made from nothing, those
 //! of Mozilla's list, which the program brings along.
 
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
@@ -33,8 +34,11 @@ pub fn store(options: object_store::ClientOptions) -> object_store::ClientOption
     })
 }
 
-/// For NATS.
-pub fn nats(options: async_nats::ConnectOptions) -> async_nats::ConnectOptions {
+/// For NATS: by the authorities in this file, where one is told.
+pub fn nats(options: async_nats::ConnectOptions, ca: Option<&Path>) -> async_nats::ConnectOptions {
+    if let Some(ca) = ca {
+        return options.add_root_certificates(ca.to_owned());
+    }
     if !*SYSTEM_HAS_NONE {
         return options;
     }

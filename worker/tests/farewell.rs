@@ -38,7 +38,7 @@ async fn serve(stream: TcpStream, heard: Heard) -> std::io::Result<()> {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["PING"] => stream.write_all(b"PONG\r\n").await?,
-            ["SUB", subject, id] if subject.starts_with("_INBOX") => (*id).clone_into(&mut inbox),
+            ["SUB", subject, id] if subject.contains(".inbox.") => (*id).clone_into(&mut inbox),
             ["PUB", _, reply, size] => {
                 let mut payload = vec![0; size.parse::<usize>().expect("a size") + 2];
                 stream.read_exact(&mut payload).await?;

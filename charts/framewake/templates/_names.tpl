@@ -47,6 +47,15 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{ $secrets | uniq | toJson }}
 {{- end }}
 
+{{/* Secrets that workers need: with a join token, the scheduler signs their calls of the store. */}}
+{{- define "framewake.workerSecrets" -}}
+{{- if .Values.nats.keysSecret -}}
+{{ list .Values.nats.existingSecret | toJson }}
+{{- else -}}
+{{ include "framewake.sharedSecrets" . }}
+{{- end -}}
+{{- end }}
+
 {{/* The namespaces of the pools, and the release's. */}}
 {{- define "framewake.namespaces" -}}
 {{- $namespaces := list .Release.Namespace -}}
@@ -64,7 +73,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- $_ := set $provider "kind" "kubernetes" -}}
 {{- $_ := set $provider "namespace" ($provider.namespace | default $root.Release.Namespace) -}}
 {{- $_ := set $provider "service_account" ($provider.service_account | default (include "framewake.workersAccount" $root)) -}}
-{{- $secrets := concat (include "framewake.sharedSecrets" $root | fromJsonArray) ($provider.environment_from | default list) -}}
+{{- $secrets := concat (include "framewake.workerSecrets" $root | fromJsonArray) ($provider.environment_from | default list) -}}
 {{- if $secrets }}{{ $_ := set $provider "environment_from" ($secrets | uniq) }}{{ end -}}
 {{- $pull := concat $root.Values.imagePullSecrets ($provider.image_pull_secrets | default list) -}}
 {{- if $pull }}{{ $_ := set $provider "image_pull_secrets" ($pull | uniq) }}{{ end -}}
@@ -113,7 +122,7 @@ imagePullSecrets:
 
 {{/* What does not go together, said before anything is made. */}}
 {{- define "framewake.check" -}}
-{{- $ours := list "FRAMEWAKE_DATA" "FRAMEWAKE_LISTEN" "FRAMEWAKE_ACCESS" "FRAMEWAKE_FARM" "FRAMEWAKE_STORE" "FRAMEWAKE_STORE_SETUP" "FRAMEWAKE_NATS_URL" "FRAMEWAKE_POOLS" "FRAMEWAKE_FUNCTIONS" "FRAMEWAKE_SLOTS" "FRAMEWAKE_SMTP" "FRAMEWAKE_SMTP_FROM" "FRAMEWAKE_LEADER_LEASE" "FRAMEWAKE_KEDA_LISTEN" "FRAMEWAKE_OPENFAAS_LISTEN" "FRAMEWAKE_OPENFAAS_PASSWORD_FILE" "FRAMEWAKE_OPENFAAS_CALLBACK_SECRET_FILE" -}}
+{{- $ours := list "FRAMEWAKE_DATA" "FRAMEWAKE_LISTEN" "FRAMEWAKE_ACCESS" "FRAMEWAKE_FARM" "FRAMEWAKE_STORE" "FRAMEWAKE_STORE_SETUP" "FRAMEWAKE_NATS_URL" "FRAMEWAKE_NATS_SEED_FILE" "FRAMEWAKE_POOLS" "FRAMEWAKE_FUNCTIONS" "FRAMEWAKE_SLOTS" "FRAMEWAKE_SMTP" "FRAMEWAKE_SMTP_FROM" "FRAMEWAKE_LEADER_LEASE" "FRAMEWAKE_KEDA_LISTEN" "FRAMEWAKE_OPENFAAS_LISTEN" "FRAMEWAKE_OPENFAAS_PASSWORD_FILE" "FRAMEWAKE_OPENFAAS_CALLBACK_SECRET_FILE" -}}
 {{- range $name, $_ := .Values.scheduler.environment }}
 {{- if has $name $ours }}{{ fail (printf "scheduler.environment.%s: the chart sets it itself, from another value" $name) }}{{ end -}}
 {{- end -}}
@@ -133,6 +142,9 @@ imagePullSecrets:
 {{- end -}}
 {{- if and .Values.openfaas.enabled (not .Values.openfaas.existingSecret) }}
 {{- fail "openfaas.existingSecret must be set where openfaas.enabled is true: a secret with `password`" }}
+{{- end -}}
+{{- if and .Values.nats.keysSecret (not .Values.nats.existingSecret) }}
+{{- fail "nats.existingSecret must be set where nats.keysSecret is: a secret with the FRAMEWAKE_JOIN_TOKEN of the workers" }}
 {{- end -}}
 {{- if and .Values.smtp.existingSecret (not .Values.smtp.from) }}
 {{- fail "smtp.from must be set where smtp.existingSecret is" }}

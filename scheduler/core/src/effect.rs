@@ -47,6 +47,8 @@ pub enum Effect {
     ArchiveLog {
         job: JobId,
         attempt: AttemptId,
+        /// Who wrote it.
+        worker: WorkerId,
     },
     /// Orders of this job that are still on the stream are of no use: a courtesy, for claims are refused anyway.
     PurgeOrders {

@@ -32,6 +32,7 @@ pub use load::FunctionLoad;
 pub use places::{PlaceStanding, PlaceStatus};
 use pools::Unended;
 pub use pools::{PassedOver, WhyNot};
+pub use scaling::is_given;
 use workers::Told;
 
 use crate::budget::{Book, Purse};

@@ -12,6 +12,7 @@ mod wakeups;
 use async_trait::async_trait;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{FunctionKey, WorkerId};
+use framewake_proto::notify::Secret;
 use framewake_proto::time::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,7 +64,12 @@ pub struct Start {
     pub gpus: Vec<String>,
     /// It leaves after this long without work.
     pub linger: Duration,
+    /// What it joins the farm with, where NATS lets nobody in without: of this one worker, and of no use once it has joined.
+    pub join_token: Option<Secret>,
 }
+
+/// The variable by which a worker is told its join token.
+pub const JOIN_TOKEN: &str = "FRAMEWAKE_JOIN_TOKEN";
 
 /// Why a worker is not started.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 
 mod process;
 
-use crate::{End, Error, Instance, InstanceState, Provider, Start, StartError, StartStep, Surroundings};
+use crate::{End, Error, Instance, InstanceState, JOIN_TOKEN, Provider, Start, StartError, StartStep, Surroundings};
 use async_trait::async_trait;
 use framewake_proto::ids::{FunctionKey, WorkerId};
 use framewake_proto::time::Timestamp;
@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -30,6 +31,8 @@ const FINISH_MAX: Duration = Duration::from_secs(3);
 const GIVE_BACK_MAX: Duration = Duration::from_secs(3);
 /// Time for the kernel to end what is killed.
 const KILL_MAX: Duration = Duration::from_secs(2);
+/// Of the scheduler's own environment, which its workers inherit for the rest.
+const NOT_FOR_WORKERS: [&str; 3] = ["FRAMEWAKE_NATS_SEED_FILE", "FRAMEWAKE_SMTP", "FRAMEWAKE_TOKEN"];
 /// Holds the worker's function, so that the end of one that ended while nobody looked can be told.
 const FUNCTION: &str = "function";
 
@@ -142,6 +145,18 @@ impl LocalProvider {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors);
+        for name in NOT_FOR_WORKERS {
+            command.env_remove(name);
+        }
+        if let Some(token) = &start.join_token {
+            command.env(JOIN_TOKEN, token.reveal());
+            if surroundings.store.starts_with("s3://") {
+                // Its calls of the store are signed: the scheduler's credentials are not for it.
+                for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"AWS_")) {
+                    command.env_remove(name);
+                }
+            }
+        }
         if !start.gpus.is_empty() {
             let named = start.gpus.join(",");
             command.args(["--gpus", &named]);

@@ -17,6 +17,7 @@ use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::money::Money;
 use framewake_proto::notify::{Notice, TargetChange};
+use framewake_proto::order::StepOrder;
 use framewake_proto::price::{Market, PaidFor, PriceRow};
 use framewake_proto::scaling::ScalingExplained;
 use framewake_proto::schedule::{ScheduleChange, ScheduleStored, ScheduleView};
@@ -24,6 +25,7 @@ use framewake_proto::start::WorkerStart;
 use framewake_proto::time::Day;
 use framewake_proto::time::Timestamp;
 use framewake_proto::wire;
+use prost::Message as _;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::{Notify, oneshot};
@@ -273,8 +275,14 @@ impl Engine {
             Message::ExplainScaling(key, reply) => batch.replies.push(Reply::ExplainScaling(key, reply)),
             Message::Scaling(reply) => batch.replies.push(Reply::Scaling(reply)),
             Message::Explain(id, reply) => batch.replies.push(Reply::Explain(id, reply)),
+            Message::WorkerFunction(worker, reply) => drop(reply.send(self.farm.worker_function(&worker).cloned())),
+            Message::HeldBy(worker, attempt, reply) => drop(reply.send(self.farm.held_by(&worker, attempt))),
+            Message::StepOrder(job, step, reply) => drop(reply.send(self.step_order(job, step).await?)),
             Message::Happened(event) => {
                 self.count_end(&event);
+                if let Event::WorkerExited { worker, .. } = &event {
+                    self.ask_queue(QueueCommand::WorkerEnded(worker.clone()));
+                }
                 self.apply(event, batch);
             }
             Message::Reported(event, token) => {
@@ -286,8 +294,8 @@ impl Engine {
                 self.apply(event, batch);
                 batch.report_token = Some(token);
             }
-            Message::FoundLogs(found) => self.archive_forgotten(found),
-            Message::Claimed { claim, reply } => self.claimed(&claim, reply, batch),
+            Message::FoundLogs(found) => self.archive_forgotten(found).await?,
+            Message::Claimed { function, claim, reply } => self.claimed(&function, &claim, reply, batch),
             Message::Beat { heartbeat, reply } => self.beat(heartbeat, reply, batch),
         }
         Ok(())
@@ -453,12 +461,20 @@ impl Engine {
         Ok(Ok(()))
     }
 
-    fn claimed(&mut self, claim: &wire::Claim, reply: String, batch: &mut Batch) {
+    fn claimed(&mut self, function: &FunctionKey, claim: &wire::Claim, reply: String, batch: &mut Batch) {
         let Ok(worker) = claim.worker.parse::<WorkerId>() else {
             warn!(worker = %wire::clip(&claim.worker, 64), "a claim names a worker with an impossible id");
             return;
         };
         let attempt = AttemptId { chunk: ChunkId(claim.chunk), number: claim.attempt };
+        // Numbers of chunks can be guessed.
+        if self.farm.attempt_function(attempt).is_some_and(|of| of != function) {
+            warn!(worker.id = %worker, "worker {worker} of {function} claims an order of another function");
+            let body =
+                wire::ClaimAnswer { refused: "the order is of another function".to_owned(), ..Default::default() };
+            self.ask_queue(QueueCommand::Answer { subject: reply, body: body.encode_to_vec() });
+            return;
+        }
         let request = self.wait_for_answer(reply, claim.want_step);
         let confinement = wire::clip(&claim.confinement, wire::CONFINEMENT_MAX).to_owned();
         batch.confinements.insert(worker.clone(), confinement);
@@ -508,12 +524,22 @@ impl Engine {
 
     /// Logs of attempts that are over and were not moved to the store: the scheduler died in between, or the
     /// store was away.
-    fn archive_forgotten(&mut self, found: Vec<(JobId, AttemptId)>) {
-        for (job, attempt) in found {
-            if self.farm.attempt_place(attempt).is_none() {
-                self.ask_queue(QueueCommand::ArchiveLog { job, attempt });
+    async fn archive_forgotten(&mut self, found: Vec<(WorkerId, JobId, AttemptId)>) -> Result<(), Error> {
+        for (worker, job, attempt) in found {
+            // Whoever wrote under an attempt that it never had wrote nothing.
+            if self.farm.attempt_place(attempt).is_none() && self.store.has_had(&worker, job, attempt).await? {
+                self.ask_queue(QueueCommand::ArchiveLog { job, attempt, worker });
             }
         }
+        Ok(())
+    }
+
+    async fn step_order(&mut self, id: JobId, step: usize) -> Result<Option<StepOrder>, Error> {
+        let job = match self.jobs.get(id) {
+            Some(job) => Some(job.clone()),
+            None => self.store.jobs(&[id], &self.functions).await?.pop().map(|(_, job)| job),
+        };
+        Ok(job.filter(|job| step < job.steps.len()).map(|job| StepOrder::new(id, &job, step)))
     }
 
     fn wait_for_answer(&mut self, subject: String, want_step: bool) -> RequestId {

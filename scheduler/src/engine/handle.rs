@@ -204,9 +204,16 @@ pub(crate) enum Message {
     Happened(Event),
     /// A report from the stream; the token is handed to the queue once it is applied and durable.
     Reported(Event, u64),
-    /// Logs that lie on their stream.
-    FoundLogs(Vec<(JobId, AttemptId)>),
+    /// Logs that lie on their stream, and who wrote them.
+    FoundLogs(Vec<(WorkerId, JobId, AttemptId)>),
+    /// What a worker that is here, or asked for, works for.
+    WorkerFunction(WorkerId, oneshot::Sender<Option<FunctionKey>>),
+    /// The job and step of an attempt, if this worker holds it.
+    HeldBy(WorkerId, AttemptId, oneshot::Sender<Option<(JobId, usize)>>),
+    StepOrder(JobId, usize, oneshot::Sender<Option<StepOrder>>),
     Claimed {
+        /// Of which the worker may take orders.
+        function: FunctionKey,
         claim: wire::Claim,
         reply: String,
     },
@@ -301,6 +308,25 @@ impl Handle {
         idempotency: Option<(String, [u8; 32])>,
     ) -> Result<Submitted, Refused> {
         self.ask(|reply| Message::RunSchedule { name, idempotency, reply }).await?
+    }
+
+    /// What a worker that is here, or asked for, works for.
+    pub(crate) async fn worker_function(&self, worker: WorkerId) -> Result<Option<FunctionKey>, Refused> {
+        self.ask(|reply| Message::WorkerFunction(worker, reply)).await
+    }
+
+    /// The job and step of an attempt, if this worker holds it.
+    pub(crate) async fn held_by(
+        &self,
+        worker: WorkerId,
+        attempt: AttemptId,
+    ) -> Result<Option<(JobId, usize)>, Refused> {
+        self.ask(|reply| Message::HeldBy(worker, attempt, reply)).await
+    }
+
+    /// What workers are told of a step, of a job that is not over.
+    pub(crate) async fn step_order(&self, job: JobId, step: usize) -> Result<Option<StepOrder>, Refused> {
+        self.ask(|reply| Message::StepOrder(job, step, reply)).await
     }
 
     /// By name, after `after`, at most `limit`.

@@ -61,7 +61,7 @@ impl Engine {
                 self.ask_queue(QueueCommand::Answer { subject: waiting.subject, body });
             }
             Effect::PushControl { worker, control } => {
-                let body = control_message(&control).encode_to_vec();
+                let body = wire::Control { worker: worker.to_string(), ..control_message(&control) }.encode_to_vec();
                 self.ask_queue(QueueCommand::PushControl { worker, body });
             }
             Effect::StartWorker { worker, function, pool, gpus, linger } => {
@@ -76,7 +76,9 @@ impl Engine {
             Effect::StopWorker { worker } => {
                 let _ = self.outbox.provider.send(ProviderCommand::Stop { worker });
             }
-            Effect::ArchiveLog { job, attempt } => self.ask_queue(QueueCommand::ArchiveLog { job, attempt }),
+            Effect::ArchiveLog { job, attempt, worker } => {
+                self.ask_queue(QueueCommand::ArchiveLog { job, attempt, worker });
+            }
             Effect::PurgeOrders { job } => self.ask_queue(QueueCommand::PurgeOrders(job)),
             Effect::AnnounceJobOver { job, state } => {
                 info!(job.id = %job, "job {job} is over: {}", crate::store::job_state_name(state));
@@ -139,5 +141,6 @@ fn control_message(control: &Control) -> wire::Control {
         keep_tasks: control.keep_tasks.unwrap_or(0),
         drain: control.drain,
         stay: control.stay,
+        worker: String::new(),
     }
 }

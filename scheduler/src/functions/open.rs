@@ -9,6 +9,7 @@ use framewake_functions::local::{LocalConfig, LocalProvider};
 use framewake_functions::openfaas::OpenfaasProvider;
 use framewake_functions::{Provider, Surroundings};
 use framewake_proto::ids::Name;
+use framewake_proto::login::without_login;
 use framewake_proto::pool::{PoolSpec, ProviderSpec};
 use std::path::PathBuf;
 
@@ -63,7 +64,10 @@ fn notes(config: &Config, pool: &PoolSpec) -> PathBuf {
 fn local(config: &Config, surroundings: &Surroundings) -> Result<LocalConfig> {
     let data = config.shared.data.canonicalize().context("the data folder")?;
     // Workers of this machine inherit the rest.
-    let surroundings = Surroundings { environment: [log_format(config)].into(), ..surroundings.clone() };
+    let ca = config.credentials.nats_ca.as_deref().map(std::path::absolute).transpose().context("--nats-ca")?;
+    let ca = ca.map(|file| ("FRAMEWAKE_NATS_CA".to_owned(), file.display().to_string()));
+    let environment = ca.into_iter().chain([log_format(config)]).collect();
+    let surroundings = Surroundings { environment, ..surroundings.clone() };
     Ok(LocalConfig { data, worker: worker_program(config)?, surroundings })
 }
 
@@ -75,9 +79,12 @@ pub(crate) fn worker_program(config: &Config) -> Result<PathBuf> {
 
 #[allow(clippy::disallowed_methods)] // What the store's client reads itself, workers elsewhere have to be told.
 fn surroundings(config: &Config) -> Surroundings {
-    let environment = std::env::vars().filter(|(name, _)| is_passed_on(name));
+    // Where calls of the store are signed for workers, they need to know nothing of it.
+    let is_signed = config.credentials.nats_seed.is_some() && config.store.starts_with("s3://");
+    let environment = std::env::vars().filter(|(name, _)| !is_signed && is_passed_on(name));
     Surroundings {
-        nats: config.nats.clone(),
+        // Where workers join with tokens of their own, nobody's password is for them.
+        nats: if config.credentials.nats_seed.is_some() { without_login(&config.nats) } else { config.nats.clone() },
         farm: config.farm.to_string(),
         store: config.store.clone(),
         environment: environment.chain([log_format(config)]).collect(),

@@ -6,7 +6,7 @@ use crate::objects::Objects;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use bytes::Bytes;
 use framewake_proto::chain::Chain;
-use framewake_proto::ids::{AttemptId, JobId};
+use framewake_proto::ids::{AttemptId, JobId, WorkerId};
 use framewake_proto::objects::log_key;
 use framewake_proto::wire::{self, LOG_BATCH_MAX, LOG_SIZE_MAX};
 use futures::{Stream, StreamExt};
@@ -41,9 +41,15 @@ pub type Live = std::pin::Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
 impl Queue {
     /// What the attempt has written so far, and with `follow` what it will write; without an end of its own.
-    pub async fn live_log(&self, job: JobId, attempt: AttemptId, follow: bool) -> Result<Live, LogsError> {
+    pub async fn live_log(
+        &self,
+        worker: &WorkerId,
+        job: JobId,
+        attempt: AttemptId,
+        follow: bool,
+    ) -> Result<Live, LogsError> {
         let failed = |error: &(dyn std::error::Error + 'static)| LogsError(Chain(error).to_string());
-        let (messages, pending) = self.log_messages(job, attempt).await?;
+        let (messages, pending) = self.log_messages(worker, job, attempt).await?;
         if follow {
             let stream = messages
                 .stream()
@@ -57,15 +63,17 @@ impl Queue {
         Ok(Box::pin(pieces(stream).take(usize::try_from(pending).unwrap_or(usize::MAX))))
     }
 
+    /// Of the one worker that had the attempt: anybody else's words under it count for nothing.
     async fn log_messages(
         &self,
+        worker: &WorkerId,
         job: JobId,
         attempt: AttemptId,
     ) -> Result<(async_nats::jetstream::consumer::PullConsumer, u64), LogsError> {
         let failed = |error: &(dyn std::error::Error + 'static)| LogsError(Chain(error).to_string());
         let stream = self.context.get_stream(self.subjects.logs_stream()).await.map_err(|error| failed(&error))?;
         let config = pull::Config {
-            filter_subject: self.subjects.log(job, attempt),
+            filter_subject: self.subjects.log(worker, job, attempt),
             deliver_policy: DeliverPolicy::All,
             ack_policy: async_nats::jetstream::consumer::AckPolicy::None,
             inactive_threshold: READER_IDLE,
@@ -76,8 +84,13 @@ impl Queue {
         Ok((consumer, pending))
     }
 
-    async fn archive(&self, objects: &Objects, room: &Semaphore, job: JobId, attempt: AttemptId) -> Result<(), String> {
-        let (consumer, pending) = self.log_messages(job, attempt).await.map_err(|error| error.to_string())?;
+    async fn archive(
+        &self,
+        objects: &Objects,
+        room: &Semaphore,
+        (worker, job, attempt): (WorkerId, JobId, AttemptId),
+    ) -> Result<(), String> {
+        let (consumer, pending) = self.log_messages(&worker, job, attempt).await.map_err(|error| error.to_string())?;
         if pending == 0 {
             return Ok(());
         }
@@ -113,12 +126,12 @@ impl Queue {
         objects.put(&log_key(job, attempt), text.into()).await.map_err(|error| said(&error))?;
         let stream = self.context.get_stream(self.subjects.logs_stream()).await.map_err(|error| said(&error))?;
         // What was written since stays for the next look.
-        let purge = stream.purge().filter(self.subjects.log(job, attempt)).sequence(read_to + 1);
+        let purge = stream.purge().filter(self.subjects.log(&worker, job, attempt)).sequence(read_to + 1);
         purge.await.map(drop).map_err(|error| said(&error))
     }
 
-    /// Attempts whose logs lie on the stream.
-    async fn found_logs(&self) -> Result<Vec<(JobId, AttemptId)>, String> {
+    /// Attempts whose logs lie on the stream, and who wrote there.
+    async fn found_logs(&self) -> Result<Vec<(WorkerId, JobId, AttemptId)>, String> {
         let stream = self.context.get_stream(self.subjects.logs_stream()).await.map_err(|error| said(&error))?;
         let found = stream.info_with_subjects(self.subjects.logs_all()).await.map_err(|error| said(&error))?;
         let mut found = found.take(FOUND_MAX);
@@ -163,15 +176,15 @@ pub(super) async fn archive_all(
     queue: Queue,
     handle: Handle,
     objects: Objects,
-    ended: mpsc::Receiver<(JobId, AttemptId)>,
+    ended: mpsc::Receiver<(WorkerId, JobId, AttemptId)>,
     mut prepared: watch::Receiver<bool>,
 ) {
     let room = Semaphore::new(ARCHIVED_KIB_MAX as usize);
     let ended = futures::stream::unfold(ended, async |mut ended| Some((ended.recv().await?, ended)));
-    let archive = ended.for_each_concurrent(ARCHIVED_AT_ONCE, |(job, attempt)| {
+    let archive = ended.for_each_concurrent(ARCHIVED_AT_ONCE, |(worker, job, attempt)| {
         let (queue, objects, room) = (&queue, &objects, &room);
         async move {
-            if let Err(reason) = queue.archive(objects, room, job, attempt).await {
+            if let Err(reason) = queue.archive(objects, room, (worker, job, attempt)).await {
                 // It stays readable from the stream, and the next look finds it.
                 warn!(job.id = %job, chunk.id = attempt.chunk.0, attempt = attempt.number, "the log of attempt {attempt} was not moved to the store: {reason}");
             }

@@ -98,7 +98,12 @@ impl Reading {
                     let (message, acker) = message.split();
                     self.token += 1;
                     in_hand.push_back((self.token, acker));
+                    let reporter = queue.subjects.reporter(&message.subject);
                     let event = match reading::report(&message.payload) {
+                        Ok(Event::AttemptReported { worker, .. }) if reporter.as_ref() != Some(&worker) => {
+                            warn!(subject = %message.subject, "a report was dropped: it is in the name of {worker}");
+                            continue;
+                        }
                         Ok(event) => Message::Reported(event, self.token),
                         Err(reason) => {
                             warn!(subject = %message.subject, "a report was dropped: {reason}");

@@ -1,6 +1,6 @@
 //! The queue against a real nats-server, with a stand-in for the engine.
 
-use super::{Owner, Queue};
+use super::{Connection, Owner, Queue};
 use crate::engine::{Handle, Health, Message, QueueCommand};
 use crate::function_table::FunctionTable;
 use crate::objects::Objects;
@@ -115,7 +115,7 @@ impl Running {
         let objects = Objects::open(&address).expect("a folder is a store");
         let owner = Owner::this("farm", store.path());
         let queue =
-            Queue::connect(&nats.url(), subjects(), owner, false, Arc::default()).await.expect("a good address");
+            Queue::connect(connection(nats), subjects(), owner, false, Arc::default()).await.expect("a good address");
         let (inbox_in, inbox) = mpsc::channel(1000);
         let (commands, commands_out) = mpsc::unbounded_channel();
         let (health_in, health) = watch::channel(Health { nats: "not yet".to_owned(), ..Health::default() });
@@ -161,6 +161,10 @@ impl Running {
         self.stop.cancel();
         self.task.await.expect("it ends");
     }
+}
+
+fn connection(nats: &Nats) -> Connection<'static> {
+    Connection { url: nats.url().leak(), issuer: None, ca: None, signing: None }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -278,6 +282,9 @@ async fn a_report_that_cannot_be_read_is_dropped_and_stops_no_other() {
     running.healthy().await;
     let context = jetstream::new(nats.client().await);
     publish(&context, vec![0xff; 40]).await;
+    // In the name of another than its subject.
+    let other = wire::Report { worker: "w2".to_owned(), chunk: 6, attempt: 1, ..wire::Report::default() };
+    publish(&context, other.encode_to_vec()).await;
     let nameless = wire::Report { worker: "no worker/has this id".to_owned(), ..wire::Report::default() };
     publish(&context, nameless.encode_to_vec()).await;
     report(&context, 7).await;
@@ -403,11 +410,16 @@ async fn a_claim_is_passed_on_and_its_answer_comes_back() {
     let claim =
         wire::Claim { worker: "w1".to_owned(), chunk: 5, attempt: 2, want_step: true, confinement: String::new() };
     // What is no claim does not stop the next.
-    client.publish(subjects().claim(), vec![0xff; 9].into()).await.expect("sent");
+    client.publish(subjects().claim(&function(), &worker()), vec![0xff; 9].into()).await.expect("sent");
+    // Nor does what is in the name of another.
+    let other = wire::Claim { worker: "w2".to_owned(), ..claim.clone() };
+    client.publish(subjects().claim(&function(), &worker()), other.encode_to_vec().into()).await.expect("sent");
     let body = claim.encode_to_vec();
-    let asked = tokio::spawn(async move { client.request(subjects().claim(), body.into()).await });
+    let subject = subjects().claim(&function(), &worker());
+    let asked = tokio::spawn(async move { client.request(subject, body.into()).await });
     let reply = loop {
-        if let Message::Claimed { claim: heard, reply } = running.next().await {
+        if let Message::Claimed { function: of, claim: heard, reply } = running.next().await {
+            assert_eq!(of, function());
             assert_eq!(heard, claim);
             break reply;
         }
@@ -424,7 +436,8 @@ async fn a_hello_for_an_unknown_function_is_refused_with_the_reason() {
     running.healthy().await;
     let hello = wire::Hello { worker: "w1".to_owned(), function: "ghost".to_owned(), function_version: 3 };
     let client = nats.client().await;
-    let asked = client.request(subjects().hello(), hello.encode_to_vec().into());
+    let ghost = "ghost@3".parse().expect("a good key");
+    let asked = client.request(subjects().hello(&ghost, &worker()), hello.encode_to_vec().into());
     let answer = tokio::time::timeout(SOON, asked).await.expect("soon").expect("answered");
     let answer = wire::HelloAnswer::decode(&*answer.payload).expect("an answer");
     assert_eq!(answer.refused, "ghost@3 is not a function of this farm");
@@ -432,7 +445,8 @@ async fn a_hello_for_an_unknown_function_is_refused_with_the_reason() {
 
 async fn write_log(context: &jetstream::Context, attempt: AttemptId, offset: u64, text: &str) {
     let batch = wire::LogBatch { offset, text: text.as_bytes().to_vec() };
-    let sent = context.publish(subjects().log(job(), attempt), batch.encode_to_vec().into()).await.expect("sent");
+    let sent =
+        context.publish(subjects().log(&worker(), job(), attempt), batch.encode_to_vec().into()).await.expect("sent");
     sent.await.expect("stored");
 }
 
@@ -450,11 +464,11 @@ async fn a_log_is_read_live_then_moved_to_the_store_and_late_words_are_added() {
     let attempt = AttemptId { chunk: ChunkId(4), number: 2 };
     write_log(&context, attempt, 0, "loading\n").await;
     write_log(&context, attempt, 8, "saved\n").await;
-    let live = running.queue.live_log(job(), attempt, false).await.expect("readable");
+    let live = running.queue.live_log(&worker(), job(), attempt, false).await.expect("readable");
     let pieces: Vec<bytes::Bytes> = tokio::time::timeout(SOON, live.collect()).await.expect("it has an end");
     assert_eq!(pieces.concat(), b"loading\nsaved\n");
 
-    running.ask(QueueCommand::ArchiveLog { job: job(), attempt });
+    running.ask(QueueCommand::ArchiveLog { job: job(), attempt, worker: worker() });
     let objects = running.objects.clone();
     until("it is stored", async || stored_log(&objects, attempt).await.is_some_and(|text| text.ends_with("saved\n")))
         .await;
@@ -462,7 +476,7 @@ async fn a_log_is_read_live_then_moved_to_the_store_and_late_words_are_added() {
     until("the stream is empty", async || stream.get_info().await.is_ok_and(|info| info.state.messages == 0)).await;
 
     write_log(&context, attempt, 14, "still here\n").await;
-    running.ask(QueueCommand::ArchiveLog { job: job(), attempt });
+    running.ask(QueueCommand::ArchiveLog { job: job(), attempt, worker: worker() });
     let whole = "loading\nsaved\nstill here\n";
     until("it is whole", async || stored_log(&objects, attempt).await.is_some_and(|text| text == whole)).await;
 }
@@ -485,5 +499,5 @@ async fn logs_that_were_not_moved_before_a_restart_are_found() {
             break found;
         }
     };
-    assert_eq!(found, [(job(), attempt)]);
+    assert_eq!(found, [(worker(), job(), attempt)]);
 }

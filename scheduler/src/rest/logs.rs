@@ -81,7 +81,8 @@ impl AttemptLog {
         }
         let away = "the log is not in the store yet, and NATS, which has it, does not answer";
         let Some(queue) = &app.logs else { return Err(Refusal::not_found("the log is not in the store")) };
-        let live = queue.live_log(job.id, number, follow).await.map_err(|error| Refusal::unavailable(away, &error))?;
+        let live = queue.live_log(&view.worker, job.id, number, follow).await;
+        let live = live.map_err(|error| Refusal::unavailable(away, &error))?;
         if follow {
             let mut look = tokio::time::interval(LOOK_EVERY);
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);

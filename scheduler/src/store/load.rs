@@ -12,7 +12,7 @@ use framewake_core::values::{
 };
 use framewake_proto::api::JobState;
 use framewake_proto::function::FunctionSpec;
-use framewake_proto::ids::{ChunkId, FunctionKey, JobId, WorkerId};
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
 use framewake_proto::job::{Job, JobSpec};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
@@ -136,6 +136,22 @@ impl Store {
         found
             .map(|(text,)| serde_json::from_value(text.clone().into()).map_err(|_| unreadable("jobs", &text)))
             .transpose()
+    }
+
+    /// Whether this worker had this attempt at the job.
+    pub(crate) async fn has_had(&mut self, worker: &WorkerId, job: JobId, attempt: AttemptId) -> Result<bool, Error> {
+        let Ok(chunk) = i64::try_from(attempt.chunk.0) else { return Ok(false) };
+        let text = "SELECT 1 FROM attempts JOIN jobs ON jobs.seq = attempts.job \
+                    WHERE chunk = ? AND attempt = ? AND jobs.id = ? AND worker = ?";
+        let found = sqlx::query(text)
+            .bind(chunk)
+            .bind(attempt.number)
+            .bind(job.to_string())
+            .bind(worker.as_str())
+            .fetch_optional(&mut self.writer)
+            .await
+            .map_err(|error| Error::Read { error })?;
+        Ok(found.is_some())
     }
 
     /// Jobs that were submitted under these keys, each with the digest of its body.

@@ -42,14 +42,20 @@ pub fn check(data: &[u8]) {
     ] {
         assert_eq!(check_relative(&key), Ok(()));
     }
-    let log = subjects.log(some_job, some_attempt);
-    assert_eq!(subjects.log_of(&log), Some((some_job, some_attempt)));
+    let log = subjects.log(&project, some_job, some_attempt);
+    assert_eq!(subjects.log_of(&log), Some((project.clone(), some_job, some_attempt)));
+    if let Some(function) = &function {
+        let asked = subjects.claim(function, &project);
+        assert_eq!(subjects.asker(&asked), Some((function.clone(), project.clone())));
+    }
     for subject in
         [Some(log), name.map(|name| subjects.report(&name)), function.map(|of| subjects.order(&of, some_job))]
     {
         assert!(!subject.is_some_and(|subject| subject.contains(['*', '>', ' ']) || subject.contains("..")));
     }
     subjects.log_of(text);
+    subjects.asker(text);
+    subjects.reporter(text);
     if let Err(reason) = check_relative(text) {
         assert!(reason.len() < ERROR_LEN_MAX, "{} bytes", reason.len());
     } else {

@@ -131,6 +131,7 @@ pub(crate) fn start(ground: &Ground, gpus: u32) -> Start {
         spec: Arc::new(serde_json::from_value(function).expect("a function")),
         gpus: Vec::new(),
         linger: Duration::from_secs(1),
+        join_token: None,
     }
 }
 

@@ -92,6 +92,7 @@ impl Crew {
             gpu_asked: self.setup.function.resources.gpus > 0,
             allow_cpu: step.order.allow_cpu,
         };
+        self.store.begin(id, committer.keys(&tasks)).await;
         let reports = self.reports.clone();
         let (leave, pace, permille) = (self.leave.clone(), self.pace.clone(), self.heartbeats.progress.subscribe());
         let given_up = CancellationToken::new();

@@ -65,7 +65,7 @@ impl Heartbeats {
         }
         let mut last = self.queue.heartbeat(&self.state.borrow(), None, &self.gpus);
         why.clone_into(&mut last.leaving);
-        let request = self.queue.client.request(self.queue.subjects.heartbeat(), last.encode_to_vec().into());
+        let request = self.queue.client.request(self.queue.heartbeat_subject(), last.encode_to_vec().into());
         let _best_effort = tokio::time::timeout(LAST_WAIT, request).await;
     }
 }
@@ -106,10 +106,13 @@ impl Beat {
             self.queue.heartbeat(&state, progress.as_ref(), &self.gpus)
         };
         let body = heartbeat.encode_to_vec().into();
-        match self.queue.client.request(self.queue.subjects.heartbeat(), body).await {
+        match self.queue.client.request(self.queue.heartbeat_subject(), body).await {
             Ok(answer) => {
                 self.figures.answered();
-                want(&self.want, answer.payload);
+                match Control::decode(answer.payload) {
+                    Ok(control) => want(&self.want, control),
+                    Err(error) => tracing::warn!(%error, "the answer to a heartbeat can't be read"),
+                }
             }
             // The render goes on: the scheduler may be back before the lease ends, and if not, the
             // results count all the same unless someone else was faster.
@@ -124,27 +127,33 @@ async fn listen(queue: Queue, wanted: watch::Sender<Control>) {
     match queue.client.subscribe(subject).await {
         Ok(mut pushed) => {
             while let Some(message) = pushed.next().await {
-                want(&wanted, message.payload);
+                // Others can lead messages of NATS' own here; only the scheduler says whom it means.
+                match Control::decode(message.payload) {
+                    Ok(control) if control.worker == queue.worker.as_str() => {
+                        want(&wanted, Control { worker: String::new(), ..control });
+                    }
+                    Ok(_) => tracing::warn!("a control message that is not for this worker"),
+                    Err(error) => tracing::warn!(%error, "a control message can't be read"),
+                }
             }
         }
         Err(error) => tracing::warn!(%error, "cannot hear control messages; heartbeats bring them"),
     }
 }
 
-fn want(wanted: &watch::Sender<Control>, body: bytes::Bytes) {
-    match Control::decode(body) {
-        Ok(control) => {
-            wanted.send_if_modified(|current| {
-                let changed = *current != control;
-                *current = control;
-                changed
-            });
-        }
-        Err(error) => tracing::warn!(%error, "a control message can't be read"),
-    }
+fn want(wanted: &watch::Sender<Control>, control: Control) {
+    wanted.send_if_modified(|current| {
+        let changed = *current != control;
+        *current = control;
+        changed
+    });
 }
 
 impl Queue {
+    fn heartbeat_subject(&self) -> String {
+        self.subjects.heartbeat(&self.function, &self.worker)
+    }
+
     fn heartbeat(&self, state: &State, progress: Option<&(u32, Progress)>, gpus: &Gpus) -> Heartbeat {
         Heartbeat {
             worker: self.worker.to_string(),

@@ -42,7 +42,7 @@ impl LogStream {
         loop {
             let Ok(room) = self.notes.reserve().await else { return };
             let Some(batch) = log.take_batch() else { return };
-            room.send(Note::Batch(self.queue.subjects.log(job, attempt), batch, Span::current()));
+            room.send(Note::Batch(self.queue.subjects.log(&self.queue.worker, job, attempt), batch, Span::current()));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::loss;
 use crate::retry::{self, Decision, LICENSE_WAIT, LICENSE_WAIT_MAX, LOSSES_BEFORE_SPLIT, LOSSES_MAX};
 use crate::timers::Timer;
 use crate::values::{LogSize, Loss, Place, Timing};
-use framewake_proto::ids::{AttemptId, ChunkId, JobId, WorkerId};
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
 use framewake_proto::size::Size;
 use framewake_proto::start::StartPoint;
 use framewake_proto::tasks::TaskSet;
@@ -23,6 +23,19 @@ use framewake_proto::xid::{self, Blame};
 use std::time::Duration;
 
 impl Farm {
+    /// The job and step of an attempt, if this worker holds it.
+    pub fn held_by(&self, worker: &WorkerId, attempt: AttemptId) -> Option<(JobId, usize)> {
+        let chunk = self.chunks.get(&attempt.chunk).filter(|chunk| chunk.attempt == attempt.number)?;
+        let holds = matches!(&chunk.state, ChunkState::Leased(lease) if lease.worker == *worker);
+        holds.then_some((chunk.job, chunk.step))
+    }
+
+    /// The function whose workers an open attempt is for.
+    pub fn attempt_function(&self, attempt: AttemptId) -> Option<&FunctionKey> {
+        let (job, step) = self.attempt_place(attempt)?;
+        Some(&self.functions[self.jobs.get(&job)?.steps[step].function].key)
+    }
+
     /// Compares the attempt with the fence and sets its holder, or says why not.
     pub(super) fn claim(
         &mut self,
@@ -510,7 +523,7 @@ impl Farm {
         let was_lost = matches!(outcome, Outcome::Lost { .. });
         out.changes.push(Change::AttemptEnded { job, step, attempt, outcome, done, failed, log, at: now });
         if log.kept_bytes > 0 || was_lost {
-            out.effects.push(Effect::ArchiveLog { job, attempt });
+            out.effects.push(Effect::ArchiveLog { job, attempt, worker: lease.worker });
         }
     }
 

@@ -323,7 +323,7 @@ fn given_name(epoch: Timestamp, number: u64) -> WorkerId {
 }
 
 /// Whether a farm, this one or an earlier run of it, asked a provider for this worker.
-pub(super) fn is_given(id: &WorkerId) -> bool {
+pub fn is_given(id: &WorkerId) -> bool {
     let parts = id.as_str().strip_prefix('w').and_then(|name| name.split_once('-'));
     let read = parts.map(|(epoch, number)| (i64::from_str_radix(epoch, 16), number.parse()));
     matches!(read, Some((Ok(epoch), Ok(number))) if given_name(Timestamp(epoch), number) == *id)

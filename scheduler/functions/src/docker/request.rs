@@ -1,6 +1,6 @@
 //! What a container is asked for: as little as a worker needs.
 
-use crate::{Start, Surroundings};
+use crate::{JOIN_TOKEN, Start, Surroundings};
 use bollard::models::{
     ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountTmpfsOptions, MountType,
 };
@@ -126,6 +126,9 @@ fn environment(
     if gpus.iter().any(|gpu| gpu.starts_with("GPU-") || gpu.starts_with("MIG-")) {
         told.push(("FRAMEWAKE_GPUS", gpus.join(",")));
     }
+    if let Some(token) = &start.join_token {
+        told.push((JOIN_TOKEN, token.reveal().to_owned()));
+    }
     let ours = told.into_iter().map(|(name, value)| format!("{name}={value}"));
     ours.chain(surroundings.environment.iter().map(|(name, value)| format!("{name}={value}"))).collect()
 }
@@ -206,6 +209,7 @@ mod tests {
             spec: Arc::new(serde_json::from_value(function).expect("a good function")),
             gpus: Vec::new(),
             linger: Duration::from_secs(7),
+            join_token: None,
         };
         let pool = "big".parse().expect("a good name");
         let body = container(&pool, &spec, &surroundings(), "node7", &start, "sha256:abc", gpus);

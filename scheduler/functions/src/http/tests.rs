@@ -66,6 +66,7 @@ fn start(worker: &str) -> Start {
         spec: Arc::new(spec),
         gpus: Vec::new(),
         linger: Duration::from_secs(7),
+        join_token: None,
     }
 }
 

@@ -152,6 +152,7 @@ impl Running {
             spec: Arc::new(spec),
             gpus: Vec::new(),
             linger: Duration::ZERO,
+            join_token: None,
         }));
     }
 

@@ -87,6 +87,7 @@ impl Running {
             spec: Arc::new(spec()),
             gpus: Vec::new(),
             linger: Duration::from_millis(1500),
+            join_token: None,
         };
         self.tell(keeper::Command::Start(start));
     }

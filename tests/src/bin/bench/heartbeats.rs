@@ -89,12 +89,14 @@ async fn hold_work(url: &str, connection: usize) -> (async_nats::Client, Vec<wir
             host: format!("host-{connection}-{at}"),
             ..Default::default()
         };
-        let _ = client.request(subjects.heartbeat(), beat.encode_to_vec().into()).await;
+        let worker = beat.worker.parse().expect("a good id");
+        let _ = client.request(subjects.heartbeat(&function, &worker), beat.encode_to_vec().into()).await;
         beats.push(beat);
     }
     let stream = jetstream::new(client.clone()).get_stream(subjects.orders_stream()).await.expect("made");
     let consumer: PullConsumer = stream.get_consumer(&subjects.orders_consumer(&function)).await.expect("made");
     for beat in &mut beats {
+        let worker = beat.worker.parse().expect("a good id");
         while beat.chunk == 0 {
             let batch = consumer.batch().max_messages(1).expires(Duration::from_secs(5)).messages().await;
             let Ok(mut batch) = batch else { continue };
@@ -102,7 +104,7 @@ async fn hold_work(url: &str, connection: usize) -> (async_nats::Client, Vec<wir
             let wire::Order { chunk, attempt, .. } = wire::Order::decode(&*message.payload).expect("an order");
             let claim =
                 wire::Claim { worker: beat.worker.clone(), chunk, attempt, want_step: false, ..Default::default() };
-            let answer = client.request(subjects.claim(), claim.encode_to_vec().into()).await;
+            let answer = client.request(subjects.claim(&function, &worker), claim.encode_to_vec().into()).await;
             let _ = message.ack().await;
             let granted = answer.is_ok_and(|answer| {
                 wire::ClaimAnswer::decode(answer.payload).is_ok_and(|answer| answer.refused.is_empty())
@@ -111,15 +113,21 @@ async fn hold_work(url: &str, connection: usize) -> (async_nats::Client, Vec<wir
                 (beat.chunk, beat.attempt) = (chunk, attempt);
             }
             // Claiming takes a while: those who hold something must be heard meanwhile.
-            let _ = client.request(subjects.heartbeat(), beat.encode_to_vec().into()).await;
+            let _ = client.request(subjects.heartbeat(&function, &worker), beat.encode_to_vec().into()).await;
         }
     }
     (client, beats)
 }
 
+fn subject_of(beat: &wire::Heartbeat) -> String {
+    let function = FunctionKey { name: beat.function.parse().expect("a good name"), version: beat.function_version };
+    let subjects = Subjects::new("framewake".parse().expect("good"));
+    subjects.heartbeat(&function, &beat.worker.parse().expect("a good id"))
+}
+
 /// Beats until the measurement is over; how long each answer took, in milliseconds.
 async fn keep_beating(client: async_nats::Client, beat: wire::Heartbeat, offset: Duration) -> Vec<f64> {
-    let subject = Subjects::new("framewake".parse().expect("good")).heartbeat();
+    let subject = subject_of(&beat);
     let (body, begin) = (beat.encode_to_vec(), Instant::now());
     let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + offset, EVERY);
     let mut times = Vec::new();

@@ -89,8 +89,9 @@ async fn beat(farm: &TestFarm, pid: u32, with_gpus: bool) -> Measured {
 
 /// Beats until the measurement is over; how many were answered.
 async fn keep_beating(client: async_nats::Client, number: usize, with_gpus: bool, begin: Instant) -> usize {
-    let subject = Subjects::new("framewake".parse().expect("good")).heartbeat();
     let function: FunctionKey = "command@1".parse().expect("a key");
+    let worker = format!("w-{number}").parse().expect("a good id");
+    let subject = Subjects::new("framewake".parse().expect("good")).heartbeat(&function, &worker);
     let offset = EVERY * u32::try_from(number % 1000).unwrap_or(0) / 1000;
     let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + offset, EVERY);
     let mut answered = 0;

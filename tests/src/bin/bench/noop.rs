@@ -64,7 +64,7 @@ async fn work(client: async_nats::Client, function: FunctionKey, id: WorkerId, c
                 want_step: false,
                 ..Default::default()
             };
-            let answer = client.request(subjects.claim(), claim.encode_to_vec().into()).await;
+            let answer = client.request(subjects.claim(&function, &id), claim.encode_to_vec().into()).await;
             let _ = message.ack().await;
             let Ok(answer) = answer.map(|answer| wire::ClaimAnswer::decode(answer.payload).expect("an answer")) else {
                 continue;
@@ -112,5 +112,5 @@ async fn beat(client: &async_nats::Client, subjects: &Subjects, function: &Funct
         function_version: function.version,
         ..Default::default()
     };
-    let _ = client.request(subjects.heartbeat(), heartbeat.encode_to_vec().into()).await;
+    let _ = client.request(subjects.heartbeat(function, id), heartbeat.encode_to_vec().into()).await;
 }

@@ -35,6 +35,7 @@ fn start(resources: &Value) -> Start {
         spec: Arc::new(spec),
         gpus: Vec::new(),
         linger: Duration::from_secs(30),
+        join_token: None,
     }
 }
 
