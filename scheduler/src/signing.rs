@@ -6,7 +6,7 @@ use crate::objects::Objects;
 use framewake_proto::chain::Chain;
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, WorkerId};
 use framewake_proto::job::check_relative;
-use framewake_proto::objects::input_key;
+use framewake_proto::objects::{input_key, picture_prefix};
 use framewake_proto::order::{OrderSource, StepOrder};
 use framewake_proto::wire::{self, STORE_CALLS_MAX, SignedCall, StoreCall};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
@@ -149,7 +149,7 @@ fn allowed(order: &StepOrder, worker: &WorkerId, call: &StoreCall) -> Option<Kin
     let (once, copies) = (call.if_none_match == "*", !call.copy_from.is_empty());
     let good = match (call.method.as_str(), names.as_slice()) {
         ("GET" | "HEAD", []) => (is_output || is_input()) && call.if_none_match.is_empty() && !copies,
-        ("PUT", []) => is_output && once && !copies,
+        ("PUT", []) => (is_output || call.key.starts_with(&picture_prefix(order.job))) && once && !copies,
         ("POST", ["uploads"]) | ("DELETE", ["uploadId"]) => (is_output || is_staged) && !copies,
         ("PUT", ["partNumber", "uploadId"]) if copies => {
             is_output && check_relative(&call.copy_from).is_ok() && call.copy_from.starts_with(&staging)
@@ -231,6 +231,12 @@ mod tests {
             }
         }
         check("PUT", output, "", true, "", true);
+        // Nobody needs to read pictures there, or to replace them.
+        let picture = "pictures/01M7YBE5W3BJA9VTCNGZ3R5X34/x.thumbnail.jpg";
+        check("PUT", picture, "", true, "", true);
+        check("PUT", picture, "", false, "", false);
+        check("GET", picture, "", false, "", false);
+        check("PUT", "pictures/01M7YBE5W3BJA9VTCNGZ3R5X35/x.thumbnail.jpg", "", true, "", false);
         check("PUT", output, "", false, "", false);
         check("PUT", output, "", true, "staging/w1/1.1.1", false);
         check("PUT", output, "acl", true, "", false);

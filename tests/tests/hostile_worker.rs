@@ -526,6 +526,14 @@ async fn a_worker_reaches_in_the_store_what_its_attempt_needs_and_nothing_else()
     let theirs = farm.succeed(&with("theirs", "theirs", their_input, "echo theirs > \"$1\"", "1-20")).await.id;
     farm.succeed(&with("theirs", "theirs", their_input, &large, "1")).await;
     assert_eq!(farm.outputs(theirs).await.len(), 20);
+    // And the pictures of outputs that are some.
+    let picture = folder.path().join("picture.png");
+    image::RgbImage::from_pixel(64, 36, image::Rgb([200, 100, 50])).save(&picture).expect("writable");
+    let mut pictured = with("theirs", "theirs", their_input, &format!("cp {} \"$1\"", picture.display()), "1");
+    pictured["steps"][0]["output"] = json!("frames/{frame}.png");
+    let pictured = farm.succeed(&pictured).await.id;
+    let thumbnail = reqwest::get(format!("{}/v1/jobs/{pictured}/outputs/run/0/thumbnail", farm.url())).await;
+    assert_eq!(thumbnail.expect("answered").status(), 200, "the worker may keep pictures");
     for pid in farm.worker_pids() {
         // Who may not read it is no worker of this test's user, and no worse.
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -609,6 +617,8 @@ async fn a_worker_reaches_in_the_store_what_its_attempt_needs_and_nothing_else()
             "inputs/",
             "logs/",
             "staging/",
+            "pictures/",
+            &format!("pictures/{theirs}/x.thumbnail.jpg"),
             &format!("{our_prefix}../../theirs/{theirs}/frames/1.txt"),
             &format!("logs/{theirs}/1.1.log"),
         ] {
