@@ -172,6 +172,16 @@ pub struct ProjectChange {
     pub weight: u32,
 }
 
+/// Which of the failed tasks of a job are tried again, in `POST /v1/jobs/{id}/retry`. Without a body: all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobRetry {
+    /// Name of the step.
+    pub step: Name,
+    /// `7`, `3,7-9`: those of them that failed.
+    pub frames: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProjectView {
     pub name: Name,
@@ -297,6 +307,12 @@ pub struct AttemptView {
     pub outcome: AttemptOutcome,
     pub done: u32,
     pub failed: u32,
+    /// What the tasks that it finished were rendered on; empty until there is one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub device: String,
+    /// Of the tasks that failed in it for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
     pub started_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,

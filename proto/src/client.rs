@@ -12,7 +12,7 @@ pub use error::Error;
 pub use events::Events;
 
 use crate::api::{
-    AttemptView, Explanation, FunctionView, GpuState, InputView, JobChange, JobState, JobView, OutputView,
+    AttemptView, Explanation, FunctionView, GpuState, InputView, JobChange, JobRetry, JobState, JobView, OutputView,
     PAGE_SIZE_MAX, Page, PlaceState, PlaceView, ProjectChange, ProjectView, Readiness, StoredJob, Submitted, TaskState,
     TaskView, WorkerView,
 };
@@ -22,6 +22,7 @@ use crate::estimate::EstimateView;
 use crate::ids::{AttemptId, JobId, Name};
 use crate::notify::Secret;
 use crate::objects::Digest;
+use crate::overview::OverviewView;
 use crate::price::{PaidByChange, PaidByView, PaidFor, PriceRow, PricesAdd, PricesAdded};
 use crate::scaling::ScalingExplained;
 use crate::schedule::{RunView, ScheduleStored, ScheduleView, Upcoming};
@@ -192,6 +193,16 @@ impl Client {
 
     pub async fn act(&self, id: JobId, action: Action) -> Result<JobView, Error> {
         self.json(self.request(Method::POST, self.at_job(id, &[action.as_str()]))).await
+    }
+
+    /// Those of these frames that failed are tried again.
+    pub async fn retry(&self, id: JobId, which: &JobRetry) -> Result<JobView, Error> {
+        self.json(self.request(Method::POST, self.at_job(id, &["retry"])).json(which)).await
+    }
+
+    /// The farm at a glance.
+    pub async fn overview(&self) -> Result<OverviewView, Error> {
+        self.get(self.at(&["v1", "overview"])).await
     }
 
     pub async fn tasks(&self, id: JobId, query: &PartQuery) -> Result<Page<TaskView>, Error> {

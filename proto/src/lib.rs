@@ -49,4 +49,6 @@ pub mod api;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "schema")]
+pub mod overview;
+#[cfg(feature = "schema")]
 pub mod scaling;

@@ -7,6 +7,7 @@ mod batch;
 mod budgets;
 pub(crate) mod clock;
 pub(crate) mod deployments;
+pub(crate) mod glance;
 pub mod handle;
 mod measuring;
 pub(crate) mod notices;

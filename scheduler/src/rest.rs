@@ -25,6 +25,7 @@ mod narrow;
 mod notifications;
 mod openapi;
 mod outputs;
+mod overview;
 mod pictures;
 mod places;
 mod problem;
@@ -100,6 +101,7 @@ pub struct App {
     probe: health::LastProbe,
     shares: Shares,
     feeds: feeds::Feeds,
+    glances: overview::Glances,
     /// Ends streams, so that the scheduler can stop.
     closing: CancellationToken,
 }
@@ -129,6 +131,7 @@ impl App {
             inputs: border::KnownInputs::default(),
             probe: health::LastProbe::default(),
             feeds: feeds::Feeds::default(),
+            glances: overview::Glances::default(),
             shares: Shares::new(server::files_max()),
             closing: CancellationToken::new(),
         }

@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 14] = [
+const MIGRATIONS: [&str; 15] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
@@ -60,6 +60,7 @@ const MIGRATIONS: [&str; 14] = [
     include_str!("store/migrations/0016_access.sql"),
     include_str!("store/migrations/0015_cost_by_pool.sql"),
     include_str!("store/migrations/0013_starts.sql"),
+    include_str!("store/migrations/0019_failures_by_age.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

@@ -18,8 +18,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Addresses of pages; what they show, the script in them decides.
-pub(crate) const PAGES: [&str; 9] =
-    ["/", "/jobs", "/jobs/{id}", "/submit", "/workers", "/functions", "/schedules", "/cost", "/access"];
+pub(crate) const PAGES: [&str; 10] =
+    ["/", "/jobs", "/jobs/{id}", "/submit", "/workers", "/functions", "/schedules", "/cost", "/events", "/settings"];
 
 struct File {
     name: &'static str,
@@ -33,7 +33,7 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 22] = files![
+static FILES: [File; 28] = files![
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "viewer.css": "text/css; charset=utf-8",
@@ -54,7 +54,13 @@ static FILES: [File; 22] = files![
     "functions.js": "text/javascript; charset=utf-8",
     "schedules.js": "text/javascript; charset=utf-8",
     "cost.js": "text/javascript; charset=utf-8",
-    "access.js": "text/javascript; charset=utf-8",
+    "calendar.js": "text/javascript; charset=utf-8",
+    "yaml.js": "text/javascript; charset=utf-8",
+    "outputs.js": "text/javascript; charset=utf-8",
+    "events.js": "text/javascript; charset=utf-8",
+    "settings.js": "text/javascript; charset=utf-8",
+    "tokens.js": "text/javascript; charset=utf-8",
+    "attempts.js": "text/javascript; charset=utf-8",
     "login.js": "text/javascript; charset=utf-8",
 ];
 

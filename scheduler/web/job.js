@@ -1,16 +1,21 @@
 // One job: how far it is, every frame of it, its pictures, who tried what, the logs, the cost.
 
-import { h, fill, api, action, ago, bar, bytes, calmly, card, empty, figures, may, money, note, number, part, seconds, state, table, when, words } from "./lib.js";
+import { h, fill, api, action, ago, asked, bar, bytes, calmly, card, empty, figures, may, money, note, noteProblem, number, part, seconds, state, sure, table, when, words } from "./lib.js";
 import { Strip, frameOf } from "./strip.js";
 import { Viewer } from "./viewer.js";
 import { logOf } from "./log.js";
+import { attemptsOf } from "./attempts.js";
+import { outputsOf } from "./outputs.js";
+import { yaml } from "./yaml.js";
 
 const KINDS = ["job_state", "step_state", "attempt_started", "tasks_done", "task_failed", "attempt_ended", "progress"];
 const OVER = ["succeeded", "failed", "canceled"];
-const ATTEMPTS = 50;
 const FAILURES = 20;
 /** How often parts that many events change are drawn anew. */
 const REDRAW_MS = 1000;
+/** The pace that the time left is told by: what was done in so long, once that is long enough. */
+const PACE_MS = 120_000;
+const PACE_MS_MIN = 10_000;
 
 export async function show({ main, upkeep, title, names }) {
   const [id] = names;
@@ -26,6 +31,7 @@ export async function show({ main, upkeep, title, names }) {
   const attempts = h("div");
   const failures = h("div");
   const costs = h("div");
+  const outputs = outputsOf(id, upkeep);
   const about = h("div", { class: "soft small", role: "status" });
   let strip = null;
   let viewer = null;
@@ -40,11 +46,16 @@ export async function show({ main, upkeep, title, names }) {
     card("Pictures", viewerPlace), card("Steps", steps, reasons),
     h("section", { class: "card", id: "failures", hidden: true }, h("h2", {}, "Frames that failed"), failures),
     card("Attempts and logs", attempts),
+    h("section", { class: "card" }, h("details", { ontoggle: (event) => event.target.open && outputs.load().catch(noteProblem) }, h("summary", {}, "Outputs, to download"), outputs.element)),
     h("div", { class: "grid" }, card("Cost", costs),
       h("section", { class: "card" }, h("details", { ontoggle: async (event) => {
         const place = event.target.querySelector("pre");
-        if (event.target.open && !place.textContent) place.textContent = JSON.stringify(await get("/spec"), null, 2);
-      } }, h("summary", {}, "Job file, as it was accepted"), h("pre", {})))));
+        if (event.target.open && !place.textContent) place.textContent = yaml(await get("/spec"));
+      } }, h("summary", {}, "Job file, as it was accepted"), h("pre", { tabindex: "0", "aria-label": "Job file" }),
+      h("p", {}, action("Copy as YAML", async () => {
+        await navigator.clipboard.writeText(yaml(await get("/spec")));
+        note("Copied.");
+      }))))));
 
   const change = (what, said) => async () => {
     await api(`${base}/${what}`, { method: "POST" });
@@ -65,14 +76,14 @@ export async function show({ main, upkeep, title, names }) {
             : action("Pause", change("pause", "Paused: what runs is finished, nothing new begins."))),
           mine && job.tasks.failed > 0 && action("Retry failed", change("retry", "The failed frames are tried again.")),
           mine && !over && action("Priority …", async () => {
-            const asked = prompt("Priority within the project, 0 to 100", job.priority);
-            if (asked === null) return;
-            await api(base, { method: "PATCH", body: { priority: Number(asked) } });
+            const priority = await asked("Priority within the project, 0 to 100", { type: "number", min: 0, max: 100, value: job.priority });
+            if (priority === null) return;
+            await api(base, { method: "PATCH", body: { priority: Number(priority) } });
             note("The priority is set.");
             await refresh();
           }),
           mine && !over && action("Cancel", async () => {
-            if (confirm(`Cancel ${job.name}? What runs is stopped.`)) await change("cancel", "Canceled.")();
+            if (await sure(`Cancel ${job.name}? What runs is stopped.`, "Cancel it")) await change("cancel", "Canceled.")();
           }, { class: "danger" }))),
       h("p", { class: "lead" }, state(job.state), ` · project ${job.project} · priority ${job.priority} · submitted `, when(job.submitted_at),
         job.finished_at && [" · ended ", when(job.finished_at)], Object.entries(job.labels).map(([name, value]) => ` · ${name}=${value}`)));
@@ -88,14 +99,27 @@ export async function show({ main, upkeep, title, names }) {
     ]));
   }
 
-  /** From measured seconds a frame and how many are open at once: a range, because neither stays. */
+  /**
+   * A range, from the pace of the last minutes; before there is one, from measured seconds a frame and how many are tried at once,
+   * of which at most a page is known.
+   */
   function eta() {
+    const now = performance.now();
+    const { done } = job.tasks;
+    if (paces.at(-1)?.done !== done) paces.push({ at: now, done });
+    while (paces.length > 2 && now - paces[1].at > PACE_MS) paces.shift();
+    const [first] = paces;
+    const left = job.tasks.total - done - job.tasks.failed;
+    if (now - first.at > PACE_MS_MIN && done > first.done) {
+      const rest = (left * (now - first.at)) / 1000 / (done - first.done);
+      return `${seconds(rest * 0.8)} – ${seconds(rest * 1.3)}`;
+    }
     const step = job.steps.find((one) => one.state === "running" && one.task_s);
-    if (!step) return "not known yet";
-    const workers = Math.max(1, attemptsRunning);
-    const left = ((step.tasks.total - step.tasks.done - step.tasks.failed) * step.task_s) / workers;
-    return `${seconds(left * 0.8)} – ${seconds(left * 1.3)}`;
+    if (!step || !attemptsRunning) return "not known yet";
+    const rest = ((step.tasks.total - step.tasks.done - step.tasks.failed) * step.task_s) / attemptsRunning;
+    return `${seconds(rest * 0.7)} – ${seconds(rest * 1.5)}`;
   }
+  const paces = [];
   let attemptsRunning = 0;
 
   function drawSteps() {
@@ -133,14 +157,14 @@ export async function show({ main, upkeep, title, names }) {
     const found = page.items[0];
     if (!found) return;
     fill(about, `Frame ${number(frameOf(step.frames, task))}: `, state(found.state), found.failure ? ` – ${words(found.failure.verdict)}: ${found.failure.message} ` : " ",
-      found.failure ? h("button", { type: "button", onclick: () => openLog(found.failure.attempt, false) }, "Log of the last attempt") : "");
+      found.failure ? h("button", { type: "button", onclick: () => openLog(found.failure.attempt, false) }, "Log of the last attempt") : "",
+      found.state === "failed" && may("artist") && action("Retry this frame", () => retryThese(found.step, [found.frame])));
     if (found.state === "done") await viewer.open(task);
   }
 
   let log = null;
   const logPlace = h("div");
-  const attemptTable = h("div");
-  attempts.append(logPlace, attemptTable);
+  attempts.append(logPlace);
   function openLog(attempt, running) {
     log?.end();
     log = logOf(id, attempt, running, upkeep);
@@ -148,22 +172,23 @@ export async function show({ main, upkeep, title, names }) {
       h("button", { type: "button", onclick: () => { log.end(); fill(logPlace); } }, "Close")), log.element);
     logPlace.scrollIntoView({ block: "nearest" });
   }
+  const tried = attemptsOf(id, upkeep, openLog);
+  attempts.append(tried.element);
 
   async function drawAttempts() {
-    const page = await get(`/attempts?limit=${ATTEMPTS}`);
-    attemptsRunning = page.items.filter((one) => one.outcome === "running").length;
-    const newest = page.items.toReversed();
-    fill(attemptTable, newest.length ? h("div", {}, table("Attempts", [
-      ["Attempt", (one) => h("span", { class: "mono" }, one.attempt)],
-      ["Frames", (one) => [`${one.step} `, one.frames]],
-      ["Worker", (one) => h("span", { class: "mono" }, one.worker)],
-      ["Outcome", (one) => [state(one.outcome), one.reason && h("div", { class: "soft small" }, one.reason)]],
-      ["Done", (one) => number(one.done), "number"], ["Failed", (one) => number(one.failed), "number"],
-      ["Began", (one) => when(one.started_at)],
-      ["Took", (one) => one.ended_at ? seconds((new Date(one.ended_at) - new Date(one.started_at)) / 1000) : "", "number"],
-      ["", (one) => (one.has_log || one.outcome === "running") && h("button", { type: "button", onclick: () => openLog(one.attempt, one.outcome === "running") }, "Log")],
-    ], newest), page.next && h("p", { class: "soft small" }, `The first ${ATTEMPTS} are shown; framewake logs --list ${id} has all.`)) : empty("No attempt yet."));
+    const shown = await tried.load();
+    attemptsRunning = shown.filter((one) => one.outcome === "running").length;
   }
+
+  /** Frames of a step, by their numbers; of them only those are tried again that have failed. */
+  async function retryThese(step, frames) {
+    await api(`${base}/retry`, { method: "POST", body: { step, frames: frames.join(",") } });
+    picked.clear();
+    note(frames.length === 1 ? `Frame ${number(frames[0])} is tried again.` : `${number(frames.length)} frames are tried again.`);
+    await refresh();
+  }
+  /** Failed frames that somebody picked, by step. */
+  const picked = new Map();
 
   async function drawFailures() {
     const place = document.getElementById("failures");
@@ -171,10 +196,23 @@ export async function show({ main, upkeep, title, names }) {
     place.hidden = job.tasks.failed === 0;
     if (place.hidden) return;
     const page = await get(`/tasks?state=failed&limit=${FAILURES}`);
-    fill(failures, table("Frames that failed", [
+    const key = (task) => `${task.step} ${task.frame}`;
+    for (const name of picked.keys()) if (!page.items.some((task) => key(task) === name)) picked.delete(name);
+    const again = h("div", { class: "row" });
+    const offer = () => fill(again, picked.size > 0 && action(`Retry these ${picked.size}`, async () => {
+      const steps = Map.groupBy(picked.values(), (task) => task.step);
+      for (const [step, tasks] of steps) await retryThese(step, tasks.map((task) => task.frame));
+    }));
+    offer();
+    fill(failures, again, table("Frames that failed", [
+      ["", (task) => may("artist") && h("input", { type: "checkbox", "aria-label": `Choose frame ${task.frame} of ${task.step}`, checked: picked.has(key(task)), onchange: (event) => {
+        if (event.target.checked) picked.set(key(task), task);
+        else picked.delete(key(task));
+        offer();
+      } })],
       ["Frame", (task) => `${task.step} ${number(task.frame)}`], ["Why", (task) => task.failure ? [state("failed"), ` ${words(task.failure.verdict)}`] : ""],
       ["What was said", (task) => [task.failure?.message, task.failure?.evidence && h("pre", {}, task.failure.evidence)]],
-      ["", (task) => task.failure && h("button", { type: "button", onclick: () => openLog(task.failure.attempt, false) }, "Log")],
+      ["", (task) => task.failure && h("button", { type: "button", "aria-label": `Log of frame ${task.frame}`, onclick: () => openLog(task.failure.attempt, false) }, "Log")],
     ], page.items), page.next ? h("p", { class: "soft small" }, `The first ${FAILURES} of ${number(job.tasks.failed)}.`) : "");
   }
 
@@ -193,7 +231,7 @@ export async function show({ main, upkeep, title, names }) {
       return h("div", { class: "line" }, h("span", {}, words(cause.cause)), line, h("span", { class: "small soft" }, `${seconds(cause.time_us / 1e6)} ${cause.cost.length ? money(cause.cost) : ""}`));
     })),
     cost.pools.length > 1 && h("p", { class: "small soft" }, "By pool: ", cost.pools.map((pool) => `${pool.pool || "not known"} ${seconds(pool.time_us / 1e6)} ${pool.cost.length ? money(pool.cost) : "price unknown"}`).join(" · ")),
-    cost.unknown_us > 0 && h("p", { class: "soft small" }, "Some workers have no price: what they cost is unknown, not 0. ", h("a", { href: "/cost" }, "Set prices")));
+    cost.unknown_us > 0 && h("p", { class: "soft small" }, "Some workers have no price: what they cost is unknown, not 0. ", h("a", { href: "/settings" }, "Set prices")));
   }
 
   async function drawReasons() {
@@ -207,6 +245,10 @@ export async function show({ main, upkeep, title, names }) {
     drawHead();
     drawProgress();
     drawSteps();
+    if (OVER.includes(job.state)) {
+      source?.close();
+      source = null;
+    } else follow();
     // The first pictures may have come at any moment since the page was opened.
     const step = job.steps.find((one) => one.name === shownStep);
     if (viewer && step && step.tasks.done !== viewer.step.tasks.done) {
@@ -219,14 +261,13 @@ export async function show({ main, upkeep, title, names }) {
 
   const redrawMap = calmly(REDRAW_MS, () => strip?.load(upkeep.signal).catch(() => {}));
   const redrawAll = calmly(REDRAW_MS, () => refresh().catch(() => {}));
-  drawHead();
-  drawProgress();
-  await showStep(job.steps[0].name);
-  await refresh();
   const now = h("p", { class: "soft small", "aria-live": "off" });
   progress.after(now);
-  if (!OVER.includes(job.state)) {
-    upkeep.follow(`${base}/events?after=${Number.MAX_SAFE_INTEGER}`, KINDS, (event, source) => {
+  /** Follows the job until it is over, and again when it is tried again. */
+  let source = null;
+  function follow() {
+    if (source) return;
+    source = upkeep.follow(`${base}/events?after=${Number.MAX_SAFE_INTEGER}`, KINDS, (event) => {
       if (event.event === "progress") {
         now.textContent = `${event.step} ${event.frame}: ${Math.round(event.permille / 10)} % ${event.note}`;
         return;
@@ -234,14 +275,21 @@ export async function show({ main, upkeep, title, names }) {
       if (event.event === "tasks_done" && event.step === shownStep) redrawMap();
       redrawAll();
       if (event.event === "job_state" && OVER.includes(event.state)) {
-        source.close(); // It would connect again and again to a stream that is over.
+        source?.close(); // It would connect again and again to a stream that is over.
+        source = null;
         now.textContent = `The job ${event.state} ${ago(event.at)}.`;
         redrawMap();
       }
     });
-    upkeep.every(10_000, async () => {
-      drawProgress();
-      if (!OVER.includes(job.state)) await Promise.all([drawReasons(), drawCost()]);
-    });
+    // What happened between the last look and now was told to nobody.
+    source.addEventListener("open", () => { redrawMap(); redrawAll(); });
   }
+  drawHead();
+  drawProgress();
+  await showStep(job.steps[0].name);
+  await refresh();
+  upkeep.every(10_000, async () => {
+    drawProgress();
+    if (!OVER.includes(job.state)) await Promise.all([drawReasons(), drawCost()]);
+  });
 }

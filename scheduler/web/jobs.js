@@ -1,6 +1,6 @@
-// All jobs, newest first: searched, filtered, many at once.
+// All jobs: searched, filtered, sorted, page by page, many at once.
 
-import { h, fill, api, action, bar, calmly, empty, command, may, note, number, part, query, state, table, when } from "./lib.js";
+import { h, fill, api, action, asked, bar, calmly, command, empty, may, note, number, part, problemBox, query, state, sure, table, when } from "./lib.js";
 
 const PAGE = 50;
 const STATES = ["queued", "running", "paused", "succeeded", "failed", "canceled"];
@@ -8,24 +8,30 @@ const KINDS = ["job_state", "tasks_done", "task_failed"];
 /** What can be done to many jobs at once. */
 const BULK = [["Pause", "pause"], ["Resume", "resume"], ["Retry failed", "retry"], ["Cancel", "cancel"]];
 
-export async function show({ main, upkeep, title, go }) {
+export async function show({ main, upkeep, title }) {
   title("Jobs");
-  const asked = new URLSearchParams(location.search);
+  const given = new URLSearchParams(location.search);
   const rows = h("div", { class: "card" });
   const chosen = new Set();
-  const bulk = h("div", { class: "row" });
-  let cursor = asked.get("cursor") ?? "";
+  const bulk = h("div", { class: "row", role: "group", "aria-label": "With the chosen jobs" });
+  let cursor = given.get("cursor") ?? "";
+  // Those of a page; the farm itself gives jobs by their age alone.
+  const sort = { by: null, down: false, change: (by, down) => { Object.assign(sort, { by, down }); draw(); } };
+  let page = { items: [] };
 
   const filter = h("form", { class: "row", role: "search", onsubmit: (event) => {
     event.preventDefault();
     cursor = "";
     remember();
-    load();
-  } },
-    h("label", {}, h("span", { class: "skip" }, "Name"), h("input", { name: "name", type: "search", placeholder: "Name begins with …", value: asked.get("name") ?? "" })),
-    h("label", {}, h("span", { class: "skip" }, "Project"), h("input", { name: "project", placeholder: "Project", value: asked.get("project") ?? "" })),
+    look();
+  }, onchange: (event) => event.target.form.requestSubmit() },
+    h("label", {}, h("span", { class: "skip" }, "Name"), h("input", { name: "name", type: "search", placeholder: "Name has …", value: given.get("name") ?? "" })),
+    h("label", {}, h("span", { class: "skip" }, "Project"), h("input", { name: "project", placeholder: "Project", value: given.get("project") ?? "" })),
+    h("label", {}, h("span", { class: "skip" }, "Label"), h("input", { name: "label", placeholder: "Label: shot=010", value: given.get("label") ?? "" })),
     h("label", {}, h("span", { class: "skip" }, "State"), h("select", { name: "state" },
-      h("option", { value: "" }, "Any state"), STATES.map((name) => h("option", { value: name, selected: asked.get("state") === name }, name)))),
+      h("option", { value: "" }, "Any state"), STATES.map((name) => h("option", { value: name, selected: given.get("state") === name }, name)))),
+    h("label", {}, h("span", { class: "skip" }, "Order"), h("select", { name: "order" },
+      h("option", { value: "" }, "Newest first"), h("option", { value: "oldest", selected: given.get("order") === "oldest" }, "Oldest first"))),
     h("button", { type: "submit" }, "Search"));
   const wanted = () => query({ ...Object.fromEntries(new FormData(filter)), cursor });
   const remember = () => history.replaceState(null, "", `/jobs${wanted()}`);
@@ -34,42 +40,66 @@ export async function show({ main, upkeep, title, go }) {
     h("div", { class: "row between" }, h("h1", {}, "Jobs"), may("artist") && h("a", { class: "button", href: "/submit" }, "Submit a job")),
     h("div", { class: "card row between" }, filter, bulk), rows);
 
+  /** Does it with each chosen job, and says with how many it could be done. */
+  async function each(text, work) {
+    const outcomes = await Promise.allSettled([...chosen].map(work));
+    const refused = outcomes.filter((outcome) => outcome.status === "rejected");
+    note(`${text}: ${outcomes.length - refused.length} of ${outcomes.length} jobs`, { bad: refused.length > 0, hint: refused[0]?.reason.message ?? "" });
+    chosen.clear();
+    showBulk();
+    await load();
+  }
+
   function showBulk() {
-    fill(bulk, chosen.size ? h("span", {}, `${chosen.size} chosen`) : "", ...(chosen.size ? BULK.map(([text, what]) => action(text, async () => {
-      if (what === "cancel" && !confirm(`Cancel ${chosen.size} jobs? What runs is stopped.`)) return;
-      const outcomes = await Promise.allSettled([...chosen].map((id) => api(`/jobs/${part(id)}/${what}`, { method: "POST" })));
-      const refused = outcomes.filter((outcome) => outcome.status === "rejected");
-      note(`${text}: ${outcomes.length - refused.length} of ${outcomes.length} jobs`, { bad: refused.length > 0, hint: refused[0]?.reason.message ?? "" });
-      chosen.clear();
-      showBulk();
-      load();
-    }, what === "cancel" ? { class: "danger" } : {})) : []));
+    fill(bulk, chosen.size > 0 && [h("span", {}, `${chosen.size} chosen`),
+      BULK.map(([text, what]) => action(text, async () => {
+        if (what === "cancel" && !await sure(`Cancel ${chosen.size} jobs? What runs is stopped.`, "Cancel them")) return;
+        await each(text, (id) => api(`/jobs/${part(id)}/${what}`, { method: "POST" }));
+      }, what === "cancel" ? { class: "danger" } : {})),
+      action("Priority …", async () => {
+        const priority = await asked(`Priority of ${chosen.size} jobs within their projects, 0 to 100`, { type: "number", min: 0, max: 100, value: 50 });
+        if (priority !== null) await each("Priority", (id) => api(`/jobs/${part(id)}`, { method: "PATCH", body: { priority: Number(priority) } }));
+      })]);
+  }
+
+  const choose = (id, is) => {
+    if (is) chosen.add(id);
+    else chosen.delete(id);
+    showBulk();
+  };
+
+  function draw() {
+    if (!page.items.length) {
+      const any = [...new FormData(filter).values()].some(Boolean);
+      fill(rows, any ? empty("No such jobs. Search for less, or for another state.") : empty("No job yet. Submit the first one here, or from a terminal:", command("framewake submit samples/jobs/povray.yaml --wait")));
+      return;
+    }
+    const all = page.items.every((job) => chosen.has(job.id));
+    fill(rows, may("artist") && h("label", { class: "small" }, h("input", { type: "checkbox", checked: all, onchange: (event) => {
+      page.items.forEach((job) => choose(job.id, event.target.checked));
+      draw();
+    } }), " choose all that are shown"), table("Jobs", [
+      ["", (job) => may("artist") && h("input", { type: "checkbox", "aria-label": `Choose ${job.name}`, checked: chosen.has(job.id), onchange: (event) => choose(job.id, event.target.checked) })],
+      ["Job", (job) => [h("a", { href: `/jobs/${part(job.id)}` }, job.name), h("div", { class: "soft small mono" }, job.id)], "", (job) => job.name.toLowerCase()],
+      ["Project", (job) => job.project, "", (job) => job.project],
+      ["State", (job) => state(job.state), "", (job) => STATES.indexOf(job.state)],
+      ["Progress", (job) => [bar(job.tasks), h("div", { class: "soft small" }, `${number(job.tasks.done)} of ${number(job.tasks.total)}`, job.tasks.failed ? `, ${number(job.tasks.failed)} failed` : "")], "", (job) => job.tasks.done / Math.max(1, job.tasks.total)],
+      ["Priority", (job) => number(job.priority), "number", (job) => job.priority],
+      ["Submitted", (job) => when(job.submitted_at), "", (job) => job.submitted_at],
+    ], page.items, sort), h("div", { class: "row" },
+      cursor && h("button", { type: "button", onclick: () => { cursor = ""; remember(); look(); } }, "First page"),
+      page.next && h("button", { type: "button", onclick: () => { cursor = page.next; remember(); look(); } }, "Next page"),
+      sort.by && h("span", { class: "soft small" }, `The ${page.items.length} shown are sorted by ${sort.by.toLowerCase()}.`)));
   }
 
   async function load() {
-    const page = await api(`/jobs${wanted()}${wanted() ? "&" : "?"}limit=${PAGE}`, { signal: upkeep.signal });
-    if (!page.items.length) {
-      fill(rows, empty("No such jobs.", command("framewake submit samples/jobs/povray.yaml --wait")));
-      return;
-    }
-    fill(rows, table("Jobs", [
-      ["", (job) => may("artist") && h("input", { type: "checkbox", "aria-label": `Choose ${job.name}`, checked: chosen.has(job.id), onchange: (event) => {
-        if (event.target.checked) chosen.add(job.id);
-        else chosen.delete(job.id);
-        showBulk();
-      } })],
-      ["Job", (job) => [h("a", { href: `/jobs/${part(job.id)}` }, job.name), h("div", { class: "soft small mono" }, job.id)]],
-      ["Project", (job) => job.project],
-      ["State", (job) => state(job.state)],
-      ["Progress", (job) => [bar(job.tasks), h("div", { class: "soft small" }, `${number(job.tasks.done)} of ${number(job.tasks.total)}`, job.tasks.failed ? `, ${number(job.tasks.failed)} failed` : "")]],
-      ["Priority", (job) => number(job.priority), "number"],
-      ["Submitted", (job) => when(job.submitted_at)],
-    ], page.items), h("div", { class: "row" },
-      cursor && h("button", { type: "button", onclick: () => { cursor = ""; remember(); load(); } }, "Newest"),
-      page.next && h("button", { type: "button", onclick: () => { cursor = page.next; remember(); load(); } }, "Older")));
+    page = await api(`/jobs${wanted()}${wanted() ? "&" : "?"}limit=${PAGE}`, { signal: upkeep.signal });
+    draw();
   }
+  /** What is wrong with the search stands in the place of what it would find. */
+  const look = () => load().catch((problem) => problem.name !== "AbortError" && fill(rows, problemBox(problem)));
 
-  const again = calmly(1000, () => load().catch(() => {}));
+  const again = calmly(1000, look);
   const last = Number.MAX_SAFE_INTEGER; // From now on: past every event there is.
   upkeep.follow(`/events?after=${last}`, KINDS, again);
   upkeep.every(30_000, load);

@@ -26,10 +26,10 @@ export function fill(element, ...children) {
   return element;
 }
 
-/** A table that is wider than its place is moved by the arrow keys once it is reached. */
+/** What is larger than its place is moved by the arrow keys once it is reached. */
 function reachWide(element) {
   for (const box of element.querySelectorAll(".scroll")) {
-    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight) box.tabIndex = 0;
   }
 }
 addEventListener("resize", () => reachWide(document));
@@ -111,8 +111,38 @@ export function noteProblem(problem) {
 
 /** Where a part of a page would be: what went wrong, and what to try. */
 export function problemBox(problem) {
-  return h("div", { role: "alert" }, h("p", { class: "fault" }, problem.message), problem.hint && h("p", { class: "soft" }, problem.hint));
+  return h("div", { role: "alert" }, h("p", { class: "fault" }, problem.message), (problem.faults ?? []).map((fault) => h("p", { class: "fault" }, `${fault.field}: ${fault.reason}`)),
+    problem.hint && h("p", { class: "soft" }, problem.hint));
 }
+
+/** A question in front of the page; null: it was left by Escape or its second button. */
+function question(text, yes, input) {
+  return new Promise((resolve) => {
+    let answer = null;
+    const before = document.activeElement;
+    const box = h("dialog", { "aria-label": text }, h("form", { onsubmit: (event) => {
+      event.preventDefault();
+      answer = input ? input.value : "";
+      box.close();
+    } }, input ? h("label", { class: "field" }, h("span", {}, text), input) : h("p", {}, text),
+    h("div", { class: "row" }, h("button", { type: "submit", class: "main" }, yes), h("button", { type: "button", onclick: () => box.close() }, "Leave it"))));
+    box.addEventListener("close", () => {
+      box.remove();
+      // What was stood on may have been drawn anew meanwhile.
+      (before?.isConnected ? before : document.getElementById("main")).focus({ preventScroll: true });
+      resolve(answer);
+    });
+    document.getElementById("main").append(box);
+    box.showModal();
+    input?.select();
+  });
+}
+
+/** Whether something that can't be taken back is to be done. */
+export const sure = async (text, yes) => (await question(text, yes)) !== null;
+
+/** A value for something; null: none. */
+export const asked = (text, attributes, yes = "Set it") => question(text, yes, h("input", { required: true, ...attributes }));
 
 /**
  * A page's upkeep: what it polls, follows and listens to ends with it. Nothing is asked while nobody looks.
@@ -260,12 +290,27 @@ function amount(text) {
   return new Intl.NumberFormat("en", { style: "currency", currency: read[2], maximumFractionDigits: value < 1 ? 4 : 2 }).format(value);
 }
 
-/** A table; `columns` are [title, cell of an item, class]. A column without a title has buttons or remarks that speak for themselves. */
-export function table(caption, columns, items) {
+/**
+ * A table; `columns` are [title, cell of an item, class, what to sort by]. A column without a title has buttons or remarks that
+ * speak for themselves. `sort` has the title it is sorted `by`, whether `down`, and what is called when another is chosen.
+ */
+export function table(caption, columns, items, sort = null) {
+  const key = sort && columns.find(([title]) => title === sort.by)?.[3];
+  if (key) {
+    const way = sort.down ? -1 : 1;
+    items = items.toSorted((a, b) => (key(a) < key(b) ? -way : key(a) > key(b) ? way : 0));
+  }
+  const head = ([title, , kind, by]) => {
+    if (!title) return h("td");
+    const is = sort && sort.by === title;
+    const order = is ? (sort.down ? "descending" : "ascending") : null;
+    return h("th", { scope: "col", class: kind, "aria-sort": order },
+      sort && by ? h("button", { type: "button", class: "sort", onclick: () => sort.change(title, is && !sort.down) }, title, is ? (sort.down ? " ▾" : " ▴") : "") : title);
+  };
   return h("div", { class: "scroll", role: "group", "aria-label": caption },
     h("table", {},
       h("caption", { class: "skip" }, caption),
-      h("thead", {}, h("tr", {}, columns.map(([title, , kind]) => (title ? h("th", { scope: "col", class: kind }, title) : h("td"))))),
+      h("thead", {}, h("tr", {}, columns.map(head))),
       h("tbody", {}, items.map((item) => h("tr", {}, columns.map(([, cell, kind]) => h("td", { class: kind }, cell(item))))))));
 }
 
@@ -279,14 +324,16 @@ export function figures(pairs) {
 
 /** A button that does something with the scheduler, once at a time. */
 export function action(text, work, attributes = {}) {
+  // Not disabled: who stands on it with the keyboard would fall off.
   const button = h("button", { type: "button", ...attributes, onclick: async () => {
-    button.disabled = true;
+    if (button.ariaDisabled === "true") return;
+    button.ariaDisabled = "true";
     try {
       await work();
     } catch (problem) {
-      noteProblem(problem);
+      if (problem.name !== "AbortError") noteProblem(problem);
     } finally {
-      button.disabled = false;
+      button.ariaDisabled = null;
     }
   } }, text);
   return button;

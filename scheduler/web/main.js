@@ -9,7 +9,8 @@ import * as workers from "./workers.js";
 import * as functions from "./functions.js";
 import * as schedules from "./schedules.js";
 import * as cost from "./cost.js";
-import * as access from "./access.js";
+import * as events from "./events.js";
+import * as settings from "./settings.js";
 import { login } from "./login.js";
 
 /** Title, address, page, and where to find it, who may use it; those without a title are reached from another. */
@@ -22,7 +23,8 @@ const PAGES = [
   ["Functions", /^\/functions$/, functions, "/functions"],
   ["Schedules", /^\/schedules$/, schedules, "/schedules"],
   ["Cost", /^\/cost$/, cost, "/cost"],
-  ["Access", /^\/access$/, access, "/access", "operator"],
+  ["Events", /^\/events$/, events, "/events"],
+  ["Settings", /^\/settings$/, settings, "/settings"],
 ];
 
 const main = document.getElementById("main");

@@ -1,84 +1,133 @@
-// What goes on: what runs, what waits and why, workers, spending, errors, what comes next.
+// What goes on: what runs, what waits and why, workers and GPUs, spending, errors, what comes next.
 
-import { h, fill, api, bar, card, command, empty, figures, may, money, number, part, state, table, when, words } from "./lib.js";
+import { h, fill, api, bar, bytes, card, command, empty, figures, may, money, number, part, state, table, when, words } from "./lib.js";
+import { way } from "./workers.js";
 
-/** Jobs whose reasons to wait are asked for. */
-const EXPLAINED = 5;
-const LISTED = 12;
-const REFRESH_MS = 1000;
+/** More often than once a second, so that it is once a second also where an answer takes a while. */
+const REFRESH_MS = 700;
+const SLOW_MS = 15_000;
+const DUE = 6;
+const STATES = ["busy", "idle", "starting", "draining"];
 
 export async function show({ main, upkeep, title }) {
   title("Overview");
   const counts = h("div", { class: "card" });
-  const running = h("div");
-  const waiting = h("div");
-  const workers = h("div");
-  const spent = h("div");
-  const errors = h("div");
-  const next = h("div");
+  const [running, waiting, workers, gpus, spent, errors, next] = Array.from({ length: 7 }, () => h("div"));
+  const starting = h("section", { class: "card", hidden: true });
   main.append(
     h("h1", {}, "Overview"), h("p", { class: "lead" }, "The farm as it is now."),
     counts,
     h("div", { class: "grid" },
-      card("Running", running), card("Waiting, and why", waiting), card("Workers", workers),
-      card("Paid today", spent), card("Failed lately", errors), card("Next by schedule", next)));
+      card("Running", running), card("Waiting, and why", waiting), card("Workers", workers), starting, card("GPUs", gpus),
+      card("Errors of the last hour", errors), card("Paid today", spent), card("Next by schedule", next)));
 
   const get = (path) => api(path, { signal: upkeep.signal });
+  let known = null;
   upkeep.every(REFRESH_MS, async () => {
-    const [runs, queued, failed, functions] = await Promise.all([
-      get(`/jobs?state=running&limit=${LISTED}`), get(`/jobs?state=queued&limit=${LISTED}`),
-      get(`/jobs?state=failed&limit=${LISTED}`), get("/functions?limit=200"),
-    ]);
-    const newest = functions.items.filter((item) => item.newest || item.workers.present + item.workers.starting > 0);
-    const sum = (name) => newest.reduce((total, item) => total + item.workers[name], 0);
-    const frames = runs.items.reduce((total, job) => total + job.tasks.waiting + job.tasks.open, 0);
-    fill(counts, figures([
-      ["Jobs running", number(runs.items.length) + (runs.next ? "+" : "")], ["Jobs queued", number(queued.items.length) + (queued.next ? "+" : "")],
-      ["Frames to go in these", number(frames)], ["Workers", number(sum("present"))], ["Starting", number(sum("starting"))], ["Wanted", number(sum("wanted"))],
-    ]));
-    fill(running, runs.items.length ? list(runs.items) : nothing(queued.items.length));
-    fill(workers, newest.length ? table("Workers by function", [
-      ["Function", (item) => h("a", { href: "/functions" }, `${item.name}@${item.version}`)],
-      ["There", (item) => number(item.workers.present), "number"], ["Starting", (item) => number(item.workers.starting), "number"],
-      ["Wanted", (item) => number(item.workers.wanted), "number"],
-      ["", (item) => item.workers.reasons.map((reason) => h("div", { class: "soft small" }, reason))],
-    ], newest) : empty("No function is registered yet.", command("framewake functions add samples/functions/blender.yaml")));
-    fill(errors, failed.items.length ? table("Jobs that failed", [
-      ["Job", (job) => h("a", { href: `/jobs/${part(job.id)}` }, job.name)],
-      ["Failed frames", (job) => number(job.tasks.failed), "number"], ["Ended", (job) => job.finished_at && when(job.finished_at)],
-    ], failed.items.slice(0, 6)) : empty("Nothing failed."));
-    const held = [...queued.items, ...runs.items.filter((job) => job.tasks.waiting > 0)].slice(0, EXPLAINED);
-    const reasons = await Promise.all(held.map((job) => get(`/jobs/${part(job.id)}/explain`).catch(() => null)));
-    fill(waiting, held.length ? h("ul", {}, held.map((job, at) => h("li", {},
-      h("a", { href: `/jobs/${part(job.id)}` }, job.name), `: ${number(job.tasks.waiting)} frames`,
-      (reasons[at]?.steps ?? []).flatMap((step) => step.reasons).map((reason) => h("div", { class: "soft small" }, reason))))) : empty("Nothing waits."));
+    const farm = await get("/overview");
+    // Whether there is anything that could render is asked once, and again while there is not.
+    known ||= farm.functions.length > 0 || (await get("/functions?limit=1")).items.length > 0;
+    drawCounts(counts, farm);
+    fill(running, farm.running.newest.length ? jobs(farm.running) : nothing(farm.queued.count));
+    fill(waiting, farm.waiting.length ? h("ul", {}, farm.waiting.map((job) => h("li", {},
+      h("a", { href: `/jobs/${part(job.id)}` }, job.name), `: ${number(job.tasks)} frames`,
+      job.reasons.map((reason) => h("div", { class: "soft small" }, reason))))) : empty("Nothing waits."));
+    drawWorkers(workers, farm, known);
+    starting.hidden = farm.starting.length === 0;
+    if (farm.starting.length) fill(starting, h("h2", {}, "On their way"), onTheirWay(farm));
+    fill(gpus, farm.gpus.length ? graphics(farm.gpus) : empty("No worker has told of a GPU. They tell by NVIDIA's driver, as soon as they are there."));
+    fill(errors, farm.errors.length ? failed(farm) : empty("Nothing failed in the last hour."));
   });
-  upkeep.every(15_000, async () => {
+  upkeep.every(SLOW_MS, async () => {
     const today = new Date().toISOString().slice(0, 10);
     const [costs, schedules] = await Promise.all([
       get(`/costs?from=${today}&to=${today}&by=cause`).catch(() => null), get("/schedules?limit=100").catch(() => null),
     ]);
     fill(spent, costs && costs.time_us > 0
       ? h("div", {}, figures([["Paid", money(costs.cost)], ["Useful", `${Math.round(costs.efficiency_permille / 10)} %`]]),
-        costs.unknown_us > 0 && h("p", { class: "soft small" }, "Some workers have no price: what they cost is unknown, not 0. ", h("a", { href: "/cost" }, "Cost")))
+        costs.unknown_us > 0 && h("p", { class: "soft small" }, "Some workers have no price: what they cost is unknown, not 0. ", h("a", { href: "/settings" }, "Set prices")))
       : empty("No worker was paid today."));
-    const due = (schedules?.items ?? []).filter((item) => item.next).sort((a, b) => (a.next < b.next ? -1 : 1)).slice(0, 6);
+    const due = (schedules?.items ?? []).filter((item) => item.next).sort((a, b) => (a.next < b.next ? -1 : 1)).slice(0, DUE);
     fill(next, due.length ? table("Schedules by next due time", [
       ["Schedule", (item) => h("a", { href: "/schedules" }, item.name)], ["Due", (item) => when(item.next)], ["State", (item) => state(item.state)],
     ], due) : empty("No schedule is due.", command("framewake schedules add samples/schedules/nightly.yaml")));
   });
 }
 
-function list(jobs) {
-  return table("Jobs that run", [
+const counted = (jobs) => number(jobs.count) + (jobs.more ? "+" : "");
+
+function drawCounts(place, farm) {
+  const sum = STATES.reduce((total, name) => total + farm.workers[name], 0);
+  fill(place, figures([
+    ["Jobs running", counted(farm.running)], ["Jobs queued", counted(farm.queued)], ...(farm.paused.count ? [["Jobs paused", counted(farm.paused)]] : []),
+    ["Frames to go in those below", number(farm.running.newest.reduce((total, job) => total + job.tasks.waiting + job.tasks.open, 0))],
+    ["Workers", number(sum)], ...STATES.map((name) => [words(name)[0].toUpperCase() + name.slice(1), number(farm.workers[name])]),
+  ]));
+}
+
+function jobs(running) {
+  return [table("Jobs that run", [
     ["Job", (job) => h("a", { href: `/jobs/${part(job.id)}` }, job.name)],
-    ["Project", (job) => words(job.project)],
+    ["Project", (job) => job.project],
     ["Progress", (job) => [bar(job.tasks), h("div", { class: "soft small" }, `${number(job.tasks.done)} of ${number(job.tasks.total)}`)]],
-  ], jobs);
+  ], running.newest),
+  running.count > running.newest.length && h("p", { class: "small" }, h("a", { href: "/jobs?state=running" }, `All ${counted(running)}`))];
 }
 
 function nothing(queued) {
   return queued
     ? empty("Nothing runs yet; see what waits, and why.")
     : empty("Nothing runs. Submit a job here, or from a terminal:", command("framewake submit samples/jobs/povray.yaml --wait"), may("artist") && h("p", {}, h("a", { href: "/submit", class: "button" }, "Submit a job")));
+}
+
+function drawWorkers(place, farm, known) {
+  if (!known) {
+    fill(place, empty("No function is registered yet.", command("framewake functions add samples/functions/blender.yaml")));
+    return;
+  }
+  const rows = farm.functions.flatMap((one) => (one.pools.length ? one.pools : [{ workers: Object.fromEntries(STATES.map((name) => [name, 0])) }]).map((pool, at) => ({ ...pool, of: one, first: at === 0 })));
+  fill(place, rows.length ? [table("Workers by function, pool and state", [
+    ["Function", (row) => row.first && [h("a", { href: `/workers?function=${part(row.of.function)}` }, row.of.function), row.of.reasons.map((reason) => h("div", { class: "soft small" }, reason))]],
+    ["Pool", (row) => row.pool ?? ""],
+    ["There", (row) => crowd(row.workers)],
+    ["Wanted", (row) => row.first && number(row.of.wanted), "number"],
+  ], rows), farm.functions_left_out > 0 && h("p", { class: "small" }, h("a", { href: "/functions" }, `and ${farm.functions_left_out} functions more`))]
+    : empty("No workers: there is nothing to do. They come when a job is submitted, and leave by themselves."));
+}
+
+/** Workers by state: a bar, and the same in words. */
+function crowd(workers) {
+  const told = STATES.filter((name) => workers[name] > 0);
+  const all = told.reduce((sum, name) => sum + workers[name], 0);
+  const text = told.map((name) => `${number(workers[name])} ${name}`).join(", ") || "none";
+  return [h("div", { class: "bar", role: "img", "aria-label": text }, told.map((name) => {
+    const piece = h("i", { class: name });
+    piece.style.width = `${(100 * workers[name]) / all}%`;
+    return piece;
+  })), h("div", { class: "soft small" }, text)];
+}
+
+function onTheirWay(farm) {
+  return [table("Workers on their way", [
+    ["Worker", (worker) => [h("span", { class: "mono" }, worker.id), h("div", { class: "soft small" }, worker.pool ? `${worker.function} in ${worker.pool}` : worker.function)]],
+    ["So far", (worker) => way(worker)],
+  ], farm.starting), farm.workers.starting > farm.starting.length && h("p", { class: "soft small" }, `Those that have waited longest, of ${number(farm.workers.starting)}.`)];
+}
+
+function graphics(gpus) {
+  return table("GPUs by model", [
+    ["Model", (one) => one.model],
+    ["Working", (one) => `${number(one.working)} of ${number(one.count)}`, "number"],
+    ["Busy", (one) => (one.busy_percent === undefined ? "–" : `${one.busy_percent} %`), "number"],
+    ["Memory", (one) => (one.memory_total_bytes ? `${bytes(one.memory_used_bytes ?? 0)} of ${bytes(one.memory_total_bytes)}` : "–"), "number"],
+    ["Power", (one) => (one.power_milliwatts === undefined ? "–" : `${number(Math.round(one.power_milliwatts / 1000))} W`), "number"],
+  ], gpus);
+}
+
+function failed(farm) {
+  return [table("Errors of the last hour", [
+    ["Job", (error) => [h("a", { href: `/jobs/${part(error.job)}` }, error.job_name), h("div", { class: "soft small" }, error.step)]],
+    ["Why", (error) => [h("span", { class: "fault" }, words(error.verdict)), h("div", { class: "soft small" }, error.message)]],
+    ["Frames", (error) => number(error.tasks), "number"], ["Last", (error) => when(error.at)],
+  ], farm.errors), farm.errors_more && h("p", { class: "soft small" }, "More failed than is counted here.")];
 }

@@ -1,19 +1,32 @@
 // Schedules: what is due when, what became of it, and the usual actions.
 
-import { h, fill, api, action, card, command, empty, may, note, number, part, state, table, when } from "./lib.js";
+import { h, fill, api, action, card, command, empty, may, note, number, part, problemBox, state, table, when } from "./lib.js";
+import { calendar } from "./calendar.js";
 
 export async function show({ main, upkeep, title }) {
   title("Schedules");
   const rows = h("div");
   const detail = h("div");
-  main.append(h("h1", {}, "Schedules"), h("p", { class: "lead" }, "Jobs that are made by themselves, at the time of day of a zone."), card("", rows), detail);
+  const days = h("div");
+  let drawn = "";
+  main.append(h("h1", {}, "Schedules"), h("p", { class: "lead" }, "Jobs that are made by themselves, at the time of day of a zone."), card("", rows), detail, h("section", { class: "card", hidden: true }, h("h2", {}, "The next four weeks"), days));
   const load = upkeep.every(5000, async () => {
     const page = await api("/schedules?limit=200", { signal: upkeep.signal });
+    // Dues are asked for anew once a run was due or a schedule changed.
+    const is = page.items.map((item) => `${item.name} ${item.next} ${item.state} ${item.spec.cron}`).join("\n");
+    if (is !== drawn) {
+      drawn = is;
+      days.parentElement.hidden = page.items.length === 0;
+      calendar(page.items, upkeep.signal).then((weeks) => fill(days, weeks)).catch((problem) => {
+        drawn = "";
+        if (problem.name !== "AbortError") fill(days, problemBox(problem));
+      });
+    }
     const change = (item, what, said) => action(what[0].toUpperCase() + what.slice(1), async () => {
       await api(`/schedules/${part(item.name)}/${what}`, { method: "POST" });
       note(said);
       await load();
-    });
+    }, { "aria-label": `${what[0].toUpperCase() + what.slice(1)} ${item.name}` });
     fill(rows, page.items.length ? table("Schedules", [
       ["Schedule", (item) => h("button", { type: "button", class: "quiet", onclick: () => showOne(item) }, item.name)],
       ["When", (item) => [h("span", { class: "mono" }, item.spec.cron), h("div", { class: "soft small" }, item.reading)]],

@@ -1,30 +1,45 @@
 // Workers as they are now, and the machines and GPUs that they run on.
 
-import { h, fill, api, action, card, command, empty, may, moment, note, number, part, seconds, state, table, when, words } from "./lib.js";
+import { h, fill, api, action, card, command, empty, may, moment, note, number, part, problemBox, query, seconds, state, table, when, words } from "./lib.js";
 
 const PAGE = 100;
+const STATES = ["starting", "idle", "busy", "draining"];
 
 export async function show({ main, upkeep, title }) {
   title("Workers");
   const rows = h("div");
   const places = h("div");
   let cursor = "";
+  const given = new URLSearchParams(location.search);
+  const filter = h("form", { class: "row", role: "search", onsubmit: (event) => { event.preventDefault(); search(); }, onchange: () => search() },
+    h("label", {}, h("span", { class: "skip" }, "State"), h("select", { name: "state" }, h("option", { value: "" }, "Any state"),
+      STATES.map((name) => h("option", { value: name, selected: given.get("state") === name }, name)))),
+    h("label", {}, h("span", { class: "skip" }, "Function"), h("input", { name: "function", type: "search", placeholder: "Function", value: given.get("function") ?? "" })),
+    h("label", {}, h("span", { class: "skip" }, "Pool"), h("input", { name: "pool", type: "search", placeholder: "Pool", value: given.get("pool") ?? "" })),
+    h("button", { type: "submit" }, "Search"));
+  const wanted = () => Object.fromEntries([...new FormData(filter)].filter(([, value]) => value));
+  function search() {
+    cursor = "";
+    history.replaceState(null, "", `/workers${query(wanted())}`);
+    load().catch((problem) => problem.name !== "AbortError" && fill(rows, problemBox(problem)));
+  }
   main.append(h("h1", {}, "Workers"), h("p", { class: "lead" }, "They come when there is work, and leave by themselves."),
-    card("", rows), card("Machines and GPUs", places));
+    h("div", { class: "card" }, filter), card("", rows), card("Machines and GPUs", places));
   const load = async () => {
-    const page = await api(`/workers?limit=${PAGE}${cursor && `&cursor=${part(cursor)}`}`, { signal: upkeep.signal });
+    const page = await api(`/workers${query({ ...wanted(), cursor, limit: PAGE })}`, { signal: upkeep.signal });
     fill(rows, page.items.length ? h("div", {}, table("Workers", [
       ["Worker", (worker) => h("span", { class: "mono" }, worker.id)],
-      ["Function", (worker) => worker.function],
+      ["Function", (worker) => [worker.function, worker.pool && h("div", { class: "soft small" }, `in ${worker.pool}`)]],
       ["State", (worker) => [state(worker.state), h("div", { class: "soft small" }, "since ", when(worker.since))]],
-      ["Start", start],
+      ["Start", way],
       ["Does", (worker) => worker.job && [h("a", { href: `/jobs/${part(worker.job)}` }, "job"), ` ${Math.round(worker.permille / 10)} %`, h("div", { class: "soft small" }, worker.note)]],
       ["Machine", (worker) => [worker.host, worker.gpus.map((gpu) => h("div", { class: "soft small mono" }, gpu))]],
       ["Heard", (worker) => when(worker.seen_at)],
     ], page.items), h("div", { class: "row" },
-      cursor && h("button", { type: "button", onclick: () => { cursor = ""; load(); } }, "First"),
-      page.next && h("button", { type: "button", onclick: () => { cursor = page.next; load(); } }, "More")))
-      : empty("No workers: there is nothing to do. A submitted job wakes some.", command("framewake submit samples/jobs/povray.yaml --wait")));
+      cursor && h("button", { type: "button", onclick: () => { cursor = ""; load().catch(() => {}); } }, "First"),
+      page.next && h("button", { type: "button", onclick: () => { cursor = page.next; load().catch(() => {}); } }, "More")))
+      : Object.keys(wanted()).length ? empty("No such workers. Search for less, or for another state.")
+        : empty("No workers: there is nothing to do. A submitted job wakes some.", command("framewake submit samples/jobs/povray.yaml --wait")));
   };
   upkeep.every(1000, load);
   upkeep.every(10_000, async () => {
@@ -41,10 +56,10 @@ export async function show({ main, upkeep, title }) {
 }
 
 /** What a worker's way to its first frame took; while it is on its way, a piece of a bar for each phase, and the same in words. */
-function start(worker) {
+export function way(worker) {
   if (worker.start_ms !== undefined) return seconds(worker.start_ms / 1000);
   const steps = worker.start ?? [];
-  if (!steps.length) return "";
+  if (!steps.length) return worker.waits ? h("div", { class: "fault" }, worker.waits) : "";
   const phases = steps.slice(1).map((step) => ({ name: words(step.point), ms: step.took_ms }));
   const rest = Math.max(0, Date.now() - moment(steps.at(-1).at));
   const whole = Math.max(1, phases.reduce((sum, phase) => sum + phase.ms, rest));

@@ -1,7 +1,10 @@
 //! A real browser without a window, for the tests of the pages.
 
+use crate::farm::processes;
 use crate::parts::{Running, free_port, root, tool};
 use crate::wait::until;
+use fantoccini::actions::{InputSource, KeyAction, KeyActions};
+use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
@@ -18,6 +21,21 @@ pub struct Browser {
     pub client: Client,
     driver: Running,
     _folder: TempDir,
+}
+
+/// What a page takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weight {
+    pub elements: u64,
+    /// What its scripts hold.
+    pub heap_bytes: u64,
+    /// Bytes that it got since it was opened, heads included; what streams have sent is not among them.
+    pub wire_bytes: u64,
+    pub requests: u64,
+    /// Resident memory of the process that draws it, with the programs that it shares with others.
+    pub renderer_bytes: u64,
+    /// Of all processes of the browser and its driver; what they share is counted once.
+    pub browser_bytes: u64,
 }
 
 impl Browser {
@@ -38,6 +56,8 @@ impl Browser {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
+            // Else what scripts hold is told in steps of megabytes.
+            "--enable-precise-memory-info",
             "--window-size=1280,900",
             &format!("--user-data-dir={}", folder.path().join("profile").display()),
         ];
@@ -94,7 +114,7 @@ impl Browser {
     pub async fn press(&self, name: &str) {
         let name = Value::from(name);
         let script = format!(
-            "const found = [...document.querySelectorAll('main button, main a')].find((one) => one.innerText.trim() === {name});
+            "const found = [...document.querySelectorAll('main button, main a, main summary')].find((one) => one.innerText.trim() === {name});
              found?.click(); return Boolean(found)"
         );
         self.wait(&format!("there is a button {name}"), &script).await;
@@ -129,6 +149,75 @@ impl Browser {
         .await
     }
 
+    /// Presses keys where one stands, as somebody without a mouse does.
+    pub async fn type_keys(&self, keys: &str) {
+        // Not those of an element: a field for files would take Tab for the name of one.
+        let presses = keys.chars().fold(KeyActions::new("keys".to_owned()), |presses, value| {
+            presses.then(KeyAction::Down { value }).then(KeyAction::Up { value })
+        });
+        self.client.perform_actions(presses).await.unwrap_or_else(|error| panic!("`{keys}` can't be typed: {error}"));
+    }
+
+    /// Goes on by Tab until one stands on what has this name: its label, or else its text.
+    pub async fn tab_to(&self, name: &str) {
+        const NAME: &str = "const at = document.activeElement;
+            return (at.getAttribute('aria-label') ?? at.labels?.[0]?.querySelector('span')?.innerText ?? at.innerText ?? '').trim()";
+        let begin = tokio::time::Instant::now();
+        let mut passed = Vec::new();
+        while begin.elapsed() < SOON {
+            self.type_keys(&Key::Tab.to_string()).await;
+            let at = self.ask(NAME).await;
+            if at == *name {
+                return;
+            }
+            passed.push(at.to_string());
+        }
+        panic!("`{name}` can't be reached by Tab, only: {}", passed.join(", "));
+    }
+
+    /// Presses what has this name, by keys alone.
+    pub async fn press_by_keys(&self, name: &str) {
+        self.tab_to(name).await;
+        self.type_keys(&Key::Enter.to_string()).await;
+    }
+
+    /// What the page weighs now.
+    pub async fn weigh(&self) -> Weight {
+        let script = "const entries = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
+            return [document.querySelectorAll('*').length, performance.memory.usedJSHeapSize,
+                    entries.reduce((sum, entry) => sum + entry.transferSize, 0), entries.length]";
+        let told = self.ask(script).await;
+        let number = |at: usize| told[at].as_u64().unwrap_or_else(|| panic!("{told} has no number {at}"));
+        let own = self.processes();
+        // One page is one renderer; the browser keeps another at hand, which is smaller.
+        let renderer =
+            own.iter().filter(|(_, line)| line.contains("--type=renderer")).map(|(pid, _)| memory(*pid, "Rss:"));
+        Weight {
+            elements: number(0),
+            heap_bytes: number(1),
+            wire_bytes: number(2),
+            requests: number(3),
+            renderer_bytes: renderer.max().unwrap_or(0),
+            browser_bytes: own.iter().map(|(pid, _)| memory(*pid, "Pss:")).sum(),
+        }
+    }
+
+    /// The driver's and all below it, with their command lines.
+    fn processes(&self) -> Vec<(u32, String)> {
+        let all = processes();
+        let mut own = vec![self.driver.pid()];
+        let mut at = 0;
+        while at < own.len() {
+            let above = own[at];
+            own.extend(all.iter().map(|process| process.pid).filter(|pid| parent(*pid) == Some(above)));
+            at += 1;
+        }
+        all.into_iter()
+            .filter(|process| own.contains(&process.pid))
+            .map(|process| (process.pid, process.line))
+            .collect()
+    }
+
     pub async fn screenshot(&self, file: &Path) {
         let bytes = self.client.screenshot().await.expect("a picture of the page");
         std::fs::write(file, bytes).expect("the picture can be written");
@@ -148,4 +237,18 @@ fn axe() -> String {
     let mut files = packages.map(|entry| entry.path().join("site-packages/axe_playwright_python/axe.min.js"));
     let file = files.find(|file| file.is_file()).expect("`make setup` installs axe");
     std::fs::read_to_string(file).expect("readable")
+}
+
+/// Of which process it is a child.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before may have spaces and brackets.
+    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Bytes of a process, as `smaps_rollup` tells them; 0 for one that is gone.
+fn memory(pid: u32, what: &str) -> u64 {
+    let told = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = told.lines().find_map(|line| line.strip_prefix(what)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
 }

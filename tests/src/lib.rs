@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod browser;
 pub mod chart;
+pub mod crowd;
 pub mod docker;
 pub mod farm;
 pub mod fire;

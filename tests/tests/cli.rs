@@ -1,6 +1,7 @@
 //! The command line against a real farm.
 
 use framewake_tests::farm::{SOON, TestFarm, unique};
+use framewake_tests::jobs;
 use framewake_tests::parts::{Running, built, path, root};
 use framewake_tests::wait::until;
 use serde_json::Value;
@@ -160,4 +161,29 @@ async fn a_followed_log_goes_on_after_a_restart_of_the_scheduler() {
     until(SOON, "the second line", async || (lines(&logs.log(), "second") == 1).then_some(())).await;
     assert_eq!(logs.wait(SOON), 0, "{}", logs.log());
     assert_eq!(lines(&logs.log(), "first"), 1, "nothing is printed twice: {}", logs.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_failed_frames_those_are_rendered_again_that_are_named() {
+    let farm = TestFarm::start(1).await;
+    let marks = farm.folder().join("tried");
+    let note = format!("echo {{frame}} >> {}; exit 3", marks.display());
+    let mut job = jobs::command(&["/bin/sh", "-c", &note], "1-5");
+    job["steps"][0]["retries"] = serde_json::json!({ "attempts": 1 });
+    let id = farm.submit(&job).await;
+    farm.over(id).await;
+    let before = std::fs::read_to_string(&marks).expect("each was tried").lines().count();
+    assert_eq!(before, 5);
+    good(&farm, &["retry", "latest", "--frames", "2,4-5"]);
+    until(SOON, "the job is over again", async || {
+        let job = farm.client.job(id).await.ok()?;
+        (job.tasks.failed == 5 && job.state.is_over()).then_some(())
+    })
+    .await;
+    let tried = std::fs::read_to_string(&marks).expect("there");
+    let mut again: Vec<&str> = tried.lines().skip(5).collect();
+    again.sort_unstable();
+    assert_eq!(again, ["2", "4", "5"]);
+    let wrong = framewake(&farm, &["retry", "latest", "--frames", "6"]);
+    assert!(wrong.code != 0 && wrong.err.contains("frame 6 is not one of this step"), "{}", wrong.err);
 }

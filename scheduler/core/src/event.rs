@@ -57,10 +57,11 @@ pub enum Event {
         budget: Option<ProjectBudget>,
         spent: Vec<(Held, u64)>,
     },
-    /// The tasks that failed for good are to be tried again. A job that is over is not in memory, so it
-    /// comes along as the store has it.
+    /// Tasks that failed for good are to be tried again, all or of one step those that are named. A job that is over is
+    /// not in memory, so it comes along as the store has it.
     JobRetried {
         job: Box<StoredJob>,
+        only: Option<(usize, TaskSet)>,
     },
     JobPrioritized {
         id: JobId,

@@ -266,6 +266,8 @@ enum WorkerState {
 pub struct WorkerStatus<'a> {
     pub id: &'a WorkerId,
     pub function: &'a FunctionKey,
+    /// Where it was started; `None` for one that people started.
+    pub pool: Option<&'a Name>,
     pub state: WorkerActivity,
     pub since: Timestamp,
     pub seen_at: Timestamp,
@@ -324,7 +326,7 @@ impl Farm {
             Event::ProjectBudgeted { project, period, budget, spent } => {
                 self.budget_project(now, &project, period, budget, &spent, out);
             }
-            Event::JobRetried { job } => self.retry_job(now, *job, out),
+            Event::JobRetried { job, only } => self.retry_job(now, *job, only.as_ref(), out),
             Event::JobPrioritized { id, priority } => self.prioritize_job(now, id, priority, out),
             Event::AttemptClaimed { request, worker, attempt } => self.claim(now, request, &worker, attempt, out),
             Event::AttemptReported { worker, attempt, report } => self.report(now, &worker, attempt, report, out),
@@ -416,6 +418,7 @@ impl Farm {
         self.workers.range::<WorkerId, _>((from, Bound::Unbounded)).map(|(id, worker)| WorkerStatus {
             id,
             function: &self.functions[worker.function].key,
+            pool: worker.pool.as_ref(),
             state: match worker.state {
                 WorkerState::Starting => WorkerActivity::Starting,
                 WorkerState::Idle => WorkerActivity::Idle,

@@ -75,6 +75,7 @@ use Role::{Admin, Artist, Operator, Viewer};
 
 /// Every address there is.
 pub(crate) static RULES: &[Rule] = &[
+    look(Viewer, "/v1/overview", Own),
     bulk(Artist, "POST", "/v1/jobs", Own, "job.submit"),
     look(Viewer, "/v1/jobs", Own),
     look(Viewer, "/v1/jobs/{id}", Job),
@@ -168,7 +169,8 @@ pub(crate) static RULES: &[Rule] = &[
     open("GET", "/functions"),
     open("GET", "/schedules"),
     open("GET", "/cost"),
-    open("GET", "/access"),
+    open("GET", "/events"),
+    open("GET", "/settings"),
     open("GET", "/web/{name}"),
 ];
 

@@ -1,5 +1,6 @@
 //! One turn of the loop: messages become events, events become changes, callers wait for the commit.
 
+use super::glance::{Crowd, WorkerQuery};
 use super::{Engine, Error, JobCommand, Message, ProviderCommand, QueueCommand, Refused, Submission};
 use crate::metrics::farm::Loads;
 use crate::queue::reading;
@@ -44,9 +45,10 @@ pub(crate) enum Reply {
     /// The views are made once it is durable.
     Budgeted(oneshot::Sender<Result<Vec<BudgetView>, Refused>>, Result<(), Refused>),
     Budgets(oneshot::Sender<Vec<BudgetView>>),
-    Workers(Option<WorkerId>, usize, oneshot::Sender<Vec<WorkerView>>),
+    Workers(WorkerQuery, oneshot::Sender<Vec<WorkerView>>),
     WorkerStart(WorkerId, oneshot::Sender<Option<WorkerStart>>),
     Loads(oneshot::Sender<Loads>),
+    Crowd(oneshot::Sender<Box<Crowd>>),
     Places(oneshot::Sender<Vec<PlaceView>>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
     ExplainScaling(FunctionKey, oneshot::Sender<Option<Box<ScalingExplained>>>),
@@ -261,9 +263,10 @@ impl Engine {
                 self.apply(Event::ProjectWeighed { project, weight }, batch);
                 batch.replies.push(Reply::Weighed(reply));
             }
-            Message::Workers(after, limit, reply) => batch.replies.push(Reply::Workers(after, limit, reply)),
+            Message::Workers(query, reply) => batch.replies.push(Reply::Workers(query, reply)),
             Message::WorkerStart(id, reply) => batch.replies.push(Reply::WorkerStart(id, reply)),
             Message::Loads(reply) => batch.replies.push(Reply::Loads(reply)),
+            Message::Crowd(reply) => batch.replies.push(Reply::Crowd(reply)),
             Message::Places(reply) => batch.replies.push(Reply::Places(reply)),
             Message::RestorePlace(place, reply) => {
                 let known = self.farm.knows_place(&place);
@@ -404,7 +407,7 @@ impl Engine {
             JobCommand::Pause => Event::JobPaused { id },
             JobCommand::Resume => Event::JobResumed { id },
             JobCommand::Priority(priority) => Event::JobPrioritized { id, priority },
-            JobCommand::Retry => {
+            JobCommand::Retry(only) => {
                 let job = match self.jobs.get(id) {
                     Some(job) => job.clone(),
                     None => self.store.jobs(&[id], &self.functions).await?.pop().expect("it is not over").1,
@@ -417,7 +420,7 @@ impl Engine {
                     spent: Vec::new(),
                     steps: Vec::new(),
                 };
-                Event::JobRetried { job: Box::new(job) }
+                Event::JobRetried { job: Box::new(job), only }
             }
         };
         self.apply(event, batch);
@@ -444,7 +447,8 @@ impl Engine {
                 Some(state) => state,
             },
         };
-        if command != JobCommand::Retry || state != api::JobState::Failed || ended.is_some() {
+        let JobCommand::Retry(only) = command else { return Ok(Err(Refused::WrongState { state })) };
+        if state != api::JobState::Failed || ended.is_some() {
             return Ok(Err(Refused::WrongState { state }));
         }
         let Some((stored, job)) = self.store.revive(id, &self.functions).await? else {
@@ -457,7 +461,7 @@ impl Engine {
             let root = traces.begin_again(id, before, batch.now);
             batch.roots.extend(root.map(|root| (id, root)));
         }
-        self.apply(Event::JobRetried { job: Box::new(stored) }, batch);
+        self.apply(Event::JobRetried { job: Box::new(stored), only }, batch);
         Ok(Ok(()))
     }
 

@@ -1,6 +1,7 @@
 //! How the rest of the scheduler speaks to the engine.
 
 use super::deployments::{CALLBACKS_MAX, Deploy};
+use super::glance::{Crowd, WorkerQuery};
 use super::notices::TriedNotice;
 use crate::deployment_table::DeploymentTable;
 use crate::function_table::FunctionTable;
@@ -23,6 +24,7 @@ use framewake_proto::price::{PaidFor, PriceRow, PricesAdded};
 use framewake_proto::scaling::ScalingExplained;
 use framewake_proto::schedule::{SCHEDULES_MAX, ScheduleSpec, ScheduleStored, ScheduleView};
 use framewake_proto::start::WorkerStart;
+use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Day;
 use framewake_proto::trace::TraceParent;
 use framewake_proto::wire::{self, STEP_SIZE_MAX};
@@ -55,12 +57,13 @@ pub enum ScheduleCommand {
     Remove,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobCommand {
     Cancel,
     Pause,
     Resume,
-    Retry,
+    /// All that failed, or of one step these.
+    Retry(Option<(usize, TaskSet)>),
     Priority(u32),
 }
 
@@ -186,11 +189,11 @@ pub(crate) enum Message {
     AddPrices(Vec<PriceRow>, oneshot::Sender<Result<PricesAdded, Refused>>),
     /// By a row of the table, or an amount of one's own.
     PayBy(PaidFor, Day, Option<u32>, Option<Money>, oneshot::Sender<Result<u32, Refused>>),
-    /// So many after this one, by name.
-    Workers(Option<WorkerId>, usize, oneshot::Sender<Vec<WorkerView>>),
+    Workers(WorkerQuery, oneshot::Sender<Vec<WorkerView>>),
     /// How a worker came that is here.
     WorkerStart(WorkerId, oneshot::Sender<Option<WorkerStart>>),
     Loads(oneshot::Sender<Loads>),
+    Crowd(oneshot::Sender<Box<Crowd>>),
     Places(oneshot::Sender<Vec<PlaceView>>),
     RestorePlace(Place, oneshot::Sender<Result<(), Refused>>),
     /// Where workers may be started.
@@ -412,9 +415,9 @@ impl Handle {
         self.ask(|reply| Message::PayBy(paid_for, since, price, own, reply)).await?
     }
 
-    /// At most `limit` workers after the one named, by name.
-    pub async fn workers(&self, after: Option<WorkerId>, limit: usize) -> Result<Vec<WorkerView>, Refused> {
-        self.ask(|reply| Message::Workers(after, limit, reply)).await
+    /// By name.
+    pub(crate) async fn workers(&self, query: WorkerQuery) -> Result<Vec<WorkerView>, Refused> {
+        self.ask(|reply| Message::Workers(query, reply)).await
     }
 
     /// How a worker came, as far as it did; `None`: it is not here.
@@ -425,6 +428,11 @@ impl Handle {
     /// What each function has to do and who is there to do it.
     pub async fn loads(&self) -> Result<Loads, Refused> {
         self.ask(Message::Loads).await
+    }
+
+    /// All workers at a glance.
+    pub(crate) async fn crowd(&self) -> Result<Box<Crowd>, Refused> {
+        self.ask(Message::Crowd).await
     }
 
     /// By name.

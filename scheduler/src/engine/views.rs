@@ -1,10 +1,11 @@
 //! What people see of workers and scaling: the rules' state and the last heartbeats.
 
 use super::Engine;
+use super::glance::{WorkerQuery, state_of};
 use super::starts::steps;
 use crate::queue::reading::{GPU_MAX, HOST_MAX};
-use framewake_core::farm::{PlaceStanding, WorkerActivity};
-use framewake_proto::api::{EventView, Happening, PlaceState, PlaceView, ScalingView, WorkerState, WorkerView};
+use framewake_core::farm::{PlaceStanding, WorkerActivity, WorkerStatus};
+use framewake_proto::api::{EventView, Happening, PlaceState, PlaceView, ScalingView, WorkerView};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
 use framewake_proto::start::StartPoint;
 use framewake_proto::time::Timestamp;
@@ -90,39 +91,39 @@ impl Engine {
         let _ = self.events_out.send(Arc::new(EventView { seq: None, job, at: now, what }));
     }
 
-    pub(super) fn worker_views(&self, after: Option<&WorkerId>, limit: usize) -> Vec<WorkerView> {
-        let views = self.farm.workers_after(after).take(limit).map(|worker| {
-            let beat = self.beats.get(worker.id);
-            let (state, attempt, job): (WorkerState, Option<AttemptId>, Option<JobId>) = match worker.state {
-                WorkerActivity::Starting => (WorkerState::Starting, None, None),
-                WorkerActivity::Idle => (WorkerState::Idle, None, None),
-                WorkerActivity::Busy(attempt, job) => (WorkerState::Busy, Some(attempt), Some(job)),
-                WorkerActivity::Draining => (WorkerState::Draining, None, None),
-            };
-            let progress = beat.and_then(|beat| beat.progress.as_ref());
-            let start = self.farm.start_of(worker.id);
-            let steps = start.as_ref().map_or_else(Vec::new, |start| steps(start.timeline));
-            let is_complete = steps.last().is_some_and(|step| step.point == StartPoint::Frame);
-            let took_ms = steps.iter().map(|step| step.took_ms).sum();
-            WorkerView {
-                id: worker.id.clone(),
-                function: worker.function.to_string(),
-                pool: start.as_ref().and_then(|start| start.pool.cloned()),
-                state,
-                host: beat.map_or(String::new(), |beat| wire::clip(&beat.host, HOST_MAX).to_owned()),
-                gpus: beat.map_or(Vec::new(), |beat| beat.gpus.clone()),
-                attempt: attempt.map(|attempt| attempt.to_string()),
-                job,
-                since: worker.since,
-                seen_at: worker.seen_at,
-                permille: progress.map_or(0, |progress| progress.permille.min(1000)),
-                note: progress.map_or(String::new(), |progress| wire::clip(&progress.note, wire::NOTE_MAX).to_owned()),
-                start_ms: is_complete.then_some(took_ms),
-                start: if is_complete { Vec::new() } else { steps },
-                waits: start.map_or(String::new(), |start| start.waits.to_owned()),
-            }
-        });
-        views.collect()
+    pub(super) fn worker_views(&self, query: &WorkerQuery) -> Vec<WorkerView> {
+        let wanted = self.farm.workers_after(query.after.as_ref()).filter(|worker| query.wants(worker));
+        wanted.take(query.limit).map(|worker| self.worker_view(&worker)).collect()
+    }
+
+    pub(super) fn worker_view(&self, worker: &WorkerStatus<'_>) -> WorkerView {
+        let beat = self.beats.get(worker.id);
+        let (attempt, job): (Option<AttemptId>, Option<JobId>) = match worker.state {
+            WorkerActivity::Busy(attempt, job) => (Some(attempt), Some(job)),
+            WorkerActivity::Starting | WorkerActivity::Idle | WorkerActivity::Draining => (None, None),
+        };
+        let progress = beat.and_then(|beat| beat.progress.as_ref());
+        let start = self.farm.start_of(worker.id);
+        let steps = start.as_ref().map_or_else(Vec::new, |start| steps(start.timeline));
+        let is_complete = steps.last().is_some_and(|step| step.point == StartPoint::Frame);
+        let took_ms = steps.iter().map(|step| step.took_ms).sum();
+        WorkerView {
+            id: worker.id.clone(),
+            function: worker.function.to_string(),
+            pool: worker.pool.cloned(),
+            state: state_of(worker.state),
+            host: beat.map_or(String::new(), |beat| wire::clip(&beat.host, HOST_MAX).to_owned()),
+            gpus: beat.map_or(Vec::new(), |beat| beat.gpus.clone()),
+            attempt: attempt.map(|attempt| attempt.to_string()),
+            job,
+            since: worker.since,
+            seen_at: worker.seen_at,
+            permille: progress.map_or(0, |progress| progress.permille.min(1000)),
+            note: progress.map_or(String::new(), |progress| wire::clip(&progress.note, wire::NOTE_MAX).to_owned()),
+            start_ms: is_complete.then_some(took_ms),
+            start: if is_complete { Vec::new() } else { steps },
+            waits: start.map_or(String::new(), |start| start.waits.to_owned()),
+        }
     }
 
     /// Places with workers, and those that are not simply good.

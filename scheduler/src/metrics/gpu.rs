@@ -11,10 +11,11 @@ use super::names::{Names, lock};
 use framewake_core::price::gpu_model;
 use framewake_proto::api::GpuState;
 use framewake_proto::ids::{FunctionKey, WorkerId};
+use framewake_proto::overview::GpuGlance;
 use framewake_proto::time::Timestamp;
 use framewake_proto::wire::{GPUS_MAX, GpuSample, Heartbeat, clip};
 use prometheus::IntCounter;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use sums::{Kind, Sums};
@@ -124,6 +125,31 @@ impl Gpus {
         gpus.into_iter().map(|(id, gpu)| gpu.state(id)).collect()
     }
 
+    /// All of them, by model: as many models as are told apart.
+    pub(crate) fn by_model(&self, now: Timestamp) -> Vec<GpuGlance> {
+        let mut followed = lock(&self.followed);
+        followed.forget(now);
+        let mut models: BTreeMap<Arc<str>, (GpuGlance, u32, u32)> = BTreeMap::new();
+        for gpu in followed.gpus.values() {
+            let (glance, busy_sum, busy_told) = models.entry(gpu.kind.model.clone()).or_default();
+            glance.count += 1;
+            glance.working += u32::from(gpu.attempt.0 != 0);
+            if let Some(percent) = gpu.sample.busy_percent {
+                *busy_sum += percent.min(100);
+                *busy_told += 1;
+            }
+            add(&mut glance.memory_used_bytes, gpu.sample.memory_used_bytes);
+            add(&mut glance.memory_total_bytes, gpu.sample.memory_total_bytes);
+            add(&mut glance.power_milliwatts, gpu.sample.power_milliwatts.map(u64::from));
+        }
+        let glances = models.into_iter().map(|(model, (glance, busy_sum, busy_told))| GpuGlance {
+            model: model.to_string(),
+            busy_percent: busy_sum.checked_div(busy_told),
+            ..glance
+        });
+        glances.collect()
+    }
+
     /// Writes the GPUs that are there, one by one.
     pub(super) fn write(&self, now: Timestamp, out: &mut String) {
         let mut followed = lock(&self.followed);
@@ -138,6 +164,12 @@ impl Gpus {
             gpus.truncate(SHOWN_DCGM_MAX);
             shown::write_dcgm(&gpus, out);
         }
+    }
+}
+
+fn add(sum: &mut Option<u64>, told: Option<u64>) {
+    if let Some(told) = told {
+        *sum = Some(sum.unwrap_or(0).saturating_add(told));
     }
 }
 

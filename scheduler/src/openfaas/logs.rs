@@ -126,7 +126,7 @@ async fn attempts(gateway: &Gateway, wanted: &Wanted) -> Answer<Vec<(JobKey, Att
         }
         let Some(key) = reader.job_key(job.id).await? else { continue };
         for at in steps {
-            let page = reader.attempts(&key, Some(at), None, JOBS_MAX).await?;
+            let page = reader.attempts(&key, Some(at), false, None, JOBS_MAX).await?;
             let wanted = page.items.into_iter().filter(|attempt| wanted.takes(attempt));
             found.extend(wanted.map(|attempt| (key.clone(), attempt)));
         }

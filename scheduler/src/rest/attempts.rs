@@ -2,7 +2,7 @@
 
 use super::openapi::Problems;
 use super::problem::Answer;
-use super::query::{Query, pair};
+use super::query::{Order, Query, pair};
 use super::{App, jobs};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -10,11 +10,12 @@ use framewake_proto::api::{AttemptView, Page};
 use framewake_proto::ids::JobId;
 use std::sync::Arc;
 
-/// List the attempts of a job, in the order they were made
+/// List the attempts of a job, in the order they were made or from the newest on
 #[utoipa::path(get, path = "/v1/jobs/{id}/attempts", tag = "attempts",
     params(
         ("id" = JobId, Path),
         ("step" = Option<String>, Query, description = "Name of a step"),
+        ("order" = Option<String>, Query, description = "`oldest` first, which is the default, or `newest`"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
         ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
     ),
@@ -24,9 +25,10 @@ pub(super) async fn list(
     Path(id): Path<String>,
     query: Query,
 ) -> Answer<Json<Page<AttemptView>>> {
-    let query = query.only(&["step", "cursor", "limit"])?;
+    let query = query.only(&["step", "order", "cursor", "limit"])?;
     let job = jobs::key(&app, &id).await?;
     let step = jobs::step(&job, query.one("step")?)?;
     let after = query.cursor(pair)?;
-    Ok(Json(app.reader.attempts(&job, step, after, query.limit()?).await?))
+    let newest_first = query.order()?.unwrap_or(Order::Oldest) == Order::Newest;
+    Ok(Json(app.reader.attempts(&job, step, newest_first, after, query.limit()?).await?))
 }

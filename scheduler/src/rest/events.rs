@@ -25,6 +25,8 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::warn;
 
+/// Most kept events that one may begin with.
+const LAST_MAX: u64 = 1000;
 /// A sign of life this often: clients take a minute of silence for a lost connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -50,16 +52,17 @@ pub(super) async fn of_job(
     let after = last_seen(&headers, &query)?;
     check_accept(&headers)?;
     // The door has seen that the job is the caller's.
-    follow(app, Some(job), None, peer, after).await
+    follow(app, Some(job), None, peer, after.map_or(Beginning::Now, Beginning::After)).await
 }
 
 /// Follow the events of all jobs
 ///
-/// As for one job, but from now on when no event is named, and without end.
+/// As for one job, but from now on when nothing else is asked for, and without end.
 #[utoipa::path(get, path = "/v1/events", tag = "events",
     params(
         ("last-event-id" = Option<u64>, Header, description = "Go on after this event; without it, from now on"),
         ("after" = Option<u64>, Query, description = "The same, for clients that can't set the header"),
+        ("last" = Option<u64>, Query, description = "Begin with so many that were kept, 1 to 1000, where no event is named"),
     ),
     responses((status = 200, description = "Events; `data` is one of these", content_type = "text/event-stream", body = EventView), Problems))]
 pub(super) async fn of_all(
@@ -69,10 +72,15 @@ pub(super) async fn of_all(
     headers: HeaderMap,
     query: Query,
 ) -> Answer<Response> {
-    let query = query.only(&["after"])?;
-    let after = last_seen(&headers, &query)?;
+    let query = query.only(&["after", "last"])?;
+    let from = match (last_seen(&headers, &query)?, query.parsed("last", "a whole number")?) {
+        (Some(after), _) => Beginning::After(after),
+        (None, None) => Beginning::Now,
+        (None, Some(last)) if (1..=LAST_MAX).contains(&last) => Beginning::Last(last),
+        (None, Some(last)) => return Err(invalid(format!("`last` must be 1 to {LAST_MAX}, not {last}"))),
+    };
     check_accept(&headers)?;
-    follow(app, None, caller.project, peer, after).await
+    follow(app, None, caller.project, peer, from).await
 }
 
 fn last_seen(headers: &HeaderMap, query: &Query) -> Answer<Option<u64>> {
@@ -89,29 +97,40 @@ fn check_accept(headers: &HeaderMap) -> Answer<()> {
     Err(Refusal::new(Code::NotAcceptable, "events come as `text/event-stream` only"))
 }
 
+/// Where a stream begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    /// With a job's first event; of all jobs, from now on.
+    Now,
+    After(u64),
+    /// So many before now.
+    Last(u64),
+}
+
 async fn follow(
     app: Arc<App>,
     job: Option<JobKey>,
     only: Option<Name>,
     peer: Peer,
-    after: Option<u64>,
+    from: Beginning,
 ) -> Answer<Response> {
     let permit = stream_permit(&app, peer)?;
     // Before the first look at the store, so that no event falls between the two.
     let live = app.handle.events();
     let (oldest, newest) = app.reader.event_span().await?;
     let mut ready = VecDeque::new();
-    let after = match after {
+    let after = match from {
         // A client of a farm that was made anew: its number means nothing here.
-        Some(after) if after > newest => {
+        Beginning::After(after) if after > newest => {
             ready.push_back(Event::default().comment(format!("there is no event {after} yet: going on from {newest}")));
             newest
         }
-        Some(after) => after,
-        None if job.is_some() => 0,
-        None => newest,
+        Beginning::After(after) => after,
+        Beginning::Last(count) => newest.saturating_sub(count),
+        Beginning::Now if job.is_some() => 0,
+        Beginning::Now => newest,
     };
-    if after > 0 && after + 1 < oldest {
+    if matches!(from, Beginning::After(1..)) && after + 1 < oldest {
         ready.push_back(Event::default().comment(format!("events before {oldest} are not kept any more")));
     }
     let follower = Follower { app, job, only, after, live, ready, phase: Phase::Stored, _permit: permit };

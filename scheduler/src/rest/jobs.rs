@@ -6,7 +6,7 @@ use super::border::{self, Border};
 use super::narrow::{self, Narrowed};
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
-use super::query::{Query, invalid, job_id};
+use super::query::{Order, Query, invalid, job_id};
 use super::{App, schema};
 use crate::access::Caller;
 use crate::engine::handle::{JobCommand, Refused, Submission, pinned};
@@ -18,10 +18,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use framewake_proto::api::{
-    Explanation, IDEMPOTENCY_KEY_MAX, JobChange, JobState, JobView, Page, StepExplanation, StepView, Submitted,
+    Explanation, IDEMPOTENCY_KEY_MAX, JobChange, JobRetry, JobState, JobView, Page, StepExplanation, StepView,
+    Submitted,
 };
+use framewake_proto::frames::{FrameSet, FramesError};
 use framewake_proto::ids::JobId;
 use framewake_proto::job::{Fault, JOB_SIZE_MAX, Job, JobSpec, PRIORITY_MAX};
+use framewake_proto::tasks::TaskSet;
 use framewake_proto::trace::{TRACEPARENT, TraceParent};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
@@ -30,6 +33,8 @@ use ulid::Ulid;
 /// Frame sets longer than this, or more steps, may take milliseconds to check, too long for the threads that answer.
 const FRAMES_TEXT_LIGHT: usize = 64;
 const STEPS_LIGHT: usize = 8;
+/// Frames that can be named to be tried again: each is looked up while others wait, and who wants more wants all.
+const RETRY_FRAMES_MAX: u32 = 1000;
 
 /// Submit a job
 ///
@@ -124,25 +129,27 @@ fn key_conflict() -> Refusal {
         .hint("use a new key for a new job, and the same body with the same key")
 }
 
-/// List jobs, newest first
+/// List jobs, newest first if nothing else is asked
 #[utoipa::path(get, path = "/v1/jobs", tag = "jobs",
     params(
         ("state" = Option<String>, Query, description = "One or more of queued, running, paused, succeeded, failed, canceled, with commas between"),
         ("project" = Option<String>, Query,),
         ("label" = Option<Vec<String>>, Query, description = "`key=value`; given more than once, all must be there"),
         ("name" = Option<String>, Query, description = "Part of the name"),
+        ("order" = Option<String>, Query, description = "`newest` first, which is the default, or `oldest`"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
         ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
     ),
     responses((status = 200, body = Page<JobView>), Problems))]
 pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, query: Query) -> Answer<Json<Page<JobView>>> {
-    let query = query.only(&["state", "project", "label", "name", "cursor", "limit"])?;
+    let query = query.only(&["state", "project", "label", "name", "order", "cursor", "limit"])?;
     let project = match narrow::project(&caller, query.one("project")?) {
         Narrowed::All => None,
         Narrowed::To(project) => Some(project),
         Narrowed::Nothing => return Ok(Json(Page { items: Vec::new(), next: None })),
     };
-    let mut filter = JobFilter { project, name: query.one("name")?.map(str::to_owned), ..JobFilter::default() };
+    let (name, oldest_first) = (query.one("name")?.map(str::to_owned), query.order()? == Some(Order::Oldest));
+    let mut filter = JobFilter { project, name, oldest_first, ..JobFilter::default() };
     for word in query.all("state").flat_map(|words| words.split(',')) {
         let state = job_state(word)?;
         if !filter.states.contains(&state) {
@@ -231,11 +238,43 @@ pub(super) async fn resume(State(app): State<Arc<App>>, Path(id): Path<String>) 
     command(&app, job_id(&id)?, JobCommand::Resume).await
 }
 
-/// Try the failed tasks again, and only those
+/// Try failed tasks again: all, or those that the body names
 #[utoipa::path(post, path = "/v1/jobs/{id}/retry", tag = "jobs", params(("id" = JobId, Path)),
-    responses((status = 200, body = JobView), Problems))]
-pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer<Json<JobView>> {
-    command(&app, job_id(&id)?, JobCommand::Retry).await
+    request_body = Option<JobRetry>, responses((status = 200, body = JobView), Problems))]
+pub(super) async fn retry(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Json<JobView>> {
+    let id = job_id(&id)?;
+    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
+    if bytes.is_empty() {
+        return command(&app, id, JobCommand::Retry(None)).await;
+    }
+    let JobRetry { step, frames } = body::parse(Format::of(&headers)?, &bytes, &schema::JOB_RETRY)?;
+    let job = app.reader.job_key(id).await?.ok_or_else(|| no_such_job(id))?;
+    let known = job.outline.step(step.as_str());
+    let at =
+        known.ok_or_else(|| Refusal::faults(vec![Fault::new("/step", format!("the job has no step `{step}`"))]))?;
+    let tasks = tasks_of(&frames, &job.outline.steps[at].frames);
+    let tasks = tasks.map_err(|reason| Refusal::faults(vec![Fault::new("/frames", reason)]))?;
+    command(&app, id, JobCommand::Retry(Some((at, tasks)))).await
+}
+
+/// The tasks that render these frames, or why there are none.
+fn tasks_of(text: &str, step: &FrameSet) -> Result<TaskSet, String> {
+    let frames: FrameSet = text.parse().map_err(|error: FramesError| error.to_string())?;
+    if frames.len() > RETRY_FRAMES_MAX {
+        let hint = "without a body all that failed are tried again";
+        return Err(format!("{} frames are more than the {RETRY_FRAMES_MAX} that can be named: {hint}", frames.len()));
+    }
+    let mut tasks = TaskSet::new();
+    for frame in frames.iter() {
+        let task = step.position(frame).ok_or_else(|| format!("frame {frame} is not one of this step: {step}"))?;
+        tasks.insert(task);
+    }
+    Ok(tasks)
 }
 
 /// Say why a job's tasks wait
@@ -255,19 +294,21 @@ pub(super) async fn explain(State(app): State<Arc<App>>, Path(id): Path<String>)
 }
 
 async fn command(app: &App, id: JobId, command: JobCommand) -> Answer<Json<JobView>> {
-    app.handle.change_job(id, command).await.map_err(|error| match (error, command) {
+    app.handle.change_job(id, command.clone()).await.map_err(|error| match (error, &command) {
         (Refused::WrongState { state }, command) => wrong_state(id, state, command),
         (error, _) => refused(&error, Some(id)),
     })?;
     view(app, id).await
 }
 
-fn wrong_state(id: JobId, state: JobState, command: JobCommand) -> Refusal {
+fn wrong_state(id: JobId, state: JobState, command: &JobCommand) -> Refusal {
     let (verb, hint) = match command {
         JobCommand::Cancel => ("canceled", "only a job that is not over can be canceled"),
         JobCommand::Pause => ("paused", "only a job that is not over can be paused"),
         JobCommand::Resume => ("resumed", "only a job that is not over can be resumed"),
-        JobCommand::Retry => ("retried", "only a job with failed tasks can be retried, and not after it was canceled"),
+        JobCommand::Retry(_) => {
+            ("retried", "only a job with failed tasks can be retried, and not after it was canceled")
+        }
         JobCommand::Priority(_) => ("given another priority", "only a job that is not over has a priority that counts"),
     };
     Refusal::new(Code::WrongState, format!("job {id} is {state}: it can't be {verb}")).hint(hint)

@@ -2,7 +2,7 @@
 
 use super::{
     App, attempts, audit, budgets, costs, estimates, events, functions, gpus, health, inputs, jobs, logs,
-    notifications, outputs, pictures, places, projects, schedules, schema, session, tasks, tokens, workers,
+    notifications, outputs, overview, pictures, places, projects, schedules, schema, session, tasks, tokens, workers,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -29,6 +29,7 @@ use utoipa_axum::routes;
     ),
     components(schemas(Problem, JobId, Name, Digest)),
     tags(
+        (name = "overview", description = "The farm at a glance"),
         (name = "jobs", description = "Submit, look, change"),
         (name = "tasks", description = "What each frame is doing"),
         (name = "outputs", description = "Verified, committed results"),
@@ -84,6 +85,7 @@ impl IntoResponses for Problems {
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(overview::show))
         .routes(routes!(jobs::submit, jobs::list))
         .routes(routes!(jobs::show, jobs::change))
         .routes(routes!(jobs::spec))

@@ -11,6 +11,13 @@ use std::str::FromStr;
 #[derive(Debug)]
 pub(crate) struct Query(Vec<(String, String)>);
 
+/// What comes first in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Newest,
+    Oldest,
+}
+
 impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = Refusal;
 
@@ -59,6 +66,15 @@ impl Query {
             None => Ok(PAGE_SIZE_DEFAULT),
             Some(limit) if (1..=PAGE_SIZE_MAX).contains(&limit) => Ok(limit),
             Some(limit) => Err(invalid(format!("`limit` must be 1 to {PAGE_SIZE_MAX}, not {limit}"))),
+        }
+    }
+
+    pub(crate) fn order(&self) -> Answer<Option<Order>> {
+        match self.one("order")? {
+            None => Ok(None),
+            Some("newest") => Ok(Some(Order::Newest)),
+            Some("oldest") => Ok(Some(Order::Oldest)),
+            Some(word) => Err(not_one_of("order", word, &["newest", "oldest"])),
         }
     }
 

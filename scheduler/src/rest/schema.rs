@@ -2,7 +2,7 @@
 //! once.
 
 use framewake_proto::access::{Login, TokenAdd};
-use framewake_proto::api::{JobChange, ProjectChange};
+use framewake_proto::api::{JobChange, JobRetry, ProjectChange};
 use framewake_proto::budget::{JobBudgetChange, ProjectBudget};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::job::JobSpec;
@@ -28,6 +28,7 @@ pub(super) static TARGET: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<TargetSpec>("A target of notifications"));
 pub(super) static JOB_CHANGE: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<JobChange>("A change of a job"));
+pub(super) static JOB_RETRY: LazyLock<BodySchema> = LazyLock::new(|| BodySchema::new::<JobRetry>("Tasks to try again"));
 pub(super) static PROJECT_CHANGE: LazyLock<BodySchema> =
     LazyLock::new(|| BodySchema::new::<ProjectChange>("A change of a project"));
 pub(super) static PROJECT_BUDGET: LazyLock<BodySchema> =

@@ -9,6 +9,7 @@ mod events;
 mod guards;
 mod jobs;
 mod outputs;
+mod overview;
 mod places;
 mod raw;
 mod sockets;

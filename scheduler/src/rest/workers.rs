@@ -2,13 +2,14 @@
 
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
-use super::query::Query;
+use super::query::{Query, not_one_of};
 use super::{App, door, jobs};
 use crate::access::Caller;
+use crate::engine::glance::WorkerQuery;
 use crate::engine::starts;
 use axum::Json;
 use axum::extract::{Path, State};
-use framewake_proto::api::{Page, WorkerView};
+use framewake_proto::api::{Page, WorkerState, WorkerView};
 use framewake_proto::ids::Name;
 use framewake_proto::start::WorkerStart;
 use std::sync::Arc;
@@ -16,15 +17,24 @@ use std::sync::Arc;
 /// List the workers there are, by name
 #[utoipa::path(get, path = "/v1/workers", tag = "workers",
     params(
+        ("state" = Option<WorkerState>, Query),
+        ("function" = Option<String>, Query, description = "`blender` or `blender@3`"),
+        ("pool" = Option<String>, Query, description = "Only those that were started in this one"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
         ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
     ),
     responses((status = 200, body = Page<WorkerView>), Problems))]
 pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, query: Query) -> Answer<Json<Page<WorkerView>>> {
-    let query = query.only(&["cursor", "limit"])?;
-    let after = query.cursor(|text| text.parse::<Name>().ok())?;
+    let query = query.only(&["state", "function", "pool", "cursor", "limit"])?;
     let limit = query.limit()? as usize;
-    let workers = app.handle.workers(after, limit + 1).await;
+    let wanted = WorkerQuery {
+        after: query.cursor(|text| text.parse::<Name>().ok())?,
+        limit: limit + 1,
+        state: query.one("state")?.map(worker_state).transpose()?,
+        function: query.parsed("function", "a function, as `blender` or `blender@3`")?,
+        pool: query.parsed("pool", "the name of a pool")?,
+    };
+    let workers = app.handle.workers(wanted).await;
     let mut workers = workers.map_err(|error| jobs::refused(&error, None))?;
     let next = (workers.len() > limit).then(|| workers[limit - 1].id.to_string());
     workers.truncate(limit);
@@ -40,6 +50,16 @@ pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, query: Que
         }
     }
     Ok(Json(Page { items: workers, next }))
+}
+
+fn worker_state(word: &str) -> Answer<WorkerState> {
+    match word {
+        "starting" => Ok(WorkerState::Starting),
+        "idle" => Ok(WorkerState::Idle),
+        "busy" => Ok(WorkerState::Busy),
+        "draining" => Ok(WorkerState::Draining),
+        _ => Err(not_one_of("state", word, &["starting", "idle", "busy", "draining"])),
+    }
 }
 
 /// Show how a worker came: from the wish for one to its first frame, point after point

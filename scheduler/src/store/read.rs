@@ -5,6 +5,7 @@ mod callbacks;
 mod costs;
 mod events;
 mod farm;
+mod glance;
 mod jobs;
 mod map;
 mod notifications;

@@ -51,7 +51,7 @@ pub(crate) struct Rows {
     pub(crate) segments: BTreeSet<(i64, usize, u32)>,
     pub(crate) done: Vec<Value>,
     pub(crate) results: Vec<Value>,
-    pub(crate) resets: BTreeSet<StepKey>,
+    pub(crate) resets: BTreeMap<StepKey, TaskSet>,
     pub(crate) failures: BTreeMap<(i64, usize, u32), Value>,
     /// `None`: the row goes.
     pub(crate) chunks: BTreeMap<u64, Option<Value>>,
@@ -123,9 +123,9 @@ impl Rows {
         self.failures.insert((job, step, failure.task), row);
     }
 
-    pub(crate) fn reset_failures(&mut self, job: i64, step: usize) {
-        self.failures.retain(|(other, at, _), _| (*other, *at) != (job, step));
-        self.resets.insert((job, step));
+    pub(crate) fn reset_failures(&mut self, job: i64, step: usize, tasks: &TaskSet) {
+        self.failures.retain(|(other, at, task), _| (*other, *at) != (job, step) || !tasks.contains(*task));
+        self.resets.entry((job, step)).or_default().insert_all(tasks);
     }
 
     pub(crate) fn store_chunk(&mut self, job: i64, chunk: &StoredChunk) {

@@ -253,7 +253,9 @@ impl Model {
                 Change::TaskFailed { job, step, failure, for_good: true, .. } => {
                     self.job(job).steps[step].failed.insert(failure.task);
                 }
-                Change::TasksReset { job, step, .. } => self.job(job).steps[step].failed = TaskSet::new(),
+                Change::TasksReset { job, step, tasks } => {
+                    tasks.runs().iter().for_each(|run| self.job(job).steps[step].failed.remove_run(run.clone()));
+                }
                 Change::ChunkStored(chunk) => drop(self.chunks.insert(chunk.id.0, chunk)),
                 Change::ChunkClosed { id } => drop(self.chunks.remove(&id.0)),
                 Change::ChunkNumbers { next } => self.chunk_next = next,
@@ -464,7 +466,7 @@ async fn a_restart_finds_what_was_committed_whatever_happened() {
                     let (stored, job) = books.store.revive(id, &books.functions).await.expect("read").expect("there");
                     assert_eq!(sorted(vec![stored.clone()]), sorted(vec![model.stored(id)]));
                     books.jobs.insert(id, job);
-                    let effects = books.apply(Event::JobRetried { job: Box::new(stored) });
+                    let effects = books.apply(Event::JobRetried { job: Box::new(stored), only: None });
                     fate.orders.extend(orders(&effects));
                     fate.jobs.push(id);
                     retried += 1;

@@ -166,10 +166,10 @@ impl Store {
             }
             // What people know of a job's budget is known from what is spent.
             Change::TaskFailed { for_good: false, .. } | Change::BudgetTold { payer: Payer::Job(_), .. } => {}
-            Change::TasksReset { job, step, .. } => {
+            Change::TasksReset { job, step, tasks } => {
                 let seq = self.seq(*job);
                 self.evidence_kept.remove(&seq);
-                rows.reset_failures(seq, *step);
+                rows.reset_failures(seq, *step, tasks);
             }
             Change::AttemptStarted { job, step, attempt, worker, tasks, at } => {
                 let confinement = confinements.get(worker).copied().unwrap_or_default();
@@ -356,9 +356,18 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
         &rows.results,
     )
     .await?;
-    let resets: Vec<Value> = rows.resets.iter().map(|(job, step)| json!([job, step])).collect();
-    each(c, "DELETE FROM failures WHERE (job, step) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))", &resets)
-        .await?;
+    let resets = rows
+        .resets
+        .iter()
+        .flat_map(|((job, step), tasks)| tasks.runs().iter().map(move |run| json!([job, step, run.start, run.end])));
+    each(
+        c,
+        "DELETE FROM failures WHERE (job, step, task) IN (
+             SELECT job, step, task FROM json_each(?) JOIN failures
+             ON job = value ->> 0 AND step = value ->> 1 AND task >= value ->> 2 AND task < value ->> 3)",
+        &resets.collect::<Vec<Value>>(),
+    )
+    .await?;
     let failures: Vec<Value> = rows.failures.values().cloned().collect();
     insert(c, "failures", 9, "", &failures).await?;
     let closed: Vec<Value> = rows.chunks.iter().filter(|(_, row)| row.is_none()).map(|(id, _)| json!(id)).collect();

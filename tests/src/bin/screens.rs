@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout)] // Says what it has taken.
 
+use framewake_proto::access::TokenAdd;
 use framewake_tests::browser::Browser;
 use framewake_tests::farm::TestFarm;
 use framewake_tests::parts::{built, path, root};
@@ -22,6 +23,9 @@ async fn at_work() -> TestFarm {
     framewake(&farm, &["prices", "set", "any", "0.30USD"]);
     framewake(&farm, &["submit", "samples/jobs/tachyon.yaml", "--wait"]);
     framewake(&farm, &["schedules", "add", "samples/schedules/nightly.yaml"]);
+    framewake(&farm, &["projects", "set", "film", "--weight", "2"]);
+    framewake(&farm, &["budgets", "set", "film", "--month", "500USD"]);
+    framewake(&farm, &["notify", "add", "bus", "--nats", "--on", "failed,late"]);
     let command = |name: &str, project: &str, script: &str, frames: &str| {
         json!({ "name": name, "project": project, "steps": [{
             "name": "render", "function": "command", "frames": frames, "retries": { "attempts": 1 },
@@ -39,6 +43,10 @@ async fn at_work() -> TestFarm {
     let mut lit = command("shot 050 light", "film", &script, "1-12");
     lit["steps"][0]["output"] = json!("light/{frame:04}.exr");
     farm.succeed(&lit).await;
+    let role = framewake_proto::access::Role::Artist;
+    let project = Some("film".parse().expect("a name"));
+    let token = TokenAdd { name: "jane".parse().expect("a name"), role, project, lasts: None };
+    farm.client.add_token(&token).await.expect("made");
     farm.submit(&command("shot 030 simulation", "film", "sleep 0.4", "1-2000")).await;
     farm.submit(&command("shot 040 simulation", "film", "sleep 0.4", "1-600")).await;
     farm
@@ -66,7 +74,7 @@ fn write_light(file: &Path, frame: u16) {
 
 #[tokio::main]
 async fn main() {
-    let farm = at_work().await;
+    let mut farm = at_work().await;
     let jobs: Vec<serde_json::Value> = framewake(&farm, &["jobs", "--json"])
         .lines()
         .map(|line| serde_json::from_str(line).expect("a job a line"))
@@ -102,6 +110,8 @@ async fn main() {
         ("functions", "/functions".to_owned(), "return document.body.innerText.includes('povray')"),
         ("schedules", "/schedules".to_owned(), "return document.body.innerText.includes('nightly')"),
         ("cost", "/cost".to_owned(), "return document.body.innerText.includes('film')"),
+        ("events", "/events".to_owned(), "return document.body.innerText.includes('job.submit')"),
+        ("settings", "/settings".to_owned(), "return document.body.innerText.includes('Told when')"),
     ];
     let folder = root().join("docs/web");
     std::fs::create_dir_all(&folder).expect("the repository is writable");
@@ -116,6 +126,17 @@ async fn main() {
             browser.screenshot(&file).await;
             println!("{}", file.display());
         }
+    }
+    // The scheduler asks for tokens from now on, and so does each page.
+    farm.arguments = vec!["--access".to_owned(), "tokens".to_owned()];
+    farm.restart_scheduler().await;
+    for theme in ["light", "dark"] {
+        browser.ask(&format!("localStorage.setItem('theme', '{theme}')")).await;
+        browser.open(&format!("{}/", farm.url())).await;
+        browser.sees("This farm asks who you are.").await;
+        let file = folder.join(format!("login-{theme}.png"));
+        browser.screenshot(&file).await;
+        println!("{}", file.display());
     }
     browser.close().await;
 }

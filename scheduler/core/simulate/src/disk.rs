@@ -9,7 +9,6 @@ use framewake_core::values::{
 };
 use framewake_proto::ids::WorkerId;
 use framewake_proto::ids::{ChunkId, FunctionKey, JobId, Name};
-use framewake_proto::tasks::TaskSet;
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, Default)]
@@ -62,7 +61,9 @@ impl Disk {
             Change::TaskFailed { job, step, failure, for_good: true, .. } => {
                 self.step(job, step).failed.insert(failure.task);
             }
-            Change::TasksReset { job, step, .. } => self.step(job, step).failed = TaskSet::new(),
+            Change::TasksReset { job, step, tasks } => {
+                tasks.runs().iter().for_each(|run| self.step(job, step).failed.remove_run(run.clone()));
+            }
             Change::StepTiming { job, step, timing } => self.step(job, step).timing = timing,
             Change::StepVram { job, step, vram } => self.step(job, step).vram = vram,
             Change::ChunkStored(chunk) => {

@@ -288,8 +288,14 @@ impl Farm {
         }
     }
 
-    /// Tasks that failed for good wait again; steps that were canceled for their sake are blocked again.
-    pub(super) fn retry_job(&mut self, now: Timestamp, stored: StoredJob, out: &mut Applied) {
+    /// Tasks that failed for good wait again, all or of one step these; steps that were canceled for their sake are blocked again.
+    pub(super) fn retry_job(
+        &mut self,
+        now: Timestamp,
+        stored: StoredJob,
+        only: Option<&(usize, TaskSet)>,
+        out: &mut Applied,
+    ) {
         let id = stored.id;
         if !self.jobs.contains_key(&id) {
             self.restore_job(stored, &BTreeMap::new());
@@ -299,7 +305,12 @@ impl Farm {
         let mut any = false;
         for at in 0..self.jobs[&id].steps.len() {
             let step = self.step_mut(id, at).expect("in range");
-            if step.failed.is_empty() {
+            let (again, rest) = match only {
+                None => (step.failed.clone(), TaskSet::new()),
+                Some((of, tasks)) if *of == at => divide(&step.failed, tasks),
+                Some(_) => continue,
+            };
+            if again.is_empty() {
                 continue;
             }
             any = true;
@@ -308,9 +319,9 @@ impl Farm {
                 self.count_tasks(id, at, false);
             }
             let step = self.step_mut(id, at).expect("in range");
-            let failed = std::mem::take(&mut step.failed);
-            step.waiting.insert_all(&failed);
-            out.changes.push(Change::TasksReset { job: id, step: at, tasks: failed });
+            step.failed = rest;
+            step.waiting.insert_all(&again);
+            out.changes.push(Change::TasksReset { job: id, step: at, tasks: again });
             self.set_step_state(now, id, at, StepState::Running, out);
             self.count_tasks(id, at, true);
             self.enqueue(now, id, at);
@@ -336,6 +347,10 @@ impl Farm {
             if self.jobs[&id].steps[at].state == StepState::Canceled {
                 self.set_step_state(now, id, at, StepState::Blocked, out);
             }
+        }
+        // Those that wait for a step of which nothing is tried again never come to it.
+        for at in 0..self.jobs[&id].steps.len() {
+            self.unblock(now, id, at, out);
         }
         for at in 0..self.jobs[&id].steps.len() {
             self.enqueue(now, id, at);
@@ -373,6 +388,19 @@ impl Farm {
         }
         self.unweighed.insert((id, at));
     }
+}
+
+/// Those of the set that are chosen, and the others.
+fn divide(set: &TaskSet, chosen: &TaskSet) -> (TaskSet, TaskSet) {
+    let (mut inside, mut outside) = (TaskSet::new(), TaskSet::new());
+    for task in set.iter() {
+        if chosen.contains(task) {
+            inside.insert(task)
+        } else {
+            outside.insert(task)
+        };
+    }
+    (inside, outside)
 }
 
 /// Weight of a new measurement: about the last five count.

@@ -106,7 +106,7 @@ enum Ask {
     /// Go on with a paused job
     Resume(change::Args),
     /// Render the failed frames of a job again, and only those
-    Retry(change::Args),
+    Retry(change::RetryArgs),
     /// Change the priority of a job, 0 (last) to 100 (first)
     Priority(change::PriorityArgs),
     /// List a job's frames and what became of them
@@ -216,7 +216,7 @@ async fn ask(context: &Context, command: Ask) -> anyhow::Result<Outcome> {
         Ask::Cancel(args) => change::run(context, &args, Action::Cancel).await,
         Ask::Pause(args) => change::run(context, &args, Action::Pause).await,
         Ask::Resume(args) => change::run(context, &args, Action::Resume).await,
-        Ask::Retry(args) => change::run(context, &args, Action::Retry).await,
+        Ask::Retry(args) => change::retry(context, &args).await,
         Ask::Priority(args) => change::set_priority(context, &args).await,
         Ask::Frames(args) => frames::run(context, args).await,
         Ask::Logs(args) => logs::run(context, &args).await,

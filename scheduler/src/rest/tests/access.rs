@@ -27,7 +27,7 @@ struct Asker {
     secret: Secret,
 }
 
-fn token(name: &str, role: Role, project: Option<&str>) -> (Token, Secret) {
+pub(super) fn token(name: &str, role: Role, project: Option<&str>) -> (Token, Secret) {
     let (id, secret, sha256) = make_token();
     let token = Token {
         id,

@@ -215,3 +215,22 @@ async fn many_who_follow_one_job_read_the_store_together() {
     assert!(reads < READERS as u64 / 2, "{reads} reads for {READERS} readers of {} events", heard[0].len());
     assert!(farm.app.feeds.kept() <= 1, "no page is kept that nobody waits for, but full ones");
 }
+
+#[tokio::test]
+async fn a_stream_of_all_jobs_can_begin_with_what_happened_last() {
+    let farm = Farm::start().await;
+    let ids = [farm.submit(&job("a", 1)).await, farm.submit(&job("b", 1)).await, farm.submit(&job("c", 1)).await];
+    assert!(farm.handle.durable().await);
+    let newest = farm.app.reader.event_span().await.expect("readable").1;
+    let mut all = open(&farm, &format!("/v1/events?last={newest}"), None).await;
+    assert_eq!(all.event().await.expect("an event").seq, Some(1));
+    let mut last = open(&farm, "/v1/events?last=1", None).await;
+    let event = last.event().await.expect("an event");
+    assert_eq!((event.seq, event.job), (Some(newest), ids[2]));
+    // Somebody who was there goes on from there.
+    let mut on = open(&farm, "/v1/events?last=1", Some(newest - 1)).await;
+    assert_eq!(on.event().await.expect("an event").seq, Some(newest));
+    for wrong in ["0", "1001", "some"] {
+        farm.get(&format!("/v1/events?last={wrong}")).await.problem(400, "invalid-query");
+    }
+}

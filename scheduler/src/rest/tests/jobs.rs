@@ -250,3 +250,76 @@ async fn a_full_queue_refuses_new_jobs_and_knows_the_old_ones() {
     farm.post(&format!("/v1/jobs/{}/cancel", first.id), &json!({})).await;
     assert_eq!(keyed("third").await.status, StatusCode::CREATED, "the key stands for nothing that was refused");
 }
+
+/// Fails all ten tasks of a job's first chunk.
+async fn all_fail(farm: &Farm, id: JobId) {
+    farm.claim(1).await;
+    farm.report(1, Vec::new(), (0..10).map(|task| failed(task, Verdict::SceneError)).collect()).await;
+    farm.wait(id, |job| job.state == JobState::Failed).await;
+}
+
+#[tokio::test]
+async fn of_failed_frames_those_are_tried_again_that_are_named() {
+    let farm = Farm::start().await;
+    let id = farm.submit(&job("shot", 10)).await;
+    all_fail(&farm, id).await;
+    let path = format!("/v1/jobs/{id}/retry");
+    let retry = async |body: Value| farm.post(&path, &body).await;
+    let fault = |reply: Reply| reply.problem(422, "invalid-body").faults.remove(0);
+    let refused = fault(retry(json!({"step": "rendr", "frames": "3"})).await);
+    assert_eq!((refused.field.as_str(), refused.reason.contains("`rendr`")), ("/step", true));
+    for (frames, reason) in [("11", "frame 11 is not one of this step"), ("3-", "3-"), ("1-5000", "more than the 1000")]
+    {
+        let refused = fault(retry(json!({"step": "render", "frames": frames})).await);
+        assert!(refused.field == "/frames" && refused.reason.contains(reason), "{refused:?}");
+    }
+    assert_eq!(farm.job(id).await.tasks.failed, 10, "nothing was changed");
+    let reply = retry(json!({"step": "render", "frames": "3,7-8"})).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    let view: JobView = reply.json();
+    assert_eq!((view.state, view.tasks.failed, view.tasks.done), (JobState::Running, 7, 0));
+    let failed: Page<TaskView> = farm.read(&format!("/v1/jobs/{id}/tasks?state=failed")).await;
+    let frames: Vec<i64> = failed.items.iter().map(|task| task.frame).collect();
+    assert_eq!(frames, [1, 2, 4, 5, 6, 9, 10]);
+    assert!(failed.items.iter().all(|task| task.failure.is_some()), "what was said of the others stays");
+    // All that are left, as before.
+    let rest = farm.send(Request::post(&path).body(Body::empty()).expect("a request")).await;
+    assert_eq!(rest.json::<JobView>().tasks.failed, 0);
+}
+
+#[tokio::test]
+async fn attempts_and_jobs_come_from_either_end() {
+    let farm = Farm::start().await;
+    let ids = [farm.submit(&job("a", 30)).await, farm.submit(&job("b", 1)).await, farm.submit(&job("c", 1)).await];
+    farm.claim(1).await;
+    let broken = vec![failed(9, Verdict::SceneError)];
+    farm.report(1, vec![done(0, "jobs/default/a/f/0001.png", b"x")], broken).await;
+    farm.claim(2).await;
+    farm.wait(ids[0], |job| job.tasks.done == 1).await;
+    assert!(farm.handle.durable().await);
+    let attempts = async |order: &str| -> Vec<AttemptView> {
+        let mut all: Vec<AttemptView> = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/v1/jobs/{}/attempts?limit=1{order}{cursor}", ids[0]);
+            let page: Page<AttemptView> = farm.read(&path).await;
+            all.extend(page.items);
+            let Some(next) = page.next else { return all };
+            cursor = format!("&cursor={next}");
+        }
+    };
+    let named = |attempts: &[AttemptView]| attempts.iter().map(|one| one.attempt.clone()).collect::<Vec<_>>();
+    let (oldest, newest) = (attempts("").await, attempts("&order=newest").await);
+    assert_eq!((named(&oldest), named(&newest)), (vec!["1.1".into(), "2.1".into()], vec!["2.1".into(), "1.1".into()]));
+    assert_eq!((oldest[0].device.as_str(), oldest[0].verdict), ("CPU", Some(Verdict::SceneError)));
+    assert_eq!((oldest[1].device.as_str(), oldest[1].verdict), ("", None));
+    for (order, expected) in [("", ["c", "b", "a"]), ("&order=oldest", ["a", "b", "c"])] {
+        let mut cursor = String::new();
+        for name in expected {
+            let page: Page<JobView> = farm.read(&format!("/v1/jobs?limit=1{order}{cursor}")).await;
+            assert_eq!(page.items[0].name, name);
+            cursor = format!("&cursor={}", page.next.unwrap_or_default());
+        }
+    }
+    farm.get("/v1/jobs?order=best").await.problem(400, "invalid-query");
+}

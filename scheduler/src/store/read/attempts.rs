@@ -6,31 +6,47 @@ use framewake_proto::api::{AttemptView, Page};
 use framewake_proto::frames::FrameSet;
 use framewake_proto::ids::AttemptId;
 use framewake_proto::time::Timestamp;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite};
+
+/// An attempt, on what it rendered, and the verdict of what failed in it. Its tasks are beside each other in the primary keys.
+const COLUMNS: &str = "
+    SELECT attempts.*,
+        CASE WHEN done > 0 THEN (
+            SELECT device FROM results WHERE results.job = attempts.job AND results.step = attempts.step
+            AND results.task BETWEEN tasks ->> '$[0][0]' AND tasks ->> '$[#-1][1]'
+            AND results.chunk = attempts.chunk AND results.attempt = attempts.attempt LIMIT 1
+        ) END AS device,
+        CASE WHEN failed > 0 THEN (
+            SELECT verdict FROM failures WHERE failures.job = attempts.job AND failures.step = attempts.step
+            AND failures.task BETWEEN tasks ->> '$[0][0]' AND tasks ->> '$[#-1][1]'
+            AND failures.chunk = attempts.chunk AND failures.attempt = attempts.attempt LIMIT 1
+        ) END AS verdict
+    FROM attempts WHERE job = ";
 
 impl Reader {
-    /// In the order they were made, after `after`; only of `step`, if given.
+    /// In the order they were made, or from the newest on, after the one named; only of `step`, if given.
     pub async fn attempts(
         &self,
         job: &JobKey,
         step: Option<usize>,
+        newest_first: bool,
         after: Option<(i64, u32)>,
         limit: u32,
     ) -> Result<Page<AttemptView>, Error> {
-        let (chunk, number) = after.unwrap_or((-1, 0));
-        let step = step.map(|step| i64::try_from(step).expect("a job has at most STEPS_MAX steps"));
-        let rows = sqlx::query(
-            "SELECT * FROM attempts WHERE job = ?1 AND (chunk, attempt) > (?2, ?3) AND (?4 IS NULL OR step = ?4)
-             ORDER BY chunk, attempt LIMIT ?5",
-        )
-        .bind(job.seq)
-        .bind(chunk)
-        .bind(number)
-        .bind(step)
-        .bind(super::fetch(limit))
-        .fetch_all(&self.pool)
-        .await?;
+        let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(COLUMNS);
+        query.push_bind(job.seq);
+        if let Some((chunk, number)) = after {
+            query.push(if newest_first { " AND (chunk, attempt) < (" } else { " AND (chunk, attempt) > (" });
+            query.push_bind(chunk).push(", ").push_bind(number).push(")");
+        }
+        if let Some(step) = step {
+            let step = i64::try_from(step).expect("a job has at most STEPS_MAX steps");
+            query.push(" AND step = ").push_bind(step);
+        }
+        let order = if newest_first { "chunk DESC, attempt DESC" } else { "chunk, attempt" };
+        query.push(format_args!(" ORDER BY {order} LIMIT ")).push_bind(super::fetch(limit));
+        let rows = query.build().fetch_all(&self.pool).await?;
         let views = rows.iter().map(|row| view(job, row)).collect::<Result<Vec<_>, Error>>()?;
         Ok(page(views, limit, |view| view.attempt.clone(), |view| view))
     }
@@ -38,12 +54,9 @@ impl Reader {
     /// `None` when the job has no such attempt.
     pub async fn attempt(&self, job: &JobKey, id: AttemptId) -> Result<Option<AttemptView>, Error> {
         let Ok(chunk) = i64::try_from(id.chunk.0) else { return Ok(None) };
-        let row = sqlx::query("SELECT * FROM attempts WHERE job = ? AND chunk = ? AND attempt = ?")
-            .bind(job.seq)
-            .bind(chunk)
-            .bind(id.number)
-            .fetch_optional(&self.pool)
-            .await?;
+        let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(COLUMNS);
+        query.push_bind(job.seq).push(" AND chunk = ").push_bind(chunk).push(" AND attempt = ").push_bind(id.number);
+        let row = query.build().fetch_optional(&self.pool).await?;
         row.map(|row| view(job, &row)).transpose()
     }
 }
@@ -61,6 +74,8 @@ fn view(job: &JobKey, row: &SqliteRow) -> Result<AttemptView, Error> {
         failed: row.try_get("failed")?,
         started_at: Timestamp(row.try_get("started_at")?),
         ended_at: row.try_get::<Option<i64>, _>("ended_at")?.map(Timestamp),
+        device: row.try_get::<Option<String>, _>("device")?.unwrap_or_default(),
+        verdict: row.try_get::<Option<&str>, _>("verdict")?.map(|word| named("a verdict", word)).transpose()?,
         reason: row.try_get("reason")?,
         has_log: row.try_get::<i64, _>("log_bytes")? > 0,
         confinement: row.try_get("confinement")?,

@@ -25,6 +25,8 @@ pub struct JobFilter {
     pub labels: Vec<(String, String)>,
     /// Part of the name.
     pub name: Option<String>,
+    /// From the oldest on, instead of from the newest.
+    pub oldest_first: bool,
 }
 
 impl Reader {
@@ -50,21 +52,21 @@ impl Reader {
         spec.map_err(|cause| Error::Strange { what: "the text", job: id, cause: cause.into() })
     }
 
-    /// Newest first; `before` is the place of the last job of the page before.
-    pub async fn jobs(&self, filter: &JobFilter, before: Option<i64>, limit: u32) -> Result<Page<JobView>, Error> {
+    /// Newest first, if not asked otherwise; `last` is the place of the last job of the page before.
+    pub async fn jobs(&self, filter: &JobFilter, last: Option<i64>, limit: u32) -> Result<Page<JobView>, Error> {
         // One question a state, because each is a run of the index (state, seq), and `IN` is not.
         let mut rows = Vec::new();
         if filter.states.is_empty() {
-            rows = self.job_rows(filter, None, before, limit).await?;
+            rows = self.job_rows(filter, None, last, limit).await?;
         }
         for state in &filter.states {
-            rows.extend(self.job_rows(filter, Some(*state), before, limit).await?);
+            rows.extend(self.job_rows(filter, Some(*state), last, limit).await?);
         }
         let mut seqs = rows
             .into_iter()
             .map(|row| Ok((row.try_get("seq")?, row)))
             .collect::<Result<Vec<(i64, SqliteRow)>, Error>>()?;
-        seqs.sort_unstable_by_key(|(seq, _)| std::cmp::Reverse(*seq));
+        seqs.sort_unstable_by_key(|(seq, _)| if filter.oldest_first { *seq } else { -*seq });
         let mut size_bytes = 0;
         let mut kept = 0;
         for (_, row) in seqs.iter().take(limit as usize) {
@@ -84,11 +86,15 @@ impl Reader {
         &self,
         filter: &JobFilter,
         state: Option<JobState>,
-        before: Option<i64>,
+        last: Option<i64>,
         limit: u32,
     ) -> Result<Vec<SqliteRow>, Error> {
         let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(COLUMNS);
-        query.push(" WHERE seq < ").push_bind(before.unwrap_or(i64::MAX));
+        if filter.oldest_first {
+            query.push(" WHERE seq > ").push_bind(last.unwrap_or(i64::MIN));
+        } else {
+            query.push(" WHERE seq < ").push_bind(last.unwrap_or(i64::MAX));
+        }
         if let Some(state) = state {
             query.push(" AND state = ").push_bind(state.as_str());
         }
@@ -102,7 +108,8 @@ impl Reader {
             query.push(" AND EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE label.key = ").push_bind(key);
             query.push(" AND label.value = ").push_bind(value).push(")");
         }
-        query.push(" ORDER BY seq DESC LIMIT ").push_bind(super::fetch(limit));
+        query.push(if filter.oldest_first { " ORDER BY seq LIMIT " } else { " ORDER BY seq DESC LIMIT " });
+        query.push_bind(super::fetch(limit));
         Ok(query.build().fetch_all(&self.pool).await?)
     }
 
@@ -172,7 +179,7 @@ fn job_view(id: JobId, row: &SqliteRow, outline: &Outline, steps: &[SqliteRow]) 
     })
 }
 
-fn counts(row: &SqliteRow) -> Result<TaskCounts, Error> {
+pub(super) fn counts(row: &SqliteRow) -> Result<TaskCounts, Error> {
     let (total, open): (u32, u32) = (row.try_get("total")?, row.try_get("open")?);
     let (done, failed): (u32, u32) = (row.try_get("done")?, row.try_get("failed")?);
     let waiting = total.saturating_sub(open).saturating_sub(done).saturating_sub(failed);

@@ -11,6 +11,7 @@ mod idle;
 mod metrics;
 mod million;
 mod noop;
+mod pages;
 mod pictures;
 mod process;
 mod submit;
@@ -61,6 +62,9 @@ async fn main() {
     }
     if runs("pictures") {
         pictures::run();
+    }
+    if runs("pages") {
+        pages::run().await;
     }
     // Takes minutes: only when it is asked for.
     if wanted.iter().any(|name| name == "million") {

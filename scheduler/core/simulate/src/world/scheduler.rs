@@ -203,7 +203,9 @@ impl World {
             Inbound::Cancel(id) => (Event::JobCanceled { id }, Heard::Canceled(id)),
             Inbound::Pause(id) => (Event::JobPaused { id }, Heard::Other),
             Inbound::Resume(id) => (Event::JobResumed { id }, Heard::Other),
-            Inbound::Retry(id) => (Event::JobRetried { job: Box::new(self.to_retry(id)?) }, Heard::Retried(id)),
+            Inbound::Retry(id) => {
+                (Event::JobRetried { job: Box::new(self.to_retry(id)?), only: None }, Heard::Retried(id))
+            }
             Inbound::Prioritize(id, priority) => (Event::JobPrioritized { id, priority }, Heard::Other),
             Inbound::Weigh(project, weight) => (Event::ProjectWeighed { project, weight }, Heard::Other),
             Inbound::Claim { request, worker, attempt } => {

@@ -1,0 +1,93 @@
+// What happens on the farm as it happens, and who changed what.
+
+import { h, fill, api, card, command, empty, may, number, part, query, table, when, words } from "./lib.js";
+
+/** Events that are shown; older ones go. */
+const SHOWN_MAX = 200;
+const PAGE = 50;
+/** Kinds, and the words for choosing some. Progress comes too often to be read. */
+const KINDS = { job_state: "jobs", step_state: "steps", task_failed: "failures", attempt_started: "attempts", attempt_ended: "attempts", tasks_done: "frames", run_late: "late runs" };
+const CHOICES = ["jobs", "steps", "failures", "attempts", "frames", "late runs"];
+const AT_FIRST = new Set(["jobs", "failures", "late runs"]);
+
+export async function show({ main, upkeep, title }) {
+  title("Events");
+  fill(main, h("h1", {}, "Events"), h("p", { class: "lead" }, "What happens, as it happens, and who changed what."), feed(upkeep), may("operator") && changes(upkeep));
+}
+
+function feed(upkeep) {
+  const chosen = new Set(AT_FIRST);
+  const kept = [];
+  const list = h("ol", { class: "feed", tabindex: "0", "aria-label": "Events, newest first" });
+  const nothing = h("div");
+  let drawn = null;
+  const hold = h("input", { type: "checkbox" });
+  function draw() {
+    if (drawn !== null) return;
+    // A farm at work tells hundreds a second: they are drawn when a picture is due, not one by one.
+    drawn = setTimeout(() => {
+      drawn = null;
+      if (hold.checked) return;
+      const shown = kept.filter((event) => chosen.has(KINDS[event.event])).slice(-SHOWN_MAX).reverse();
+      fill(list, shown.map(line));
+      fill(nothing, !shown.length && empty("Nothing of this kind happened lately. Submit a job and it will:", command("framewake submit samples/jobs/povray.yaml --wait")));
+    }, 250);
+  }
+  upkeep.follow(`/events?last=${SHOWN_MAX * 5}`, Object.keys(KINDS), (event) => {
+    kept.push(event);
+    if (kept.length > SHOWN_MAX * 10) kept.splice(0, SHOWN_MAX * 5);
+    draw();
+  });
+  upkeep.onEnd(() => clearTimeout(drawn));
+  draw();
+  hold.addEventListener("change", draw);
+  return card("What happens",
+    h("fieldset", { class: "row" }, h("legend", {}, "Shown"), CHOICES.map((name) => h("label", { class: "small" }, h("input", { type: "checkbox", checked: chosen.has(name), onchange: (event) => {
+      if (event.target.checked) chosen.add(name);
+      else chosen.delete(name);
+      draw();
+    } }), ` ${name}`)), h("label", { class: "small" }, hold, " hold still")),
+    nothing, list);
+}
+
+function line(event) {
+  return h("li", {}, when(event.at), h("div", {}, h("a", { href: `/jobs/${part(event.job)}`, class: "mono" }, `job …${event.job.slice(-6)}`), told(event), event.message && h("div", { class: "soft small" }, event.message)));
+}
+
+function told(event) {
+  switch (event.event) {
+    case "job_state": return ` is ${words(event.state)}`;
+    case "step_state": return `: step ${event.step} is ${words(event.state)}`;
+    case "task_failed": return `: frame ${event.frame} of ${event.step} failed (${words(event.verdict)})${event.again ? ", and is tried again" : ""}`;
+    case "attempt_started": return `: ${event.worker} began frames ${event.frames} of ${event.step}`;
+    case "attempt_ended": return `: attempt ${event.attempt} at ${event.step} ${words(event.outcome)}${event.reason ? `: ${event.reason}` : ""}`;
+    case "tasks_done": return `: ${event.step} has ${number(event.tasks.done)} of ${number(event.tasks.total)} done`;
+    case "run_late": return `: a run of ${event.schedule} misses its deadline to ${event.deadline}`;
+    default: return words(event.event);
+  }
+}
+
+/** What was before or after; of a long one a part is seen. */
+const noted = (name, text) => text && h("div", { class: "scroll clip", role: "group", "aria-label": name }, h("pre", { class: "small" }, text));
+
+/** Changes that people made, page by page. */
+function changes(upkeep) {
+  const rows = h("div");
+  const who = h("input", { type: "search", placeholder: "anybody", autocomplete: "off" });
+  const action = h("input", { type: "search", placeholder: "job., token.add", autocomplete: "off" });
+  let cursor = "";
+  async function load() {
+    const page = await api(`/audit${query({ who: who.value.trim(), action: action.value.trim(), cursor, limit: PAGE })}`, { signal: upkeep.signal });
+    const to = (place) => () => { cursor = place; load().catch(() => {}); };
+    fill(rows, page.items.length ? table("Changes, newest first", [
+      ["When", (change) => when(change.at)], ["Who", (change) => [change.who, h("div", { class: "soft small" }, `from ${change.from}`)]],
+      ["What", (change) => [words(change.action), h("div", { class: "soft small mono" }, change.subject)]],
+      ["Project", (change) => change.project ?? ""],
+      ["Before", (change) => noted("Before", change.before)], ["After", (change) => noted("After", change.after)],
+    ], page.items) : empty("No such change was made.", command("framewake audit")),
+    h("div", { class: "row" }, cursor && h("button", { type: "button", onclick: to("") }, "Newest"), page.next && h("button", { type: "button", onclick: to(page.next) }, "Older")));
+  }
+  upkeep.every(5000, load);
+  return card("Who changed what", h("form", { class: "row bottom", role: "search", onsubmit: (event) => { event.preventDefault(); cursor = ""; load().catch(() => {}); } },
+    h("label", { class: "field" }, h("span", {}, "Who"), who), h("label", { class: "field" }, h("span", {}, "What begins with"), action), h("button", { type: "submit" }, "Search")), rows);
+}

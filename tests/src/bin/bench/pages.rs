@@ -1,0 +1,212 @@
+//! The web pages in a real browser: a job of a million frames, and an overview of ten thousand workers.
+
+use crate::noop::Workers;
+use crate::process::{cpu_s, memory_mib};
+use crate::{percentile, report};
+use framewake_proto::ids::FunctionKey;
+use framewake_tests::browser::{Browser, Weight};
+use framewake_tests::crowd::Crowd;
+use framewake_tests::farm::LONG;
+use framewake_tests::jobs;
+use framewake_tests::wait::until;
+use serde_json::json;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+const FRAMES: u32 = 1_000_000;
+/// Frames of a chunk; so many chunks are done before anybody looks.
+const CHUNK: u32 = 1000;
+const CHUNKS_DONE: u64 = 300;
+const OPENED: usize = 7;
+const WORKERS: usize = 10_000;
+/// As the scheduler asks of workers.
+const BEAT: Duration = Duration::from_secs(2);
+/// How long a page is watched while the farm is at work.
+const WATCHED: Duration = Duration::from_secs(20);
+/// Changes of which it is measured when they are seen.
+const CHANGES: usize = 10;
+
+const FOREIGN: &str = "name: command\ndriver: { kind: command, command: ['{program}', '{words}'] }\n\
+    scaling: { max: 10000 }\nparameters: { program: { type: text }, words: { type: words, default: [] } }\n";
+
+const MIB: f64 = 1024.0 * 1024.0;
+/// The strip of frames and the counts are there: milliseconds since the address was entered.
+const CONTENT: &str = "return document.querySelector('.strip canvas')?.width > 300
+    && document.body.innerText.includes('of 1,000,000') ? performance.now() : null";
+const PAINT: &str = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null";
+
+pub(crate) async fn run() {
+    million_frames().await;
+    ten_thousand_workers().await;
+}
+
+async fn million_frames() {
+    let (farm, _functions) = crate::farm(0, &[("command", FOREIGN)]).await;
+    let mut job = jobs::command(&["/bin/true"], &format!("1-{FRAMES}"));
+    job["steps"][0]["chunking"] = json!({ "mode": "fixed", "size": CHUNK });
+    let id = farm.submit(&job).await;
+    let function = FunctionKey { name: "command".parse().expect("good"), version: 1 };
+    let workers = Workers::start(&farm.nats.url(), &function, 4).await;
+    let chunks = &workers.chunks;
+    until(LONG, "a part of the frames is done", || async {
+        (chunks.load(Ordering::Relaxed) >= CHUNKS_DONE).then_some(())
+    })
+    .await;
+    drop(workers);
+    let browser = Browser::start().await;
+    let url = format!("{}/jobs/{id}", farm.url());
+    let (mut paints, mut contents, mut first) = (Vec::new(), Vec::new(), None);
+    for _ in 0..OPENED {
+        browser.open(&url).await;
+        let content = number(&browser, "the page has its content", CONTENT).await;
+        let paint = number(&browser, "the page is painted", PAINT).await;
+        if first.is_none() {
+            first = Some((paint, content, browser.weigh().await));
+        } else {
+            paints.push(paint);
+            contents.push(content);
+        }
+    }
+    let (paint, content, weight) = first.expect("it was opened");
+    report(
+        "a job of 1,000,000 frames, opened for the first time",
+        &format!("{content:.0} ms"),
+        &format!("first paint {paint:.0} ms; target < 1 s"),
+    );
+    report(
+        &format!("  opened again {} times, p50 / slowest", OPENED - 1),
+        &format!("{:.0} / {:.0} ms", percentile(&mut contents, 0.5), percentile(&mut contents, 1.0)),
+        &format!("first paint p50 {:.0} ms", percentile(&mut paints, 0.5)),
+    );
+    report("  over the wire, the first time", &format!("{:.0} KiB", kib(weight.wire_bytes)), &requests(&weight));
+    let _workers = Workers::start(&farm.nats.url(), &function, 2).await;
+    let seen =
+        watch(&browser, "[...document.querySelectorAll('main .card')].find((card) => card.querySelector('.figures'))")
+            .await;
+    let weight = browser.weigh().await;
+    report(
+        &format!("  after {} s at work: the page's process", WATCHED.as_secs()),
+        &format!("{:.0} MiB", weight.renderer_bytes as f64 / MIB),
+        &format!(
+            "target < 200 MB; scripts {:.1} MiB, {} elements, whole browser {:.0} MiB",
+            weight.heap_bytes as f64 / MIB,
+            weight.elements,
+            weight.browser_bytes as f64 / MIB
+        ),
+    );
+    seen.say("  drawn anew", "");
+    browser.close().await;
+}
+
+async fn ten_thousand_workers() {
+    let (mut farm, _functions) = crate::farm(0, &[("command", FOREIGN)]).await;
+    let pid = farm.scheduler().pid();
+    let _crowd = Crowd::start(&farm.nats.url(), WORKERS, BEAT).await;
+    let without = cpu(pid).await;
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/", farm.url())).await;
+    let shown = "return [...document.querySelectorAll('.figures div')].some((one) => one.innerText.includes('10,000'))
+        ? performance.now() : null";
+    let content = number(&browser, "ten thousand workers are shown", shown).await;
+    let weight = browser.weigh().await;
+    report(
+        "an overview of 10,000 workers, opened",
+        &format!("{content:.0} ms"),
+        &format!("{:.0} KiB, {}", kib(weight.wire_bytes), requests(&weight)),
+    );
+    let begin = (cpu_s(pid), Instant::now());
+    let seen = watch(&browser, "document.querySelector('main .card')").await;
+    let with = (cpu_s(pid) - begin.0) / begin.1.elapsed().as_secs_f64();
+    seen.say("  updates", "target: at least 1 a second");
+    let weight = browser.weigh().await;
+    report(
+        "  the page's process",
+        &format!("{:.0} MiB", weight.renderer_bytes as f64 / MIB),
+        &format!("scripts {:.1} MiB, {} elements", weight.heap_bytes as f64 / MIB, weight.elements),
+    );
+    report(
+        "  scheduler, with the page open",
+        &format!("{:.0} % of a core", with * 100.0),
+        &format!("without {:.0} %; {:.0} MiB; 5,000 heartbeats a second", without * 100.0, memory_mib(pid)),
+    );
+    let mut times = Vec::new();
+    for at in 0..CHANGES {
+        let begin = Instant::now();
+        let mut job = jobs::command(&["/bin/true"], "1");
+        job["name"] = json!(format!("change {at}"));
+        farm.submit(&job).await;
+        let said = format!("return document.body.innerText.includes('change {at}') ? 1 : null");
+        number(&browser, "the change is shown", &said).await;
+        times.push(begin.elapsed().as_secs_f64() * 1000.0);
+    }
+    report(
+        "  a job that is submitted is seen after, p50 / slowest",
+        &format!("{:.0} / {:.0} ms", percentile(&mut times, 0.5), percentile(&mut times, 1.0)),
+        "",
+    );
+    browser.close().await;
+}
+
+/// Share of a core over a while.
+async fn cpu(pid: u32) -> f64 {
+    let mut tick = tokio::time::interval(WATCHED / 2);
+    tick.tick().await;
+    let (before, begin) = (cpu_s(pid), Instant::now());
+    tick.tick().await;
+    (cpu_s(pid) - before) / begin.elapsed().as_secs_f64()
+}
+
+/// What a script gives, once it gives a number.
+async fn number(browser: &Browser, what: &str, script: &str) -> f64 {
+    until(LONG, what, || async { browser.ask(script).await.as_f64() }).await
+}
+
+/// What was seen of a part of a page while it was watched.
+struct Seen {
+    times_ms: Vec<f64>,
+    bytes: f64,
+    seconds: f64,
+}
+
+impl Seen {
+    fn say(&self, what: &str, beside: &str) {
+        let mut gaps: Vec<f64> = self.times_ms.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let rate = self.times_ms.len() as f64 / self.seconds;
+        let a_second = self.bytes / 1024.0 / self.seconds;
+        report(
+            what,
+            &format!("{rate:.2}/s"),
+            &format!("longest pause {:.0} ms; {a_second:.1} KiB/s; {beside}", percentile(&mut gaps, 1.0)),
+        );
+    }
+}
+
+/// When it was drawn anew, and what came over the wire for it.
+async fn watch(browser: &Browser, element: &str) -> Seen {
+    let begin = format!(
+        "performance.setResourceTimingBufferSize(100000); performance.clearResourceTimings(); window.drawn = [];
+         new MutationObserver(() => window.drawn.push(performance.now())).observe({element}, {{ childList: true }})"
+    );
+    browser.ask(&begin).await;
+    let mut tick = tokio::time::interval(WATCHED);
+    tick.tick().await;
+    let start = Instant::now();
+    tick.tick().await;
+    let told = browser
+        .ask("return [window.drawn, performance.getEntriesByType('resource').reduce((sum, entry) => sum + entry.transferSize, 0)]")
+        .await;
+    let times = told[0].as_array().map(|times| times.iter().filter_map(serde_json::Value::as_f64).collect());
+    Seen {
+        times_ms: times.unwrap_or_default(),
+        bytes: told[1].as_f64().unwrap_or(0.0),
+        seconds: start.elapsed().as_secs_f64(),
+    }
+}
+
+fn kib(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0
+}
+
+fn requests(weight: &Weight) -> String {
+    format!("{} requests", weight.requests)
+}
