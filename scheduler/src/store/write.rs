@@ -363,7 +363,7 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
     each(
         c,
         "DELETE FROM failures WHERE (job, step, task) IN (
-             SELECT job, step, task FROM json_each(?) JOIN failures
+             SELECT job, step, task FROM json_each(?) CROSS JOIN failures
              ON job = value ->> 0 AND step = value ->> 1 AND task >= value ->> 2 AND task < value ->> 3)",
         &resets.collect::<Vec<Value>>(),
     )

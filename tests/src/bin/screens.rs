@@ -106,11 +106,15 @@ async fn main() {
         ("viewer", job("shot 050 light"), compared),
         ("failed", job("shot 020 preview"), "return document.body.innerText.includes('no such camera')"),
         ("submit", "/submit".to_owned(), "return Boolean(document.querySelector('select option'))"),
-        ("workers", "/workers".to_owned(), "return document.body.innerText.includes('busy')"),
+        ("workers", "/workers".to_owned(), "return Boolean(document.querySelector('.state.busy'))"),
         ("functions", "/functions".to_owned(), "return document.body.innerText.includes('povray')"),
         ("schedules", "/schedules".to_owned(), "return document.body.innerText.includes('nightly')"),
         ("cost", "/cost".to_owned(), "return document.body.innerText.includes('film')"),
-        ("events", "/events".to_owned(), "return document.body.innerText.includes('job.submit')"),
+        (
+            "events",
+            "/events".to_owned(),
+            "return ['job.submit', 'is running'].every((words) => document.body.innerText.includes(words))",
+        ),
         ("settings", "/settings".to_owned(), "return document.body.innerText.includes('Told when')"),
     ];
     let folder = root().join("docs/web");

@@ -141,7 +141,7 @@ impl Reader {
         found: &[(usize, u32, TaskState)],
     ) -> Result<HashMap<(usize, u32), FailureView>, Error> {
         const FAILURES: &str = "SELECT failures.* FROM json_each(?2) AS wanted
-             JOIN failures ON job = ?1 AND step = wanted.value ->> 0 AND task = wanted.value ->> 1";
+             CROSS JOIN failures ON job = ?1 AND step = wanted.value ->> 0 AND task = wanted.value ->> 1";
         let rows = self.rows_of(FAILURES, job, found, TaskState::Failed).await?;
         rows.iter().map(|row| Ok((place(row)?, failure(row)?))).collect()
     }
@@ -152,7 +152,7 @@ impl Reader {
         found: &[(usize, u32, TaskState)],
     ) -> Result<HashMap<(usize, u32), GpuView>, Error> {
         const RESULTS: &str = "SELECT results.* FROM json_each(?2) AS wanted
-             JOIN results ON job = ?1 AND step = wanted.value ->> 0 AND task = wanted.value ->> 1
+             CROSS JOIN results ON job = ?1 AND step = wanted.value ->> 0 AND task = wanted.value ->> 1
              WHERE coalesce(energy_mj, vram_peak, gpu_busy, gpu_busy_max) IS NOT NULL";
         let mut gpus = HashMap::new();
         for row in self.rows_of(RESULTS, job, found, TaskState::Done).await? {

@@ -79,6 +79,11 @@ async fn million_frames() {
         &format!("first paint p50 {:.0} ms", percentile(&mut paints, 0.5)),
     );
     report("  over the wire, the first time", &format!("{:.0} KiB", kib(weight.wire_bytes)), &requests(&weight));
+    browser.close().await;
+    // A browser that was at no other page: what it has left it keeps for a while.
+    let browser = Browser::start().await;
+    browser.open(&url).await;
+    number(&browser, "the page has its content", CONTENT).await;
     let _workers = Workers::start(&farm.nats.url(), &function, 2).await;
     let seen =
         watch(&browser, "[...document.querySelectorAll('main .card')].find((card) => card.querySelector('.figures'))")
