@@ -9,6 +9,7 @@ use framewake_tests::audit::files;
 use framewake_tests::browser::Browser;
 use framewake_tests::farm::TestFarm;
 use framewake_tests::jobs;
+use framewake_tests::parts::root;
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -153,6 +154,18 @@ async fn a_picture_that_can_not_be_kept_fails_no_frame_and_one_of_an_output_that
     let output = &farm.outputs(id).await[0];
     assert!(farm.store_folder().join(picture_key(id, &output.sha256, Picture::Thumbnail)).is_file());
     assert_eq!(get(&farm, id, "0/preview", None).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn workers_without_credentials_of_the_store_keep_pictures_too() {
+    let farm = TestFarm::start_guarded(1, true, &root().join("samples/functions"), |_| {}).await;
+    let sources = folder(&farm, "sources");
+    write_light(&sources, 1..=2, 0.0);
+    let job = farm.succeed(&copies(&sources, "1-2", "exr")).await;
+    for output in farm.outputs(job.id).await {
+        check_picture(&farm, &job, &output, Picture::Thumbnail, image::ImageFormat::Jpeg).await;
+        check_picture(&farm, &job, &output, Picture::Preview, image::ImageFormat::Png).await;
+    }
 }
 
 /// Waits until a sample of a canvas of the stage is what an encoder of sRGB makes of this light; the preview may be off by half a percent of it.
@@ -313,5 +326,15 @@ async fn of_many_frames_a_page_of_thumbnails_is_held_and_the_ends_are_reached_by
     browser.wait("one is taken", &shown(30)).await;
     let elements = browser.ask("return document.querySelectorAll('*').length").await.as_u64().expect("a number");
     assert!(elements < ELEMENTS_MAX, "{elements} elements");
+
+    // A video is played, and has nothing to step through.
+    std::fs::copy(root().join("worker/reading/src/verify/fixtures/five_frames.mp4"), sources.join("0001.mp4"))
+        .expect("the fixture is there");
+    let video = farm.succeed(&copies(&sources, "1", "mp4")).await;
+    browser.open(&format!("{}/jobs/{}", farm.url(), video.id)).await;
+    let played = "return Boolean(document.querySelector('.stage video[controls]'))
+                      && document.querySelector('.viewer [aria-label=\"Next frame\"]').checkVisibility() === false
+                      && document.querySelector('.thumb .none')?.innerText === 'mp4'";
+    browser.wait("the video is shown", played).await;
     browser.close().await;
 }
