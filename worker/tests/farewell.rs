@@ -55,7 +55,10 @@ async fn serve(stream: TcpStream, heard: Heard) -> std::io::Result<()> {
 async fn come_and_go(config: Config, worker: WorkerId, after: Duration) {
     let queue = Queue::connect(&config, &worker, Instant::now()).await.expect("it is there");
     let beats = Heartbeats::start(queue, BEAT, Gpus::none(), Figures::default());
-    tokio::time::sleep(3 * BEAT / 2).await;
+    // Between the second heartbeat and the third.
+    let mut middle = tokio::time::interval(3 * BEAT / 2);
+    middle.tick().await;
+    middle.tick().await;
     beats.state.send_modify(|state| state.draining = true);
     let told = std::time::Instant::now();
     while told.elapsed() < after {
