@@ -114,6 +114,9 @@ pub struct Login {
 pub struct WhoView {
     /// Whether tokens are asked for here.
     pub tokens: bool,
+    /// The provider of identities by which people may log in to the pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_with: Option<String>,
     /// Nobody yet, where tokens are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub who: Option<Who>,

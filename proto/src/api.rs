@@ -462,6 +462,19 @@ pub struct FunctionView {
     pub spec: crate::function::FunctionSpec,
     pub workers: ScalingView,
     pub added_at: Timestamp,
+    /// What was found in its image, where images are scanned. A version is active unless this says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<crate::scan::ScanView>,
+    /// Newer versions that are not active; told of one function that is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<crate::scan::Candidate>,
+}
+
+impl FunctionView {
+    /// Whether jobs may use it.
+    pub fn is_active(&self) -> bool {
+        self.scan.as_ref().is_none_or(|scan| scan.state.is_active())
+    }
 }
 
 /// How many workers there are and should be, and why.

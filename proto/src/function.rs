@@ -437,9 +437,14 @@ impl FunctionSpec {
             }
         }
         if let Some(image) = &self.image
-            && (image.is_empty() || image.len() > IMAGE_LEN_MAX || !image.chars().all(|c| c.is_ascii_graphic()))
+            // One that began with `-` would be an option to every program that is told it.
+            && (!image.starts_with(|c: char| c.is_ascii_alphanumeric())
+                || image.len() > IMAGE_LEN_MAX
+                || !image.chars().all(|c| c.is_ascii_graphic()))
         {
-            let reason = format!("must be the name of an image, of 1 to {IMAGE_LEN_MAX} bytes without spaces");
+            let reason = format!(
+                "must be the name of an image, of 1 to {IMAGE_LEN_MAX} bytes without spaces, beginning with a letter or digit"
+            );
             faults.push(Fault::new("/image", reason));
         }
         if self.resources.cpu_millis.is_some_and(|millis| !CPU_MILLIS.contains(&millis)) {

@@ -52,3 +52,5 @@ pub mod client;
 pub mod overview;
 #[cfg(feature = "schema")]
 pub mod scaling;
+#[cfg(feature = "schema")]
+pub mod scan;

@@ -5,6 +5,8 @@
 //! Not here: what an address needs (`rules`) is a table; what is shown of whom, the handlers of `rest` narrow.
 
 pub(crate) mod errand;
+pub(crate) mod note;
+mod oidc;
 mod origin;
 pub(crate) mod rules;
 mod sessions;
@@ -12,8 +14,10 @@ mod table;
 mod token;
 mod wrong;
 
+pub use oidc::OidcSettings;
+pub(crate) use oidc::{Error as OidcError, LOGIN_WITHIN, Oidc, Person};
 pub use origin::Origin;
-pub(crate) use sessions::{COOKIE, SESSION_FOR, Sessions};
+pub(crate) use sessions::{COOKIE, SESSION_FOR, Sessions, Stands};
 pub(crate) use table::{Held, TokenTable, Why};
 pub(crate) use token::{Token, TokenId, make as make_token};
 pub(crate) use wrong::{Tries, Wrong};
@@ -131,6 +135,8 @@ pub(crate) struct Access {
     pub(crate) mode: Mode,
     pub(crate) tokens: TokenTable,
     pub(crate) sessions: Sessions,
+    /// By which people may log in to the pages.
+    pub(crate) oidc: Option<Arc<Oidc>>,
     pub(crate) wrong: Wrong,
     /// Held while tokens are made, revoked or looked for, so that none comes back that is just being revoked; and when they
     /// were looked for last.
@@ -142,6 +148,12 @@ pub(crate) struct Access {
 impl Access {
     pub(crate) fn new(mode: Mode, tokens: Vec<Token>) -> Access {
         Access { mode, tokens: TokenTable::new(tokens), ..Access::default() }
+    }
+
+    /// With a way in for people whom a provider of identities knows.
+    pub(crate) fn with_oidc(mut self, oidc: Option<Arc<Oidc>>) -> Access {
+        self.oidc = oidc;
+        self
     }
 
     pub(crate) fn asks(&self) -> bool {

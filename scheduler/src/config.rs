@@ -1,6 +1,6 @@
 //! What the scheduler is told at its start: arguments, or the environment.
 
-use crate::access::{Mode, Origin};
+use crate::access::{Mode, OidcSettings, Origin};
 use crate::engine::JOBS_MAX_DEFAULT;
 use crate::metrics::Alias;
 use crate::telemetry::LogFormat;
@@ -24,6 +24,8 @@ pub struct Shared {
     /// Who may use the REST interface and the pages
     #[arg(long, env = "FRAMEWAKE_ACCESS", value_enum, default_value_t)]
     pub access: Mode,
+    #[command(flatten)]
+    pub oidc: OidcSettings,
     /// File with the scheduler's certificate and those of its authorities (PEM), for TLS; renewed, it is taken without a restart
     #[arg(long, env = "FRAMEWAKE_TLS_CERT", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -72,6 +74,8 @@ pub struct Shared {
     pub keda_listen: Option<SocketAddr>,
     #[command(flatten)]
     pub openfaas: crate::openfaas::Settings,
+    #[command(flatten)]
+    pub scans: crate::scan::ScanSettings,
     /// Names of others under which `/metrics` gives its figures too
     #[arg(long, env = "FRAMEWAKE_METRICS_ALIASES", value_delimiter = ',')]
     pub metrics_aliases: Vec<Alias>,

@@ -14,6 +14,7 @@ pub(crate) mod notices;
 mod perform;
 mod pools;
 mod scaling;
+mod scans;
 pub(crate) mod schedules;
 pub(crate) mod starts;
 mod tally;
@@ -22,6 +23,8 @@ mod views;
 pub use deployments::Deploy;
 pub(crate) use handle::Message;
 pub use handle::{Handle, Health, JobCommand, Refused, ScheduleCommand, Submission};
+pub use scans::Added;
+pub(crate) use scans::Candidate;
 
 use crate::function_table::FunctionTable;
 use crate::metrics::Metrics;
@@ -43,6 +46,7 @@ use framewake_proto::trace::TraceParent;
 use measuring::Measuring;
 use notices::Notices;
 use perform::Waiting;
+use scans::Scans;
 use schedules::Timetable;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -141,6 +145,7 @@ pub(crate) struct Engine {
     schedules: Timetable,
     notices: Notices,
     deployments: Deployments,
+    scans: Scans,
     /// `None` while traces are off.
     traces: Option<Traces>,
     functions: FunctionTable,
@@ -177,6 +182,7 @@ impl Engine {
         let schedules = Timetable::new(store.load_schedules().await?, store.load_learned_runs().await?);
         let (notices, targets) = Notices::new(store.load_notices().await?);
         let (deployments, deployed) = Deployments::new(store.load_gateway().await?);
+        let scans = Scans::new(store.load_candidates().await?);
         let measuring = Measuring::new(store.load_vrams().await?);
         info!(jobs = farm.jobs(), chunks, functions = functions.iter().count(), "the farm is loaded");
         let (inbox_in, inbox) = mpsc::channel(handle::INBOX_MAX);
@@ -198,6 +204,7 @@ impl Engine {
             schedules,
             notices,
             deployments,
+            scans,
             traces: None,
             functions,
             pools: Vec::new(),

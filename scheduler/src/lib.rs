@@ -28,6 +28,7 @@ pub mod openfaas;
 pub mod queue;
 pub mod rest;
 pub mod s3_admin;
+pub mod scan;
 pub mod scene;
 pub mod serve;
 pub mod shutdown;

@@ -13,9 +13,11 @@ mod functions;
 mod logs;
 mod shapes;
 
+use crate::access::note;
 use crate::engine::clock::Clock;
 use crate::notify;
 use crate::rest::{self, App, Class, Code, Refusal, peer_of};
+use crate::store::AuditRow;
 use anyhow::{Context as _, Result, ensure};
 use auth::Door;
 use axum::Router;
@@ -46,6 +48,10 @@ const SECRET_FILE_MAX: u64 = 4096;
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// What is counted of calls: as many functions as may be told apart.
 const COUNTED_MAX: usize = 10_000;
+/// Who they are in the audit: they share one password.
+const WHO: &str = "openfaas";
+/// Most signs of an address that are noted.
+const SUBJECT_MAX: usize = 300;
 
 /// What the operator says of it.
 #[derive(Debug, Clone, clap::Args)]
@@ -212,6 +218,11 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
 
 /// What every request passes: the password, the bound on how many there are, and refusals in words.
 async fn pass(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    let row = noted(&gateway, &request);
+    let next = async move |request: Request| match row {
+        Some(row) => note::carry(row, next.run(request)).await.0,
+        None => next.run(request).await,
+    };
     let began = Instant::now();
     let metrics = &gateway.app.metrics.parts;
     let method = request.method().clone();
@@ -226,8 +237,8 @@ async fn pass(State(gateway): State<Arc<Gateway>>, request: Request, next: Next)
         match entered {
             Err(refusal) => refusal.into_response(),
             // Calls and logs bound themselves.
-            Ok(None) => next.run(request).await,
-            Ok(Some(_pass)) => match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+            Ok(None) => next(request).await,
+            Ok(Some(_pass)) => match tokio::time::timeout(REQUEST_TIMEOUT, next(request)).await {
                 Ok(response) => response,
                 Err(_) => Refusal::new(Code::Unavailable, "the scheduler did not get to it in time").into_response(),
             },
@@ -249,6 +260,21 @@ async fn pass(State(gateway): State<Arc<Gateway>>, request: Request, next: Next)
         .with_label_values(&[&route, rest::known_method(&method), status.as_str()])
         .observe(began.elapsed().as_secs_f64());
     response
+}
+
+/// What is noted of a request, if it changes something.
+fn noted(gateway: &Gateway, request: &Request) -> Option<AuditRow> {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let (action, bulk) = match (request.method().as_str(), route) {
+        ("POST" | "PUT", "/system/functions") => ("deployment.put", false),
+        ("DELETE", "/system/functions") => ("deployment.remove", false),
+        ("POST", "/system/scale-function/{name}") => ("deployment.scale", false),
+        (_, route) if route.starts_with("/function/") || route.starts_with("/async-function/") => ("job.submit", true),
+        _ => return None,
+    };
+    let (who, peer) = (WHO.to_owned(), peer_of(request.extensions()).to_string());
+    let subject: String = request.uri().path().chars().take(SUBJECT_MAX).collect();
+    Some(AuditRow { bulk, who, peer, action, subject, project: Some(gateway.namespace.clone()), ..AuditRow::default() })
 }
 
 /// What a request counts as, until its answer begins.

@@ -23,6 +23,7 @@ mod jobs;
 mod logs;
 mod narrow;
 mod notifications;
+mod oidc;
 mod openapi;
 mod outputs;
 mod overview;

@@ -1,9 +1,9 @@
 //! Puts the parts of a scheduler together, runs them, and takes them apart.
 
-use crate::access::{self, Access};
+use crate::access::{self, Access, Oidc};
 use crate::config::{Config, Shared};
 use crate::credentials::Issuer;
-use crate::engine::{self, Engine, Handle, Health, Message};
+use crate::engine::{self, Added, Engine, Handle, Health, Message};
 use crate::functions::{self, Keepers, files, gpus};
 use crate::keda;
 use crate::metrics::Metrics;
@@ -12,6 +12,7 @@ use crate::objects::{Address, Objects};
 use crate::openfaas;
 use crate::queue::{Connection, Owner, Queue};
 use crate::rest::{self, App, UploadLimits, Uploads, UrlsAllowed};
+use crate::scan::Scanner;
 use crate::signing::Signing;
 use crate::store::read::Reader;
 use crate::store::{self, Store};
@@ -20,6 +21,7 @@ use anyhow::{Context, Result};
 use framewake_core::event::Event;
 use framewake_core::gpus::Handing;
 use framewake_core::values::Settings;
+use framewake_proto::chain::Chain;
 use framewake_proto::pool::ProviderSpec;
 use framewake_proto::subjects::Subjects;
 use std::sync::Arc;
@@ -37,6 +39,8 @@ const PART_END_MAX: Duration = Duration::from_secs(15);
 pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), stop: CancellationToken) -> Result<()> {
     let shared = &config.shared;
     shared.access.check(shared.listen)?;
+    shared.oidc.check(shared.access)?;
+    let oidc = Oidc::open(&shared.oidc)?.map(Arc::new);
     let specs = files::functions(&shared.functions)?;
     let pools = files::pools(&shared.pools, slots(shared))?;
     let urls = UrlsAllowed::new(shared.urls_allowed.clone()).map_err(anyhow::Error::msg).context("--urls-allowed")?;
@@ -74,6 +78,11 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
         engine = Box::pin(engine.with_traces(Traces::new(&shared.traces, outlet))).await?;
         lane = Some(tokio::spawn(opened.run(tracing.clone())));
     }
+    let (scans_in, scans) = tokio::sync::mpsc::unbounded_channel();
+    let scanner = Scanner::open(&shared.scans);
+    if scanner.is_some() {
+        engine = engine.with_scanner(scans_in);
+    }
     let clock = engine.clock();
     let providers = functions::open(&pools, &config).await?;
     let remembered = engine.workers_of_providers();
@@ -102,8 +111,8 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     keepers.look().await;
     for spec in specs {
         let name = spec.name.clone();
-        let key = handle.add_function(spec).await.with_context(|| format!("function {name}"))?;
-        info!("function {key} is registered");
+        let Added { key, active } = handle.add_function(spec).await.with_context(|| format!("function {name}"))?;
+        info!("function {key} {}", if active { "is registered" } else { "waits for the scan of its image" });
     }
     let (serving, providing, queueing) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let delivery = Delivery {
@@ -116,6 +125,8 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     };
     let delivering = CancellationToken::new();
     let delivery = tokio::spawn(delivery.run(delivering.clone()));
+    let scanning = CancellationToken::new();
+    let scanner = scanner.map(|scanner| tokio::spawn(scanner.run(handle.clone(), scans, scanning.clone())));
     let keepers = tokio::spawn(keepers.run(commands.provider, providing.clone()));
     let mut queue_task = tokio::spawn(queue.clone().run(
         handle.clone(),
@@ -136,7 +147,15 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
             shared.data.display()
         );
     }
-    let access = Access::new(shared.access, tokens);
+    if let Some(oidc) = oidc.clone() {
+        // Said now, and not only to the first who wants to log in; it is no reason to do no work.
+        tokio::spawn(async move {
+            if let Err(error) = oidc.look().await {
+                warn!("nobody can log in by the provider of identities: {}", Chain(&error));
+            }
+        });
+    }
+    let access = Access::new(shared.access, tokens).with_oidc(oidc);
     let app = App::new(handle, reader, objects, uploads, metrics, urls, ways).with_access(access);
     let app = Arc::new(app.with_certificate(certificate).with_origins(shared.cors_allow.clone()));
     let mut clients = tokio::spawn(openfaas::serve(
@@ -184,6 +203,10 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     ended("the REST interface", server).await;
     ended("the interface for OpenFaaS", clients).await;
     ended("the scaler for KEDA", scaler).await;
+    scanning.cancel();
+    if let Some(scanner) = scanner {
+        ended("the scanning of images", scanner).await;
+    }
     delivering.cancel();
     ended("the delivery of notifications", delivery).await;
     providing.cancel();

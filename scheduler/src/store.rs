@@ -14,6 +14,7 @@ mod notifications;
 mod prices;
 pub mod read;
 mod rows;
+mod scans;
 mod schedules;
 mod starts;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub(crate) use job_cache::JobCache;
 pub(crate) use load::{Loaded, function_rules};
 pub(crate) use measured::Learned;
 pub(crate) use notifications::{NoticeRow, NotifyWrite, StoredNotices, Tried};
+pub(crate) use scans::ScanWrite;
 pub(crate) use schedules::{RunRow, ScheduleWrite};
 #[cfg(test)]
 pub(crate) use traces::HeldAttempt;
@@ -45,7 +47,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 15] = [
+const MIGRATIONS: [&str; 16] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
@@ -61,6 +63,7 @@ const MIGRATIONS: [&str; 15] = [
     include_str!("store/migrations/0015_cost_by_pool.sql"),
     include_str!("store/migrations/0013_starts.sql"),
     include_str!("store/migrations/0019_failures_by_age.sql"),
+    include_str!("store/migrations/0020_scans.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

@@ -18,8 +18,19 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Addresses of pages; what they show, the script in them decides.
-pub(crate) const PAGES: [&str; 10] =
-    ["/", "/jobs", "/jobs/{id}", "/submit", "/workers", "/functions", "/schedules", "/cost", "/events", "/settings"];
+pub(crate) const PAGES: [&str; 11] = [
+    "/",
+    "/jobs",
+    "/jobs/{id}",
+    "/submit",
+    "/workers",
+    "/functions",
+    "/schedules",
+    "/cost",
+    "/events",
+    "/settings",
+    "/api",
+];
 
 struct File {
     name: &'static str,
@@ -33,7 +44,7 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 28] = files![
+static FILES: [File; 29] = files![
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "viewer.css": "text/css; charset=utf-8",
@@ -61,6 +72,7 @@ static FILES: [File; 28] = files![
     "settings.js": "text/javascript; charset=utf-8",
     "tokens.js": "text/javascript; charset=utf-8",
     "attempts.js": "text/javascript; charset=utf-8",
+    "api.js": "text/javascript; charset=utf-8",
     "login.js": "text/javascript; charset=utf-8",
 ];
 

@@ -4,6 +4,16 @@ import { h, fill, api, bytes, command, empty, figures, money, number, part, prob
 
 const REFRESH_MS = 3000;
 
+/** What was found in its image, where images are scanned. */
+function scanOf({ scan }) {
+  if (!scan) return null;
+  const counts = ["critical", "high", "medium", "low", "unknown"].filter((one) => scan.found[one]).map((one) => `${number(scan.found[one])} ${one}`);
+  return [
+    h("div", {}, scan.state === "passed" ? null : state(scan.state), h("span", { class: "soft small" }, ` scan: ${counts.join(", ") || "nothing found"}`)),
+    scan.worst?.length > 0 && h("ul", { class: "small" }, scan.worst.map((one) => h("li", {}, `${one.severity}: ${one.id} in ${one.place}`, one.title ? `, ${one.title}` : null))),
+  ];
+}
+
 export async function show({ main, upkeep, title }) {
   title("Functions");
   const place = h("div");
@@ -37,12 +47,13 @@ export async function show({ main, upkeep, title }) {
         ].filter(Boolean).join(" · ")),
         h("p", {}, `${number(workers.present)} workers there, ${number(workers.starting)} starting, ${number(workers.wanted)} wanted, ${number(workers.started_total)} started so far`),
         workers.reasons.map((reason) => h("p", { class: "soft" }, reason)),
+        versions.filter((item) => item.version > newest.version).map((item) => h("p", { class: "fault" }, `@${item.version} is not active: ${item.scan?.reason}`)),
         folded(`scaling ${name}`, "Why so many workers", opened.has(`scaling ${name}`) && decision(decisions.get(name))),
         folded(`spec ${name}`, "Parameters and versions", [
           Object.keys(spec.parameters ?? {}).length ? table("Parameters", [
             ["Parameter", ([key]) => h("span", { class: "mono" }, key)], ["Type", ([, one]) => one.type], ["Default", ([, one]) => (one.default === undefined || one.default === null ? "must be set" : String(one.default))], ["", ([, one]) => one.description],
           ], Object.entries(spec.parameters)) : h("p", { class: "soft" }, "It has no parameters."),
-          table("Versions", [["Version", (item) => `@${item.version}`], ["Image", (item) => item.spec.image ?? ""], ["Added", (item) => when(item.added_at)], ["Workers", (item) => number(item.workers.present), "number"], ["", (item) => item.newest && state("active")]], versions.toReversed())]));
+          table("Versions", [["Version", (item) => `@${item.version}`], ["Image", (item) => item.spec.image ?? ""], ["Added", (item) => when(item.added_at)], ["Workers", (item) => number(item.workers.present), "number"], ["", (item) => [item.newest && state("active"), scanOf(item)]]], versions.toReversed())]));
     }) : h("div", { class: "card" }, empty("No function is registered yet.", command("framewake functions add samples/functions/blender.yaml"))));
   });
 }

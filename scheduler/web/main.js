@@ -11,6 +11,7 @@ import * as schedules from "./schedules.js";
 import * as cost from "./cost.js";
 import * as events from "./events.js";
 import * as settings from "./settings.js";
+import * as rest from "./api.js";
 import { login } from "./login.js";
 
 /** Title, address, page, and where to find it, who may use it; those without a title are reached from another. */
@@ -25,6 +26,7 @@ const PAGES = [
   ["Cost", /^\/cost$/, cost, "/cost"],
   ["Events", /^\/events$/, events, "/events"],
   ["Settings", /^\/settings$/, settings, "/settings"],
+  ["REST", /^\/api$/, rest, "/api"],
 ];
 
 const main = document.getElementById("main");
@@ -53,7 +55,7 @@ function ask(why) {
   if (asking) return;
   asking = true;
   upkeep?.end();
-  known({ tokens: true, who: null });
+  known({ ...whoAsks(), tokens: true, who: null });
   greet();
   document.title = "Log in – Framewake";
   fill(main, login(why, (as) => {

@@ -15,6 +15,7 @@ pub mod kubernetes;
 pub mod monitoring;
 pub mod nvml;
 pub mod parts;
+pub mod provider;
 pub mod proxy;
 pub mod receiver;
 pub mod registry;

@@ -151,6 +151,8 @@ pub(crate) static RULES: &[Rule] = &[
     open("GET", "/v1/session"),
     open("POST", "/v1/session"),
     open("DELETE", "/v1/session"),
+    open("GET", "/v1/session/oidc"),
+    open("GET", "/v1/session/oidc/callback"),
     open("GET", "/healthz"),
     // Without a token it says whether, and not why not.
     open("GET", "/readyz"),
@@ -171,6 +173,7 @@ pub(crate) static RULES: &[Rule] = &[
     open("GET", "/cost"),
     open("GET", "/events"),
     open("GET", "/settings"),
+    open("GET", "/api"),
     open("GET", "/web/{name}"),
 ];
 

@@ -1,10 +1,11 @@
-//! Sessions of pages: a cookie in the place of a token, which scripts can't read. They are known here and end with their token,
-//! with this process, or after some hours.
+//! Sessions of pages: a cookie in the place of a token, or for somebody who logged in at a provider, which scripts can't read. They
+//! are known here and end with their token, with this process, or after some hours.
 
+use super::table::Held;
 use super::token::{TokenId, random};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,15 +21,24 @@ const SECRET_BYTES: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Sessions(Mutex<HashMap<[u8; 32], Session>>);
 
-#[derive(Debug, Clone, Copy)]
+/// What a session stands for.
+#[derive(Debug, Clone)]
+pub(crate) enum Stands {
+    /// A token, which may be gone.
+    Token(TokenId),
+    /// Somebody whom a provider of identities knows.
+    Person(Arc<Held>),
+}
+
+#[derive(Debug, Clone)]
 struct Session {
-    token: TokenId,
+    stands: Stands,
     begun: Instant,
 }
 
 impl Sessions {
     /// A new one; its cookie.
-    pub(crate) fn begin(&self, token: TokenId, now: Instant) -> String {
+    pub(crate) fn begin(&self, stands: Stands, now: Instant) -> String {
         let mut secret = [0; SECRET_BYTES];
         random(&mut secret);
         let cookie = hex::encode(secret);
@@ -40,26 +50,29 @@ impl Sessions {
                 sessions.remove(&oldest);
             }
         }
-        sessions.insert(key(&cookie), Session { token, begun: now });
+        sessions.insert(key(&cookie), Session { stands, begun: now });
         cookie
     }
 
-    /// The token that it stands for, which may be gone.
-    pub(crate) fn find(&self, cookie: &str, now: Instant) -> Option<TokenId> {
+    /// What it stands for.
+    pub(crate) fn find(&self, cookie: &str, now: Instant) -> Option<Stands> {
         if cookie.len() != 2 * SECRET_BYTES {
             return None;
         }
-        let session = *self.lock().get(&key(cookie))?;
-        (now.duration_since(session.begun) < SESSION_FOR).then_some(session.token)
+        let session = self.lock().get(&key(cookie))?.clone();
+        (now.duration_since(session.begun) < SESSION_FOR).then_some(session.stands)
     }
 
     pub(crate) fn end(&self, cookie: &str) {
-        self.lock().remove(&key(cookie));
+        // Whoever logged in has nothing but this session: what it holds open ends too.
+        if let Some(Session { stands: Stands::Person(held), .. }) = self.lock().remove(&key(cookie)) {
+            held.gone.cancel();
+        }
     }
 
     /// All that stand for this token.
     pub(crate) fn end_of(&self, token: TokenId) {
-        self.lock().retain(|_, session| session.token != token);
+        self.lock().retain(|_, session| !matches!(session.stands, Stands::Token(of) if of == token));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Session>> {
@@ -80,25 +93,29 @@ mod tests {
     fn a_session_ends_by_itself_by_its_owner_or_with_its_token() {
         let (sessions, begin) = (Sessions::default(), Instant::now());
         let (one, two) = (make().0, make().0);
-        let cookies = [sessions.begin(one, begin), sessions.begin(one, begin), sessions.begin(two, begin)];
-        assert_eq!(sessions.find(&cookies[0], begin), Some(one));
-        assert_eq!(sessions.find(&cookies[0], begin + SESSION_FOR), None);
-        assert_eq!(sessions.find(&cookies[0][1..], begin), None);
+        let cookies = [one, one, two].map(|token| sessions.begin(Stands::Token(token), begin));
+        let find = |cookie: &str, now| match sessions.find(cookie, now) {
+            Some(Stands::Token(token)) => Some(token),
+            Some(Stands::Person(_)) | None => None,
+        };
+        assert_eq!(find(&cookies[0], begin), Some(one));
+        assert_eq!(find(&cookies[0], begin + SESSION_FOR), None);
+        assert_eq!(find(&cookies[0][1..], begin), None);
         sessions.end(&cookies[0]);
-        assert_eq!(cookies.each_ref().map(|cookie| sessions.find(cookie, begin)), [None, Some(one), Some(two)]);
+        assert_eq!(cookies.each_ref().map(|cookie| find(cookie, begin)), [None, Some(one), Some(two)]);
         sessions.end_of(one);
-        assert_eq!(cookies.each_ref().map(|cookie| sessions.find(cookie, begin)), [None, None, Some(two)]);
+        assert_eq!(cookies.each_ref().map(|cookie| find(cookie, begin)), [None, None, Some(two)]);
         assert!(!format!("{sessions:?}").contains(&cookies[2]), "what is in memory is no cookie");
     }
 
     #[test]
     fn the_oldest_session_ends_where_there_are_too_many() {
         let (sessions, begin) = (Sessions::default(), Instant::now());
-        let token = make().0;
-        let first = sessions.begin(token, begin);
-        let second = sessions.begin(token, begin + Duration::from_secs(1));
+        let token = Stands::Token(make().0);
+        let first = sessions.begin(token.clone(), begin);
+        let second = sessions.begin(token.clone(), begin + Duration::from_secs(1));
         for _ in 2..=SESSIONS_MAX {
-            sessions.begin(token, begin + Duration::from_secs(2));
+            sessions.begin(token.clone(), begin + Duration::from_secs(2));
         }
         assert_eq!(sessions.lock().len(), SESSIONS_MAX);
         assert!(sessions.find(&first, begin).is_none() && sessions.find(&second, begin).is_some());

@@ -24,6 +24,11 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// Of somebody who has no token, and is in no table.
+    pub(crate) fn person(token: Token) -> Held {
+        Held { used: 0.into(), written: 0.into(), gone: CancellationToken::new(), token }
+    }
+
     pub(crate) fn is_over(&self, now: Timestamp) -> bool {
         self.gone.is_cancelled() || self.token.expires_at.is_some_and(|end| end <= now)
     }

@@ -1,11 +1,11 @@
 //! One turn of the loop: messages become events, events become changes, callers wait for the commit.
 
 use super::glance::{Crowd, WorkerQuery};
-use super::{Engine, Error, JobCommand, Message, ProviderCommand, QueueCommand, Refused, Submission};
+use super::{Added, Engine, Error, JobCommand, Message, ProviderCommand, QueueCommand, Refused, Submission};
 use crate::metrics::farm::Loads;
 use crate::queue::reading;
 use crate::scene::SceneKey;
-use crate::store::{self, AccessWrite, GatewayWrite, Learned, NotifyWrite, ScheduleWrite};
+use crate::store::{self, AccessWrite, AuditRow, GatewayWrite, Learned, NotifyWrite, ScanWrite, ScheduleWrite};
 use crate::traces::Root;
 use framewake_core::change::Change;
 use framewake_core::event::{Event, RequestId};
@@ -19,7 +19,7 @@ use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerI
 use framewake_proto::money::Money;
 use framewake_proto::notify::{Notice, TargetChange};
 use framewake_proto::order::StepOrder;
-use framewake_proto::price::{Market, PaidFor, PriceRow};
+use framewake_proto::price::{Market, PaidFor, PriceRow, PricesAdded};
 use framewake_proto::scaling::ScalingExplained;
 use framewake_proto::schedule::{ScheduleChange, ScheduleStored, ScheduleView};
 use framewake_proto::start::WorkerStart;
@@ -39,7 +39,7 @@ const VERSIONS_MAX: u32 = 10_000;
 #[derive(Debug)]
 pub(crate) enum Reply {
     Submitted(oneshot::Sender<Result<Submitted, Refused>>, Result<Submitted, Refused>),
-    Function(oneshot::Sender<Result<FunctionKey, Refused>>, Result<FunctionKey, Refused>),
+    Function(oneshot::Sender<Result<Added, Refused>>, Result<Added, Refused>),
     Changed(oneshot::Sender<Result<(), Refused>>, Result<(), Refused>),
     Weighed(oneshot::Sender<()>),
     /// The views are made once it is durable.
@@ -59,6 +59,49 @@ pub(crate) enum Reply {
     Schedule(Name, oneshot::Sender<Option<ScheduleView>>),
     TargetStored(oneshot::Sender<Result<TargetChange, Refused>>, Result<TargetChange, Refused>),
     Noted(oneshot::Sender<()>),
+    PricesAdded(oneshot::Sender<Result<PricesAdded, Refused>>, Result<PricesAdded, Refused>),
+    PaidBy(oneshot::Sender<Result<u32, Refused>>, Result<u32, Refused>),
+}
+
+impl Reply {
+    /// Says in the note what is known of the change by now; false if nothing was changed.
+    fn note(&self, row: &mut AuditRow) -> bool {
+        match self {
+            Reply::Submitted(_, Ok(submitted)) => {
+                row.subject = format!("/v1/jobs/{}", submitted.id);
+                row.after = serde_json::to_string(submitted).expect("an answer can be written as JSON");
+                !submitted.repeated
+            }
+            Reply::Function(_, Ok(added)) => {
+                row.subject = format!("/v1/functions/{}", added.key);
+                true
+            }
+            Reply::ScheduleStored(_, Ok((_, name))) => {
+                row.subject = format!("/v1/schedules/{name}");
+                true
+            }
+            Reply::Changed(_, answer) | Reply::Budgeted(_, answer) => answer.is_ok(),
+            Reply::TargetStored(_, answer) => answer.is_ok(),
+            Reply::PricesAdded(_, answer) => answer.is_ok(),
+            Reply::PaidBy(_, answer) => answer.is_ok(),
+            Reply::Weighed(_) | Reply::Noted(_) => true,
+            // Refused, or they only tell.
+            Reply::Submitted(_, Err(_))
+            | Reply::Function(_, Err(_))
+            | Reply::ScheduleStored(_, Err(_))
+            | Reply::Budgets(_)
+            | Reply::Workers(..)
+            | Reply::WorkerStart(..)
+            | Reply::Loads(_)
+            | Reply::Crowd(_)
+            | Reply::Places(_)
+            | Reply::Scaling(_)
+            | Reply::ExplainScaling(..)
+            | Reply::Explain(..)
+            | Reply::Schedules(..)
+            | Reply::Schedule(..) => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -76,6 +119,9 @@ pub(crate) struct Batch {
     pub(crate) notices: Vec<NotifyWrite>,
     pub(crate) gateway: Vec<GatewayWrite>,
     pub(crate) access: Vec<AccessWrite>,
+    pub(crate) scans: Vec<ScanWrite>,
+    /// Versions whose images are to be scanned from now on.
+    pub(crate) scans_begun: Vec<FunctionKey>,
     /// Where jobs belong in traces.
     pub(crate) roots: Vec<(JobId, Root)>,
     /// What was measured of scenes.
@@ -105,6 +151,8 @@ impl Batch {
             notices: Vec::new(),
             gateway: Vec::new(),
             access: Vec::new(),
+            scans: Vec::new(),
+            scans_begun: Vec::new(),
             roots: Vec::new(),
             learned: HashMap::new(),
             targets_changed: false,
@@ -124,6 +172,7 @@ impl Batch {
             || !self.notices.is_empty()
             || !self.gateway.is_empty()
             || !self.access.is_empty()
+            || !self.scans.is_empty()
             || !self.learned.is_empty()
     }
 
@@ -150,6 +199,7 @@ impl Batch {
             notices: &self.notices,
             gateway: &self.gateway,
             access: &self.access,
+            scans: &self.scans,
             roots: &self.roots,
             learned: self.learned.iter().map(|(scene, learned)| (*scene, learned)).collect(),
             events: &self.schedule_events,
@@ -162,7 +212,11 @@ impl Batch {
 impl Engine {
     /// One look into the store for all keys of a batch.
     pub(super) async fn look_up_keys(&mut self, messages: &[Message], batch: &mut Batch) -> Result<(), Error> {
-        let keys = messages.iter().filter_map(|message| match message {
+        let asked = messages.iter().map(|message| match message {
+            Message::By(_, message) => message.as_ref(),
+            message => message,
+        });
+        let keys = asked.filter_map(|message| match message {
             Message::Submit(submission, _) | Message::Call(submission, ..) => {
                 submission.idempotency.as_ref().map(|(key, _)| key.as_str())
             }
@@ -204,6 +258,10 @@ impl Engine {
                 let answer = self.add_function(*spec, batch);
                 batch.replies.push(Reply::Function(reply, answer));
             }
+            Message::Scanned(key, scan, reply) => {
+                self.scanned(key, *scan, batch);
+                batch.replies.push(Reply::Noted(reply));
+            }
             Message::ChangeJob(id, command, reply) => {
                 let answer = self.change_job(id, command, batch).await?;
                 batch.replies.push(Reply::Changed(reply, answer));
@@ -244,11 +302,11 @@ impl Engine {
             Message::Schedule(name, reply) => batch.replies.push(Reply::Schedule(name, reply)),
             Message::AddPrices(rows, reply) => {
                 let added = self.store.add_prices(&rows, batch.now).await?;
-                drop(reply.send(added.ok_or(Refused::TooManyPrices)));
+                batch.replies.push(Reply::PricesAdded(reply, added.ok_or(Refused::TooManyPrices)));
             }
             Message::PayBy(paid_for, since, price, own, reply) => {
                 let answer = self.pay_by(&paid_for, since, price, own, batch).await?;
-                drop(reply.send(answer));
+                batch.replies.push(Reply::PaidBy(reply, answer));
             }
             Message::BudgetJob(id, budget, reply) => {
                 let answer = self.budget_job(id, budget, batch).await?;
@@ -299,7 +357,39 @@ impl Engine {
             }
             Message::FoundLogs(found) => self.archive_forgotten(found).await?,
             Message::Claimed { function, claim, reply } => self.claimed(&function, &claim, reply, batch),
+            Message::By(row, message) => self.receive_noted(row, *message, batch).await?,
             Message::Beat { heartbeat, reply } => self.beat(heartbeat, reply, batch),
+        }
+        Ok(())
+    }
+
+    /// A change and its note, in one transaction.
+    async fn receive_noted(
+        &mut self,
+        mut row: Box<AuditRow>,
+        message: Message,
+        batch: &mut Batch,
+    ) -> Result<(), Error> {
+        row.at = batch.now;
+        self.note_deployment(&message, &mut row);
+        // These are written before the batch is.
+        let own = matches!(message, Message::AddPrices(..) | Message::PayBy(..));
+        let asked = batch.replies.len();
+        if own {
+            self.store.begin().await?;
+        }
+        Box::pin(self.receive(message, batch)).await?;
+        let changed = batch.replies.get(asked).is_some_and(|reply| reply.note(&mut row));
+        if let Some(Reply::Submitted(_, Ok(submitted))) = batch.replies.get(asked)
+            && let Some(submission) = batch.submissions.get(&submitted.id)
+        {
+            row.project = Some(submission.spec.project.clone());
+        }
+        let note = changed.then_some(AccessWrite::Changed(row));
+        if own {
+            self.store.end(note.as_slice()).await?;
+        } else {
+            batch.access.extend(note);
         }
         Ok(())
     }
@@ -339,24 +429,32 @@ impl Engine {
         Ok(Submitted { id, tasks, repeated: false })
     }
 
-    pub(super) fn add_function(&mut self, spec: FunctionSpec, batch: &mut Batch) -> Result<FunctionKey, Refused> {
+    pub(super) fn add_function(&mut self, spec: FunctionSpec, batch: &mut Batch) -> Result<Added, Refused> {
         let newest = self.functions.newest(&spec.name);
         if let Some((version, known)) = newest
             && known.as_ref() == &spec
         {
-            return Ok(FunctionKey { name: spec.name, version });
+            return Ok(Added { key: FunctionKey { name: spec.name, version }, active: true });
         }
-        let version = newest.map_or(0, |(version, _)| version) + 1;
+        let version = self.scans.next_version(&spec, newest.map_or(0, |(version, _)| version));
         if version > VERSIONS_MAX {
             return Err(Refused::TooManyVersions(VERSIONS_MAX));
         }
         self.check_pools(&spec)?;
         let key = FunctionKey { name: spec.name.clone(), version };
+        if self.keep_back(&key, &spec, batch) {
+            return Ok(Added { key, active: false });
+        }
+        self.activate(key.clone(), spec, batch);
+        Ok(Added { key, active: true })
+    }
+
+    /// From now on it is a version like all others.
+    pub(super) fn activate(&mut self, key: FunctionKey, spec: FunctionSpec, batch: &mut Batch) {
         let rules = FunctionRules { unfit: self.unfit(&spec), ..store::function_rules(&spec) };
         self.apply(Event::FunctionAdded { key: key.clone(), rules }, batch);
         self.functions.insert(key.clone(), spec.clone());
-        batch.functions.push((key.clone(), spec));
-        Ok(key)
+        batch.functions.push((key, spec));
     }
 
     /// Durable at once, and in force before the next event.

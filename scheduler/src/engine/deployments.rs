@@ -1,13 +1,17 @@
 //! What clients of `OpenFaaS` ask for: functions deployed and removed, workers kept, calls whose answer is sent.
 
 use super::batch::Batch;
-use super::{Engine, Refused, Submission};
+use super::scans::Added;
+use super::{Engine, Message, Refused, Submission};
 use crate::deployment_table::{Deployment, DeploymentTable};
-use crate::store::{Callback, GatewayWrite, StoredGateway, TriedCallback};
+use crate::store::{AuditRow, Callback, GatewayWrite, StoredGateway, TriedCallback};
 use framewake_core::event::Event;
 use framewake_proto::api::Submitted;
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{FunctionKey, Name};
+use framewake_proto::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tracing::info;
@@ -22,6 +26,15 @@ pub enum Deploy {
     New,
     /// There must be one.
     Update,
+}
+
+/// What a deployment is beside the version of its function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Deployed {
+    /// JSON, as it was sent.
+    body: String,
+    kept: u32,
+    created_at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -48,7 +61,7 @@ impl Engine {
         kept: u32,
         how: Deploy,
         batch: &mut Batch,
-    ) -> Result<FunctionKey, Refused> {
+    ) -> Result<Added, Refused> {
         let name = spec.name.clone();
         let table = &self.deployments.table;
         let known = table.get(&name).cloned();
@@ -60,19 +73,34 @@ impl Engine {
             (None, Deploy::Update) => return Err(Refused::NotDeployed(name)),
             (Some(_), Deploy::Update) | (None, Deploy::New) => {}
         }
-        let function = self.add_function(spec, batch)?;
-        info!(function = %function, "function {function} is deployed");
+        let added = self.add_function(spec, batch)?;
         let created_at = known.map_or(batch.now, |known| known.created_at);
-        let deployment = Arc::new(Deployment { function: function.clone(), body, created_at });
+        let deployed = Deployed { body, kept, created_at };
+        if added.active {
+            self.put_deployment(added.key.clone(), deployed, batch);
+        } else {
+            self.deploy_later(&added.key, deployed, batch);
+        }
+        Ok(added)
+    }
+
+    pub(super) fn put_deployment(&mut self, function: FunctionKey, deployed: Deployed, batch: &mut Batch) {
+        info!(function = %function, "function {function} is deployed");
+        let Deployed { body, kept, created_at } = deployed;
+        let name = function.name.clone();
+        let deployment = Arc::new(Deployment { function, body, created_at });
         self.deployments.table.put(deployment.clone());
         batch.gateway.push(GatewayWrite::Put(deployment));
         self.apply(Event::WorkersKept { function: name, workers: kept }, batch);
-        Ok(function)
     }
 
     /// Its versions stay, for the jobs that were rendered by them.
     pub(super) fn undeploy(&mut self, name: &Name, batch: &mut Batch) -> Result<(), Refused> {
+        let waited = self.deploy_no_more(name, batch);
         if self.deployments.table.get(name).is_none() {
+            if waited {
+                return Ok(());
+            }
             let there = self.functions.newest(name).is_some() && !self.deployments.table.was_deployed(name);
             return Err(if there { Refused::OfOthers(name.clone()) } else { Refused::NotDeployed(name.clone()) });
         }
@@ -89,6 +117,20 @@ impl Engine {
         }
         self.apply(Event::WorkersKept { function: name, workers }, batch);
         Ok(())
+    }
+
+    /// What is known beforehand of a change that a client of `OpenFaaS` asks for. What it sent may hold secrets of its renderer.
+    pub(super) fn note_deployment(&self, message: &Message, row: &mut AuditRow) {
+        let (name, after) = match message {
+            Message::Deploy { spec, kept, .. } => (&spec.name, json!({ "image": spec.image, "kept": kept })),
+            Message::Undeploy(name, _) => (name, Value::Null),
+            Message::KeepWorkers(name, kept, _) => (name, json!({ "kept": kept })),
+            _ => return,
+        };
+        row.subject = format!("/system/function/{name}");
+        let deployed = self.deployments.table.get(name).map(|deployed| deployed.function.to_string());
+        row.before = deployed.map_or(String::new(), |function| json!({ "function": function }).to_string());
+        row.after = if after.is_null() { String::new() } else { after.to_string() };
     }
 
     /// A job whose caller is told what became of it.

@@ -3,10 +3,12 @@
 use super::deployments::{CALLBACKS_MAX, Deploy};
 use super::glance::{Crowd, WorkerQuery};
 use super::notices::TriedNotice;
+use super::scans::Added;
+use crate::access::note;
 use crate::deployment_table::DeploymentTable;
 use crate::function_table::FunctionTable;
 use crate::metrics::farm::Loads;
-use crate::store::{AccessWrite, Callback, TriedCallback};
+use crate::store::{AccessWrite, AuditRow, Callback, TriedCallback};
 use crate::target_table::TargetTable;
 use framewake_core::event::Event;
 use framewake_core::schedule::Rules;
@@ -22,6 +24,7 @@ use framewake_proto::order::StepOrder;
 use framewake_proto::pool::PoolSpec;
 use framewake_proto::price::{PaidFor, PriceRow, PricesAdded};
 use framewake_proto::scaling::ScalingExplained;
+use framewake_proto::scan::ScanView;
 use framewake_proto::schedule::{SCHEDULES_MAX, ScheduleSpec, ScheduleStored, ScheduleView};
 use framewake_proto::start::WorkerStart;
 use framewake_proto::tasks::TaskSet;
@@ -149,12 +152,14 @@ pub(crate) enum Message {
         /// Workers that stay.
         kept: u32,
         how: Deploy,
-        reply: oneshot::Sender<Result<FunctionKey, Refused>>,
+        reply: oneshot::Sender<Result<Added, Refused>>,
     },
     Undeploy(Name, oneshot::Sender<Result<(), Refused>>),
     KeepWorkers(Name, u32, oneshot::Sender<Result<(), Refused>>),
     TriedCallbacks(Vec<TriedCallback>, oneshot::Sender<()>),
-    AddFunction(Box<FunctionSpec>, oneshot::Sender<Result<FunctionKey, Refused>>),
+    AddFunction(Box<FunctionSpec>, oneshot::Sender<Result<Added, Refused>>),
+    /// What became of the scan of a version's image.
+    Scanned(FunctionKey, Box<ScanView>, oneshot::Sender<()>),
     ChangeJob(JobId, JobCommand, oneshot::Sender<Result<(), Refused>>),
     PutSchedule {
         spec: Box<ScheduleSpec>,
@@ -203,6 +208,8 @@ pub(crate) enum Message {
     /// Answered once all that was told before is durable.
     Durable(oneshot::Sender<()>),
     Explain(JobId, oneshot::Sender<Option<Vec<Vec<String>>>>),
+    /// A change that somebody asked for, and the note of it: both are durable, or neither.
+    By(Box<AuditRow>, Box<Message>),
     /// From the adapters: what needs no answer.
     Happened(Event),
     /// A report from the stream; the token is handed to the queue once it is applied and durable.
@@ -242,33 +249,27 @@ impl Handle {
     pub async fn submit(&self, submission: Submission) -> Result<Submitted, Refused> {
         // Here, not in the loop: a job may be large, and others wait.
         check_sizes(&submission)?;
-        self.ask(|reply| Message::Submit(Box::new(submission), reply)).await?
+        self.change(|reply| Message::Submit(Box::new(submission), reply)).await?
     }
 
     /// The same, and the caller is told when it is over.
     pub(crate) async fn call(&self, submission: Submission, callback: Callback) -> Result<Submitted, Refused> {
         check_sizes(&submission)?;
-        self.ask(|reply| Message::Call(Box::new(submission), callback, reply)).await?
+        self.change(|reply| Message::Call(Box::new(submission), callback, reply)).await?
     }
 
     /// A version of a function that a client of `OpenFaaS` deployed, of which `kept` workers stay.
-    pub async fn deploy(
-        &self,
-        spec: FunctionSpec,
-        body: String,
-        kept: u32,
-        how: Deploy,
-    ) -> Result<FunctionKey, Refused> {
-        self.ask(|reply| Message::Deploy { spec: Box::new(spec), body, kept, how, reply }).await?
+    pub async fn deploy(&self, spec: FunctionSpec, body: String, kept: u32, how: Deploy) -> Result<Added, Refused> {
+        self.change(|reply| Message::Deploy { spec: Box::new(spec), body, kept, how, reply }).await?
     }
 
     pub async fn undeploy(&self, name: Name) -> Result<(), Refused> {
-        self.ask(|reply| Message::Undeploy(name, reply)).await?
+        self.change(|reply| Message::Undeploy(name, reply)).await?
     }
 
     /// So many workers of the function stay, with work or without.
     pub async fn keep_workers(&self, name: Name, workers: u32) -> Result<(), Refused> {
-        self.ask(|reply| Message::KeepWorkers(name, workers, reply)).await?
+        self.change(|reply| Message::KeepWorkers(name, workers, reply)).await?
     }
 
     /// Answers once it is durable how the tries went.
@@ -280,13 +281,18 @@ impl Handle {
         self.deployed.borrow().clone()
     }
 
-    /// The new version's key; the same function again gives the version it has.
-    pub async fn add_function(&self, spec: FunctionSpec) -> Result<FunctionKey, Refused> {
-        self.ask(|reply| Message::AddFunction(Box::new(spec), reply)).await?
+    /// The new version; the same function again gives the version it has.
+    pub async fn add_function(&self, spec: FunctionSpec) -> Result<Added, Refused> {
+        self.change(|reply| Message::AddFunction(Box::new(spec), reply)).await?
+    }
+
+    /// Answers once it is durable what became of the scan.
+    pub(crate) async fn scanned(&self, key: FunctionKey, scan: ScanView) -> Result<(), Refused> {
+        self.ask(|reply| Message::Scanned(key, Box::new(scan), reply)).await
     }
 
     pub async fn change_job(&self, id: JobId, command: JobCommand) -> Result<(), Refused> {
-        self.ask(|reply| Message::ChangeJob(id, command, reply)).await?
+        self.change(|reply| Message::ChangeJob(id, command, reply)).await?
     }
 
     /// A new schedule, or other rules for the one of that name; `rules` are those of `spec`.
@@ -297,11 +303,11 @@ impl Handle {
         only_new: bool,
     ) -> Result<ScheduleStored, Refused> {
         let (spec, rules) = (Box::new(spec), Box::new(rules));
-        self.ask(|reply| Message::PutSchedule { spec, rules, only_new, reply }).await?
+        self.change(|reply| Message::PutSchedule { spec, rules, only_new, reply }).await?
     }
 
     pub async fn change_schedule(&self, name: Name, command: ScheduleCommand) -> Result<(), Refused> {
-        self.ask(|reply| Message::ChangeSchedule(name, command, reply)).await?
+        self.change(|reply| Message::ChangeSchedule(name, command, reply)).await?
     }
 
     /// Makes a job now, whatever is due when.
@@ -310,7 +316,7 @@ impl Handle {
         name: Name,
         idempotency: Option<(String, [u8; 32])>,
     ) -> Result<Submitted, Refused> {
-        self.ask(|reply| Message::RunSchedule { name, idempotency, reply }).await?
+        self.change(|reply| Message::RunSchedule { name, idempotency, reply }).await?
     }
 
     /// What a worker that is here, or asked for, works for.
@@ -342,11 +348,11 @@ impl Handle {
     }
 
     pub async fn put_target(&self, spec: TargetSpec, only_new: bool) -> Result<TargetChange, Refused> {
-        self.ask(|reply| Message::PutTarget { spec: Box::new(spec), only_new, reply }).await?
+        self.change(|reply| Message::PutTarget { spec: Box::new(spec), only_new, reply }).await?
     }
 
     pub async fn remove_target(&self, name: Name) -> Result<(), Refused> {
-        self.ask(|reply| Message::RemoveTarget(name, reply)).await?
+        self.change(|reply| Message::RemoveTarget(name, reply)).await?
     }
 
     /// Answers once it is durable how the tries went.
@@ -356,6 +362,8 @@ impl Handle {
 
     /// Answers once it is durable.
     pub(crate) async fn write_access(&self, writes: Vec<AccessWrite>) -> Result<(), Refused> {
+        let mut writes = writes;
+        writes.extend(note::take().map(AccessWrite::Changed));
         self.ask(|reply| Message::Access(writes, reply)).await
     }
 
@@ -368,7 +376,7 @@ impl Handle {
 
     /// Tries a notification again that was given up.
     pub async fn resend(&self, id: String) -> Result<(), Refused> {
-        self.ask(|reply| Message::Resend(id, reply)).await?
+        self.change(|reply| Message::Resend(id, reply)).await?
     }
 
     pub fn targets(&self) -> Arc<TargetTable> {
@@ -376,12 +384,12 @@ impl Handle {
     }
 
     pub async fn weigh_project(&self, project: Name, weight: u32) -> Result<(), Refused> {
-        self.ask(|reply| Message::WeighProject(project, weight, reply)).await
+        self.change(|reply| Message::WeighProject(project, weight, reply)).await
     }
 
     /// Another budget for a job that is not over, or none.
     pub async fn budget_job(&self, id: JobId, budget: Option<Budget>) -> Result<(), Refused> {
-        self.ask(|reply| Message::BudgetJob(id, budget, reply)).await?
+        self.change(|reply| Message::BudgetJob(id, budget, reply)).await?
     }
 
     /// A budget for a project, or none; those that there are then.
@@ -391,7 +399,7 @@ impl Handle {
         period: Period,
         budget: Option<ProjectBudget>,
     ) -> Result<Vec<BudgetView>, Refused> {
-        self.ask(|reply| Message::BudgetProject(project, period, budget, reply)).await?
+        self.change(|reply| Message::BudgetProject(project, period, budget, reply)).await?
     }
 
     /// By project and period.
@@ -401,7 +409,7 @@ impl Handle {
 
     /// Those that are in the table already are left as they are.
     pub async fn add_prices(&self, rows: Vec<PriceRow>) -> Result<PricesAdded, Refused> {
-        self.ask(|reply| Message::AddPrices(rows, reply)).await?
+        self.change(|reply| Message::AddPrices(rows, reply)).await?
     }
 
     /// The number of the row that is paid by from that day on.
@@ -412,7 +420,7 @@ impl Handle {
         price: Option<u32>,
         own: Option<Money>,
     ) -> Result<u32, Refused> {
-        self.ask(|reply| Message::PayBy(paid_for, since, price, own, reply)).await?
+        self.change(|reply| Message::PayBy(paid_for, since, price, own, reply)).await?
     }
 
     /// By name.
@@ -442,7 +450,7 @@ impl Handle {
 
     /// Brings a place back that was set aside.
     pub async fn restore_place(&self, name: &str) -> Result<(), Refused> {
-        self.ask(|reply| Message::RestorePlace(Place::new(name), reply)).await?
+        self.change(|reply| Message::RestorePlace(Place::new(name), reply)).await?
     }
 
     /// Where workers may be started from now on; checked before.
@@ -490,6 +498,15 @@ impl Handle {
     /// False when the engine is gone.
     pub(crate) async fn tell(&self, message: Message) -> bool {
         self.inbox.send(message).await.is_ok()
+    }
+
+    /// The same for what changes something: the note of the request at hand goes with it.
+    async fn change<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Refused> {
+        self.ask(|reply| match note::take() {
+            Some(row) => Message::By(row, Box::new(message(reply))),
+            None => message(reply),
+        })
+        .await
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Refused> {

@@ -28,6 +28,7 @@ impl Engine {
             self.ask_queue(QueueCommand::AckReports(token));
         }
         self.show_deployments(&batch);
+        self.begin_scans(&batch);
         self.wake_deliveries(batch.targets_changed, &batch.wakes);
         for effect in batch.applied.effects {
             self.perform_effect(effect);
@@ -118,6 +119,8 @@ impl Engine {
             Reply::Schedules(after, limit, to) => drop(to.send(self.schedule_views(after.as_ref(), limit))),
             Reply::Schedule(name, to) => drop(to.send(self.schedule_view(&name))),
             Reply::TargetStored(to, answer) => drop(to.send(answer)),
+            Reply::PricesAdded(to, answer) => drop(to.send(answer)),
+            Reply::PaidBy(to, answer) => drop(to.send(answer)),
             Reply::Weighed(to) | Reply::Noted(to) => drop(to.send(())),
             Reply::Budgeted(to, answer) => drop(to.send(answer.map(|()| self.budget_views()))),
             Reply::Budgets(to) => drop(to.send(self.budget_views())),

@@ -5,15 +5,14 @@ use super::{Gateway, bad_request, deploy, not_found, not_offered};
 use crate::deployment_table::Deployment;
 use crate::engine::Deploy;
 use crate::rest::{self, Answer, Code, Query, Refusal};
+use crate::store::read::StoredFunction;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use framewake_proto::api::ScalingView;
-use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{FunctionKey, Name};
-use framewake_proto::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -193,7 +192,7 @@ impl Gateway {
     /// A function that was added as a file: shown, scaled, and not changed from here.
     async fn status_of_others(&self, name: &Name, scaling: &Scaling) -> Answer<Option<FunctionStatus>> {
         let found = self.app.reader.function(name.as_str(), None).await?;
-        let status = |(_, spec, created_at): (FunctionKey, FunctionSpec, Timestamp)| {
+        let status = |StoredFunction { spec, added_at: created_at, .. }| {
             let (replicas, available_replicas) = replicas(name, scaling);
             FunctionStatus {
                 name: name.to_string(),

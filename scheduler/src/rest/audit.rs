@@ -6,8 +6,8 @@ use super::problem::Answer;
 use super::query::Query;
 use super::shares::peer_of;
 use super::{App, RequestId};
-use crate::access::Caller;
 use crate::access::rules::{Kind, Of, Rule};
+use crate::access::{Caller, note};
 use crate::store::{AccessWrite, AuditRow};
 use axum::Json;
 use axum::body::Body;
@@ -64,9 +64,12 @@ impl Noting {
         Noting { rule, row, names: names.clone() }
     }
 
-    /// Notes it, if it was done. What can't be noted is a scheduler that is ending.
-    pub(super) async fn end(mut self, app: &Arc<App>, response: Response) -> Response {
-        if !response.status().is_success() {
+    /// Does what was asked, and notes it if it was done: in the transaction of the change, wherever a change is the engine's.
+    pub(super) async fn follow(mut self, app: &Arc<App>, request: impl Future<Output = Response>) -> Response {
+        let (response, left) = note::carry(self.row.clone(), request).await;
+        let noted = left.is_none();
+        // What is told of a submission is told with it.
+        if !response.status().is_success() || (noted && self.rule.kind == Kind::Bulk) {
             return response;
         }
         self.row.at = Timestamp::now();
@@ -74,8 +77,9 @@ impl Noting {
         if let Some(OfProject(project)) = parts.extensions.remove() {
             self.row.project = Some(project);
         }
-        if let Some(at) = parts.headers.get(LOCATION).and_then(|at| at.to_str().ok()) {
-            self.row.subject = cut(at, SUBJECT_MAX);
+        let made = parts.headers.get(LOCATION).and_then(|at| at.to_str().ok()).map(|at| cut(at, SUBJECT_MAX));
+        if let Some(at) = &made {
+            self.row.subject.clone_from(at);
         }
         let noted_as = parts.extensions.remove::<NotedAs>();
         let (after, body) = match (self.rule.of, noted_as) {
@@ -91,7 +95,17 @@ impl Noting {
             },
         };
         self.row.after = cut(&after, NOTED_MAX);
-        let writes = vec![AccessWrite::Changed(Box::new(self.row))];
+        let AuditRow { request, project, after, .. } = &self.row;
+        let writes = vec![if noted {
+            AccessWrite::Told {
+                request: request.clone(),
+                subject: made,
+                project: project.clone(),
+                after: after.clone(),
+            }
+        } else {
+            AccessWrite::Changed(Box::new(self.row))
+        }];
         if self.rule.kind == Kind::Bulk {
             app.handle.tell_access(writes).await;
         } else {

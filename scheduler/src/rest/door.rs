@@ -9,7 +9,7 @@ use super::query::{clip, invalid};
 use super::shares::{Peer, peer_of};
 use super::{App, audit, jobs};
 use crate::access::rules::{Kind, Of, Rule, rule, rules_of};
-use crate::access::{COOKIE, Caller, Held, Tries, Why};
+use crate::access::{COOKIE, Caller, Held, Stands, Tries, Why};
 use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE as COOKIES, HOST, ORIGIN, WWW_AUTHENTICATE};
@@ -72,11 +72,11 @@ pub(super) async fn pass(State(app): State<Arc<App>>, request: Request, next: Ne
             })
             .unwrap_or_default(),
     );
-    let response = next.run(Request::from_parts(parts, body)).await;
+    let answer = next.run(Request::from_parts(parts, body));
     match (rule.kind, held, noting) {
-        (Kind::Stream, Some(held), _) => ending_with(held, response),
-        (_, _, Some(noting)) => noting.end(&app, response).await,
-        _ => response,
+        (Kind::Stream, Some(held), _) => ending_with(held, answer.await),
+        (_, _, Some(noting)) => noting.follow(&app, answer).await,
+        _ => answer.await,
     }
 }
 
@@ -190,11 +190,15 @@ async fn identify(app: &Arc<App>, headers: &HeaderMap, peer: Peer, method: &Meth
         Credentials::Token(text) => find(app, text, now).await,
         Credentials::Session(cookie) => {
             check_page(headers, method)?;
-            let token = app.access.sessions.find(cookie, Instant::now()).and_then(|token| app.access.tokens.of(token));
-            return match token.filter(|held| !held.is_over(now)) {
+            let held = match app.access.sessions.find(cookie, Instant::now()) {
+                Some(Stands::Token(token)) => app.access.tokens.of(token),
+                Some(Stands::Person(held)) => Some(held),
+                None => None,
+            };
+            return match held.filter(|held| !held.is_over(now)) {
                 Some(held) => Ok(Caller::of(held)),
                 None => Err(Refusal::new(Code::Unauthorized, "this page's session is over")
-                    .hint("log in again with your token")
+                    .hint("log in again")
                     .header(WWW_AUTHENTICATE, CHALLENGE)),
             };
         }

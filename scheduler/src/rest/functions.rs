@@ -6,6 +6,8 @@ use super::problem::{Answer, Refusal};
 use super::query::{Query, clip};
 use super::{App, jobs, schema};
 use crate::access::Caller;
+use crate::engine::Added;
+use crate::store::read::StoredFunction;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -16,7 +18,6 @@ use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{FunctionKey, FunctionRef, nearest};
 use framewake_proto::job::JOB_SIZE_MAX;
 use framewake_proto::scaling::ScalingExplained;
-use framewake_proto::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, query: Query) -> Answer<Js
     let after = after.as_ref().map(|key| (key.name.as_str(), key.version));
     let page = app.reader.functions(query.one("name")?, after, query.limit()?).await?;
     let scaling = scaling(&app).await?;
-    let items = page.items.into_iter().map(|(key, spec, at)| view(&app, &scaling, key, spec, at));
+    let items = page.items.into_iter().map(|function| view(&app, &scaling, function));
     Ok(Json(Page { items: items.collect(), next: page.next }))
 }
 
@@ -48,8 +49,9 @@ pub(super) async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) 
         Some(wanted) => app.reader.function(wanted.name.as_str(), wanted.version).await?,
         None => None,
     };
-    let (key, spec, at) = found.ok_or_else(|| unknown(&app, &name))?;
-    Ok(Json(view(&app, &scaling(&app).await?, key, spec, at)))
+    let found = found.ok_or_else(|| unknown(&app, &name))?;
+    let candidates = app.reader.candidates(&found.key).await?;
+    Ok(Json(FunctionView { candidates, ..view(&app, &scaling(&app).await?, found) }))
 }
 
 /// Say why a function has the workers it has: the decision and everything that went into it
@@ -90,12 +92,14 @@ fn unknown(app: &App, name: &str) -> Refusal {
 
 /// Add a version of a function
 ///
-/// The newest version's text again adds none.
+/// The newest version's text again adds none. Where images are scanned, a version with an image is active once its scan has
+/// passed; until then the one before stays the newest. The text of a version that was kept out, sent again, has it scanned again.
 #[utoipa::path(post, path = "/v1/functions", tag = "functions",
     request_body(description = "The function, as JSON or YAML",
         content((FunctionSpec = "application/json"), (FunctionSpec = "application/yaml"))),
     responses((status = 201, description = "A new version", body = FunctionView),
-        (status = 200, description = "The newest version is the same", body = FunctionView), Problems))]
+        (status = 200, description = "The newest version is the same", body = FunctionView),
+        (status = 202, description = "A version that is active once the scan of its image has passed", body = FunctionView), Problems))]
 pub(super) async fn add(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -110,11 +114,15 @@ pub(super) async fn add(
         return Err(Refusal::faults(faults));
     }
     let before = app.handle.functions();
-    let key = app.handle.add_function(spec).await.map_err(|error| jobs::refused(&error, None))?;
-    let status = if before.get(&key).is_some() { StatusCode::OK } else { StatusCode::CREATED };
+    let Added { key, active } = app.handle.add_function(spec).await.map_err(|error| jobs::refused(&error, None))?;
+    let status = match before.get(&key) {
+        Some(_) => StatusCode::OK,
+        None if active => StatusCode::CREATED,
+        None => StatusCode::ACCEPTED,
+    };
     let stored = app.reader.function(key.name.as_str(), Some(key.version)).await?;
-    let (key, spec, at) = stored.ok_or_else(|| unknown(&app, &key.to_string()))?;
-    Ok((status, Json(view(&app, &scaling(&app).await?, key, spec, at))))
+    let stored = stored.ok_or_else(|| unknown(&app, &key.to_string()))?;
+    Ok((status, Json(view(&app, &scaling(&app).await?, stored))))
 }
 
 type Scaling = BTreeMap<FunctionKey, ScalingView>;
@@ -124,8 +132,10 @@ async fn scaling(app: &App) -> Answer<Scaling> {
     Ok(scaling.into_iter().collect())
 }
 
-fn view(app: &App, scaling: &Scaling, key: FunctionKey, spec: FunctionSpec, added_at: Timestamp) -> FunctionView {
-    let newest = app.handle.functions().newest(&key.name).is_none_or(|(version, _)| version <= key.version);
+fn view(app: &App, scaling: &Scaling, function: StoredFunction) -> FunctionView {
+    let StoredFunction { key, spec, added_at, scan } = function;
+    let active = scan.as_ref().is_none_or(|scan| scan.state.is_active());
+    let newest = active && app.handle.functions().newest(&key.name).is_none_or(|(version, _)| version <= key.version);
     let workers = scaling.get(&key).cloned().unwrap_or_default();
-    FunctionView { name: key.name, version: key.version, newest, spec, workers, added_at }
+    FunctionView { name: key.name, version: key.version, newest, spec, workers, added_at, scan, candidates: Vec::new() }
 }

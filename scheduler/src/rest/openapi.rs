@@ -2,7 +2,8 @@
 
 use super::{
     App, attempts, audit, budgets, costs, estimates, events, functions, gpus, health, inputs, jobs, logs,
-    notifications, outputs, overview, pictures, places, projects, schedules, schema, session, tasks, tokens, workers,
+    notifications, oidc, outputs, overview, pictures, places, projects, schedules, schema, session, tasks, tokens,
+    workers,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -141,6 +142,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(tokens::list, tokens::add))
         .routes(routes!(tokens::revoke))
         .routes(routes!(session::show, session::begin, session::end))
+        .routes(routes!(oidc::ask_provider))
+        .routes(routes!(oidc::come_back))
         .routes(routes!(audit::list))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))

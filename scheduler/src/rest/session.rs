@@ -6,7 +6,7 @@ use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::shares::Peer;
 use super::{App, RequestId, schema};
-use crate::access::{COOKIE, Caller, SESSION_FOR};
+use crate::access::{COOKIE, Caller, Held, Oidc, SESSION_FOR, Stands};
 use crate::store::{AccessWrite, AuditRow};
 use axum::body::Body;
 use axum::extract::State;
@@ -25,7 +25,7 @@ const LOGIN_SIZE_MAX: usize = 4096;
 /// Say who one is
 #[utoipa::path(get, path = "/v1/session", tag = "access", responses((status = 200, body = WhoView), Problems))]
 pub(super) async fn show(State(app): State<Arc<App>>, caller: Option<Extension<Caller>>) -> Json<WhoView> {
-    Json(WhoView { tokens: app.access.asks(), who: caller.map(|Extension(caller)| caller.view()) })
+    Json(WhoView { who: caller.map(|Extension(caller)| caller.view()), ..view(&app) })
 }
 
 /// Log a page in
@@ -44,27 +44,39 @@ pub(super) async fn begin(
     let bytes = body::read(&headers, body, LOGIN_SIZE_MAX).await?;
     let Login { token } = body::parse(format, &bytes, &schema::LOGIN)?;
     if !app.access.asks() {
-        return Ok(Json(WhoView { tokens: false, who: Some(Caller::local().view()) }).into_response());
+        return Ok(Json(WhoView { who: Some(Caller::local().view()), ..view(&app) }).into_response());
     }
     let now = Timestamp::now();
     let held = door::find(&app, token.reveal().trim(), now).await.map_err(|why| door::turn_away(&app, peer, why))?;
-    let cookie = app.access.sessions.begin(held.token.id, Instant::now());
+    let cookie = app.access.sessions.begin(Stands::Token(held.token.id), Instant::now());
+    let caller = welcome(&app, held, peer, request.map(|Extension(id)| id)).await;
+    let set = set_cookie(&cookie, SESSION_FOR.as_secs(), is_encrypted(&headers, app.certificate.is_some()));
+    let view = WhoView { who: Some(caller.view()), ..view(&app) };
+    Ok(([(SET_COOKIE, set)], Json(view)).into_response())
+}
+
+/// What is told of the farm to whoever logs in.
+fn view(app: &App) -> WhoView {
+    WhoView { tokens: app.access.asks(), login_with: app.access.oidc.as_deref().map(Oidc::name), who: None }
+}
+
+/// Notes that somebody has logged in.
+pub(super) async fn welcome(app: &App, held: Arc<Held>, peer: Peer, request: Option<RequestId>) -> Caller {
     let caller = Caller::of(held);
     let row = AuditRow {
         bulk: true,
-        at: now,
+        at: Timestamp::now(),
         who: caller.name.clone(),
         token: caller.token().map_or(String::new(), |id| id.to_string()),
         peer: peer.to_string(),
         action: "session.begin",
         subject: "/v1/session".to_owned(),
         project: caller.project.clone(),
-        request: request.map_or(String::new(), |Extension(RequestId(id))| id),
+        request: request.map_or(String::new(), |RequestId(id)| id),
         ..AuditRow::default()
     };
     app.handle.tell_access(vec![AccessWrite::Changed(Box::new(row))]).await;
-    let set = set_cookie(&cookie, SESSION_FOR.as_secs(), is_encrypted(&headers, app.certificate.is_some()));
-    Ok(([(SET_COOKIE, set)], Json(WhoView { tokens: true, who: Some(caller.view()) })).into_response())
+    caller
 }
 
 /// Log a page out
@@ -83,7 +95,7 @@ fn is_encrypted(headers: &HeaderMap, here: bool) -> bool {
     here || headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https")
 }
 
-fn set_cookie(value: &str, seconds: u64, secure: bool) -> String {
+pub(super) fn set_cookie(value: &str, seconds: u64, secure: bool) -> String {
     let secure = if secure { "; Secure" } else { "" };
     format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }

@@ -27,6 +27,13 @@ pub(crate) enum AccessWrite {
     TokenRevoked(TokenId),
     TokensUsed(Vec<(TokenId, Timestamp)>),
     Changed(Box<AuditRow>),
+    /// What is there after the change that this request made, once it could be looked at.
+    Told {
+        request: String,
+        subject: Option<String>,
+        project: Option<Name>,
+        after: String,
+    },
     InputSent(Name, Digest),
 }
 
@@ -76,6 +83,19 @@ pub(super) async fn write(connection: &mut SqliteConnection, writes: &[AccessWri
                     after,
                     request
                 ]));
+            }
+            AccessWrite::Told { request, subject, project, after } => {
+                // One of the last: no index is worth it.
+                sqlx::query(
+                    "UPDATE audit SET after = ?, subject = coalesce(?, subject), project = coalesce(?, project)
+                     WHERE seq = (SELECT seq FROM audit WHERE request = ? ORDER BY seq DESC LIMIT 1)",
+                )
+                .bind(after)
+                .bind(subject)
+                .bind(project.as_ref().map(Name::as_str))
+                .bind(request)
+                .execute(&mut *connection)
+                .await?;
             }
             AccessWrite::InputSent(project, digest) => {
                 let text = "INSERT INTO input_owners VALUES (?, ?) ON CONFLICT DO NOTHING";
@@ -136,6 +156,21 @@ async fn insert(connection: &mut SqliteConnection, token: &Token) -> Result<bool
 }
 
 impl Store {
+    /// What follows until [`Store::end`] is one transaction.
+    pub(crate) async fn begin(&mut self) -> Result<(), Error> {
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut self.writer).await.map_err(|error| Error::Write { error })?;
+        Ok(())
+    }
+
+    /// Ends it, with these beside it.
+    pub(crate) async fn end(&mut self, writes: &[AccessWrite]) -> Result<(), Error> {
+        let written = async {
+            write(&mut self.writer, writes).await?;
+            sqlx::query("COMMIT").execute(&mut self.writer).await
+        };
+        written.await.map(drop).map_err(|error| Error::Write { error })
+    }
+
     pub(crate) async fn add_token(&mut self, token: &Token) -> Result<bool, Error> {
         let there = insert(&mut self.writer, token).await.map_err(|error| Error::Write { error })?;
         self.settle().await?;

@@ -17,7 +17,7 @@ mod tasks;
 pub(crate) use callbacks::DueCallback;
 pub use costs::{DayTime, Elapsed, JobTime, PriceRows};
 pub use events::StoredEvent;
-pub use farm::Accepted;
+pub use farm::{Accepted, StoredFunction};
 pub use jobs::JobFilter;
 pub use notifications::{DueNotice, TargetState};
 pub use outline::{Outline, StepOutline};

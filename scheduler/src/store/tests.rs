@@ -131,6 +131,7 @@ impl Books {
             notices: &[],
             gateway: &[],
             access: &[],
+            scans: &[],
             roots: &pending.roots,
             learned: BTreeMap::new(),
             events: &[],

@@ -1,7 +1,7 @@
 //! Makes changes durable: one transaction for a batch, one statement for each kind of row.
 
 use super::rows::{Rows, SEGMENT_BYTES, SEGMENT_TASKS, hex, tasks_text};
-use super::{AccessWrite, Error, GatewayWrite, JobCache, Learned, NotifyWrite, ScheduleWrite, Store};
+use super::{AccessWrite, Error, GatewayWrite, JobCache, Learned, NotifyWrite, ScanWrite, ScheduleWrite, Store};
 use crate::engine::Submission;
 use crate::scene::SceneKey;
 use crate::traces::Root;
@@ -40,6 +40,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) notices: &'a [NotifyWrite],
     pub(crate) gateway: &'a [GatewayWrite],
     pub(crate) access: &'a [AccessWrite],
+    pub(crate) scans: &'a [ScanWrite],
     /// Where jobs of the batch, and those that go on, belong in traces.
     pub(crate) roots: &'a [(JobId, Root)],
     pub(crate) learned: BTreeMap<SceneKey, &'a Learned>,
@@ -235,6 +236,7 @@ impl Store {
             super::measured::write(connection, &batch.learned, batch.now).await?;
             super::notifications::write(connection, batch.notices, &self.seqs).await?;
             super::gateway::write(connection, batch.gateway, &self.seqs).await?;
+            super::scans::write(connection, batch.scans).await?;
             super::access::write(connection, batch.access).await
         };
         let written = written.await;

@@ -3,6 +3,7 @@
 mod image;
 mod keda;
 mod make;
+mod scan;
 
 use crate::Context;
 use crate::failure::Outcome;
@@ -80,7 +81,7 @@ async fn print_list(context: &Context, all: bool) -> anyhow::Result<Outcome> {
         &["function", "version", "program", "gpus", "workers", "most", "description"],
         &["program", "description"],
     );
-    for function in functions.iter().filter(|function| all || function.newest) {
+    for function in functions.iter().filter(|function| all || function.newest || !function.is_active()) {
         if printer.is_json() {
             printer.json(function)?;
             continue;
@@ -92,7 +93,10 @@ async fn print_list(context: &Context, all: bool) -> anyhow::Result<Outcome> {
             Cell::new(function.spec.resources.gpus),
             Cell::new(function.workers.present),
             Cell::new(function.spec.scaling.max),
-            Cell::new(text::clean(&function.spec.description)),
+            Cell::new(match &function.scan {
+                Some(scan) if !scan.state.is_active() => format!("not active: its scan is {}", scan.state),
+                Some(_) | None => text::clean(&function.spec.description).into_owned(),
+            }),
         ]);
     }
     if printer.is_json() {
@@ -114,16 +118,22 @@ async fn add(context: &Context, files: &[PathBuf]) -> anyhow::Result<Outcome> {
         let text = job_file::read_text(file)?;
         bodies.push((file, job_file::parse::<Value>(&text, &job_file::shown(file))?));
     }
+    let mut outcome = Outcome::Done;
     for (file, body) in bodies {
         let added = retry::while_passing(printer, async || context.client.add_function(&body).await).await;
         let added = added.with_context(|| format!("can't add {}", job_file::shown(file)))?;
+        let added = scan::wait(context, added).await?;
         if printer.is_json() {
             printer.json(&added)?;
         } else {
             printer.line(format_args!("function {}@{}", added.name, added.version))?;
+            scan::print(printer, &added)?;
+        }
+        if !added.is_active() {
+            outcome = Outcome::Failed;
         }
     }
-    Ok(Outcome::Done)
+    Ok(outcome)
 }
 
 async fn show(context: &Context, name: &str) -> anyhow::Result<Outcome> {
@@ -150,6 +160,7 @@ async fn show(context: &Context, name: &str) -> anyhow::Result<Outcome> {
     for reason in &workers.reasons {
         printer.line(format_args!("  - {}", text::clean(reason)))?;
     }
+    scan::print(printer, &function)?;
     if !spec.parameters.is_empty() {
         printer.line("")?;
         let mut table = table(&["parameter", "type", "default", "description"], &["type", "default", "description"]);

@@ -49,7 +49,7 @@ pub(crate) async fn login(printer: &Printer, args: LoginArgs) -> anyhow::Result<
     };
     let url = args.address.trim_end_matches('/').to_owned();
     let client = Client::with_token(&url, Some(&token))?;
-    let WhoView { tokens, who } = client.who().await?;
+    let WhoView { tokens, who, .. } = client.who().await?;
     if !tokens {
         return Err(BadInput::new(format!("{url} asks nobody for a token: nothing is stored"))
             .hint("`framewake --url ADDRESS` is all it needs")

@@ -21,6 +21,7 @@ mod jobs;
 mod local_inputs;
 mod login;
 mod logs;
+mod man;
 mod notify;
 mod pace;
 mod pages;
@@ -141,6 +142,8 @@ enum Ask {
     Doctor,
     /// Print completions for a shell
     Completions(completions::Args),
+    /// Write manual pages of all commands into a folder
+    Man(man::Args),
 }
 
 /// What every command gets.
@@ -234,5 +237,6 @@ async fn ask(context: &Context, command: Ask) -> anyhow::Result<Outcome> {
         Ask::Audit(args) => tokens::audit(context, args).await,
         Ask::Doctor => doctor::run(context).await,
         Ask::Completions(args) => completions::run(context, &args),
+        Ask::Man(args) => man::run(context, &args),
     }
 }

@@ -13,6 +13,7 @@ use framewake_proto::notify::Secret;
 use framewake_proto::objects::{Digest, Picture, log_key, picture_key};
 use framewake_proto::time::Timestamp;
 use futures::StreamExt;
+use sqlx::ConnectOptions;
 use std::path::Path;
 
 /// The project that everything named is of, and another.
@@ -629,4 +630,54 @@ async fn pages_of_allowed_origins_may_ask_with_a_token_and_with_nothing_else() {
     let cookie = login.headers["set-cookie"].to_str().expect("text").split(';').next().expect("a value").to_owned();
     let ridden = Request::get("/v1/jobs").header("origin", origin).header("cookie", cookie);
     farm.send(ridden.body(Body::empty()).expect("a request")).await.problem(401, "unauthorized");
+}
+
+/// A change is there with its note, or not at all: where notes can't be written, nothing is changed.
+#[tokio::test]
+async fn a_change_and_its_note_are_one_transaction() {
+    let changes: [(&str, &str, Value, &str); 8] = [
+        ("POST", "/v1/jobs", of_project(job("noted", 3), OWN), "SELECT count(*) FROM jobs"),
+        ("PUT", "/v1/projects/film", json!({"weight": 7}), "SELECT coalesce(max(weight), 0) FROM projects"),
+        (
+            "POST",
+            "/v1/functions",
+            json!({"name": "other", "driver": {"kind": "command", "command": ["x"]}}),
+            "SELECT count(*) FROM functions",
+        ),
+        ("POST", "/v1/tokens", json!({"name": "jane", "role": "viewer"}), "SELECT count(*) FROM tokens"),
+        ("POST", "/v1/schedules", schedule("nightly", OWN), "SELECT count(*) FROM schedules"),
+        ("POST", "/v1/notifications/targets", target("ops", None), "SELECT count(*) FROM notify_targets"),
+        ("PUT", "/v1/budgets/film/month", json!({"limit": "5USD"}), "SELECT count(*) FROM budgets"),
+        (
+            "POST",
+            "/v1/prices",
+            json!({"rows": [{"provider": "aws", "market": "spot", "an_hour": "1USD", "as_of": "2026-11-01"}]}),
+            "SELECT count(*) FROM prices",
+        ),
+    ];
+    for (method, path, body, counted) in changes {
+        for refused in [false, true] {
+            let (admin, secret) = token("root", Role::Admin, None);
+            let farm = Farm::start().await.guarded(vec![admin]).await;
+            let file = farm.folder.path().join("framewake.db");
+            let mut beside = sqlx::sqlite::SqliteConnectOptions::new().filename(&file).connect().await.expect("opened");
+            let before: i64 = sqlx::query_scalar(counted).fetch_one(&mut beside).await.expect("counted");
+            sqlx::query("DELETE FROM audit").execute(&mut beside).await.expect("emptied");
+            if refused {
+                let trigger =
+                    "CREATE TRIGGER refused BEFORE INSERT ON audit BEGIN SELECT raise(ABORT, 'no notes'); END";
+                sqlx::query(trigger).execute(&mut beside).await.expect("made");
+            }
+            let status = farm.as_who(&secret, method, path, Some(&body)).await.status;
+            let after: i64 = sqlx::query_scalar(counted).fetch_one(&mut beside).await.expect("counted");
+            let noted: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM audit").fetch_one(&mut beside).await.expect("counted");
+            assert_eq!(status.is_success(), !refused, "{method} {path}: {status}");
+            assert_eq!(
+                (after > before, noted),
+                (!refused, i64::from(!refused)),
+                "{method} {path}, notes refused: {refused}"
+            );
+        }
+    }
 }

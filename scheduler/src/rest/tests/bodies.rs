@@ -281,6 +281,11 @@ async fn bad_functions_are_refused_with_every_reason() {
             "/scaling/linger",
             "does not fit",
         ),
+        (
+            json!({"name": "a", "driver": {"kind": "command", "command": ["x"]}, "image": "--config=/etc/shadow"}),
+            "/image",
+            "beginning with a letter or digit",
+        ),
     ] {
         let problem = farm.post("/v1/functions", &body).await.problem(422, "invalid-body");
         let fault = problem.faults.iter().find(|fault| fault.field == field);

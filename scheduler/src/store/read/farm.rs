@@ -4,6 +4,7 @@ use super::{Error, Reader, name, page, word};
 use framewake_proto::api::{Page, ProjectView};
 use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{FunctionKey, JobId};
+use framewake_proto::scan::{Candidate, ScanView};
 use framewake_proto::time::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -16,6 +17,18 @@ pub struct Accepted {
     pub tasks: u32,
 }
 
+/// Most versions that are not active and are told with one that is.
+const CANDIDATES_MAX: i64 = 10;
+
+/// A version as it is stored, active or not.
+#[derive(Debug, Clone)]
+pub struct StoredFunction {
+    pub key: FunctionKey,
+    pub spec: FunctionSpec,
+    pub added_at: Timestamp,
+    pub scan: Option<ScanView>,
+}
+
 impl Reader {
     /// In the order of names and versions, after `after`; only of one function, if given.
     pub async fn functions(
@@ -23,11 +36,15 @@ impl Reader {
         only: Option<&str>,
         after: Option<(&str, u32)>,
         limit: u32,
-    ) -> Result<Page<(FunctionKey, FunctionSpec, Timestamp)>, Error> {
+    ) -> Result<Page<StoredFunction>, Error> {
         let (after_name, after_version) = after.unwrap_or(("", 0));
         let rows = sqlx::query(
-            "SELECT name, version, spec, added_at FROM functions
-             WHERE (name, version) > (?1, ?2) AND (?3 IS NULL OR name = ?3) ORDER BY name, version LIMIT ?4",
+            "SELECT name, version, functions.spec, functions.added_at, view FROM functions LEFT JOIN scans USING (name, version)
+             WHERE (name, version) > (?1, ?2) AND (?3 IS NULL OR name = ?3)
+             UNION ALL
+             SELECT name, version, spec, added_at, view FROM scans
+             WHERE spec IS NOT NULL AND (name, version) > (?1, ?2) AND (?3 IS NULL OR name = ?3)
+             ORDER BY name, version LIMIT ?4",
         )
         .bind(after_name)
         .bind(after_version)
@@ -36,24 +53,41 @@ impl Reader {
         .fetch_all(&self.pool)
         .await?;
         let functions = rows.iter().map(function).collect::<Result<Vec<_>, Error>>()?;
-        Ok(page(functions, limit, |(key, _, _)| key.to_string(), |entry| entry))
+        Ok(page(functions, limit, |function| function.key.to_string(), |entry| entry))
     }
 
-    /// The newest version, or the one that is named.
-    pub async fn function(
-        &self,
-        name: &str,
-        version: Option<u32>,
-    ) -> Result<Option<(FunctionKey, FunctionSpec, Timestamp)>, Error> {
+    /// The newest active version, or else the newest, or the one that is named.
+    pub async fn function(&self, name: &str, version: Option<u32>) -> Result<Option<StoredFunction>, Error> {
         let row = sqlx::query(
-            "SELECT name, version, spec, added_at FROM functions
-             WHERE name = ?1 AND (?2 IS NULL OR version = ?2) ORDER BY version DESC LIMIT 1",
+            "SELECT name, version, functions.spec, functions.added_at, view, 1 AS active
+             FROM functions LEFT JOIN scans USING (name, version) WHERE name = ?1 AND (?2 IS NULL OR version = ?2)
+             UNION ALL
+             SELECT name, version, spec, added_at, view, 0 FROM scans
+             WHERE spec IS NOT NULL AND name = ?1 AND (?2 IS NULL OR version = ?2)
+             ORDER BY active DESC, version DESC LIMIT 1",
         )
         .bind(name)
         .bind(version)
         .fetch_optional(&self.pool)
         .await?;
         row.as_ref().map(function).transpose()
+    }
+
+    /// Versions after this one that are not active, newest first.
+    pub async fn candidates(&self, key: &FunctionKey) -> Result<Vec<Candidate>, Error> {
+        let rows = sqlx::query(
+            "SELECT version, view FROM scans WHERE spec IS NOT NULL AND name = ? AND version > ? ORDER BY version DESC LIMIT ?",
+        )
+        .bind(key.name.as_str())
+        .bind(key.version)
+        .bind(CANDIDATES_MAX)
+        .fetch_all(&self.pool)
+        .await?;
+        let candidate = |row: &SqliteRow| {
+            let view = serde_json::from_str(row.try_get("view")?).map_err(|_| word("a scan", key.name.as_str()))?;
+            Ok(Candidate { version: row.try_get("version")?, scan: view })
+        };
+        rows.iter().map(candidate).collect()
     }
 
     /// Projects with a weight or a job, by name, after `after`. A project that nobody weighed has weight 1.
@@ -107,8 +141,10 @@ impl Reader {
     }
 }
 
-fn function(row: &SqliteRow) -> Result<(FunctionKey, FunctionSpec, Timestamp), Error> {
+fn function(row: &SqliteRow) -> Result<StoredFunction, Error> {
     let key = FunctionKey { name: name(row, "name")?, version: row.try_get("version")? };
     let spec = serde_json::from_str(row.try_get("spec")?).map_err(|_| word("a function", &key.to_string()))?;
-    Ok((key, spec, Timestamp(row.try_get("added_at")?)))
+    let view: Option<&str> = row.try_get("view")?;
+    let scan = view.map(|view| serde_json::from_str(view).map_err(|_| word("a scan", &key.to_string()))).transpose()?;
+    Ok(StoredFunction { key, spec, added_at: Timestamp(row.try_get("added_at")?), scan })
 }

@@ -14,7 +14,6 @@ mod noop;
 mod pages;
 mod pictures;
 mod process;
-mod signing;
 mod submit;
 mod tasks;
 mod yardstick;
@@ -66,9 +65,6 @@ async fn main() {
     }
     if runs("pages") {
         pages::run().await;
-    }
-    if runs("signing") {
-        signing::run().await;
     }
     // Takes minutes: only when it is asked for.
     if wanted.iter().any(|name| name == "million") {

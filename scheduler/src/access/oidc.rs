@@ -1,0 +1,494 @@
+//! People who log in to the pages by a provider of identities (`OpenID` Connect): authorization code with PKCE, state and nonce,
+//! and the ID token held against the provider's own keys.
+//!
+//! What comes of it is a [`Person`], and a session of pages stands for it as for a token. Not here: requests and cookies
+//! (`rest/oidc.rs`).
+
+mod jws;
+mod settings;
+
+pub use settings::OidcSettings;
+pub(crate) use settings::SettingsError;
+
+use super::token::random;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use framewake_proto::access::Role;
+use framewake_proto::ids::Name;
+use framewake_proto::time::Timestamp;
+use jws::{Key, Keys, Token};
+use reqwest::Url;
+use reqwest::redirect::Policy;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use settings::{GroupRule, Issuer, PublicUrl, UrlError, endpoint, rights};
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
+
+/// Longest wait for an answer of the provider: somebody sits in front of it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Largest answer of a provider that is read.
+const ANSWER_MAX: usize = 1024 * 1024;
+/// How long what a provider says of itself is believed.
+const BELIEVED_FOR: Duration = Duration::from_hours(1);
+/// How often keys are asked for again because a token names one that is not known, at most: everybody can name any.
+const KEYS_EVERY: Duration = Duration::from_secs(2);
+/// How long somebody may take to log in at the provider.
+pub(crate) const LOGIN_WITHIN: Duration = Duration::from_mins(10);
+/// Logins under way; the oldest is forgotten for one more.
+const LOGINS_MAX: usize = 10_000;
+/// How far clocks of provider and scheduler may be apart.
+const LEEWAY_S: f64 = 60.0;
+/// Why somebody is not logged in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the provider of identities can't be asked at `{url}`")]
+    Away {
+        url: String,
+        #[source]
+        error: reqwest::Error,
+    },
+    #[error("the provider of identities answers {status} at `{url}`{said}")]
+    Answer { url: String, status: u16, said: String },
+    #[error("the provider's answer at `{0}` is longer than {ANSWER_MAX} bytes")]
+    TooLong(String),
+    #[error("the provider's answer at `{url}` can't be read")]
+    Unreadable {
+        url: String,
+        #[source]
+        error: serde_json::Error,
+    },
+    #[error(
+        "the provider calls itself `{said}`, and not `{issuer}`, as --oidc-issuer says: they must be the same, byte by byte"
+    )]
+    OtherIssuer { issuer: String, said: String },
+    #[error("the provider names an address that is not used")]
+    Endpoint(#[source] UrlError),
+    #[error("the login was not begun by this browser, was begun more than {} minutes ago, or is over already", LOGIN_WITHIN.as_secs() / 60)]
+    Stale,
+    #[error("the provider refused: {0}")]
+    Refused(String),
+    #[error("the ID token is not good")]
+    Token(#[source] jws::Error),
+    #[error("the ID token is not for this login: {0}")]
+    NotForUs(&'static str),
+    #[error("`{0}` is in no group that may come in")]
+    NoGroup(String),
+}
+
+impl Error {
+    /// What the page is told; the log has the rest.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Error::Away { .. } | Error::Answer { .. } | Error::TooLong(_) | Error::Unreadable { .. } => "away",
+            Error::OtherIssuer { .. } | Error::Endpoint(_) => "settings",
+            Error::Stale => "stale",
+            Error::Refused(_) => "refused",
+            Error::Token(_) | Error::NotForUs(_) => "token",
+            Error::NoGroup(_) => "group",
+        }
+    }
+}
+
+/// Who logged in, as the farm knows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Person {
+    pub(crate) name: Name,
+    pub(crate) role: Role,
+    pub(crate) project: Option<Name>,
+}
+
+/// A login that is under way at the provider.
+#[derive(Debug)]
+struct Login {
+    nonce: String,
+    verifier: String,
+    /// Page to go on with.
+    to: String,
+    begun: Instant,
+}
+
+/// What a provider says of itself.
+#[derive(Debug, Clone, Deserialize)]
+struct Description {
+    issuer: String,
+    authorization_endpoint: String,
+    token_endpoint: String,
+    jwks_uri: String,
+    #[serde(default)]
+    token_endpoint_auth_methods_supported: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Tokens {
+    id_token: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: Audience,
+    /// Seconds since 1970, as all times here; fractions are allowed.
+    exp: f64,
+    #[serde(default)]
+    nbf: Option<f64>,
+    #[serde(default)]
+    azp: Option<String>,
+    #[serde(default)]
+    nonce: Option<String>,
+    #[serde(flatten)]
+    more: HashMap<String, Value>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    description: Option<(Description, Instant)>,
+    keys: Option<(Keys, Instant)>,
+}
+
+/// The provider of identities of this farm.
+#[derive(Debug)]
+pub(crate) struct Oidc {
+    issuer: Issuer,
+    client: String,
+    secret: Option<String>,
+    url: PublicUrl,
+    groups: Vec<GroupRule>,
+    groups_claim: String,
+    scopes: String,
+    http: reqwest::Client,
+    known: AsyncMutex<Known>,
+    logins: Mutex<HashMap<String, Login>>,
+}
+
+/// Where somebody is sent to log in, and what their browser keeps until they come back.
+pub(crate) struct Begun {
+    pub(crate) address: Url,
+    pub(crate) state: String,
+}
+
+/// Text that nobody guesses.
+fn chance() -> String {
+    let mut bytes = [0; 32];
+    random(&mut bytes);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Only a page of this farm: an address with a host, however it is written, leads to `/`.
+pub(crate) fn page(text: &str) -> String {
+    let own = text.starts_with('/')
+        && !text.starts_with("//")
+        && text.len() <= 512
+        && text.chars().all(|c| c.is_ascii_graphic() && c != '\\');
+    if own { text.to_owned() } else { "/".to_owned() }
+}
+
+impl Oidc {
+    /// `None` where there is no provider.
+    pub(crate) fn open(settings: &OidcSettings) -> Result<Option<Oidc>, SettingsError> {
+        let secret = settings.secret()?;
+        let OidcSettings { oidc_issuer, oidc_client, oidc_url, oidc_groups, oidc_groups_claim, oidc_scopes, .. } =
+            settings;
+        let (Some(issuer), Some(client), Some(url)) = (oidc_issuer.clone(), oidc_client.clone(), oidc_url.clone())
+        else {
+            return Ok(None);
+        };
+        let http = reqwest::Client::builder().timeout(ANSWER_WITHIN).redirect(Policy::none()).build();
+        let scopes =
+            std::iter::once("openid").chain(oidc_scopes.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
+        Ok(Some(Oidc {
+            issuer,
+            client,
+            secret,
+            url,
+            groups: oidc_groups.clone(),
+            groups_claim: oidc_groups_claim.clone(),
+            scopes,
+            http: http.map_err(SettingsError::Client)?,
+            known: AsyncMutex::default(),
+            logins: Mutex::default(),
+        }))
+    }
+
+    /// What the button calls it.
+    pub(crate) fn name(&self) -> String {
+        self.issuer.host()
+    }
+
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.url.is_encrypted()
+    }
+
+    /// Asks the provider about itself, which a start does only to say early what is wrong.
+    pub(crate) async fn look(&self) -> Result<(), Error> {
+        self.description().await.map(drop)
+    }
+
+    /// Sends somebody to the provider, and then on to that page.
+    pub(crate) async fn begin(&self, to: &str) -> Result<Begun, Error> {
+        let description = self.description().await?;
+        let (state, nonce, verifier) = (chance(), chance(), chance());
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
+        let mut address = endpoint(&description.authorization_endpoint).map_err(Error::Endpoint)?;
+        address.query_pairs_mut().extend_pairs([
+            ("response_type", "code"),
+            ("client_id", self.client.as_str()),
+            ("redirect_uri", self.url.callback().as_str()),
+            ("scope", self.scopes.as_str()),
+            ("state", state.as_str()),
+            ("nonce", nonce.as_str()),
+            ("code_challenge", challenge.as_str()),
+            ("code_challenge_method", "S256"),
+        ]);
+        let begun = Instant::now();
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        if logins.len() >= LOGINS_MAX {
+            logins.retain(|_, login| begun.duration_since(login.begun) < LOGIN_WITHIN);
+            let oldest = logins.iter().min_by_key(|(_, login)| login.begun).map(|(state, _)| state.clone());
+            if let Some(oldest) = oldest.filter(|_| logins.len() >= LOGINS_MAX) {
+                logins.remove(&oldest);
+            }
+        }
+        logins.insert(state.clone(), Login { nonce, verifier, to: page(to), begun });
+        Ok(Begun { address, state })
+    }
+
+    /// Somebody comes back: who they are, and the page they wanted. `kept` is what their browser kept; a login is good for once.
+    pub(crate) async fn finish(
+        &self,
+        kept: Option<&str>,
+        state: &str,
+        code: &Result<String, String>,
+    ) -> Result<(Person, String), Error> {
+        if kept != Some(state) {
+            return Err(Error::Stale);
+        }
+        let login = self.logins.lock().unwrap_or_else(PoisonError::into_inner).remove(state);
+        let login = login.filter(|login| login.begun.elapsed() < LOGIN_WITHIN).ok_or(Error::Stale)?;
+        let code = code.as_ref().map_err(|said| Error::Refused(said.clone()))?;
+        let claims = self.verified(&self.redeem(code, &login.verifier).await?).await?;
+        if claims.nonce.as_deref() != Some(login.nonce.as_str()) {
+            return Err(Error::NotForUs("its nonce is another"));
+        }
+        Ok((self.person(&claims)?, login.to))
+    }
+
+    /// The ID token for a code.
+    async fn redeem(&self, code: &str, verifier: &str) -> Result<String, Error> {
+        let description = self.description().await?;
+        let url = endpoint(&description.token_endpoint).map_err(Error::Endpoint)?;
+        let callback = self.url.callback();
+        let mut form = vec![
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", callback.as_str()),
+            ("client_id", self.client.as_str()),
+            ("code_verifier", verifier),
+        ];
+        let mut request = self.http.post(url.clone());
+        let methods = &description.token_endpoint_auth_methods_supported;
+        // What is not said is `client_secret_basic`, as the standard has it.
+        let in_body = !methods.is_empty() && !methods.iter().any(|method| method == "client_secret_basic");
+        match &self.secret {
+            Some(secret) if in_body => form.push(("client_secret", secret)),
+            Some(secret) => request = request.basic_auth(urlencoded(&self.client), Some(urlencoded(secret))),
+            None => {}
+        }
+        let mut body = Url::parse("form:").expect("a URL");
+        body.query_pairs_mut().extend_pairs(form);
+        let body = body.query().unwrap_or_default().to_owned();
+        let request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
+        let tokens: Tokens = self.answer(&url, request).await?;
+        Ok(tokens.id_token)
+    }
+
+    /// What an ID token says, if the provider says it to us and now.
+    async fn verified(&self, text: &str) -> Result<Claims, Error> {
+        let token = Token::read(text).map_err(Error::Token)?;
+        let claims: Claims = token.verified(&self.key(&token).await?).map_err(Error::Token)?;
+        self.check(&claims, Timestamp::now().0 as f64 / 1000.0)?;
+        Ok(claims)
+    }
+
+    fn check(&self, claims: &Claims, now_s: f64) -> Result<(), Error> {
+        let client = &self.client;
+        let (ours, several) = match &claims.aud {
+            Audience::One(one) => (one == client, false),
+            Audience::Several(all) => (all.contains(client), all.len() > 1),
+        };
+        let given = claims.azp.as_ref();
+        let fault = if claims.iss != self.issuer.as_str() {
+            "its issuer is another"
+        } else if !ours {
+            "its audience is another"
+        } else if given.is_some_and(|azp| azp != client) {
+            "it was given to another client"
+        } else if several && given.is_none() {
+            "it is for several, and does not say to whom it was given"
+        } else if claims.exp + LEEWAY_S <= now_s {
+            "it has expired"
+        } else if claims.nbf.is_some_and(|nbf| nbf - LEEWAY_S > now_s) {
+            "it is not good yet"
+        } else {
+            return Ok(());
+        };
+        Err(Error::NotForUs(fault))
+    }
+
+    /// The provider's key that a token names, asked for again where it is not known: keys are changed.
+    async fn key(&self, token: &Token<'_>) -> Result<Key, Error> {
+        let uri = self.description().await?.jwks_uri;
+        let url = endpoint(&uri).map_err(Error::Endpoint)?;
+        let unknown = || Error::Token(jws::Error::UnknownKey);
+        let mut known = self.known.lock().await;
+        if let Some((keys, asked)) = &known.keys {
+            match token.key(keys) {
+                Some(key) if asked.elapsed() < BELIEVED_FOR => return Ok(key.clone()),
+                None if asked.elapsed() < KEYS_EVERY => return Err(unknown()),
+                Some(_) | None => {}
+            }
+        }
+        let keys: Keys = self.answer(&url, self.http.get(url.clone())).await?;
+        let key = token.key(&keys).cloned();
+        known.keys = Some((keys, Instant::now()));
+        key.ok_or_else(unknown)
+    }
+
+    async fn description(&self) -> Result<Description, Error> {
+        let mut known = self.known.lock().await;
+        if let Some((description, asked)) = &known.description
+            && asked.elapsed() < BELIEVED_FOR
+        {
+            return Ok(description.clone());
+        }
+        let text = format!("{}/.well-known/openid-configuration", self.issuer.as_str().trim_end_matches('/'));
+        let url = endpoint(&text).map_err(Error::Endpoint)?;
+        let description: Description = self.answer(&url, self.http.get(url.clone())).await?;
+        if description.issuer != self.issuer.as_str() {
+            let said = description.issuer.chars().take(200).collect();
+            return Err(Error::OtherIssuer { issuer: self.issuer.as_str().to_owned(), said });
+        }
+        known.description = Some((description.clone(), Instant::now()));
+        Ok(description)
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, url: &Url, request: reqwest::RequestBuilder) -> Result<T, Error> {
+        let url = url.to_string();
+        let away = |error: reqwest::Error| Error::Away { url: url.clone(), error: error.without_url() };
+        let mut answer = request.header("accept", "application/json").send().await.map_err(away)?;
+        let status = answer.status();
+        let mut bytes = Vec::new();
+        while let Some(piece) = answer.chunk().await.map_err(away)? {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() > ANSWER_MAX {
+                return Err(Error::TooLong(url));
+            }
+        }
+        if !status.is_success() {
+            // `invalid_client` and its like, which say what to mend.
+            let said: Option<Value> = serde_json::from_slice(&bytes).ok();
+            let said = said.and_then(|said| said["error"].as_str().map(|said| format!(": {}", clip(said))));
+            return Err(Error::Answer { url, status: status.as_u16(), said: said.unwrap_or_default() });
+        }
+        serde_json::from_slice(&bytes).map_err(|error| Error::Unreadable { url, error })
+    }
+
+    fn person(&self, claims: &Claims) -> Result<Person, Error> {
+        let text = |name: &str| claims.more.get(name).and_then(Value::as_str);
+        let called = text("preferred_username").or_else(|| text("email")).unwrap_or(&claims.sub);
+        let groups = groups(&claims.more, &self.groups_claim);
+        let rule = rights(&self.groups, &groups).ok_or_else(|| Error::NoGroup(clip(called)))?;
+        Ok(Person { name: name_of(called), role: rule.role, project: rule.project.clone() })
+    }
+}
+
+fn clip(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(100).collect()
+}
+
+/// As user and password of `Basic` are written for OAuth (RFC 6749, 2.3.1).
+fn urlencoded(text: &str) -> String {
+    let mut url = Url::parse("form:").expect("a URL");
+    url.query_pairs_mut().append_key_only(text);
+    url.query().unwrap_or_default().to_owned()
+}
+
+/// Names of groups: a list, or one; `realm_access.roles` is in another claim.
+fn groups(claims: &HashMap<String, Value>, path: &str) -> Vec<String> {
+    let within = || {
+        let mut parts = path.split('.');
+        let first = claims.get(parts.next()?)?;
+        parts.try_fold(first, |at, part| at.get(part))
+    };
+    let found = claims.get(path).or_else(within);
+    match found {
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(_) | None => Vec::new(),
+    }
+}
+
+/// A name for lists and the audit: it can't be mistaken for that of a token, for tokens are named by who makes them.
+fn name_of(called: &str) -> Name {
+    let letters = called.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
+    let text: String = "oidc-".chars().chain(letters).take(63).collect();
+    text.parse().expect("made of what names are made of")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_page_of_another_host_is_never_gone_on_with() {
+        for own in ["/", "/jobs/01J?x=1#frame", "/jobs?name=a%20b"] {
+            assert_eq!(page(own), own);
+        }
+        for other in [
+            "",
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example",
+            "javascript:alert(1)",
+            "\\\\evil.example",
+            "/a\nlocation: x",
+            "evil",
+            "/ä",
+        ] {
+            assert_eq!(page(other), "/", "{other}");
+        }
+        assert_eq!(page(&format!("/{}", "x".repeat(600))), "/");
+    }
+
+    #[test]
+    fn groups_are_read_where_the_provider_puts_them() {
+        let claims = |value: Value| value.as_object().expect("claims").clone().into_iter().collect::<HashMap<_, _>>();
+        assert_eq!(groups(&claims(json!({"groups": ["a", 1, "b"]})), "groups"), ["a", "b"]);
+        assert_eq!(groups(&claims(json!({"realm_access": {"roles": ["a"]}})), "realm_access.roles"), ["a"]);
+        assert_eq!(groups(&claims(json!({"https://x.example/groups": "a"})), "https://x.example/groups"), ["a"]);
+        assert_eq!(groups(&claims(json!({"groups": {"a": 1}})), "groups"), Vec::<String>::new());
+        assert_eq!(groups(&claims(json!({})), "realm_access.roles"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn whatever_somebody_is_called_is_a_name_of_ours() {
+        assert_eq!(name_of("Jane.Doe@Studio.example").as_str(), "oidc-jane-doe-studio-example");
+        for odd in ["", "ä", &"x".repeat(300), "../../etc", "<b>"] {
+            assert!(name_of(odd).as_str().starts_with("oidc-"), "{odd}");
+        }
+    }
+}

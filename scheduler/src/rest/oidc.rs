@@ -1,0 +1,124 @@
+//! The way to a provider of identities and back: two addresses that browsers are sent to, so what goes wrong is told by the page
+//! they end on.
+
+use super::openapi::Problems;
+use super::problem::{Answer, Refusal};
+use super::query::Query;
+use super::session::{set_cookie, welcome};
+use super::shares::Peer;
+use super::{App, RequestId};
+use crate::access::{Held, LOGIN_WITHIN, Oidc, OidcError, Person, SESSION_FOR, Stands, Token, make_token};
+use axum::Extension;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, COOKIE, LOCATION, SET_COOKIE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use framewake_proto::chain::Chain;
+use framewake_proto::time::Timestamp;
+use std::sync::Arc;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// Holds a login to the browser that began it. The provider's page sends people back from another site, so it is `Lax`.
+const KEPT: &str = "framewake_login";
+/// Longest state or code that is read; ours have 43 signs, and codes of large providers about a thousand.
+const WORD_MAX: usize = 4096;
+
+fn provider(app: &App) -> Answer<&Oidc> {
+    let none = || Refusal::not_found("this farm knows no provider of identities").hint("log in with a token");
+    app.access.oidc.as_deref().ok_or_else(none)
+}
+
+fn kept(state: &str, seconds: u64, secure: bool) -> String {
+    let secure = if secure { "; Secure" } else { "" };
+    format!("{KEPT}={state}; Path=/v1/session/oidc; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")
+}
+
+/// To another address, which the browser asks for by `GET`.
+fn send_to(place: &str, cookies: Vec<String>) -> Response {
+    let mut response = (StatusCode::SEE_OTHER, [(LOCATION, place), (CACHE_CONTROL, "no-store")]).into_response();
+    for cookie in cookies {
+        let cookie = cookie.parse().expect("made of signs that headers take");
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// To the page that says so; the log says why.
+fn turned_away(error: &OidcError, peer: Peer, cookies: Vec<String>) -> Response {
+    warn!("nobody is logged in for {peer}: {}", Chain(error));
+    send_to(&format!("/?login={}", error.code()), cookies)
+}
+
+/// Log a page in by the provider of identities: leads there
+#[utoipa::path(get, path = "/v1/session/oidc", tag = "access",
+    params(("to" = Option<String>, Query, description = "Page to go on with, as `/jobs`")),
+    responses((status = 303, description = "To the provider, or to the page that says why not"), Problems))]
+pub(super) async fn ask_provider(State(app): State<Arc<App>>, peer: Peer, query: Query) -> Answer<Response> {
+    let provider = provider(&app)?;
+    let query = query.only(&["to"])?;
+    Ok(match provider.begin(query.one("to")?.unwrap_or("/")).await {
+        Ok(begun) => {
+            let cookie = kept(&begun.state, LOGIN_WITHIN.as_secs(), provider.is_encrypted());
+            send_to(begun.address.as_str(), vec![cookie])
+        }
+        Err(error) => turned_away(&error, peer, Vec::new()),
+    })
+}
+
+/// Come back from the provider of identities
+///
+/// The answer's cookie stands for who logged in, for 12 hours.
+#[utoipa::path(get, path = "/v1/session/oidc/callback", tag = "access",
+    params(
+        ("state" = String, Query, description = "As it was sent to the provider"),
+        ("code" = Option<String>, Query, description = "What the provider gives an ID token for"),
+        ("error" = Option<String>, Query, description = "Why it gives none"),
+    ),
+    responses((status = 303, description = "To the page that was wanted, or to the one that says why not"), Problems))]
+pub(super) async fn come_back(
+    State(app): State<Arc<App>>,
+    peer: Peer,
+    request: Option<Extension<RequestId>>,
+    headers: HeaderMap,
+    query: Query,
+) -> Answer<Response> {
+    let provider = provider(&app)?;
+    // Providers add what they like: `iss`, `session_state`.
+    let word = |name: &str| query.one(name).map(|word| word.filter(|word| word.len() <= WORD_MAX));
+    let code = match (word("code")?, word("error")?) {
+        (Some(code), None) => Ok(code.to_owned()),
+        (_, Some(error)) => Err(error.chars().filter(|c| !c.is_control()).take(100).collect()),
+        (None, None) => Err("it gave no code".to_owned()),
+    };
+    let state = word("state")?.unwrap_or_default();
+    let secure = provider.is_encrypted();
+    let forget = kept("", 0, secure);
+    Ok(match provider.finish(cookie(&headers), state, &code).await {
+        Ok((person, to)) => {
+            let held = Arc::new(Held::person(token_of(person)));
+            let cookie = app.access.sessions.begin(Stands::Person(held.clone()), Instant::now());
+            welcome(&app, held, peer, request.map(|Extension(id)| id)).await;
+            send_to(&to, vec![forget, set_cookie(&cookie, SESSION_FOR.as_secs(), secure)])
+        }
+        Err(error) => turned_away(&error, peer, vec![forget]),
+    })
+}
+
+/// What the browser kept; two of them are none.
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut found = pairs.filter(|(name, _)| *name == KEPT).map(|(_, value)| value);
+    found.next().filter(|value| !value.is_empty() && found.next().is_none())
+}
+
+/// Somebody who logged in has what a token has, but no secret that could be told, and is in no list of tokens.
+fn token_of(person: Person) -> Token {
+    let (id, _, sha256) = make_token();
+    let Person { name, role, project } = person;
+    let now = Timestamp::now();
+    let lasts = i64::try_from(SESSION_FOR.as_millis()).unwrap_or(i64::MAX);
+    let expires_at = Some(Timestamp(now.0.saturating_add(lasts)));
+    Token { id, sha256, name, role, project, made_at: now, made_by: "oidc".to_owned(), expires_at, used_at: None }
+}

@@ -1,0 +1,283 @@
+//! People who log in by a provider of identities: a real one over HTTP, honest and hostile.
+
+use framewake_proto::access::{Role, WhoView};
+use framewake_tests::farm::{SOON, TestFarm};
+use framewake_tests::parts::free_port;
+use framewake_tests::provider::{CLIENT, Draft, Provider, SECRET, Signed};
+use framewake_tests::wait::until;
+use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, Url};
+use serde_json::{Value, json};
+
+type Lie = Box<dyn Fn(&mut Draft) + Send + Sync>;
+
+struct Studio {
+    farm: TestFarm,
+    provider: Provider,
+    client: Client,
+}
+
+/// A browser on its way: what it keeps.
+#[derive(Debug, Clone, Default)]
+struct Browser {
+    cookies: Vec<(String, String)>,
+}
+
+impl Browser {
+    fn keep(&mut self, answer: &Response) {
+        for line in answer.headers().get_all(SET_COOKIE) {
+            let line = line.to_str().expect("text");
+            assert!(line.contains("HttpOnly") && line.contains("SameSite="), "{line}");
+            let (name, value) = line.split(';').next().and_then(|pair| pair.split_once('=')).expect("a cookie");
+            self.cookies.retain(|(kept, _)| kept != name);
+            if !value.is_empty() {
+                self.cookies.push((name.to_owned(), value.to_owned()));
+            }
+        }
+    }
+
+    fn header(&self) -> String {
+        self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Studio {
+    async fn start() -> Studio {
+        let provider = Provider::start(free_port()).await;
+        let mut farm = TestFarm::start(1).await;
+        let secret = farm.folder().join("oidc-secret");
+        std::fs::write(&secret, format!("{SECRET}\n")).expect("writable");
+        let (issuer, url) = (provider.url(), farm.url());
+        let groups = "lighting=artist:film,pipeline=operator";
+        let secret = secret.display().to_string();
+        let arguments = [
+            "--access",
+            "tokens",
+            "--oidc-issuer",
+            &issuer,
+            "--oidc-client",
+            CLIENT,
+            "--oidc-secret-file",
+            &secret,
+            "--oidc-url",
+            &url,
+            "--oidc-groups",
+            groups,
+        ];
+        farm.arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+        farm.restart_scheduler().await;
+        let client = Client::builder().redirect(Policy::none()).build().expect("a client");
+        Studio { farm, provider, client }
+    }
+
+    async fn get(&self, browser: &mut Browser, address: &str) -> Response {
+        let answer = self.client.get(address).header(COOKIE, browser.header()).send().await.expect("an answer");
+        if address.starts_with(&self.farm.url()) {
+            browser.keep(&answer);
+        }
+        answer
+    }
+
+    /// Where it is sent.
+    async fn sent(&self, browser: &mut Browser, address: &str) -> String {
+        let answer = self.get(browser, address).await;
+        assert!(answer.status().is_redirection(), "{address}: {}", answer.status());
+        let to = answer.headers()[LOCATION].to_str().expect("text").to_owned();
+        if to.starts_with('/') { format!("{}{to}", self.farm.url()) } else { to }
+    }
+
+    /// The whole way; the page it ends on.
+    async fn log_in(&self, browser: &mut Browser, to: &str) -> String {
+        let callback = self.way_to_callback(browser, to).await;
+        let page = self.sent(browser, &callback).await;
+        page.strip_prefix(&self.farm.url()).expect("a page of the farm").to_owned()
+    }
+
+    async fn way_to_callback(&self, browser: &mut Browser, to: &str) -> String {
+        let begin =
+            Url::parse_with_params(&format!("{}/v1/session/oidc", self.farm.url()), [("to", to)]).expect("a URL");
+        let at_provider = self.sent(browser, begin.as_str()).await;
+        assert!(at_provider.starts_with("http://127.0.0.1"), "{at_provider}");
+        self.sent(browser, &at_provider).await
+    }
+
+    async fn who(&self, browser: &Browser) -> WhoView {
+        let answer = self.get(&mut browser.clone(), &format!("{}/v1/session", self.farm.url())).await;
+        answer.json().await.expect("who one is")
+    }
+}
+
+#[tokio::test]
+async fn people_log_in_are_what_their_groups_make_of_them_and_log_out() {
+    let studio = Studio::start().await;
+    let mut browser = Browser::default();
+    let nobody = studio.who(&browser).await;
+    assert_eq!((nobody.tokens, nobody.login_with.as_deref(), nobody.who), (true, Some("127.0.0.1"), None));
+    assert_eq!(studio.log_in(&mut browser, "/jobs?state=failed").await, "/jobs?state=failed");
+    let names: Vec<&str> = browser.cookies.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["framewake_session"], "what the login kept is gone");
+    let who = studio.who(&browser).await.who.expect("logged in");
+    assert_eq!(
+        (who.name.as_str(), who.role, who.project.as_ref().map(framewake_proto::ids::Name::as_str)),
+        ("oidc-jane-doe", Role::Artist, Some("film"))
+    );
+    let jobs = format!("{}/v1/jobs", studio.farm.url());
+    assert_eq!(studio.get(&mut browser, &jobs).await.status(), 200);
+    assert_eq!(studio.get(&mut Browser::default(), &jobs).await.status(), 401);
+    let mut other = Browser::default();
+    studio.provider.says(json!({ "sub": "2", "email": "td@studio.example", "groups": ["pipeline", "lighting"] }));
+    assert_eq!(studio.log_in(&mut other, "/").await, "/");
+    let who = studio.who(&other).await.who.expect("logged in");
+    assert_eq!((who.name.as_str(), who.role, who.project), ("oidc-td-studio-example", Role::Operator, None));
+    // Noted, as logins by token are.
+    let address = format!("{}/v1/audit?action=session.", studio.farm.url());
+    until(SOON, "the login is noted", || async {
+        let audit = studio.client.get(&address).header(COOKIE, other.header()).send().await.ok()?;
+        let audit: Value = audit.json().await.ok()?;
+        (audit["items"][0]["who"] == "oidc-td-studio-example").then_some(())
+    })
+    .await;
+    // Out again: the cookie that was copied opens nothing either.
+    let copied = other.clone();
+    let out = studio
+        .client
+        .delete(format!("{}/v1/session", studio.farm.url()))
+        .header(COOKIE, other.header())
+        .header("origin", studio.farm.url());
+    let out = out.send().await.expect("an answer");
+    assert_eq!(out.status(), 204);
+    other.keep(&out);
+    assert_eq!(studio.who(&copied).await.who, None);
+    // Who is in no group does not come in.
+    studio.provider.says(json!({ "sub": "3", "preferred_username": "guest", "groups": ["guests"] }));
+    assert_eq!(studio.log_in(&mut other, "/").await, "/?login=group");
+    assert_eq!(studio.who(&other).await.who, None);
+    until(SOON, "the log says who", || async {
+        studio.farm.scheduler_log().contains("`guest` is in no group").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_that_lies_in_any_way_logs_nobody_in() {
+    let studio = Studio::start().await;
+    let now = framewake_proto::time::Timestamp::now().0 / 1000;
+    let lies: Vec<(&str, Lie)> = vec![
+        ("another issuer", Box::new(|draft| draft.claims["iss"] = "https://evil.example".into())),
+        ("no issuer", Box::new(|draft| drop(draft.claims.as_object_mut().map(|claims| claims.remove("iss"))))),
+        ("another audience", Box::new(|draft| draft.claims["aud"] = "another farm".into())),
+        ("no audience", Box::new(|draft| drop(draft.claims.as_object_mut().map(|claims| claims.remove("aud"))))),
+        (
+            "several audiences, given to another",
+            Box::new(|draft| {
+                draft.claims["aud"] = json!([CLIENT, "other"]);
+                draft.claims["azp"] = "other".into();
+            }),
+        ),
+        ("several audiences, given to nobody", Box::new(|draft| draft.claims["aud"] = json!([CLIENT, "other"]))),
+        ("expired", Box::new(move |draft| draft.claims["exp"] = (now - 120).into())),
+        ("never expires", Box::new(|draft| drop(draft.claims.as_object_mut().map(|claims| claims.remove("exp"))))),
+        ("not yet good", Box::new(move |draft| draft.claims["nbf"] = (now + 600).into())),
+        ("another nonce", Box::new(|draft| draft.claims["nonce"] = "other".into())),
+        ("no nonce", Box::new(|draft| drop(draft.claims.as_object_mut().map(|claims| claims.remove("nonce"))))),
+        ("nobody", Box::new(|draft| drop(draft.claims.as_object_mut().map(|claims| claims.remove("sub"))))),
+        (
+            "unsigned",
+            Box::new(|draft| {
+                draft.header["alg"] = "none".into();
+                draft.signed = Signed::Not;
+            }),
+        ),
+        ("signature left out", Box::new(|draft| draft.signed = Signed::Not)),
+        ("by a shared secret", Box::new(|draft| draft.header["alg"] = "HS256".into())),
+        ("another kind of signature", Box::new(|draft| draft.header["alg"] = "ES256".into())),
+        ("signed by another with the same name", Box::new(|draft| draft.signed = Signed::ByAnother)),
+        ("a key that nobody has", Box::new(|draft| draft.header["kid"] = "nobody's".into())),
+    ];
+    for (what, lie) in lies {
+        studio.provider.lies(lie);
+        let mut browser = Browser::default();
+        assert_eq!(studio.log_in(&mut browser, "/").await, "/?login=token", "{what}");
+        assert_eq!(browser.cookies, [], "{what}");
+    }
+    // And one that tells the truth does.
+    studio.provider.lies(|_| ());
+    assert_eq!(studio.log_in(&mut Browser::default(), "/").await, "/");
+    assert!(
+        studio.provider.keys_asked() <= 3,
+        "tokens with odd names don't make the farm ask for keys again and again"
+    );
+}
+
+#[tokio::test]
+async fn a_login_is_of_the_browser_that_began_it_and_good_for_once() {
+    let studio = Studio::start().await;
+    let (mut victim, mut thief) = (Browser::default(), Browser::default());
+    // What the thief began and would have the victim end: the victim would work as the thief.
+    let callback = studio.way_to_callback(&mut thief, "/").await;
+    assert!(studio.sent(&mut victim, &callback).await.ends_with("/?login=stale"));
+    // The victim's own, with the thief's state.
+    let own = studio.way_to_callback(&mut victim, "/").await;
+    let state = |callback: &str| {
+        Url::parse(callback)
+            .expect("a URL")
+            .query_pairs()
+            .find(|(name, _)| name == "state")
+            .expect("it has one")
+            .1
+            .into_owned()
+    };
+    let mixed = own.replace(&state(&own), &state(&callback));
+    assert!(studio.sent(&mut victim.clone(), &mixed).await.ends_with("/?login=stale"));
+    let before = victim.clone();
+    assert!(!studio.sent(&mut victim, &own).await.contains("login="));
+    // Again, with everything that the browser had then.
+    assert!(studio.sent(&mut before.clone(), &own).await.ends_with("/?login=stale"));
+    for address in ["", "?state=", "?code=x", "?state=a&code=b", "?error=access_denied&state=a"] {
+        let address = format!("{}/v1/session/oidc/callback{address}", studio.farm.url());
+        assert!(studio.sent(&mut Browser::default(), &address).await.ends_with("/?login=stale"), "{address}");
+    }
+    // What the provider refuses is told.
+    let mut refused = Browser::default();
+    let callback = studio.way_to_callback(&mut refused, "/").await;
+    let denied =
+        format!("{}/v1/session/oidc/callback?error=access_denied&state={}", studio.farm.url(), state(&callback));
+    assert!(studio.sent(&mut refused, &denied).await.ends_with("/?login=refused"));
+    // Nobody is sent anywhere else.
+    for to in ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"] {
+        assert_eq!(studio.log_in(&mut Browser::default(), to).await, "/", "{to}");
+    }
+}
+
+#[tokio::test]
+async fn keys_change_and_a_provider_that_is_away_is_told() {
+    let studio = Studio::start().await;
+    assert_eq!(studio.log_in(&mut Browser::default(), "/").await, "/");
+    studio.provider.set_away(true);
+    let mut browser = Browser::default();
+    // It is known already where to go; what comes back can't be redeemed.
+    let begin = format!("{}/v1/session/oidc", studio.farm.url());
+    assert!(studio.sent(&mut browser, &begin).await.contains("/authorize"));
+    studio.provider.set_away(false);
+    // One key after another, within the time in which keys are believed.
+    studio.provider.change_key("second");
+    until(SOON, "the new key is asked for", || async {
+        (studio.log_in(&mut Browser::default(), "/").await == "/").then_some(())
+    })
+    .await;
+    let mut farm = studio.farm;
+    studio.provider.calls_itself(Some("https://another.example"));
+    farm.restart_scheduler().await;
+    let studio = Studio { farm, ..studio };
+    assert!(studio.sent(&mut Browser::default(), &begin).await.ends_with("/?login=settings"));
+    assert!(
+        studio.farm.scheduler_log().contains("calls itself `https://another.example`"),
+        "{}",
+        studio.farm.scheduler_log()
+    );
+    studio.provider.calls_itself(None);
+    studio.provider.set_away(true);
+    assert!(studio.sent(&mut Browser::default(), &begin).await.ends_with("/?login=away"));
+    assert!(studio.farm.scheduler_log().contains("answers 503"), "{}", studio.farm.scheduler_log());
+}
