@@ -227,6 +227,8 @@ async fn no_page_breaks_a_rule_of_accessibility_in_light_or_dark() {
         ("/cost".to_owned(), "default"),
         ("/events".to_owned(), "is succeeded"),
         ("/settings".to_owned(), "Told when"),
+        ("/api#jobs_submit".to_owned(), "idempotency-key"),
+        ("/api#type-JobSpec".to_owned(), "always there"),
     ];
     pages.extend([(good.id, "succeeded"), (bad, "failed")].map(|(id, word)| (format!("/jobs/{id}"), word)));
     for (theme, width) in [("light", 1280), ("dark", 1280), ("light", 500)] {

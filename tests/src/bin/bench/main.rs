@@ -14,6 +14,7 @@ mod noop;
 mod pages;
 mod pictures;
 mod process;
+mod signing;
 mod submit;
 mod tasks;
 mod yardstick;
@@ -65,6 +66,9 @@ async fn main() {
     }
     if runs("pages") {
         pages::run().await;
+    }
+    if runs("signing") {
+        signing::run().await;
     }
     // Takes minutes: only when it is asked for.
     if wanted.iter().any(|name| name == "million") {
