@@ -292,12 +292,12 @@ async fn the_pages_about_one_farm_go_as_they_say() {
         play(&reader, PLAYED);
         // Prices and budgets hold jobs, so they come after all else.
         reader.demands(
-            "framewake submit samples/jobs/tachyon.yaml --wait && framewake submit samples/jobs/command.yaml",
+            "framewake submit samples/jobs/tachyon.yaml --wait && framewake submit samples/jobs/povray.yaml && framewake pause latest",
             0,
         );
         assert_eq!(reader.walk("cost", false), 5, "blocks of cost");
     });
-    assert_eq!(hooks.got().len(), 1, "the one try of the page");
+    assert!(!hooks.got().is_empty(), "the try of the page arrives; so does what failed since");
     farm.kill_scheduler();
     tokio::task::block_in_place(|| {
         assert_eq!(Reader::of(&farm, &folder).walk("operations", true), 1, "blocks of operations, stopped");
