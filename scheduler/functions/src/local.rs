@@ -45,6 +45,8 @@ pub struct LocalConfig {
     /// The data folder of the scheduler.
     pub data: PathBuf,
     pub worker: PathBuf,
+    /// Most workers; where there may be none, their program need not be there.
+    pub max: u32,
     pub surroundings: Surroundings,
 }
 
@@ -91,7 +93,7 @@ pub struct LocalProvider {
 impl LocalProvider {
     /// The provider, with the workers of an earlier scheduler: those that are alive, and those that left a folder.
     pub fn new(config: LocalConfig) -> Result<LocalProvider, OpenError> {
-        if !config.worker.is_file() {
+        if config.max > 0 && !config.worker.is_file() {
             return Err(OpenError::NoProgram(config.worker));
         }
         let folder = config.data.join("workers");

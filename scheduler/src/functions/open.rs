@@ -31,7 +31,7 @@ pub(crate) async fn open(pools: &[PoolSpec], config: &Config) -> Result<Vec<(Nam
     let mut providers = Vec::with_capacity(pools.len());
     for pool in pools {
         let provider: Box<dyn Provider> = match &pool.provider {
-            ProviderSpec::Local {} => Box::new(LocalProvider::new(local(config, &surroundings)?)?),
+            ProviderSpec::Local {} => Box::new(LocalProvider::new(local(config, &surroundings, pool.max)?)?),
             ProviderSpec::Docker(docker) => {
                 let provider = DockerProvider::new(pool.name.clone(), docker.clone(), surroundings.clone());
                 Box::new(provider.with_context(|| format!("pool {}", pool.name))?)
@@ -61,14 +61,14 @@ fn notes(config: &Config, pool: &PoolSpec) -> PathBuf {
     config.shared.data.join("wakeups").join(pool.name.as_str())
 }
 
-fn local(config: &Config, surroundings: &Surroundings) -> Result<LocalConfig> {
+fn local(config: &Config, surroundings: &Surroundings, max: u32) -> Result<LocalConfig> {
     let data = config.shared.data.canonicalize().context("the data folder")?;
     // Workers of this machine inherit the rest.
     let ca = config.credentials.nats_ca.as_deref().map(std::path::absolute).transpose().context("--nats-ca")?;
     let ca = ca.map(|file| ("FRAMEWAKE_NATS_CA".to_owned(), file.display().to_string()));
     let environment = ca.into_iter().chain([log_format(config)]).collect();
     let surroundings = Surroundings { environment, ..surroundings.clone() };
-    Ok(LocalConfig { data, worker: worker_program(config)?, surroundings })
+    Ok(LocalConfig { data, worker: worker_program(config)?, max, surroundings })
 }
 
 /// The program of workers here.

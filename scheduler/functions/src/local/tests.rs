@@ -33,6 +33,7 @@ impl Place {
         LocalConfig {
             data: self.folder.path().to_owned(),
             worker: self.folder.path().join("worker"),
+            max: 1,
             surroundings: Surroundings {
                 nats: "nats://127.0.0.1:1".to_owned(),
                 farm: "test".to_owned(),
@@ -151,6 +152,15 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(SOON, looked).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+#[test]
+fn a_scheduler_that_starts_nobody_here_needs_no_program() {
+    let place = Place::new("exit 0");
+    let nowhere = || LocalConfig { worker: "/nowhere/worker".into(), ..place.config() };
+    let error = LocalProvider::new(nowhere()).expect_err("nobody could be started");
+    assert!(error.to_string().contains("`/nowhere/worker` is missing"), "{error}");
+    LocalProvider::new(LocalConfig { max: 0, ..nowhere() }).expect("nobody will be");
 }
 
 #[tokio::test]
