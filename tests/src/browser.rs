@@ -34,6 +34,8 @@ pub struct Weight {
     pub requests: u64,
     /// Resident memory of the process that draws it, with the programs that it shares with others.
     pub renderer_bytes: u64,
+    /// Of these, what nobody else has: without the browser's program and what its processes share.
+    pub page_bytes: u64,
     /// Of all processes of the browser and its driver; what they share is counted once.
     pub browser_bytes: u64,
 }
@@ -190,14 +192,15 @@ impl Browser {
         let number = |at: usize| told[at].as_u64().unwrap_or_else(|| panic!("{told} has no number {at}"));
         let own = self.processes();
         // One page is one renderer; the browser keeps another at hand, which is smaller.
-        let renderer =
-            own.iter().filter(|(_, line)| line.contains("--type=renderer")).map(|(pid, _)| memory(*pid, "Rss:"));
+        let renderers = own.iter().filter(|(_, line)| line.contains("--type=renderer"));
+        let renderer = renderers.map(|(pid, _)| *pid).max_by_key(|pid| memory(*pid, "Rss:")).unwrap_or(0);
         Weight {
             elements: number(0),
             heap_bytes: number(1),
             wire_bytes: number(2),
             requests: number(3),
-            renderer_bytes: renderer.max().unwrap_or(0),
+            renderer_bytes: memory(renderer, "Rss:"),
+            page_bytes: memory(renderer, "Private_Clean:") + memory(renderer, "Private_Dirty:"),
             browser_bytes: own.iter().map(|(pid, _)| memory(*pid, "Pss:")).sum(),
         }
     }
