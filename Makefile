@@ -78,4 +78,4 @@ static: ## the worker as one static file, and what else images carry, into dist/
 images: setup ## the images of dockerfiles/, built, measured and run: by DOCKER_HOST, or an engine of its own
 	cargo build --workspace --bins --quiet
 	@samples/static.sh
-	FRAMEWAKE_IMAGES=1 cargo nextest run -p framewake-tests --test images --no-capture
+	FRAMEWAKE_IMAGES=1 cargo nextest run --workspace --locked --test images --no-capture

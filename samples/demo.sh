@@ -53,6 +53,7 @@ done
 [ -n "$FRAMEWAKE_URL" ] || give_up "The farm is not ready after 30 s: see .demo/farm.log"
 export FRAMEWAKE_URL
 cat .demo/ready
+echo "Open it in a browser to see each frame as soon as it is done; afterwards: framewake dev --data .demo/farm"
 workers() { "$framewake" workers --json | wc -l; }
 echo "workers before the job: $(workers)"
 echo

@@ -138,6 +138,11 @@ if ! command -v dockerd >/dev/null 2>&1 && [ ! -x /usr/sbin/dockerd ]; then
     say "*** NO DOCKER ENGINE: the tests of workers in containers are SKIPPED. It takes root: apt-get install docker.io iptables ***"
   fi
 fi
+# For the static worker in images.
+if ! command -v musl-gcc >/dev/null 2>&1 && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends musl-tools >.venv/framewake/musl.log 2>&1 ||
+    tail -n 5 .venv/framewake/musl.log >&2
+fi
 packages=$(renderers | tr '\n' ' ')
 rm -f .venv/framewake/missing
 [ -n "$packages" ] || exit 0

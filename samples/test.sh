@@ -24,3 +24,23 @@ else
   echo "cargo-nextest is not installed (cargo install cargo-nextest --locked); cargo test runs the same tests"
   cargo test --workspace --locked -- --test-threads 2
 fi
+step "images"
+# All but Blender's, which has a gigabyte: `make images`.
+lacks() {
+  [ "$(id -u)" = 0 ] || echo root
+  command -v dockerd >/dev/null 2>&1 || [ -x /usr/sbin/dockerd ] || echo docker.io
+  command -v musl-gcc >/dev/null 2>&1 || echo musl-tools
+  target=$(uname -m)-unknown-linux-musl
+  [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || rustup --quiet target add "$target" >/dev/null 2>&1 || echo "the target $target"
+}
+lacking=$(lacks | paste -sd ' ')
+if [ -z "$lacking" ]; then
+  samples/static.sh
+  if cargo nextest --version >/dev/null 2>&1; then
+    FRAMEWAKE_IMAGES=small cargo nextest run --workspace --locked --test images --no-capture
+  else
+    FRAMEWAKE_IMAGES=small cargo test --workspace --locked --test images -- --test-threads 1 --nocapture
+  fi
+else
+  echo "*** NOT TESTED: the images of dockerfiles/. It takes what is not here: $lacking ***" | tee -a "$missing"
+fi

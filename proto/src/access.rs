@@ -109,6 +109,13 @@ pub struct Login {
     pub token: Secret,
 }
 
+/// A page was logged out here, and is to be logged out at the provider of identities too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LoggedOut {
+    /// Where its browser goes for that; the provider sends it back.
+    pub go_on_at: String,
+}
+
 /// Who one is to the scheduler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WhoView {

@@ -13,8 +13,8 @@ pub use events::Events;
 
 use crate::api::{
     AttemptView, Explanation, FunctionView, GpuState, InputView, JobChange, JobRetry, JobState, JobView, OutputView,
-    PAGE_SIZE_MAX, Page, PlaceState, PlaceView, ProjectChange, ProjectView, Readiness, StoredJob, Submitted, TaskState,
-    TaskView, WorkerView,
+    PAGE_SIZE_MAX, Page, PlaceState, PlaceView, ProjectChange, ProjectView, Readiness, StepMap, StoredJob, Submitted,
+    TaskState, TaskView, WorkerView,
 };
 use crate::budget::{BudgetView, JobBudgetChange, Period, ProjectBudget};
 use crate::cost::{CostsView, JobCostView};
@@ -215,6 +215,13 @@ impl Client {
 
     pub async fn attempts(&self, id: JobId, query: &PartQuery) -> Result<Page<AttemptView>, Error> {
         self.get(self.at_part(id, "attempts", query)).await
+    }
+
+    /// All tasks of a step in at most so many columns.
+    pub async fn step_map(&self, id: JobId, step: &Name, columns: u32) -> Result<StepMap, Error> {
+        let mut url = self.at_job(id, &["steps", step.as_str(), "map"]);
+        url.query_pairs_mut().append_pair("columns", &columns.to_string());
+        self.get(url).await
     }
 
     /// The bytes of a task's output, from `offset` on.

@@ -281,6 +281,9 @@ pub struct Scaling {
     /// Names of the pools that it may use; empty: all that fit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<Name>,
+    /// Its workers are started by others, as by KEDA or by hand: the farm starts none, and no pool has to have room.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
 }
 
 /// Workers that are there at certain times.
@@ -305,7 +308,7 @@ fn utc() -> String {
 
 impl Default for Scaling {
     fn default() -> Scaling {
-        Scaling { max: 4, linger: None, waiting: None, keep: Vec::new(), pools: Vec::new() }
+        Scaling { max: 4, linger: None, waiting: None, keep: Vec::new(), pools: Vec::new(), external: false }
     }
 }
 
@@ -459,6 +462,13 @@ impl FunctionSpec {
             let reason = format!("more than the {} pools that there may be", crate::pool::POOLS_MAX);
             faults.push(Fault::new("/scaling/pools", reason));
         }
+        for (field, set) in [("keep", !self.scaling.keep.is_empty()), ("pools", !self.scaling.pools.is_empty())] {
+            if set && self.scaling.external {
+                let reason =
+                    format!("`{field}` is about workers that the farm starts itself: leave out one of the two");
+                faults.push(Fault::new("/scaling/external", reason));
+            }
+        }
         if self.resources.slots == 0 {
             faults.push(Fault::new("/resources/slots", "must be 1 or more"));
         }
@@ -580,6 +590,27 @@ impl ParameterKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_about_workers_that_the_farm_starts_does_not_go_with_those_of_others() {
+        let check = |scaling: serde_json::Value, expected: &[&str]| {
+            let function: FunctionSpec = serde_json::from_value(serde_json::json!({
+                "name": "paint", "driver": { "kind": "command", "command": ["paint"] }, "scaling": scaling,
+            }))
+            .expect("a function");
+            let faults = function.faults();
+            assert!(faults.iter().all(|fault| fault.field == "/scaling/external"), "{faults:?}");
+            let said: Vec<&str> = faults.iter().filter_map(|fault| fault.reason.split('`').nth(1)).collect();
+            assert_eq!(said, expected);
+            let written = serde_json::to_value(&function.scaling).expect("JSON");
+            assert_eq!(written.get("external").is_some(), function.scaling.external, "{written}");
+        };
+        let keep = || serde_json::json!([{ "workers": 1, "from": "0 8 * * *", "for": "1h" }]);
+        check(serde_json::json!({ "external": true, "max": 9, "linger": "5s", "waiting": "50 USD" }), &[]);
+        check(serde_json::json!({ "keep": keep(), "pools": ["spot"] }), &[]);
+        check(serde_json::json!({ "external": true, "keep": keep() }), &["keep"]);
+        check(serde_json::json!({ "external": true, "keep": keep(), "pools": ["spot"] }), &["keep", "pools"]);
+    }
 
     #[test]
     fn words_are_cut_at_their_placeholders() {

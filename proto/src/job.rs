@@ -142,7 +142,7 @@ pub struct StepSpec {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct InputSpec {
-    /// A file beside the job file. `framewake submit` uploads it and sends its digest instead.
+    /// A file beside the job file, or a folder of files. `framewake submit` uploads what the farm lacks and sends digests instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// SHA-256 of an uploaded file.

@@ -122,6 +122,19 @@ impl Picture {
     }
 }
 
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("there is no `{0}` of an output, only its `thumbnail` and its `preview`")]
+pub struct PictureError(String);
+
+impl FromStr for Picture {
+    type Err = PictureError;
+
+    fn from_str(text: &str) -> Result<Picture, PictureError> {
+        let found = Picture::ALL.into_iter().find(|picture| picture.as_str() == text);
+        found.ok_or_else(|| PictureError(text.chars().take(32).collect()))
+    }
+}
+
 /// The folder of the pictures of a job's outputs, with a `/` at its end.
 pub fn picture_prefix(job: JobId) -> String {
     format!("pictures/{job}/")

@@ -29,6 +29,11 @@ pub struct OverviewView {
     pub errors: Vec<ErrorGlance>,
     /// Whether more failed than was looked at.
     pub errors_more: bool,
+    /// Every try that failed in the last hour, those too after which another was made, by function and cause: those first of which
+    /// the last is the newest.
+    pub tries: Vec<TriesGlance>,
+    /// Whether there are more causes than these.
+    pub tries_more: bool,
 }
 
 /// Jobs in one state.
@@ -121,5 +126,24 @@ pub struct ErrorGlance {
     pub message: String,
     pub tasks: u32,
     /// When the last of them failed.
+    pub at: Timestamp,
+}
+
+/// Tries at tasks of a function that failed for one cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TriesGlance {
+    /// `blender@3`
+    pub function: String,
+    /// Absent: the worker was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    pub tries: u32,
+    /// Of the last of them, and so are those below.
+    pub job: JobId,
+    pub job_name: String,
+    pub step: String,
+    /// `17.2`, whose log may tell more.
+    pub attempt: String,
+    pub message: String,
     pub at: Timestamp,
 }

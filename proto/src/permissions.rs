@@ -103,6 +103,7 @@ mod tests {
         }
         for (consumer, expected) in [("blender-2", true), ("blender-1", false), ("povray-2", false)] {
             check(&may.publish, &format!("$JS.API.CONSUMER.MSG.NEXT.FARM_ORDERS.{consumer}"), expected);
+            check(&may.publish, &format!("$JS.API.CONSUMER.INFO.FARM_ORDERS.{consumer}"), expected);
             check(&may.publish, &format!("$JS.ACK.FARM_ORDERS.{consumer}.1.2.3.4.5"), expected);
         }
         for subject in [

@@ -15,9 +15,15 @@ mod token;
 mod wrong;
 
 pub use oidc::OidcSettings;
-pub(crate) use oidc::{Error as OidcError, LOGIN_WITHIN, Oidc, Person};
+#[cfg(test)]
+pub(crate) use oidc::Person;
+pub(crate) use oidc::{Error as OidcError, LOGIN_WITHIN, LoggedIn, Oidc};
 pub use origin::Origin;
-pub(crate) use sessions::{COOKIE, SESSION_FOR, Sessions, Stands};
+#[cfg(test)]
+pub(crate) use sessions::UNUSED_FOR;
+pub(crate) use sessions::{
+    COOKIE, Kept as KeptSession, Key as SessionKey, SESSION_FOR, SESSIONS_MAX, Session, Sessions, make as make_session,
+};
 pub(crate) use table::{Held, TokenTable, Why};
 pub(crate) use token::{Token, TokenId, make as make_token};
 pub(crate) use wrong::{Tries, Wrong};
@@ -25,6 +31,7 @@ pub(crate) use wrong::{Tries, Wrong};
 use clap::ValueEnum;
 use framewake_proto::access::{Role, Who};
 use framewake_proto::ids::{JobId, Name};
+use framewake_proto::time::Timestamp;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +64,14 @@ pub enum ListenError {
         "`framewake dev` is open on this machine only: on {0} it needs `--access tokens` (`framewake-scheduler token --data DIR` makes the first one), or use 127.0.0.1"
     )]
     Dev(SocketAddr),
+    #[error(
+        "`--keda-listen` {0} can be reached from other machines, and nobody is asked there who they are: use 127.0.0.1, or, where only KEDA reaches that address, as behind a network policy, say so with `--access tokens` or `--access open`"
+    )]
+    Keda(SocketAddr),
+    #[error(
+        "`framewake dev` is open on this machine only: on `--keda-listen` {0} it needs `--access tokens` (`framewake-scheduler token --data DIR` makes the first one), or use 127.0.0.1"
+    )]
+    DevKeda(SocketAddr),
 }
 
 impl Mode {
@@ -68,7 +83,17 @@ impl Mode {
         }
     }
 
+    /// Whether KEDA may be answered there: it brings no token, so whoever reaches the address is told.
+    pub fn check_keda(self, listen: SocketAddr) -> Result<(), ListenError> {
+        self.check(listen).map_err(|_| ListenError::Keda(listen))
+    }
+
     /// The same for a farm on one machine.
+    pub fn check_dev_keda(self, listen: SocketAddr) -> Result<(), ListenError> {
+        self.check_dev(listen).map_err(|_| ListenError::DevKeda(listen))
+    }
+
+    /// Whether a farm on one machine may listen there.
     pub fn check_dev(self, listen: SocketAddr) -> Result<(), ListenError> {
         match self {
             Mode::Local | Mode::Open if !listen.ip().is_loopback() => Err(ListenError::Dev(listen)),
@@ -91,17 +116,19 @@ pub(crate) struct Caller {
     pub(crate) project: Option<Name>,
     /// By which they came in; none where nobody is asked.
     pub(crate) held: Option<Arc<Held>>,
+    /// Of a page.
+    pub(crate) session: Option<Arc<Session>>,
 }
 
 impl Caller {
     /// Everybody, where nobody is asked who they are.
     pub(crate) fn local() -> Caller {
-        Caller { name: "local".to_owned(), role: Role::Admin, project: None, held: None }
+        Caller { name: "local".to_owned(), role: Role::Admin, project: None, held: None, session: None }
     }
 
     pub(crate) fn of(held: Arc<Held>) -> Caller {
         let Token { name, role, project, .. } = &held.token;
-        Caller { name: name.to_string(), role: *role, project: project.clone(), held: Some(held) }
+        Caller { name: name.to_string(), role: *role, project: project.clone(), held: Some(held), session: None }
     }
 
     /// The one project they see.
@@ -156,6 +183,20 @@ impl Access {
         self
     }
 
+    /// Sessions of before the restart go on, if what they stand for is good still. Those that don't are to be forgotten.
+    pub(crate) fn restore(&self, kept: Vec<KeptSession>, now: Timestamp) -> Vec<SessionKey> {
+        let good = |kept: &KeptSession| match &kept.person {
+            None => self.tokens.of(kept.token).is_some_and(|held| !held.is_over(now)),
+            Some(person) => self.oidc.as_ref().is_some_and(|oidc| oidc.admits(person)),
+        };
+        self.sessions.restore(kept, good, now)
+    }
+
+    /// What a session stands for, while it is there.
+    pub(crate) fn behind(&self, session: &Session) -> Option<Arc<Held>> {
+        session.person().cloned().or_else(|| self.tokens.of(session.token()))
+    }
+
     pub(crate) fn asks(&self) -> bool {
         self.mode == Mode::Tokens
     }
@@ -194,8 +235,17 @@ mod tests {
             assert_eq!(Mode::Open.check_dev(address).is_ok(), dev_open, "{address}");
             assert!(Mode::Tokens.check(address).is_ok() && Mode::Tokens.check_dev(address).is_ok());
             assert!(Mode::Open.check(address).is_ok());
+            for mode in [Mode::Local, Mode::Tokens, Mode::Open] {
+                assert_eq!(mode.check_keda(address).is_ok(), mode.check(address).is_ok(), "{mode:?} {address}");
+                assert_eq!(mode.check_dev_keda(address).is_ok(), mode.check_dev(address).is_ok(), "{mode:?} {address}");
+            }
         }
-        let said = Mode::Local.check(at("0.0.0.0:7700")).expect_err("refused").to_string();
-        assert!(["--access tokens", "--access open", "127.0.0.1"].iter().all(|way| said.contains(way)), "{said}");
+        let beyond = at("0.0.0.0:7700");
+        for refused in [Mode::Local.check(beyond), Mode::Local.check_keda(beyond)] {
+            let said = refused.expect_err("refused").to_string();
+            assert!(["--access tokens", "--access open", "127.0.0.1"].iter().all(|way| said.contains(way)), "{said}");
+        }
+        let said = Mode::Open.check_dev_keda(beyond).expect_err("refused").to_string();
+        assert!(said.contains("--keda-listen") && said.contains("--access tokens"), "{said}");
     }
 }

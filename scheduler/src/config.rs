@@ -26,7 +26,8 @@ pub struct Shared {
     pub access: Mode,
     #[command(flatten)]
     pub oidc: OidcSettings,
-    /// File with the scheduler's certificate and those of its authorities (PEM), for TLS; renewed, it is taken without a restart
+    /// File with the scheduler's certificate and those of its authorities (PEM), for TLS at every address that it listens on;
+    /// renewed, it is taken without a restart
     #[arg(long, env = "FRAMEWAKE_TLS_CERT", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// File with the key of the certificate (PEM)
@@ -69,7 +70,8 @@ pub struct Shared {
     /// Address that notifications by mail come from
     #[arg(long, env = "FRAMEWAKE_SMTP_FROM")]
     pub smtp_from: Option<String>,
-    /// Address for KEDA's questions (gRPC), as `0.0.0.0:7701`; without it they are not answered
+    /// Address for KEDA's questions (gRPC), as `0.0.0.0:7701`; without it they are not answered. It asks for no token:
+    /// beyond loopback only with `--access tokens` or `open`
     #[arg(long, env = "FRAMEWAKE_KEDA_LISTEN")]
     pub keda_listen: Option<SocketAddr>,
     #[command(flatten)]

@@ -1,11 +1,13 @@
 //! A whole farm on one machine: `framewake dev`.
 
 use crate::config::{Config, DevConfig};
-use crate::credentials::{Settings, server};
+use crate::credentials::{Issuer, Settings, server};
 use crate::{serve, shutdown, telemetry};
 use anyhow::{Context, Result, bail};
 use framewake_functions::kubernetes::lease::Timing;
 use framewake_proto::duration::Span;
+use framewake_proto::ids::Name;
+use framewake_proto::subjects::Subjects;
 use rustix::process::{Pid, Signal, kill_process};
 use std::convert::Infallible;
 use std::fs;
@@ -35,6 +37,9 @@ pub async fn run(config: DevConfig) -> Result<()> {
     telemetry::start(&config.shared.log, config.shared.log_format);
     let listen = config.shared.listen;
     config.shared.access.check_dev(listen)?;
+    if let Some(keda) = config.shared.keda_listen {
+        config.shared.access.check_dev_keda(keda)?;
+    }
     let data = &config.shared.data;
     fs::create_dir_all(data).with_context(|| format!("the data folder `{}`", data.display()))?;
     let data = data.canonicalize().with_context(|| format!("the data folder `{}`", data.display()))?;
@@ -51,7 +56,7 @@ pub async fn run(config: DevConfig) -> Result<()> {
         credentials: Settings { nats_seed: Some(seed), credentials_for: config.credentials_for, nats_ca: None },
         store: store.clone(),
         store_setup: store.starts_with("s3://"),
-        farm: "framewake".parse().expect("a good name"),
+        farm: farm(),
         // The nats-server is this folder's own.
         take_streams: true,
         kubeconfig: Vec::new(),
@@ -67,6 +72,10 @@ pub async fn run(config: DevConfig) -> Result<()> {
     nats.stop().await;
     info!("stopped");
     outcome
+}
+
+fn farm() -> Name {
+    "framewake".parse().expect("a good name")
 }
 
 #[allow(clippy::print_stdout)] // The one line that scripts wait for.
@@ -97,7 +106,7 @@ impl NatsServer {
         let mut server =
             NatsServer { data, program, port, url: format!("nats://127.0.0.1:{port}"), pid: 0, child: None };
         match left {
-            Some((pid, _)) if server.has_keys() && lets_nobody_in(port).await => {
+            Some((pid, _)) if server.has_whole_keys() && lets_nobody_in(port).await => {
                 info!("nats-server of an earlier run is still there (process {pid})");
                 server.pid = pid;
             }
@@ -125,11 +134,18 @@ impl NatsServer {
         self.seed().exists() && self.trusted().exists()
     }
 
+    /// Not those of a version that could take nothing back.
+    fn has_whole_keys(&self) -> bool {
+        let subjects = Subjects::new(farm());
+        self.has_keys() && Issuer::open(&self.seed(), subjects).is_ok_and(|issuer| issuer.can_take_back())
+    }
+
     /// Makes those that are missing: workers of an earlier run are let in with what the ones before have signed.
     fn make_keys(&self) -> Result<()> {
-        if self.has_keys() {
+        if self.has_whole_keys() {
             return Ok(());
         }
+        let keys = if self.has_keys() { server::Keys::renew(&self.seed())? } else { server::Keys::make() };
         for half in [self.seed(), self.trusted()] {
             match fs::remove_file(&half) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -138,7 +154,7 @@ impl NatsServer {
                 _ => {}
             }
         }
-        server::Keys::make().write(&self.seed(), &self.trusted())
+        keys.write(&self.seed(), &self.trusted())
     }
 
     async fn spawn(&mut self) -> Result<()> {

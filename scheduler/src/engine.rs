@@ -26,6 +26,7 @@ pub use handle::{Handle, Health, JobCommand, Refused, ScheduleCommand, Submissio
 pub use scans::Added;
 pub(crate) use scans::Candidate;
 
+use crate::credentials::Ended;
 use crate::function_table::FunctionTable;
 use crate::metrics::Metrics;
 use crate::store::{self, JobCache, Loaded, Store};
@@ -97,8 +98,7 @@ pub(crate) enum QueueCommand {
         attempt: AttemptId,
         worker: WorkerId,
     },
-    /// Its place says that it is over: nothing more is heard from it.
-    WorkerEnded(WorkerId),
+    WorkerEnded(Ended),
 }
 
 #[derive(Debug)]
@@ -184,6 +184,7 @@ impl Engine {
         let (deployments, deployed) = Deployments::new(store.load_gateway().await?);
         let scans = Scans::new(store.load_candidates().await?);
         let measuring = Measuring::new(store.load_vrams().await?);
+        let ended = store.load_ended().await?;
         info!(jobs = farm.jobs(), chunks, functions = functions.iter().count(), "the farm is loaded");
         let (inbox_in, inbox) = mpsc::channel(handle::INBOX_MAX);
         let (functions_out, functions_in) = watch::channel(Arc::new(functions.clone()));
@@ -193,6 +194,9 @@ impl Engine {
         let outbox = Outbox { queue, provider };
         for (key, _) in functions.iter() {
             let _ = outbox.queue.send(QueueCommand::AddFunction(key));
+        }
+        for ended in ended {
+            let _ = outbox.queue.send(QueueCommand::WorkerEnded(ended));
         }
         let events = events_out.clone();
         let handle = Handle { inbox: inbox_in, functions: functions_in, targets, deployed, events, health };
@@ -287,6 +291,7 @@ impl Engine {
         self.recall(&batch).await?;
         self.take_note(&mut batch);
         self.measure(&mut batch);
+        batch.note_ends();
         let events = if batch.is_durable_change() {
             let commit = self.metrics.parts.store_commit_seconds.start_timer();
             let events = self.store.commit(batch.to_store(), &self.jobs).await?;

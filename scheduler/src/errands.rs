@@ -57,7 +57,7 @@ pub enum Errand {
         #[arg(long)]
         lasts: Option<Span>,
     },
-    /// Make the keys by which NATS lets in whom the scheduler signs for: the seed, for the scheduler alone, and a file for the
+    /// Make the keys by which NATS lets in whom the scheduler signs for: seeds, for the scheduler alone, and a file for the
     /// configuration of the server
     NatsKeys {
         /// The file to make for `--nats-seed`; nothing is overwritten

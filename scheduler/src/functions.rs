@@ -124,9 +124,11 @@ impl Keepers {
                     self.tell(Event::WorkerExited { worker, end: WorkerEnd::Failed { reason } }).await;
                     return;
                 };
-                let join_token = self.issuer.as_ref();
-                let join_token = join_token.map(|issuer| issuer.join_token_of(&function, &worker, Timestamp::now()));
-                let _ = keeper.send(Command::Start(Start { worker, function, spec, gpus, linger, join_token }));
+                let issuer = self.issuer.as_ref();
+                let join_token = issuer.map(|issuer| issuer.join_token_of(&function, &worker, Timestamp::now()));
+                let invitation = issuer.map(|issuer| issuer.invitation(&function, &worker));
+                let start = Start { worker, function, spec, gpus, linger, join_token, invitation };
+                let _ = keeper.send(Command::Start(start));
             }
             ProviderCommand::Left { worker } => {
                 for keeper in self.commands.values() {

@@ -5,9 +5,10 @@
 //! much, which would start too many.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::engine::{Handle, Refused};
+use crate::rest::{self, App, Speech};
 use anyhow::Context as _;
 use framewake_proto::ids::{FunctionKey, FunctionRef, nearest};
 use futures::stream::BoxStream;
@@ -16,6 +17,7 @@ use messages::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec, MetricValue,
     ScaledObjectRef,
 };
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use tracing::info;
 
@@ -36,14 +37,10 @@ pub(crate) mod messages {
 
 /// Longest time for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Requests of one connection at once; KEDA has one connection, and a stream for each `ScaledJob`.
-const REQUESTS_MAX: usize = 512;
 /// Streams in all: as many as there may sensibly be functions scaled by KEDA.
 const STREAMS_MAX: usize = 256;
 /// How soon KEDA is told that a function has work, or has none any more.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A client that is gone without a word is noticed.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Key of a trigger's `metadata`: `blender`, or `blender@3`.
 const FUNCTION: &str = "function";
 
@@ -55,26 +52,16 @@ pub(crate) async fn listen(address: Option<SocketAddr>) -> anyhow::Result<Option
 }
 
 /// Answers KEDA, if it is to be answered, until `stop`.
-pub(crate) async fn serve(
-    listener: Option<TcpListener>,
-    handle: Handle,
-    stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
+pub(crate) async fn serve(listener: Option<TcpListener>, app: Arc<App>, stop: CancellationToken) -> io::Result<()> {
     let Some(listener) = listener else {
         stop.cancelled().await;
         return Ok(());
     };
-    if let Ok(address) = listener.local_addr() {
-        info!("KEDA is answered on {address}");
-    }
+    info!("KEDA is answered on {}://{}", app.scheme(), listener.local_addr()?);
+    let handle = app.handle.clone();
     let scaler = Scaler { handle, streams: Arc::new(Semaphore::new(STREAMS_MAX)), stop: stop.clone() };
-    Server::builder()
-        .timeout(ANSWER_MAX)
-        .concurrency_limit_per_connection(REQUESTS_MAX)
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .add_service(ExternalScalerServer::new(scaler))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.cancelled_owned())
-        .await
+    let router = Routes::new(ExternalScalerServer::new(scaler)).prepare().into_axum_router();
+    rest::serve_router(listener, app, router, Speech::Grpc, stop).await
 }
 
 #[derive(Debug)]
@@ -183,7 +170,9 @@ fn function(handle: &Handle, asked: &ScaledObjectRef) -> Result<FunctionKey, Sta
 }
 
 async fn needed(handle: &Handle, key: &FunctionKey) -> Result<u32, Status> {
-    let scaling = handle.scaling().await.map_err(|error: Refused| Status::unavailable(error.to_string()))?;
+    let scaling = tokio::time::timeout(ANSWER_MAX, handle.scaling()).await;
+    let scaling = scaling.map_err(|_| Status::deadline_exceeded("the scheduler did not get to it in time"))?;
+    let scaling = scaling.map_err(|error: Refused| Status::unavailable(error.to_string()))?;
     let found = scaling.into_iter().find(|(other, _)| other == key);
     found.map(|(_, view)| view.needed).ok_or_else(|| Status::not_found(format!("there is no function `{key}`")))
 }

@@ -48,18 +48,18 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Metrics {
-        Metrics::new(&[])
+        Metrics::new(&[], "")
     }
 }
 
 impl Metrics {
-    /// With the names of others that are asked for.
-    pub fn new(aliases: &[Alias]) -> Metrics {
+    /// With the names of others that are asked for; `namespace` is that of `OpenFaaS`' clients.
+    pub fn new(aliases: &[Alias], namespace: &str) -> Metrics {
         let registry = Registry::new();
         let exemplars = Exemplars::default();
         let make = Maker { registry: &registry };
         let functions = Arc::new(Names::new(FUNCTIONS_MAX));
-        let openfaas = aliases.contains(&Alias::OpenFaas).then(|| OpenFaas::new(&make));
+        let openfaas = aliases.contains(&Alias::OpenFaas).then(|| OpenFaas::new(&make, namespace));
         Metrics {
             farm: Farm::new(&make, Arc::clone(&functions), openfaas, &exemplars),
             cost: Cost::new(&make, Arc::clone(&functions)),
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn functions_past_the_bound_share_one_label() {
-        let metrics = Metrics::new(&[Alias::OpenFaas]);
+        let metrics = Metrics::new(&[Alias::OpenFaas], "openfaas-fn");
         for at in 0..2 * FUNCTIONS_MAX {
             let function = format!("f{at}").parse().expect("a name");
             metrics.farm.attempt_started(&function);
@@ -126,9 +126,9 @@ mod tests {
         let series = text.lines().filter(|line| line.starts_with("framewake_attempts_started_total{")).count();
         assert_eq!(series, FUNCTIONS_MAX + 1);
         assert!(text.contains(&format!("framewake_attempts_started_total{{function=\"other\"}} {FUNCTIONS_MAX}\n")));
-        assert!(
-            text.contains(&format!("gateway_function_invocation_started{{function_name=\"other\"}} {FUNCTIONS_MAX}"))
-        );
+        assert!(text.contains(&format!(
+            "gateway_function_invocation_started{{function_name=\"other.openfaas-fn\"}} {FUNCTIONS_MAX}"
+        )));
     }
 
     #[test]

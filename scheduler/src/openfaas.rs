@@ -11,12 +11,15 @@ mod calls;
 mod deploy;
 mod functions;
 mod logs;
+pub(crate) mod rules;
 mod shapes;
+#[cfg(test)]
+mod tests;
 
 use crate::access::note;
 use crate::engine::clock::Clock;
 use crate::notify;
-use crate::rest::{self, App, Class, Code, Refusal, peer_of};
+use crate::rest::{self, App, Class, Code, Refusal, Speech, peer_of};
 use crate::store::AuditRow;
 use anyhow::{Context as _, Result, ensure};
 use auth::Door;
@@ -30,6 +33,7 @@ use axum::routing::{any, get, post};
 use callbacks::Callbacks;
 use framewake_proto::duration::Span;
 use framewake_proto::ids::Name;
+use rules::{Needs, Noted, line};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -100,7 +104,7 @@ pub(crate) async fn serve(
         return Ok(());
     };
     let gateway = Gateway::new(&settings, app.clone(), clock)?;
-    info!("clients of OpenFaaS are served on http://{}", listener.local_addr()?);
+    info!("clients of OpenFaaS are served on {}://{}", app.scheme(), listener.local_addr()?);
     let callbacks = Callbacks::new(&settings, app.clone(), patience, clock)?;
     let sending = async {
         match callbacks {
@@ -108,7 +112,7 @@ pub(crate) async fn serve(
             None => stop.cancelled().await,
         }
     };
-    let serving = rest::serve_router(listener, app, router(gateway), None, stop.clone());
+    let serving = rest::serve_router(listener, app, router(gateway), Speech::Http, stop.clone());
     let ((), served) = tokio::join!(sending, serving);
     Ok(served?)
 }
@@ -190,8 +194,12 @@ fn secret(file: &Path) -> Result<String> {
     Ok(text.to_owned())
 }
 
-/// Everything that is answered. Only `/healthz` asks for no password.
+/// Everything that is answered, to those whom `rules` let in.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+    guarded(answering(), gateway)
+}
+
+fn answering() -> Router<Arc<Gateway>> {
     let system = get(functions::list).post(functions::deploy).put(functions::update).delete(functions::remove);
     Router::new()
         .route("/healthz", get(async || "OK"))
@@ -202,7 +210,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/system/info", get(functions::info))
         .route("/system/namespaces", get(functions::namespaces))
         .route("/system/namespace/{name}", any(functions::namespace))
-        .route("/system/secrets", any(functions::secrets))
+        .route("/system/secrets", get(functions::secrets).fallback(functions::no_secrets))
         .route("/async-function/{name}", post(calls::later))
         .route("/async-function/{name}/{*path}", post(calls::later))
         .route("/function/{name}", any(calls::now))
@@ -210,6 +218,10 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/function/{name}/{*path}", any(calls::now))
         .fallback(async || Refusal::not_found("there is nothing at this address"))
         .method_not_allowed_fallback(async || Refusal::new(Code::MethodNotAllowed, "this address has no such method"))
+}
+
+fn guarded(routes: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {
+    routes
         .layer(CsrfLayer::new().with_rejection_response(|_| rest::cross_origin()))
         .layer(CatchPanicLayer::custom(rest::panicked))
         .layer(from_fn_with_state(gateway.clone(), pass))
@@ -226,14 +238,20 @@ async fn pass(State(gateway): State<Arc<Gateway>>, request: Request, next: Next)
     let began = Instant::now();
     let metrics = &gateway.app.metrics.parts;
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
-    let mut response = if route != "/healthz" && !gateway.door.opens(request.headers().get(AUTHORIZATION)) {
+    let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let is_open =
+        matched.as_deref().and_then(|route| line(&method, route)).is_some_and(|it| it.needs == Needs::Nothing);
+    let mut response = if !is_open && !gateway.door.opens(request.headers().get(AUTHORIZATION)) {
         metrics.problems.with_label_values(&["unauthorized"]).inc();
         let challenge = [(WWW_AUTHENTICATE, "Basic realm=\"Restricted\"")];
         (StatusCode::UNAUTHORIZED, challenge, "invalid credentials").into_response()
+    } else if let Some(route) = matched.as_deref().filter(|route| !rules::is_known(route)) {
+        let detail = format!("nobody may ask this: `{route}` has no line in the table of access");
+        Refusal::new(Code::Forbidden, detail).into_response()
     } else {
+        let route = matched.as_deref().unwrap_or_default();
         let entered =
-            class_of(&method, &route).map(|class| gateway.app.enter(class, peer_of(request.extensions()))).transpose();
+            class_of(&method, route).map(|class| gateway.app.enter(class, peer_of(request.extensions()))).transpose();
         match entered {
             Err(refusal) => refusal.into_response(),
             // Calls and logs bound themselves.
@@ -244,6 +262,7 @@ async fn pass(State(gateway): State<Arc<Gateway>>, request: Request, next: Next)
             },
         }
     };
+    let route = matched.as_deref().unwrap_or("unknown");
     if let Some(refusal) = rest::refusal_of(&mut response) {
         let code = refusal.code().as_str();
         metrics.problems.with_label_values(&[code]).inc();
@@ -257,7 +276,7 @@ async fn pass(State(gateway): State<Arc<Gateway>>, request: Request, next: Next)
     let status = response.status();
     metrics
         .request_seconds
-        .with_label_values(&[&route, rest::known_method(&method), status.as_str()])
+        .with_label_values(&[route, rest::known_method(&method), status.as_str()])
         .observe(began.elapsed().as_secs_f64());
     response
 }
@@ -265,12 +284,10 @@ async fn pass(State(gateway): State<Arc<Gateway>>, request: Request, next: Next)
 /// What is noted of a request, if it changes something.
 fn noted(gateway: &Gateway, request: &Request) -> Option<AuditRow> {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let (action, bulk) = match (request.method().as_str(), route) {
-        ("POST" | "PUT", "/system/functions") => ("deployment.put", false),
-        ("DELETE", "/system/functions") => ("deployment.remove", false),
-        ("POST", "/system/scale-function/{name}") => ("deployment.scale", false),
-        (_, route) if route.starts_with("/function/") || route.starts_with("/async-function/") => ("job.submit", true),
-        _ => return None,
+    let (action, bulk) = match line(request.method(), route)?.noted {
+        Noted::Nothing => return None,
+        Noted::As(action) => (action, false),
+        Noted::InBulkAs(action) => (action, true),
     };
     let (who, peer) = (WHO.to_owned(), peer_of(request.extensions()).to_string());
     let subject: String = request.uri().path().chars().take(SUBJECT_MAX).collect();

@@ -13,7 +13,7 @@ mod tests;
 pub use logs::{Live, LogsError};
 pub use owner::Owner;
 
-use crate::credentials::{Gate, Issuer};
+use crate::credentials::{Gate, Issuer, tell_always};
 use crate::engine::{Handle, Health, Message, QueueCommand};
 use crate::metrics::Metrics;
 use crate::objects::Objects;
@@ -101,6 +101,8 @@ pub struct Queue {
     take_streams: bool,
     /// Where the scheduler says who may do what there.
     gate: Option<Arc<Gate>>,
+    /// Certificates of authorities, where not those of the system.
+    ca: Option<PathBuf>,
     /// Where workers have no credentials of the store.
     signing: Option<Arc<Signing>>,
 }
@@ -146,7 +148,7 @@ impl Queue {
                 None => ConnectOptions::new(),
             },
         };
-        let options = ca.into_iter().fold(options, ConnectOptions::add_root_certificates);
+        let options = ca.iter().cloned().fold(options, ConnectOptions::add_root_certificates);
         let options = options
             .name("framewake-scheduler")
             .retry_on_initial_connect()
@@ -185,6 +187,7 @@ impl Queue {
             metrics,
             take_streams,
             gate,
+            ca,
             signing: signing.map(Arc::new),
         })
     }
@@ -208,6 +211,9 @@ impl Queue {
         let (logs_in, logs) = mpsc::channel(logs::WAITING_MAX);
         listeners.spawn(reports::receive(self.clone(), handle.clone(), acks, prepared.clone(), health.clone()));
         listeners.spawn(logs::archive_all(self.clone(), handle.clone(), objects, logs, prepared));
+        if let Some(gate) = &self.gate {
+            listeners.spawn(tell_always(Arc::clone(gate), url.clone(), self.ca.clone()));
+        }
         let mut streams = Streams::default();
         let mut connected = self.connected.clone();
         let mut look = tokio::time::interval(LOOK_EVERY);
@@ -242,9 +248,9 @@ impl Queue {
                         // Full, it is left to the next look for forgotten logs.
                         let _ = logs_in.try_send((worker, job, attempt));
                     }
-                    Some(QueueCommand::WorkerEnded(worker)) => {
+                    Some(QueueCommand::WorkerEnded(ended)) => {
                         if let Some(gate) = &self.gate {
-                            gate.note_end(&worker);
+                            gate.note_end(ended);
                         }
                     }
                     Some(QueueCommand::PurgeOrders(job)) => drop(tokio::spawn(self.clone().purge_orders(job))),

@@ -59,7 +59,7 @@ pub(crate) use query::Query;
 pub use server::serve;
 pub(crate) use server::serve_router;
 pub(crate) use shares::{Class, Pass, Peer, peer_of};
-pub(crate) use tls::Certificate;
+pub(crate) use tls::{Certificate, Speech};
 
 use crate::access::{self, Access, Origin};
 use crate::engine::handle::Handle;
@@ -148,6 +148,11 @@ impl App {
     pub(crate) fn with_certificate(mut self, certificate: Option<Arc<Certificate>>) -> App {
         self.certificate = certificate;
         self
+    }
+
+    /// `https` where clients must speak TLS.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.certificate.is_some() { "https" } else { "http" }
     }
 
     /// Pages of these origins may ask.

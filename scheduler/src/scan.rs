@@ -9,13 +9,16 @@ mod run;
 
 use crate::engine::Handle;
 use clap::ValueEnum;
+use framewake_proto::chain::Chain;
 use framewake_proto::duration::Span;
 use framewake_proto::ids::FunctionKey;
 use framewake_proto::scan::{FINDINGS_MAX, FindingCounts, ScanState, ScanView, Severity};
 use framewake_proto::time::Timestamp;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -23,6 +26,8 @@ use tracing::{info, warn};
 const IMAGE: &str = "{image}";
 /// Shortest and longest time of a scan that can be asked for: less is no scan, and one that goes on for more is not watched by anybody.
 const WITHIN: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+/// Longest reason that is told: a scanner's report, and what is wrong with it, may be megabytes.
+const WHY_MAX: usize = 600;
 /// What keeps a version out can be mended, and is then asked about again.
 const AGAIN: &str = "then add the same file again: it is scanned again";
 
@@ -117,13 +122,19 @@ pub(crate) struct Scanner {
     command: ScanCommand,
     refuse: Threshold,
     within: Duration,
+    /// Of this farm's scans; one scheduler at a time has the data folder.
+    mark: String,
 }
 
 impl Scanner {
-    /// `None` where nothing is scanned.
-    pub(crate) fn open(settings: &ScanSettings) -> Option<Scanner> {
+    /// `None` where nothing is scanned. Ends what a scheduler left that was killed during a scan.
+    pub(crate) async fn open(settings: &ScanSettings, data: &Path) -> Option<Scanner> {
         let ScanSettings { scan_images, scan_refuse, scan_within } = settings;
-        scan_images.clone().map(|command| Scanner { command, refuse: *scan_refuse, within: scan_within.0 })
+        let command = scan_images.clone()?;
+        let mark = std::fs::canonicalize(data).unwrap_or_else(|_| data.to_owned()).display().to_string();
+        let left = mark.clone();
+        spawn_blocking(move || run::end_marked(&left)).await.expect("it does not panic");
+        Some(Scanner { command, refuse: *scan_refuse, within: scan_within.0, mark })
     }
 
     /// Until `stop`; what is under way then is ended, and begun again by the next start.
@@ -158,14 +169,18 @@ impl Scanner {
 
     async fn scan(&self, image: &str) -> ScanView {
         let words = self.command.for_image(image);
-        let outcome = match run::run(&words, self.within).await {
-            Ok(output) => report::read(&output).map_err(|error| framewake_proto::chain::Chain(&error).to_string()),
-            Err(error) => Err(framewake_proto::chain::Chain(&error).to_string()),
+        let outcome = match run::run(&words, self.within, &self.mark).await {
+            // Of megabytes it takes longer than others may wait for this thread.
+            Ok(output) => spawn_blocking(move || report::read(&output).map_err(|error| Chain(&error).to_string()))
+                .await
+                .expect("it does not panic"),
+            Err(error) => Err(Chain(&error).to_string()),
         };
         let at = Timestamp::now();
         let mut worst = match outcome {
             Ok(findings) => findings,
             Err(why) => {
+                let why = in_one_line(&why, WHY_MAX);
                 let reason = format!("its image could not be scanned: {why}; see to the scanner, {AGAIN}");
                 let found = FindingCounts::default();
                 return ScanView { state: ScanState::Failed, at, found, worst: Vec::new(), reason };
@@ -194,6 +209,13 @@ impl Scanner {
     }
 }
 
+/// What others have said, as a line of at most so many characters that does nothing to whoever reads it.
+fn in_one_line(text: &str, chars_max: usize) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().nth(chars_max).is_none() { line } else { line.chars().take(chars_max).chain(['…']).collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +240,8 @@ mod tests {
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("ours");
         let command = format!("{} {{image}}", program.display()).parse().expect("good");
-        (folder, Scanner { command, refuse, within })
+        let mark = folder.path().display().to_string();
+        (folder, Scanner { command, refuse, within, mark })
     }
 
     async fn scanned(script: &str, refuse: Threshold) -> ScanView {
@@ -273,25 +296,105 @@ mod tests {
         assert!(missing.scan("x").await.reason.contains("/nowhere/scanner"));
     }
 
-    #[tokio::test]
-    async fn one_that_hangs_is_ended_with_all_that_it_started() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let pid = folder.path().join("pid");
-        let script = format!("sleep 600 & echo $! > {}; wait", pid.display());
-        let (_program, scanner) = scanner(&script, Threshold::Critical, Duration::from_secs(1));
-        let scan = scanner.scan("x").await;
-        assert!(scan.state == ScanState::Failed && scan.reason.contains("1s"), "{}", scan.reason);
-        let child = std::fs::read_to_string(&pid).expect("it began");
+    /// The numbers that a script wrote down, once it wrote so many.
+    fn written(file: &Path, count: usize) -> Vec<u32> {
+        let text = std::fs::read_to_string(file).expect("it began");
+        let numbers: Vec<u32> = text.split_whitespace().map(|word| word.parse().expect("a number")).collect();
+        assert_eq!(numbers.len(), count, "{text}");
+        numbers
+    }
+
+    async fn all_end(pids: &[u32]) {
         // It is dead, and may wait for somebody to take note of that.
-        let dead = || {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+        let dead = |pid: &u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.is_empty() || stat.contains(") Z ") || stat.contains(") X ")
         };
         let ended = async {
-            while !dead() {
+            while !pids.iter().all(dead) {
                 tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(10), ended).await.expect("what it started is ended too");
+    }
+
+    /// Starts one that stays in the group, and one that leaves it; both write their numbers into the file.
+    fn helpers(file: &Path, output: &str) -> String {
+        let file = file.display();
+        format!(
+            "sleep 600 {output} & echo $! >> {file}; setsid sh -c 'echo $$ >> {file}; exec sleep 600' {output} &
+             until [ $(wc -l < {file}) = 2 ]; do sleep 0.01; done"
+        )
+    }
+
+    #[tokio::test]
+    async fn one_that_hangs_is_ended_with_all_that_it_started() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pids = folder.path().join("pids");
+        let script = format!("{}; wait", helpers(&pids, ""));
+        let (_program, scanner) = scanner(&script, Threshold::Critical, Duration::from_secs(2));
+        let scan = scanner.scan("x").await;
+        assert!(scan.state == ScanState::Failed && scan.reason.contains("2s"), "{}", scan.reason);
+        all_end(&written(&pids, 2)).await;
+    }
+
+    #[tokio::test]
+    async fn what_one_that_ended_well_left_behind_is_ended_and_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Whether they hold its output open or not.
+        for (name, output) in [("open", ""), ("closed", ">/dev/null 2>&1")] {
+            let pids = folder.path().join(name);
+            let script = format!("{}; {}", helpers(&pids, output), trivy("LOW"));
+            let (_program, scanner) = scanner(&script, Threshold::Critical, Duration::from_mins(1));
+            let scan = tokio::time::timeout(Duration::from_secs(20), scanner.scan("x")).await.expect("not held up");
+            assert_eq!(scan.state, ScanState::Passed, "{}", scan.reason);
+            all_end(&written(&pids, 2)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_scheduler_left_that_was_killed_is_ended_by_the_next() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let own = std::fs::canonicalize(folder.path()).expect("it is there").display().to_string();
+        let mut started = [own.as_str(), "/somebody/elses"].map(|mark| {
+            let mut command = std::process::Command::new("sleep");
+            command.arg("600").env("FRAMEWAKE_SCAN", mark).spawn().expect("it starts")
+        });
+        let settings = ScanSettings {
+            scan_images: Some("scanner {image}".parse().expect("good")),
+            scan_refuse: Threshold::Critical,
+            scan_within: Span(Duration::from_secs(9)),
+        };
+        let opened = Scanner::open(&settings, folder.path()).await.expect("there is a scanner");
+        assert_eq!(opened.mark, own);
+        all_end(&[started[0].id()]).await;
+        assert!(started[1].try_wait().expect("our child").is_none(), "others' scans go on");
+        for child in &mut started {
+            let _gone_already = child.kill();
+            child.wait().expect("our child");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_scanner_says_is_bounded_and_in_one_line_whatever_it_says() {
+        // Errors of JSON have in them what they are about.
+        let long = "$(head -c 1000000 /dev/zero | tr '\\0' x)";
+        for script in [
+            format!(r#"echo '{{"SchemaVersion":2,"Results":"'"{long}"'"}}'"#),
+            format!(r#"echo '{{"version":"2.1.0","runs":["'"{long}"'"]}}'"#),
+            format!("printf '{long}\\033[31m\\n\\n' >&2; exit 3"),
+        ] {
+            let scan = scanned(&script, Threshold::Critical).await;
+            assert_eq!(scan.state, ScanState::Failed, "{script}");
+            assert!(scan.reason.len() < 2 * WHY_MAX, "{} bytes", scan.reason.len());
+            assert!(!scan.reason.contains(char::is_control) && scan.reason.contains(AGAIN), "{}", scan.reason);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_scanner_that_floods_is_given_up_before_its_time() {
+        let (_folder, scanner) = scanner("yes 0123456789", Threshold::Never, Duration::from_mins(10));
+        let scan = tokio::time::timeout(Duration::from_mins(1), scanner.scan("x")).await.expect("given up");
+        assert!(scan.state == ScanState::Failed && scan.reason.contains("more than"), "{}", scan.reason);
     }
 }

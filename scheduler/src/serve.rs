@@ -15,7 +15,7 @@ use crate::rest::{self, App, UploadLimits, Uploads, UrlsAllowed};
 use crate::scan::Scanner;
 use crate::signing::Signing;
 use crate::store::read::Reader;
-use crate::store::{self, Store};
+use crate::store::{self, AccessWrite, Store};
 use crate::traces::{Lane, Traces};
 use anyhow::{Context, Result};
 use framewake_core::event::Event;
@@ -24,6 +24,7 @@ use framewake_core::values::Settings;
 use framewake_proto::chain::Chain;
 use framewake_proto::pool::ProviderSpec;
 use framewake_proto::subjects::Subjects;
+use framewake_proto::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -39,6 +40,9 @@ const PART_END_MAX: Duration = Duration::from_secs(15);
 pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), stop: CancellationToken) -> Result<()> {
     let shared = &config.shared;
     shared.access.check(shared.listen)?;
+    if let Some(keda) = shared.keda_listen {
+        shared.access.check_keda(keda)?;
+    }
     shared.oidc.check(shared.access)?;
     let oidc = Oidc::open(&shared.oidc)?.map(Arc::new);
     let specs = files::functions(&shared.functions)?;
@@ -66,7 +70,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
         objects.set_up().await?;
     }
     objects.probe().await?;
-    let metrics = Arc::new(Metrics::new(&shared.metrics_aliases));
+    let metrics = Arc::new(Metrics::new(&shared.metrics_aliases, shared.openfaas.openfaas_namespace.as_str()));
     let (health_in, health) = watch::channel(Health { nats: "not connected yet".to_owned(), ..Health::default() });
     let settings = Settings { aside: shared.set_aside.0, ..Settings::default() };
     let (engine, handle, commands) = Engine::load(store, settings, health, Arc::clone(&metrics)).await?;
@@ -79,7 +83,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
         lane = Some(tokio::spawn(opened.run(tracing.clone())));
     }
     let (scans_in, scans) = tokio::sync::mpsc::unbounded_channel();
-    let scanner = Scanner::open(&shared.scans);
+    let scanner = Scanner::open(&shared.scans, &shared.data).await;
     if scanner.is_some() {
         engine = engine.with_scanner(scans_in);
     }
@@ -139,7 +143,6 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let scheme = if certificate.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", listener.local_addr()?);
     info!("listening on {url}");
-    let mut scaler = tokio::spawn(keda::serve(keda, handle.clone(), serving.clone()));
     let tokens = reader.tokens().await?;
     if shared.access == access::Mode::Tokens && tokens.is_empty() {
         warn!(
@@ -156,8 +159,11 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
         });
     }
     let access = Access::new(shared.access, tokens).with_oidc(oidc);
+    let over = access.restore(reader.sessions().await?, Timestamp::now());
+    handle.tell_access(over.into_iter().map(AccessWrite::SessionEnded).collect()).await;
     let app = App::new(handle, reader, objects, uploads, metrics, urls, ways).with_access(access);
     let app = Arc::new(app.with_certificate(certificate).with_origins(shared.cors_allow.clone()));
+    let mut scaler = tokio::spawn(keda::serve(keda, app.clone(), serving.clone()));
     let mut clients = tokio::spawn(openfaas::serve(
         shared.openfaas.clone(),
         openfaas,

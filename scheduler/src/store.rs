@@ -3,6 +3,7 @@
 mod access;
 pub mod backup;
 mod budgets;
+mod ended;
 pub(crate) mod file;
 pub(crate) mod gateway;
 pub(crate) mod happenings;
@@ -16,10 +17,12 @@ pub mod read;
 mod rows;
 mod scans;
 mod schedules;
+mod sessions;
 mod starts;
 #[cfg(test)]
 mod tests;
 mod traces;
+mod tries;
 mod write;
 
 pub(crate) use access::{AccessWrite, AuditRow, add_token_beside};
@@ -47,7 +50,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 16] = [
+const MIGRATIONS: [&str; 19] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
@@ -64,6 +67,9 @@ const MIGRATIONS: [&str; 16] = [
     include_str!("store/migrations/0013_starts.sql"),
     include_str!("store/migrations/0019_failures_by_age.sql"),
     include_str!("store/migrations/0020_scans.sql"),
+    include_str!("store/migrations/0021_sessions.sql"),
+    include_str!("store/migrations/0023_failed_tries.sql"),
+    include_str!("store/migrations/0022_ended_workers.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

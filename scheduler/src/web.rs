@@ -156,12 +156,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_run_nothing_but_their_own_scripts_and_are_sent_once() {
+    async fn pages_run_nothing_but_their_own_scripts_stand_in_no_frame_and_are_sent_once() {
         for page in PAGES {
             let (status, head, body) = ask(&page.replace("{id}", "x"), None).await;
             assert_eq!(status, StatusCode::OK, "{page}");
             let policy = head[CONTENT_SECURITY_POLICY].to_str().expect("text");
             assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+            assert!(policy.contains("frame-ancestors 'none'") && head[X_FRAME_OPTIONS] == "DENY", "{head:?}");
             assert!(!body.contains("<script>") && !body.contains(" style="), "the policy would refuse it");
         }
         let (status, head, body) = ask("/web/main.js", Some(&TAG)).await;

@@ -4,16 +4,17 @@ import { h, fill, api, empty, number, part, query, seconds, state, table, when, 
 
 const PAGE = 25;
 
-/** The list; `log(attempt, running)` opens a log. `load()` asks anew for the page that is shown. */
-export function attemptsOf(job, upkeep, log) {
+/** The list; `log(attempt, running)` opens a log, `seen(attempts)` is told those that are shown. `load()` asks anew for them. */
+export function attemptsOf(job, upkeep, log, seen) {
   const element = h("div");
   let cursor = "";
-  async function load() {
+  const load = upkeep.part(element, async () => {
     const page = await api(`/jobs/${part(job)}/attempts${query({ order: "newest", cursor, limit: PAGE })}`, { signal: upkeep.signal });
-    const to = (place) => async () => {
+    const to = (place) => () => {
       cursor = place;
-      await load();
+      load(true);
     };
+    seen(page.items);
     fill(element, page.items.length || cursor ? h("div", {}, table("Attempts", [
       ["Attempt", (one) => h("span", { class: "mono" }, one.attempt)],
       ["Frames", (one) => [`${one.step} `, one.frames]],
@@ -26,7 +27,6 @@ export function attemptsOf(job, upkeep, log) {
     ], page.items), h("div", { class: "row" },
       cursor && h("button", { type: "button", onclick: to("") }, "Newest attempts"),
       page.next && h("button", { type: "button", onclick: to(page.next) }, "Older attempts"))) : empty("No attempt yet. What keeps it from one is told beside the steps."));
-    return page.items;
-  }
+  });
   return { element, load };
 }

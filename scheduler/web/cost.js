@@ -1,6 +1,6 @@
 // What was paid, and what for.
 
-import { h, fill, api, card, empty, figures, may, money, problemBox, query, seconds, words } from "./lib.js";
+import { h, fill, api, card, empty, figures, may, money, query, seconds, words } from "./lib.js";
 
 const KEYS = ["project", "function", "pool", "day", "cause", "gpu"];
 /** Rows that are drawn; those that cost most. */
@@ -14,17 +14,14 @@ export async function show({ main, upkeep, title }) {
   const today = new Date().toISOString().slice(0, 10);
   const sums = h("div", { class: "card" });
   const lines = h("div");
-  const form = h("form", { class: "row", onsubmit: (event) => { event.preventDefault(); look(); }, onchange: () => look() },
+  const form = h("form", { class: "row", onsubmit: (event) => { event.preventDefault(); look(true); }, onchange: () => look(true) },
     h("label", {}, "From ", h("input", { type: "date", name: "from", value: asked.get("from") ?? `${today.slice(0, 8)}01` })),
     h("label", {}, "to ", h("input", { type: "date", name: "to", value: asked.get("to") ?? today })),
     h("label", {}, "by ", h("select", { name: "by" }, KEYS.map((key) => h("option", { value: key, selected: (asked.get("by") ?? "project") === key }, key)))),
     h("label", {}, "project ", h("input", { name: "project", placeholder: "all", value: asked.get("project") ?? "" })));
   main.append(h("h1", {}, "Cost"), h("p", { class: "lead" }, "Every paid moment of every worker, by what it went to."), h("div", { class: "card" }, form), sums, card("", lines),
     h("p", { class: "soft small" }, "What workers are paid by is told under ", h("a", { href: "/settings" }, "Settings"), may("operator", { farm: true }) ? ", where prices and budgets are set too." : "."));
-  /** What is wrong with the days stands in the place of their costs. */
-  const look = () => load().catch((problem) => problem.name !== "AbortError" && fill(lines, problemBox(problem)));
-
-  async function load() {
+  const look = upkeep.part([sums, lines], async () => {
     const values = Object.fromEntries(new FormData(form));
     history.replaceState(null, "", `/cost${query(values)}`);
     const costs = await api(`/costs${query(values)}`, { signal: upkeep.signal });
@@ -39,6 +36,6 @@ export async function show({ main, upkeep, title }) {
       return h("div", { class: "line" }, h("span", {}, words(row[key] || (NOBODY[key] ?? "nobody: workers that did nothing"))), line, h("span", { class: "small soft" }, `${seconds(row.time_us / 1e6)} ${row.cost.length ? money(row.cost) : "price unknown"}`));
     })) : empty("No worker was paid on these days. Choose others, or submit a job."),
     rows.length > ROWS && h("p", { class: "soft small" }, key === "day" ? `The last ${ROWS} days of ${rows.length}.` : `The ${ROWS} of ${rows.length} that took most.`));
-  }
-  await load();
+  });
+  look();
 }

@@ -21,6 +21,8 @@ function feed(upkeep) {
   const list = h("ol", { class: "feed", tabindex: "0", "aria-label": "Events, newest first" });
   const nothing = h("div");
   let drawn = null;
+  /** Whether what happened before was told. */
+  let told = false;
   const hold = h("input", { type: "checkbox" });
   function draw() {
     if (drawn !== null) return;
@@ -30,16 +32,18 @@ function feed(upkeep) {
       if (hold.checked) return;
       const shown = kept.filter((event) => chosen.has(KINDS[event.event])).slice(-SHOWN_MAX).reverse();
       fill(list, shown.map(line));
-      fill(nothing, !shown.length && empty("Nothing of this kind happened lately. Submit a job and it will:", command("framewake submit samples/jobs/povray.yaml --wait")));
+      fill(nothing, told && !shown.length && empty("Nothing of this kind happened lately. Submit a job and it will:", command("framewake submit samples/jobs/povray.yaml --wait")));
     }, 250);
   }
-  upkeep.follow(`/events?last=${SHOWN_MAX * 5}`, Object.keys(KINDS), (event) => {
+  upkeep.follow(list, `/events?last=${SHOWN_MAX * 5}`, Object.keys(KINDS), (event) => {
     kept.push(event);
     if (kept.length > SHOWN_MAX * 10) kept.splice(0, SHOWN_MAX * 5);
     draw();
+  }, () => {
+    told = true;
+    draw();
   });
   upkeep.onEnd(() => clearTimeout(drawn));
-  draw();
   hold.addEventListener("change", draw);
   return card("What happens",
     h("fieldset", { class: "row" }, h("legend", {}, "Shown"), CHOICES.map((name) => h("label", { class: "small" }, h("input", { type: "checkbox", checked: chosen.has(name), onchange: (event) => {
@@ -76,9 +80,9 @@ function changes(upkeep) {
   const who = h("input", { type: "search", placeholder: "anybody", autocomplete: "off" });
   const action = h("input", { type: "search", placeholder: "job., token.add", autocomplete: "off" });
   let cursor = "";
-  async function load() {
+  const look = upkeep.every(5000, rows, async () => {
     const page = await api(`/audit${query({ who: who.value.trim(), action: action.value.trim(), cursor, limit: PAGE })}`, { signal: upkeep.signal });
-    const to = (place) => () => { cursor = place; load().catch(() => {}); };
+    const to = (place) => () => { cursor = place; look(true); };
     fill(rows, page.items.length ? table("Changes, newest first", [
       ["When", (change) => when(change.at)], ["Who", (change) => [change.who, h("div", { class: "soft small" }, `from ${change.from}`)]],
       ["What", (change) => [words(change.action), h("div", { class: "soft small mono" }, change.subject)]],
@@ -86,8 +90,7 @@ function changes(upkeep) {
       ["Before", (change) => noted("Before", change.before)], ["After", (change) => noted("After", change.after)],
     ], page.items) : empty("No such change was made.", command("framewake audit")),
     h("div", { class: "row" }, cursor && h("button", { type: "button", onclick: to("") }, "Newest"), page.next && h("button", { type: "button", onclick: to(page.next) }, "Older")));
-  }
-  upkeep.every(5000, load);
-  return card("Who changed what", h("form", { class: "row bottom", role: "search", onsubmit: (event) => { event.preventDefault(); cursor = ""; load().catch(() => {}); } },
+  });
+  return card("Who changed what", h("form", { class: "row bottom", role: "search", onsubmit: (event) => { event.preventDefault(); cursor = ""; look(true); } },
     h("label", { class: "field" }, h("span", {}, "Who"), who), h("label", { class: "field" }, h("span", {}, "What begins with"), action), h("button", { type: "submit" }, "Search")), rows);
 }

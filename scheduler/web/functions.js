@@ -19,7 +19,7 @@ export async function show({ main, upkeep, title }) {
   const place = h("div");
   const opened = new Set();
   main.append(h("h1", {}, "Functions"), h("p", { class: "lead" }, "A function is a renderer, packaged to run from zero. Versions never change; old ones are drained."), place);
-  const look = upkeep.every(REFRESH_MS, async () => {
+  const look = upkeep.every(REFRESH_MS, place, async () => {
     const page = await api("/functions?limit=500", { signal: upkeep.signal });
     const names = Map.groupBy(page.items, (item) => item.name);
     // What is opened is asked for; what is closed costs nothing.

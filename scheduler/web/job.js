@@ -1,6 +1,6 @@
 // One job: how far it is, every frame of it, its pictures, who tried what, the logs, the cost.
 
-import { h, fill, api, action, ago, asked, bar, bytes, calmly, card, empty, figures, may, money, note, noteProblem, number, part, seconds, state, sure, table, when, words } from "./lib.js";
+import { h, fill, api, action, ago, asked, bar, bytes, calmly, card, empty, figures, may, money, note, number, part, seconds, state, sure, table, when, words } from "./lib.js";
 import { Strip, frameOf } from "./strip.js";
 import { Viewer } from "./viewer.js";
 import { logOf } from "./log.js";
@@ -33,25 +33,25 @@ export async function show({ main, upkeep, title, names }) {
   const costs = h("div");
   const outputs = outputsOf(id, upkeep);
   const about = h("div", { class: "soft small", role: "status" });
+  const file = h("pre", { tabindex: "0", role: "group", "aria-label": "Job file" });
+  const lookAtFile = upkeep.part(file, async () => { file.textContent = yaml(await get("/spec")); });
   let strip = null;
   let viewer = null;
   let shownStep = null;
   upkeep.onEnd(() => strip?.end());
   const stripPlace = h("div");
   const viewerPlace = h("div");
-  const stepChoice = h("div", { class: "row", role: "group", "aria-label": "Steps" });
+  const stepChoice = h("div", { class: "row steps", role: "group", "aria-label": "Steps" });
 
   main.append(head, progress,
     card("Frames", stepChoice, stripPlace, about),
     card("Pictures", viewerPlace), card("Steps", steps, reasons),
     h("section", { class: "card", id: "failures", hidden: true }, h("h2", {}, "Frames that failed"), failures),
     card("Attempts and logs", attempts),
-    h("section", { class: "card" }, h("details", { ontoggle: (event) => event.target.open && outputs.load().catch(noteProblem) }, h("summary", {}, "Outputs, to download"), outputs.element)),
+    h("section", { class: "card" }, h("details", { ontoggle: (event) => event.target.open && outputs.load() }, h("summary", {}, "Outputs, to download"), outputs.element)),
     h("div", { class: "grid" }, card("Cost", costs),
-      h("section", { class: "card" }, h("details", { ontoggle: async (event) => {
-        const place = event.target.querySelector("pre");
-        if (event.target.open && !place.textContent) place.textContent = yaml(await get("/spec"));
-      } }, h("summary", {}, "Job file, as it was accepted"), h("pre", { tabindex: "0", "aria-label": "Job file" }),
+      h("section", { class: "card" }, h("details", { ontoggle: (event) => event.target.open && !file.textContent && lookAtFile() },
+        h("summary", {}, "Job file, as it was accepted"), file,
       h("p", {}, action("Copy as YAML", async () => {
         await navigator.clipboard.writeText(yaml(await get("/spec")));
         note("Copied.");
@@ -147,9 +147,17 @@ export async function show({ main, upkeep, title, names }) {
     fill(stripPlace, strip.element);
     fill(viewerPlace, viewer.element);
     drawSteps();
-    await strip.load(upkeep.signal);
-    await viewer.open(0);
+    await Promise.all([lookAtMap(true), lookAtPictures(true)]);
   }
+  const lookAtMap = upkeep.part(stripPlace, async () => {
+    await strip.load(upkeep.signal);
+    // A refusal took it away.
+    if (!strip.element.isConnected) fill(stripPlace, strip.element);
+  });
+  const lookAtPictures = upkeep.part(viewerPlace, async () => {
+    await viewer.refresh();
+    if (!viewer.element.isConnected) fill(viewerPlace, viewer.element);
+  });
 
   /** What is known of one frame. */
   async function chosen(at, step, task) {
@@ -172,13 +180,10 @@ export async function show({ main, upkeep, title, names }) {
       h("button", { type: "button", onclick: () => { log.end(); fill(logPlace); } }, "Close")), log.element);
     logPlace.scrollIntoView({ block: "nearest" });
   }
-  const tried = attemptsOf(id, upkeep, openLog);
-  attempts.append(tried.element);
-
-  async function drawAttempts() {
-    const shown = await tried.load();
+  const tried = attemptsOf(id, upkeep, openLog, (shown) => {
     attemptsRunning = shown.filter((one) => one.outcome === "running").length;
-  }
+  });
+  attempts.append(tried.element);
 
   /** Frames of a step, by their numbers; of them only those are tried again that have failed. */
   async function retryThese(step, frames) {
@@ -190,11 +195,9 @@ export async function show({ main, upkeep, title, names }) {
   /** Failed frames that somebody picked, by step. */
   const picked = new Map();
 
-  async function drawFailures() {
-    const place = document.getElementById("failures");
-    if (!place) return;
-    place.hidden = job.tasks.failed === 0;
-    if (place.hidden) return;
+  const lookAtFailures = upkeep.part(failures, async () => {
+    failures.parentElement.hidden = job.tasks.failed === 0;
+    if (failures.parentElement.hidden) return;
     const page = await get(`/tasks?state=failed&limit=${FAILURES}`);
     const key = (task) => `${task.step} ${task.frame}`;
     for (const name of picked.keys()) if (!page.items.some((task) => key(task) === name)) picked.delete(name);
@@ -214,11 +217,11 @@ export async function show({ main, upkeep, title, names }) {
       ["What was said", (task) => [task.failure?.message, task.failure?.evidence && h("pre", {}, task.failure.evidence)]],
       ["", (task) => task.failure && h("button", { type: "button", "aria-label": `Log of frame ${task.frame}`, onclick: () => openLog(task.failure.attempt, false) }, "Log")],
     ], page.items), page.next ? h("p", { class: "soft small" }, `The first ${FAILURES} of ${number(job.tasks.failed)}.`) : "");
-  }
+  });
 
-  async function drawCost() {
-    const cost = await get("/cost?frames=5").catch(() => null);
-    if (!cost || cost.time_us === 0) {
+  const lookAtCost = upkeep.part(costs, async () => {
+    const cost = await get("/cost?frames=5");
+    if (cost.time_us === 0) {
       fill(costs, empty("Nothing was paid for this job yet."));
       return;
     }
@@ -232,15 +235,15 @@ export async function show({ main, upkeep, title, names }) {
     })),
     cost.pools.length > 1 && h("p", { class: "small soft" }, "By pool: ", cost.pools.map((pool) => `${pool.pool || "not known"} ${seconds(pool.time_us / 1e6)} ${pool.cost.length ? money(pool.cost) : "price unknown"}`).join(" · ")),
     cost.unknown_us > 0 && h("p", { class: "soft small" }, "Some workers have no price: what they cost is unknown, not 0. ", h("a", { href: "/settings" }, "Set prices")));
-  }
+  });
 
-  async function drawReasons() {
-    const explained = OVER.includes(job.state) ? { steps: [] } : await get("/explain").catch(() => ({ steps: [] }));
+  const lookAtReasons = upkeep.part(reasons, async () => {
+    const explained = OVER.includes(job.state) ? { steps: [] } : await get("/explain");
     const said = explained.steps.filter((step) => step.reasons.length);
     fill(reasons, ...said.map((step) => h("div", {}, h("p", { class: "small" }, `${step.step} waits, because:`), h("ul", { class: "small soft" }, step.reasons.map((reason) => h("li", {}, reason))))));
-  }
+  });
 
-  async function refresh() {
+  const refresh = upkeep.part([head, progress, steps], async () => {
     job = await get("");
     drawHead();
     drawProgress();
@@ -253,21 +256,21 @@ export async function show({ main, upkeep, title, names }) {
     const step = job.steps.find((one) => one.name === shownStep);
     if (viewer && step && step.tasks.done !== viewer.step.tasks.done) {
       viewer.step = step;
-      viewer.refresh().catch(() => {});
+      lookAtPictures();
     }
-    await Promise.all([drawAttempts(), drawFailures(), drawCost(), drawReasons()]);
+    await Promise.all([tried.load(), lookAtFailures(), lookAtCost(), lookAtReasons()]);
     drawProgress();
-  }
+  });
 
-  const redrawMap = calmly(REDRAW_MS, () => strip?.load(upkeep.signal).catch(() => {}));
-  const redrawAll = calmly(REDRAW_MS, () => refresh().catch(() => {}));
+  const redrawMap = calmly(REDRAW_MS, () => lookAtMap());
+  const redrawAll = calmly(REDRAW_MS, () => refresh());
   const now = h("p", { class: "soft small", "aria-live": "off" });
   progress.after(now);
   /** Follows the job until it is over, and again when it is tried again. */
   let source = null;
   function follow() {
     if (source) return;
-    source = upkeep.follow(`${base}/events?after=${Number.MAX_SAFE_INTEGER}`, KINDS, (event) => {
+    source = upkeep.follow(progress, `${base}/events?after=${Number.MAX_SAFE_INTEGER}`, KINDS, (event) => {
       if (event.event === "progress") {
         now.textContent = `${event.step} ${event.frame}: ${Math.round(event.permille / 10)} % ${event.note}`;
         return;
@@ -280,16 +283,21 @@ export async function show({ main, upkeep, title, names }) {
         now.textContent = `The job ${event.state} ${ago(event.at)}.`;
         redrawMap();
       }
-    });
-    // What happened between the last look and now was told to nobody.
-    source.addEventListener("open", () => { redrawMap(); redrawAll(); });
+      // What happened between the last look and now was told to nobody.
+    }, () => { redrawMap(); redrawAll(); });
   }
   drawHead();
   drawProgress();
   await showStep(job.steps[0].name);
   await refresh();
-  upkeep.every(10_000, async () => {
+  // A link to a log: it goes on while its attempt does.
+  const linked = /^#log-(\d+\.\d+)$/.exec(location.hash);
+  if (linked) openLog(linked[1], true);
+  const told = setInterval(() => {
+    if (document.hidden || OVER.includes(job.state)) return;
     drawProgress();
-    if (!OVER.includes(job.state)) await Promise.all([drawReasons(), drawCost()]);
-  });
+    lookAtReasons();
+    lookAtCost();
+  }, 10_000);
+  upkeep.onEnd(() => clearInterval(told));
 }

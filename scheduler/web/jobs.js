@@ -1,6 +1,6 @@
 // All jobs: searched, filtered, sorted, page by page, many at once.
 
-import { h, fill, api, action, asked, bar, calmly, command, empty, may, note, number, part, problemBox, query, state, sure, table, when } from "./lib.js";
+import { h, fill, api, action, asked, bar, calmly, command, empty, may, note, number, part, query, state, sure, table, when } from "./lib.js";
 
 const PAGE = 50;
 const STATES = ["queued", "running", "paused", "succeeded", "failed", "canceled"];
@@ -23,7 +23,7 @@ export async function show({ main, upkeep, title }) {
     event.preventDefault();
     cursor = "";
     remember();
-    look();
+    look(true);
   }, onchange: (event) => event.target.form.requestSubmit() },
     h("label", {}, h("span", { class: "skip" }, "Name"), h("input", { name: "name", type: "search", placeholder: "Name has …", value: given.get("name") ?? "" })),
     h("label", {}, h("span", { class: "skip" }, "Project"), h("input", { name: "project", placeholder: "Project", value: given.get("project") ?? "" })),
@@ -47,7 +47,7 @@ export async function show({ main, upkeep, title }) {
     note(`${text}: ${outcomes.length - refused.length} of ${outcomes.length} jobs`, { bad: refused.length > 0, hint: refused[0]?.reason.message ?? "" });
     chosen.clear();
     showBulk();
-    await load();
+    await look();
   }
 
   function showBulk() {
@@ -87,20 +87,17 @@ export async function show({ main, upkeep, title }) {
       ["Priority", (job) => number(job.priority), "number", (job) => job.priority],
       ["Submitted", (job) => when(job.submitted_at), "", (job) => job.submitted_at],
     ], page.items, sort), h("div", { class: "row" },
-      cursor && h("button", { type: "button", onclick: () => { cursor = ""; remember(); look(); } }, "First page"),
-      page.next && h("button", { type: "button", onclick: () => { cursor = page.next; remember(); look(); } }, "Next page"),
+      cursor && h("button", { type: "button", onclick: () => { cursor = ""; remember(); look(true); } }, "First page"),
+      page.next && h("button", { type: "button", onclick: () => { cursor = page.next; remember(); look(true); } }, "Next page"),
       sort.by && h("span", { class: "soft small" }, `The ${page.items.length} shown are sorted by ${sort.by.toLowerCase()}.`)));
   }
 
-  async function load() {
+  const look = upkeep.part(rows, async () => {
     page = await api(`/jobs${wanted()}${wanted() ? "&" : "?"}limit=${PAGE}`, { signal: upkeep.signal });
     draw();
-  }
-  /** What is wrong with the search stands in the place of what it would find. */
-  const look = () => load().catch((problem) => problem.name !== "AbortError" && fill(rows, problemBox(problem)));
-
-  const again = calmly(1000, look);
+  }, 30_000);
+  look();
+  const again = calmly(1000, () => look());
   const last = Number.MAX_SAFE_INTEGER; // From now on: past every event there is.
-  upkeep.follow(`/events?after=${last}`, KINDS, again);
-  upkeep.every(30_000, load);
+  upkeep.follow(rows, `/events?after=${last}`, KINDS, again);
 }

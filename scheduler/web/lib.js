@@ -34,14 +34,31 @@ function reachWide(element) {
 }
 addEventListener("resize", () => reachWide(document));
 
+/** When that is asked again which was not told, unless the scheduler says when; and the longest that a page waits if it does. */
+const AGAIN_MS = 3000;
+const AGAIN_MS_MAX = 60_000;
+
 /** A refusal of the scheduler (RFC 9457), or a scheduler that does not answer. */
 export class Problem extends Error {
-  constructor(body, status) {
+  /** `after`: seconds after which it may be asked again, as text; null: nobody said. */
+  constructor(body, status, after = null) {
     super(body.detail || body.title || `status ${status}`);
     this.status = status;
     this.hint = body.hint || "";
     this.faults = body.faults || [];
     this.request = body.request_id || "";
+    this.after = after;
+  }
+  /** Whether it is over by itself. */
+  get passes() {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
+  /** In how many milliseconds that is asked again which is asked every `ms`; infinite: not before somebody asks. */
+  again(ms = Infinity) {
+    const told = this.after === null ? NaN : Number(this.after) * 1000;
+    if (this.passes && told >= 0) return Math.min(told, AGAIN_MS_MAX);
+    if (this.status === 0) return Math.min(ms, AGAIN_MS);
+    return this.passes ? AGAIN_MS : Math.max(ms, AGAIN_MS);
   }
 }
 
@@ -76,18 +93,26 @@ export async function api(path, { method = "GET", body, signal, headers = {} } =
     answer = await fetch(`/v1${path}`, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem({ title: "The scheduler does not answer", hint: "Is it running? This page tries again by itself." }, 0);
+    throw noAnswer();
   }
   const text = await answer.text();
-  let read = {};
-  try {
-    read = text ? JSON.parse(text) : {};
-  } catch {
-    read = { title: text.slice(0, 300) };
-  }
   if (answer.status === 401 && path !== "/session") unknown();
-  if (!answer.ok) throw new Problem(read, answer.status);
-  return read;
+  if (!answer.ok) throw problemOf(answer, text);
+  return text ? JSON.parse(text) : {};
+}
+
+const noAnswer = () => new Problem({ title: "The scheduler does not answer", hint: "Is it running? This page tries again by itself." }, 0);
+
+/** What an answer refuses, with its text. */
+export function problemOf(answer, text) {
+  let body;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    // Not the scheduler's words.
+    body = { title: `Something before the scheduler answers with status ${answer.status}`, hint: "Is there a proxy, and does it reach the scheduler?" };
+  }
+  return new Problem(body, answer.status, answer.headers.get("retry-after"));
 }
 
 /** Names in addresses. */
@@ -106,7 +131,7 @@ export function note(text, { bad = false, hint = "" } = {}) {
 }
 
 export function noteProblem(problem) {
-  note(problem.message, { bad: true, hint: problem.hint });
+  if (problem.name !== "AbortError") note(problem.message, { bad: true, hint: problem.hint });
 }
 
 /** Where a part of a page would be: what went wrong, and what to try. */
@@ -144,6 +169,50 @@ export const sure = async (text, yes) => (await question(text, yes)) !== null;
 /** A value for something; null: none. */
 export const asked = (text, attributes, yes = "Set it") => question(text, yes, h("input", { required: true, ...attributes }));
 
+/** What is not told now, of all that is on the page. */
+const refused = new Set();
+
+/**
+ * What was not told, said before the places that it would have filled. What they have from before stays, and is marked as old.
+ */
+class Refusal {
+  constructor(places) {
+    this.places = places;
+    this.box = h("div", { class: "refused" });
+    this.toldAt = null;
+  }
+  /** `other`: it was not asked for before, so that what stands there is about something else. */
+  say(problem, other) {
+    if (other) {
+      this.places.forEach((place) => fill(place));
+      this.toldAt = null;
+    }
+    refused.add(this);
+    this.places.forEach((place) => place.classList.toggle("old", this.toldAt !== null));
+    // Read aloud once, not each time that it is asked again; and the head of the page has the word where nothing answers.
+    const words = [problem.message, problem.hint, this.toldAt].join("\n");
+    if (problem.status === 0 && this.toldAt !== null) this.box.remove();
+    else if (words !== this.words || !this.box.isConnected) {
+      this.words = words;
+      fill(this.box, problemBox(problem),
+        problem.passes && problem.status !== 0 && h("p", { class: "soft" }, "It is asked for again by itself."),
+        this.toldAt && h("p", {}, `What stands below is old: it was told at ${new Date(this.toldAt).toLocaleTimeString()}.`));
+      this.places[0].before(this.box);
+    }
+    sayLink();
+  }
+  told() {
+    this.toldAt = Date.now();
+    this.box.remove();
+    this.places.forEach((place) => place.classList.remove("old"));
+    this.forget();
+  }
+  forget() {
+    refused.delete(this);
+    sayLink();
+  }
+}
+
 /**
  * A page's upkeep: what it polls, follows and listens to ends with it. Nothing is asked while nobody looks.
  */
@@ -158,58 +227,149 @@ export class Upkeep {
   onEnd(end) {
     this.ends.push(end);
   }
+  /** The page as a whole is not told. */
+  lacks(problem) {
+    const whole = new Refusal([]);
+    refused.add(whole);
+    connected(problem.status !== 0);
+    this.onEnd(() => whole.forget());
+  }
   end() {
     this.stopper.abort();
     this.ends.forEach((end) => end());
   }
-  /** Calls `work` now and then every so often, never twice at once. */
-  every(ms, work) {
+  /**
+   * A part of the page: `place`, or several, which `work` asks for and fills. Gives what does it, never twice at once, and says
+   * before the place what was refused. Called with `true`, something else is asked for than before.
+   */
+  part(place, work, ms = Infinity) {
+    const refusal = new Refusal([place].flat());
     let timer = null;
-    let busy = false;
-    const turn = async () => {
-      if (busy || document.hidden || this.signal.aborted) return;
-      busy = true;
+    let running = null;
+    let wanted = false;
+    let due = Number.isFinite(ms);
+    let other = false;
+    const later = (wait) => {
+      clearTimeout(timer);
+      due = Number.isFinite(wait);
+      if (due && !this.signal.aborted) timer = setTimeout(seen, wait);
+    };
+    const once = async () => {
+      const begun = performance.now();
       try {
         await work();
+        refusal.told();
         connected(true);
+        return ms - ((performance.now() - begun) % ms);
       } catch (error) {
-        if (error.name !== "AbortError") {
-          if (error.status === 0) connected(false);
-          else if (!(error instanceof Problem)) throw error;
-        }
-      } finally {
-        busy = false;
+        if (error.name === "AbortError" || this.signal.aborted) return ms;
+        if (!(error instanceof Problem)) throw error;
+        refusal.say(error, other);
+        connected(error.status !== 0);
+        return error.again(ms);
       }
     };
-    turn();
-    timer = setInterval(turn, ms);
-    const seen = () => turn();
+    const turns = async () => {
+      let wait = ms;
+      try {
+        do {
+          wanted = false;
+          wait = await once();
+        } while (wanted && !this.signal.aborted);
+      } finally {
+        running = null;
+        other = false;
+        later(wait);
+      }
+    };
+    /** Done when it is told, as of now. */
+    const look = (anew = false) => {
+      if (this.signal.aborted) return Promise.resolve();
+      other ||= anew === true;
+      wanted = true;
+      running ??= turns();
+      return running;
+    };
+    const seen = () => { if (due && !document.hidden && !running) look(); };
     document.addEventListener("visibilitychange", seen);
     this.onEnd(() => {
-      clearInterval(timer);
+      clearTimeout(timer);
       document.removeEventListener("visibilitychange", seen);
+      refusal.forget();
     });
-    return turn;
+    return look;
   }
-  /** Follows events; the browser connects again by itself and goes on where it was. */
-  follow(path, kinds, heard) {
-    const source = new EventSource(`/v1${path}`);
-    for (const kind of kinds) source.addEventListener(kind, (event) => heard(JSON.parse(event.data), source));
-    source.addEventListener("open", () => connected(true));
-    source.addEventListener("error", () => {
-      connected(false);
-      // It was refused, and does not try again: the session may be over.
-      if (source.readyState === EventSource.CLOSED) api("/session").then((as) => as.tokens && !as.who && unknown()).catch(() => {});
-    });
-    this.onEnd(() => source.close());
-    return source;
+  /** A part that is asked for now, and then every so often. */
+  every(ms, place, work) {
+    const look = this.part(place, work, ms);
+    if (!document.hidden) look();
+    return look;
+  }
+  /** Follows events; the browser connects again by itself and goes on where it was. What is refused is said before `place`. */
+  follow(place, path, kinds, heard, opened = () => {}) {
+    const refusal = new Refusal([place]);
+    let source = null;
+    let last = null;
+    let timer = null;
+    let over = false;
+    const begin = () => {
+      const from = last === null ? path : `${path.split("?")[0]}?after=${last}`;
+      source = new EventSource(`/v1${from}`);
+      for (const kind of kinds) source.addEventListener(kind, (event) => {
+        last = event.lastEventId || last;
+        heard(JSON.parse(event.data));
+      });
+      source.addEventListener("open", () => {
+        connected(true);
+        refusal.told();
+        opened();
+      });
+      source.addEventListener("error", () => {
+        connected(false);
+        if (source.readyState === EventSource.CLOSED && !over) ask(from);
+      });
+    };
+    /** It was refused and the browser does not try again: asks why, which the browser does not tell. */
+    const ask = async (from) => {
+      let wait = AGAIN_MS;
+      try {
+        const answer = await fetch(`/v1${from}`, { signal: this.signal, headers: { accept: "text/event-stream" } });
+        if (answer.ok) await answer.body.cancel();
+        else if (answer.status === 401) return unknown();
+        else throw problemOf(answer, await answer.text());
+      } catch (error) {
+        if (error.name === "AbortError" || over) return;
+        const problem = error instanceof Problem ? error : noAnswer();
+        connected(problem.status !== 0);
+        refusal.say(problem, false);
+        wait = problem.again(AGAIN_MS);
+      }
+      if (!over) timer = setTimeout(begin, wait);
+    };
+    const close = () => {
+      over = true;
+      clearTimeout(timer);
+      source.close();
+      refusal.box.remove();
+      refusal.forget();
+    };
+    begin();
+    this.onEnd(close);
+    return { close };
   }
 }
 
+let away = false;
 export function connected(is) {
+  away = !is;
+  sayLink();
+}
+
+function sayLink() {
   const link = document.getElementById("link");
-  link.textContent = is ? "live" : "no connection: trying again";
-  link.classList.toggle("away", !is);
+  const words = away ? "no connection: trying again" : refused.size ? "not all of this is live" : "live";
+  if (link.textContent !== words) link.textContent = words;
+  link.classList.toggle("away", away || refused.size > 0);
 }
 
 /** At most once in so many milliseconds, and once more after the last call. */
@@ -331,7 +491,7 @@ export function action(text, work, attributes = {}) {
     try {
       await work();
     } catch (problem) {
-      if (problem.name !== "AbortError") noteProblem(problem);
+      noteProblem(problem);
     } finally {
       button.ariaDisabled = null;
     }

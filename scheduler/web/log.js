@@ -1,20 +1,37 @@
 // The log of an attempt: live while it runs, searched, and nothing in it is taken for more than text.
 
-import { h, part } from "./lib.js";
+import { h, fill, part, problemBox, problemOf } from "./lib.js";
 
 /** Most text that is kept on the page; what came before is dropped, and that is said. */
 const TEXT_MAX = 2 * 1024 * 1024;
 /** Colors and moves of a terminal (ECMA-48), and the titles some programs set. */
 // eslint-disable-next-line no-control-regex
-const TERMINAL = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])/g;
+const TERMINAL = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])/g;
+/** One of them that has begun and may go on, or half of an end of line. */
+// eslint-disable-next-line no-control-regex
+const BEGUN = /(?:\r|\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[ -/]*))$/;
+/** Longest one that is waited for; none is so long but a title that never ends. */
+const BEGUN_MAX = 1024;
 // eslint-disable-next-line no-control-regex
 const UNSEEN = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/g;
 
-export const plain = (text) => text.replace(TERMINAL, "").replace(/\r\n?/g, "\n").replace(UNSEEN, "");
+/** Makes plain text of what a terminal would be sent, piece by piece, wherever it was cut. */
+export class Plain {
+  begun = "";
+
+  /** The text of what is whole by now. */
+  more(piece) {
+    const text = this.begun + piece;
+    const at = text.search(BEGUN);
+    const whole = at < 0 || text.length - at > BEGUN_MAX ? text.length : at;
+    this.begun = text.slice(whole);
+    return text.slice(0, whole).replace(TERMINAL, "").replace(/\r\n?/g, "\n").replace(UNSEEN, "");
+  }
+}
 
 /** The log of one attempt; it ends with the page or when another is opened. */
 export function logOf(job, attempt, running, upkeep) {
-  const text = h("pre", { class: "log", tabindex: "0", "aria-label": `Log of attempt ${attempt}` });
+  const text = h("pre", { class: "log", tabindex: "0", role: "group", "aria-label": `Log of attempt ${attempt}` });
   const said = h("span", { class: "soft small", role: "status" });
   const search = h("input", { type: "search", placeholder: "Only lines with …", "aria-label": "Search the log", oninput: () => draw() });
   const follow = h("input", { type: "checkbox", checked: true });
@@ -39,15 +56,15 @@ export function logOf(job, attempt, running, upkeep) {
   async function read() {
     const answer = await fetch(`/v1/jobs/${part(job)}/attempts/${part(attempt)}/log${running ? "?follow=true" : ""}`, { signal: stopper.signal });
     if (!answer.ok) {
-      const problem = await answer.json().catch(() => ({}));
-      text.textContent = problem.detail ?? "There is no log.";
+      fill(text, problemBox(problemOf(answer, await answer.text())));
       return;
     }
+    const lines = new Plain();
     const pieces = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
       const { value, done } = await pieces.read();
       if (done) break;
-      whole += plain(value);
+      whole += lines.more(value);
       if (whole.length > TEXT_MAX) {
         whole = whole.slice(whole.indexOf("\n", whole.length - TEXT_MAX) + 1);
         dropped = true;

@@ -1,6 +1,6 @@
 // The frame around the pages: which one an address means, how to get from one to the next, light or dark.
 
-import { h, fill, api, Upkeep, Problem, known, may, noteProblem, problemBox, connected, whoAsks } from "./lib.js";
+import { h, fill, api, Upkeep, Problem, known, may, noteProblem, problemBox, whoAsks } from "./lib.js";
 import * as overview from "./overview.js";
 import * as jobs from "./jobs.js";
 import * as job from "./job.js";
@@ -45,8 +45,10 @@ function greet() {
 }
 
 async function logOut() {
-  await api("/session", { method: "DELETE" });
+  const { go_on_at: further } = await api("/session", { method: "DELETE" });
   ask("You are logged out.");
+  // At the provider too, which sends the browser back.
+  if (further) location.assign(further);
 }
 
 let asking = false;
@@ -65,18 +67,35 @@ function ask(why) {
     open(false);
   }));
 }
-addEventListener("unknown", () => ask("Your session is over: the token was revoked or has expired, or the scheduler was started again."));
+addEventListener("unknown", () => ask("Your session is over: nobody used it for long, or it was taken back or has expired."));
 
 async function begin() {
   try {
     known(await api("/session"));
-  } catch {
-    // The page says itself that the scheduler does not answer.
+  } catch (problem) {
+    cantShow(problem, begin);
+    return;
   }
   greet();
   const { tokens, who } = whoAsks();
   if (tokens && !who) ask("This farm asks who you are.");
   else open(true);
+}
+
+/** Says why, and tries again if it may pass. */
+function cantShow(problem, again) {
+  fill(main, h("h1", {}, "This page can't be shown"), h("div", { class: "refused" }, problemBox(problem)));
+  if (!(problem instanceof Problem)) throw problem;
+  upkeep ??= new Upkeep();
+  upkeep.lacks(problem);
+  const wait = problem.again();
+  if (!Number.isFinite(wait)) return;
+  main.append(h("p", { class: "soft" }, "It is tried again by itself."));
+  const timer = setTimeout(() => {
+    upkeep.end();
+    again();
+  }, wait);
+  upkeep.onEnd(() => clearTimeout(timer));
 }
 
 function open(first) {
@@ -92,11 +111,10 @@ function open(first) {
   const title = (text) => { document.title = `${text} – Framewake`; };
   if (found) {
     const page = found[2].show({ main, upkeep, title, names: found[1].exec(path).slice(1).map(decodeURIComponent), go });
+    const { signal } = upkeep;
     Promise.resolve(page).catch((problem) => {
-      if (problem.name === "AbortError") return;
-      main.append(h("h1", {}, "This page can't be shown"), problemBox(problem));
-      if (!(problem instanceof Problem)) throw problem;
-      if (problem.status === 0) connected(false);
+      if (problem.name === "AbortError" || signal.aborted) return;
+      cantShow(problem, () => open(true));
     });
   } else {
     title("Not found");

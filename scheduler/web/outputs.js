@@ -10,12 +10,12 @@ export function outputsOf(job, upkeep) {
   /** Cursors of the pages before. */
   let before = [];
   let cursor = "";
-  async function load() {
+  const load = upkeep.part(element, async () => {
     const page = await api(`/jobs/${part(job)}/outputs${query({ cursor, limit: PAGE })}`, { signal: upkeep.signal });
-    const to = (place, back) => async () => {
+    const to = (place, back) => () => {
       before = back;
       cursor = place;
-      await load();
+      load(true);
     };
     const address = (output) => `/v1/jobs/${part(job)}/outputs/${part(output.step)}/${output.task}`;
     fill(element, page.items.length ? h("div", {}, table("Outputs", [
@@ -30,6 +30,6 @@ export function outputsOf(job, upkeep) {
       before.length > 0 && h("button", { type: "button", onclick: to(before.at(-1), before.slice(0, -1)) }, "Before"),
       page.next && h("button", { type: "button", onclick: to(page.next, [...before, cursor]) }, "Next"),
       h("span", { class: "soft small" }, `All at once: framewake fetch ${job}`))) : empty("No output yet."));
-  }
+  });
   return { element, load };
 }

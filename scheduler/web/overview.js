@@ -17,13 +17,13 @@ export async function show({ main, upkeep, title }) {
   main.append(
     h("h1", {}, "Overview"), h("p", { class: "lead" }, "The farm as it is now."),
     counts,
-    h("div", { class: "grid" },
+    h("div", { class: "grid dense" },
       card("Running", running), card("Waiting, and why", waiting), card("Workers", workers), starting, card("GPUs", gpus),
-      card("Errors of the last hour", errors), card("Paid today", spent), card("Next by schedule", next)));
+      h("section", { class: "card wide" }, h("h2", {}, "Errors of the last hour"), errors), card("Paid today", spent), card("Next by schedule", next)));
 
   const get = (path) => api(path, { signal: upkeep.signal });
   let known = null;
-  upkeep.every(REFRESH_MS, async () => {
+  upkeep.every(REFRESH_MS, [counts, running, waiting, workers, starting, gpus, errors], async () => {
     const farm = await get("/overview");
     // Whether there is anything that could render is asked once, and again while there is not.
     known ||= farm.functions.length > 0 || (await get("/functions?limit=1")).items.length > 0;
@@ -36,18 +36,18 @@ export async function show({ main, upkeep, title }) {
     starting.hidden = farm.starting.length === 0;
     if (farm.starting.length) fill(starting, h("h2", {}, "On their way"), onTheirWay(farm));
     fill(gpus, farm.gpus.length ? graphics(farm.gpus) : empty("No worker has told of a GPU. They tell by NVIDIA's driver, as soon as they are there."));
-    fill(errors, farm.errors.length ? failed(farm) : empty("Nothing failed in the last hour."));
+    fill(errors, farm.errors.length || farm.tries.length ? [failed(farm), tried(farm)] : empty("Nothing failed in the last hour."));
   });
-  upkeep.every(SLOW_MS, async () => {
+  upkeep.every(SLOW_MS, spent, async () => {
     const today = new Date().toISOString().slice(0, 10);
-    const [costs, schedules] = await Promise.all([
-      get(`/costs?from=${today}&to=${today}&by=cause`).catch(() => null), get("/schedules?limit=100").catch(() => null),
-    ]);
-    fill(spent, costs && costs.time_us > 0
+    const costs = await get(`/costs?from=${today}&to=${today}&by=cause`);
+    fill(spent, costs.time_us > 0
       ? h("div", {}, figures([["Paid", money(costs.cost)], ["Useful", `${Math.round(costs.efficiency_permille / 10)} %`]]),
         costs.unknown_us > 0 && h("p", { class: "soft small" }, "Some workers have no price: what they cost is unknown, not 0. ", h("a", { href: "/settings" }, "Set prices")))
       : empty("No worker was paid today."));
-    const due = (schedules?.items ?? []).filter((item) => item.next).sort((a, b) => (a.next < b.next ? -1 : 1)).slice(0, DUE);
+  });
+  upkeep.every(SLOW_MS, next, async () => {
+    const due = (await get("/schedules?limit=100")).items.filter((item) => item.next).sort((a, b) => (a.next < b.next ? -1 : 1)).slice(0, DUE);
     fill(next, due.length ? table("Schedules by next due time", [
       ["Schedule", (item) => h("a", { href: "/schedules" }, item.name)], ["Due", (item) => when(item.next)], ["State", (item) => state(item.state)],
     ], due) : empty("No schedule is due.", command("framewake schedules add samples/schedules/nightly.yaml")));
@@ -125,9 +125,19 @@ function graphics(gpus) {
 }
 
 function failed(farm) {
-  return [table("Errors of the last hour", [
+  if (!farm.errors.length) return h("p", {}, "No frame has failed for good.");
+  return [table("Frames that failed for good in the last hour", [
     ["Job", (error) => [h("a", { href: `/jobs/${part(error.job)}` }, error.job_name), h("div", { class: "soft small" }, error.step)]],
     ["Why", (error) => [h("span", { class: "fault" }, words(error.verdict)), h("div", { class: "soft small" }, error.message)]],
     ["Frames", (error) => number(error.tasks), "number"], ["Last", (error) => when(error.at)],
   ], farm.errors), farm.errors_more && h("p", { class: "soft small" }, "More failed than is counted here.")];
+}
+
+/** What failed and was tried again, too: a farm that is ill shows it here first. */
+function tried(farm) {
+  return farm.tries.length > 0 && [h("h3", {}, "Every try that failed, by cause"), table("Tries that failed in the last hour, by function and cause", [
+    ["Why", (one) => [h("span", { class: "fault" }, one.verdict ? words(one.verdict) : "worker lost"), h("div", { class: "soft small" }, one.message)]],
+    ["Function", (one) => one.function], ["Tries", (one) => number(one.tries), "number"],
+    ["Last", (one) => [when(one.at), h("div", { class: "small" }, h("a", { href: `/jobs/${part(one.job)}#log-${part(one.attempt)}` }, `log of ${one.attempt}`), h("span", { class: "soft" }, ` in ${one.job_name}`))]],
+  ], farm.tries), farm.tries_more && h("p", { class: "soft small" }, "There are more causes than these.")];
 }

@@ -10,6 +10,8 @@ const LIGHT = /\.exr$/i;
 export const PIXELS_MAX = 32 << 20;
 /** Kept all the same: two that are compared, and those that come next. */
 const KEPT_MIN = 4;
+/** Most pixels of a file that the browser is asked to show itself, 512 MiB decoded: panoramas of 16384×8192 are no more. */
+const SHOWN_PIXELS_MAX = 128 << 20;
 /** Largest preview that workers make. */
 const SIDE_MAX = 1280;
 
@@ -58,6 +60,10 @@ class Picture {
       const share = Math.min(1, SIDE_MAX / Math.max(1, ...this.sides));
       this.sides = this.sides.map((side) => Math.max(1, Math.floor(side * share)));
       this.coming = this.readLight(reel.address(output, "/preview"), signal);
+    } else if (this.kind === "shown" && this.sides[0] * this.sides[1] > SHOWN_PIXELS_MAX) {
+      this.coming = Promise.reject(new Error(`${output.name} has ${this.sides.join("×")} pixels, more than a page shows: download it.`));
+      // Nothing of it is loaded.
+      this.sides = [0, 0];
     } else if (this.kind === "shown") {
       this.image = h("img", { src: this.address, alt: this.words });
       this.coming = this.image.decode().catch(() => { throw new Error("The picture can't be loaded, or the browser can't read it."); });

@@ -4,8 +4,6 @@ import { api, part, query } from "./lib.js";
 
 /** Outputs asked for at once. */
 const PAGE = 200;
-/** Most that are asked for at once, to look far back. */
-const PAGE_MAX = 1000;
 /** Outputs held; past it the first are let go. */
 const HELD_MAX = 1000;
 
@@ -56,6 +54,12 @@ export class Reel {
     return (await this.page(task, limit)).items;
   }
 
+  /** The last outputs before a task, in order; and whether there are others before them. */
+  async listBefore(task, limit) {
+    const { items, next } = await api(`/jobs/${part(this.job)}/outputs${query({ step: this.step.name, order: "last", cursor: `${this.at}.${task}`, limit })}`, { signal: this.signal });
+    return { items: items.toReversed(), more: Boolean(next) };
+  }
+
   /** The first output from a task on, as far as is known without asking; `undefined` is not known, null is none. */
   known(task) {
     const { items, from, until } = this.held;
@@ -89,18 +93,8 @@ export class Reel {
       const known = held.items.findLast((output) => output.task < task);
       if (known || held.from === 0) return known ?? null;
     }
-    // Looks further and further back, and within that for the last.
-    for (let far = PAGE; ; far *= 8) {
-      const begin = Math.max(0, task - far);
-      let last = null;
-      for (let from = begin; from < task; ) {
-        const { items, next } = await this.page(from, Math.min(PAGE_MAX, far));
-        this.held = { items, from, until: next ? items.at(-1).task + 1 : Infinity };
-        last = items.findLast((output) => output.task < task) ?? last;
-        if (this.held.until >= task) break;
-        from = this.held.until;
-      }
-      if (last || begin === 0) return last;
-    }
+    const { items, more } = await this.listBefore(task, PAGE);
+    this.held = { items, from: more ? items[0].task : 0, until: task };
+    return items.at(-1) ?? null;
   }
 }

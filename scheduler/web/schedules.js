@@ -1,6 +1,6 @@
 // Schedules: what is due when, what became of it, and the usual actions.
 
-import { h, fill, api, action, card, command, empty, may, note, number, part, problemBox, state, table, when } from "./lib.js";
+import { h, fill, api, action, card, command, empty, may, note, number, part, state, table, when } from "./lib.js";
 import { calendar } from "./calendar.js";
 
 export async function show({ main, upkeep, title }) {
@@ -9,18 +9,20 @@ export async function show({ main, upkeep, title }) {
   const detail = h("div");
   const days = h("div");
   let drawn = "";
+  let items = [];
+  const lookAhead = upkeep.part(days, async () => fill(days, await calendar(items, upkeep.signal)));
+  let chosen = null;
+  const lookAtOne = upkeep.part(detail, () => showOne(chosen));
   main.append(h("h1", {}, "Schedules"), h("p", { class: "lead" }, "Jobs that are made by themselves, at the time of day of a zone."), card("", rows), detail, h("section", { class: "card", hidden: true }, h("h2", {}, "The next four weeks"), days));
-  const load = upkeep.every(5000, async () => {
+  const load = upkeep.every(5000, rows, async () => {
     const page = await api("/schedules?limit=200", { signal: upkeep.signal });
     // Dues are asked for anew once a run was due or a schedule changed.
     const is = page.items.map((item) => `${item.name} ${item.next} ${item.state} ${item.spec.cron}`).join("\n");
     if (is !== drawn) {
       drawn = is;
       days.parentElement.hidden = page.items.length === 0;
-      calendar(page.items, upkeep.signal).then((weeks) => fill(days, weeks)).catch((problem) => {
-        drawn = "";
-        if (problem.name !== "AbortError") fill(days, problemBox(problem));
-      });
+      items = page.items;
+      lookAhead();
     }
     const change = (item, what, said) => action(what[0].toUpperCase() + what.slice(1), async () => {
       await api(`/schedules/${part(item.name)}/${what}`, { method: "POST" });
@@ -28,7 +30,7 @@ export async function show({ main, upkeep, title }) {
       await load();
     }, { "aria-label": `${what[0].toUpperCase() + what.slice(1)} ${item.name}` });
     fill(rows, page.items.length ? table("Schedules", [
-      ["Schedule", (item) => h("button", { type: "button", class: "quiet", onclick: () => showOne(item) }, item.name)],
+      ["Schedule", (item) => h("button", { type: "button", class: "quiet", onclick: () => { chosen = item; lookAtOne(true); } }, item.name)],
       ["When", (item) => [h("span", { class: "mono" }, item.spec.cron), h("div", { class: "soft small" }, item.reading)]],
       ["Next", (item) => item.next && when(item.next)],
       ["State", (item) => [state(item.state), item.late > 0 && h("div", { class: "fault" }, `${item.late} runs late`)]],

@@ -36,7 +36,7 @@ const field = (text, input) => h("label", { class: "field" }, h("span", {}, text
 
 function projects(upkeep, operates) {
   const rows = h("div");
-  async function load() {
+  const load = upkeep.every(10_000, rows, async () => {
     const [page, budgets] = await Promise.all([api(`/projects?limit=${PAGE}`, { signal: upkeep.signal }), api(`/budgets?limit=${PAGE}`, { signal: upkeep.signal })]);
     const all = page.items.reduce((sum, one) => sum + one.weight, 0);
     const names = new Set(page.items.map((one) => one.name));
@@ -57,8 +57,7 @@ function projects(upkeep, operates) {
         await load();
       }, { "aria-label": `Weight of ${one.name}` })],
     ], items) : empty("No project yet: the first job of one makes it. Its share can be set before:", command("framewake projects set film --weight 2")));
-  }
-  upkeep.every(10_000, load);
+  });
   if (!operates) return [rows];
   const project = h("input", { required: true, placeholder: "film", autocomplete: "off" });
   const period = h("select", {}, h("option", { value: "month" }, "each month"), h("option", { value: "total" }, "in all"));
@@ -83,14 +82,13 @@ function budget(one, load, operates) {
 
 function prices(upkeep, operates) {
   const rows = h("div");
-  async function load() {
+  const load = upkeep.every(30_000, rows, async () => {
     const paid = await api(`/paid-by?limit=${PAGE}`, { signal: upkeep.signal });
     fill(rows, paid.items.length ? table("Prices that workers are paid by", [
       ["For", (one) => one.paid_for], ["An hour", (one) => money([one.price.an_hour]), "number"], ["Since", (one) => one.since], ["Market", (one) => one.price.market],
       ["From", (one) => [one.price.provider, " ", one.price.instance_type, one.price.source && h("div", { class: "soft small" }, one.price.source)]],
     ], paid.items) : empty("No price is set, so what workers cost is unknown, and no budget can be kept.", command("framewake prices set gpu:L4 0.71USD")));
-  }
-  upkeep.every(30_000, load);
+  });
   if (!operates) return [rows];
   const what = h("input", { required: true, placeholder: "any, gpu:L4, pool:cloud", autocomplete: "off" });
   const amount = h("input", { required: true, placeholder: "0.71 USD", autocomplete: "off" });
@@ -104,7 +102,7 @@ function prices(upkeep, operates) {
 function targets(upkeep, operates) {
   const rows = h("div");
   const tried = h("div", { role: "status" });
-  async function load() {
+  const load = upkeep.every(10_000, rows, async () => {
     const page = await api(`/notifications/targets?limit=${PAGE}`, { signal: upkeep.signal });
     fill(rows, page.items.length ? table("Who is told", [
       ["Name", (one) => [one.name, one.project && h("div", { class: "soft small" }, `of project ${one.project}`)]],
@@ -121,11 +119,10 @@ function targets(upkeep, operates) {
         await load();
       }, { class: "danger", "aria-label": `Remove ${one.name}` }))],
     ], page.items) : empty("Nobody is told of anything yet. Add a chat or an address below, or from a terminal:", command("framewake notify add bus --nats --on failed,late")));
-  }
-  upkeep.every(10_000, load);
+  });
 
   const dead = h("div");
-  async function loadDead() {
+  const loadDead = upkeep.part(dead, async () => {
     const page = await api("/notifications/dead?limit=20", { signal: upkeep.signal });
     fill(dead, page.items.length > 0 && [h("h3", {}, "Given up"), table("Notifications that were given up", [
       ["For", (one) => one.target], ["Made", (one) => when(one.made_at)], ["Tries", (one) => number(one.tries), "number"], ["Why", (one) => h("span", { class: "fault" }, one.reason)],
@@ -135,8 +132,8 @@ function targets(upkeep, operates) {
         await loadDead();
       }, { "aria-label": `Send again to ${one.target}` })],
     ], page.items)]);
-  }
-  if (operates) upkeep.every(10_000, loadDead);
+  }, 10_000);
+  if (operates) loadDead();
 
   const name = h("input", { required: true, placeholder: "artists", autocomplete: "off" });
   const way = h("select", { onchange: () => draw() }, [["slack", "Slack and the like"], ["webhook", "a signed webhook"], ["mail", "mail"], ["nats", "a subject of NATS"]].map(([value, text]) => h("option", { value }, text)));

@@ -30,8 +30,11 @@ export async function show({ main, upkeep, title, go }) {
   const fields = new Map();
   const place = h("div");
   const files = [];
-  const shown = h("pre", { tabindex: "0", "aria-label": "The job as a file" });
-  const typed = h("pre", { tabindex: "0", "aria-label": "The job as a command" });
+  /** What parameters that name a file may say. */
+  const places = h("datalist", { id: "places" });
+  let scenes = [];
+  const shown = h("pre", { tabindex: "0", role: "group", "aria-label": "The job as a file" });
+  const typed = h("pre", { tabindex: "0", role: "group", "aria-label": "The job as a command" });
   const other = h("div", { role: "alert" });
   const forecast = h("div", { "aria-live": "polite" });
   const choice = h("select", { name: "function", onchange: () => draw() }, newest.map((item) => h("option", { value: item.name, selected: item.name === wished }, item.name)));
@@ -67,13 +70,16 @@ export async function show({ main, upkeep, title, go }) {
     const given = Object.entries(spec.parameters ?? {}).map(([key, one]) => [key, one, control(one)]);
     const list = h("ul", { class: "small" });
     const upload = h("input", { type: "file", multiple: true, onchange: () => { add(upload.files, list); upload.value = ""; } });
+    const folder = h("input", { type: "file", webkitdirectory: true, onchange: () => { add(folder.files, list); folder.value = ""; } });
+    scenes = given.filter(([, one]) => one.type === "input").map(([, , input]) => input);
     files.length = 0;
     fill(place,
       spec.description && h("p", { class: "soft" }, spec.description),
       field("/name", "Name", name), field("/project", "Project", project), field("/priority", "Priority", priority, "0 (last) to 100 (first) within the project"),
       field("/steps/0/frames", "Frames", frames, "1-240, 1-240x2 or 10,20,30-40; empty: one single task"),
       field("/steps/0/output", "Outputs", output, "Name of each output; empty: the program leaves nothing behind"),
-      field("/steps/0/inputs", "Files", upload, "Scenes and textures; they are hashed here, and only what the farm lacks is sent"), list,
+      field("/steps/0/inputs", "Files", upload, "Scenes and textures; they are hashed here, and only what the farm lacks is sent"),
+      field("/steps/0/inputs/folder", "Folder", folder, "As a folder of textures: each file keeps its place in it"), list, places,
       given.map(([key, one, input]) => field(`/steps/0/parameters/${key}`, key, input, one.description)));
     read = (asFile = false) => ({
       name: name.value,
@@ -82,7 +88,7 @@ export async function show({ main, upkeep, title, go }) {
       steps: [{
         name: "render", function: choice.value,
         ...(frames.value ? { frames: frames.value } : {}), ...(output.value ? { output: output.value } : {}),
-        ...(files.length ? { inputs: files.map((one) => (asFile ? { path: one.file.name } : { digest: one.digest, as: one.file.name })) } : {}),
+        ...(files.length ? { inputs: files.map((one) => (asFile ? pathOf(one) : { digest: one.digest, as: one.as.value })) } : {}),
         ...(() => {
           const set = given.map(([key, one, input]) => [key, valueOf(one, input)]).filter(([, value]) => value !== undefined);
           return set.length ? { parameters: Object.fromEntries(set) } : {};
@@ -97,6 +103,7 @@ export async function show({ main, upkeep, title, go }) {
     if (one.type === "boolean") return h("select", {}, h("option", { value: "" }, preset ? "choose" : `default (${one.default})`), h("option", { value: "true" }, "yes"), h("option", { value: "false" }, "no"));
     if (one.choices?.length) return h("select", {}, h("option", { value: "" }, preset ? "choose" : `default (${one.default})`), one.choices.map((name) => h("option", { value: name }, name)));
     const numeric = one.type === "integer" || one.type === "number";
+    if (one.type === "input") return h("input", { list: "places", placeholder: "which of the files" });
     return h("input", {
       type: numeric ? "number" : "text", step: one.type === "integer" ? 1 : "any", min: one.minimum, max: one.maximum,
       placeholder: preset ? (one.type === "words" ? "words, with commas between" : "must be set") : String(one.default),
@@ -114,6 +121,7 @@ export async function show({ main, upkeep, title, go }) {
   /** Shows the job as a file, and has it checked in a moment. */
   let waiting = null;
   function changed() {
+    fill(places, files.map((one) => h("option", { value: one.as.value })));
     const text = yaml(read(true));
     shown.textContent = text;
     typed.textContent = ["framewake submit - --wait", " <<'JOB'\n", text, "JOB\n"].join("");
@@ -161,9 +169,13 @@ export async function show({ main, upkeep, title, go }) {
 
   function add(chosen, list) {
     for (const file of chosen) {
-      const one = { file, digest: null, said: h("span", { class: "soft", role: "status" }), bar: h("progress", { max: 1, value: 0, hidden: true, "aria-label": `How much of ${file.name} is there` }) };
+      // Of a folder that was chosen this has its name too. Hidden files in it are of editors and file managers.
+      const path = file.webkitRelativePath || file.name;
+      if (path !== file.name && path.split("/").some((name) => name.startsWith("."))) continue;
+      const as = h("input", { value: path, "aria-label": `Where the step finds ${path}`, oninput: changed });
+      const one = { file, path, as, digest: null, said: h("span", { class: "soft", role: "status" }), bar: h("progress", { max: 1, value: 0, hidden: true, "aria-label": `How much of ${file.name} is there` }) };
       files.push(one);
-      one.line = h("li", {}, `${file.name} (${bytes(file.size)}) `, one.bar, " ", one.said, " ", h("button", { type: "button", class: "quiet small", "aria-label": `Leave out ${file.name}`, onclick: () => {
+      one.line = h("li", {}, `${file.name} (${bytes(file.size)}) as `, as, " ", one.bar, " ", one.said, " ", h("button", { type: "button", class: "quiet small", "aria-label": `Leave out ${file.name}`, onclick: () => {
         files.splice(files.indexOf(one), 1);
         one.line.remove();
         changed();
@@ -172,8 +184,14 @@ export async function show({ main, upkeep, title, go }) {
       hash(one).then(changed).catch((problem) => { one.said.textContent = problem.message; });
     }
     fields.get("/steps/0/inputs").touched = true;
+    // The only file that was chosen by itself, and the only parameter that can mean it.
+    const alone = files.filter((one) => one.path === one.file.name);
+    if (alone.length === 1 && scenes.length === 1 && !scenes[0].value) scenes[0].value = alone[0].as.value;
     changed();
   }
+
+  /** As a job file names it, which lies beside the files. */
+  const pathOf = ({ path, file, as }) => ({ path, ...(as.value === file.name ? {} : { as: as.value }) });
 
   async function hash(one) {
     if (!crypto.subtle) throw new Problem({ title: "Files can be sent from here only over HTTPS or on this machine", hint: "Use `framewake submit`, which has no such limit." }, 400);
@@ -266,7 +284,7 @@ const amount = (span) => {
 function told(estimate) {
   const head = h("h2", {}, `${number(estimate.tasks)} ${estimate.tasks === 1 ? "frame" : "frames"}: what it takes`);
   if (estimate.unknown_steps.length === estimate.steps.length) {
-    return [head, h("p", { class: "soft small" }, "Nothing like it was rendered here yet, so nothing is known. To measure a few frames first: framewake estimate job.yaml --probe")];
+    return [head, h("p", { class: "soft small" }, "Nothing like it was rendered here yet, so nothing is known. To measure a few frames first: framewake estimate job.yaml --probe 3")];
   }
   return [head, h("table", {}, h("thead", {}, h("tr", {}, ["Workers", "Time", "Cost"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, estimate.options.map((one) => h("tr", {},

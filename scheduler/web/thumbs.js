@@ -1,9 +1,13 @@
 // Thumbnails of a step's outputs, a page of them at a time, however many there are.
 
-import { fill, h, number } from "./lib.js";
+import { fill, h, noteProblem, number } from "./lib.js";
 
 /** On one page: some lines of them, also on a phone. */
 const THUMBS = 24;
+/** What workers make thumbnails of. */
+const PICTURE = /\.(png|jpe?g|exr)$/i;
+/** Milliseconds until one that is not there is asked for again: a worker puts it into the store a moment after its frame. */
+const AGAIN_MS = [1000, 4000, 15000];
 
 export class Thumbs {
   /** `choose(task)` is called when somebody takes one. */
@@ -14,7 +18,7 @@ export class Thumbs {
     this.from = 0;
     this.turned = 0;
     this.place = h("div", { class: "thumbs", role: "group", "aria-label": "Thumbnails" });
-    const turn = (by) => () => (by < 0 ? this.back() : this.show(this.items.at(-1).task + 1)).catch(() => {});
+    const turn = (by) => () => (by < 0 ? this.back() : this.show(this.items.at(-1).task + 1)).catch(noteProblem);
     this.less = h("button", { type: "button", onclick: turn(-1) }, "Earlier frames");
     this.more = h("button", { type: "button", onclick: turn(1) }, "Later frames");
     this.said = h("span", { class: "small soft" });
@@ -34,10 +38,10 @@ export class Thumbs {
     this.draw();
   }
 
-  /** Shows the page before, as far as frames follow each other without a gap. */
+  /** Shows the page before. */
   async back() {
-    const last = await this.reel.before(this.from);
-    await this.show(last ? Math.max(0, last.task - THUMBS + 1) : 0);
+    const { items, more } = await this.reel.listBefore(this.from, THUMBS);
+    await this.show(more ? items[0].task : 0);
   }
 
   /** Shows which one is looked at, on a page of its own if need be. */
@@ -45,7 +49,8 @@ export class Thumbs {
     this.marked = task;
     const last = this.items.at(-1)?.task ?? -1;
     const here = task >= (this.items[0]?.task ?? 0) && task <= last;
-    if (!here) await this.show(task);
+    // One of the first stands among them: those before it may be done later.
+    if (!here) await this.show(task < THUMBS ? 0 : task);
     else this.drawMark();
   }
 
@@ -54,13 +59,27 @@ export class Thumbs {
     if (this.items.length < THUMBS || !this.next) await this.show(this.from);
   }
 
+  /** The thumbnail of an output; while it has none, the kind of its file. */
+  picture(output) {
+    const dot = output.name.lastIndexOf(".");
+    const none = h("span", { class: "none soft" }, dot < 0 ? "–" : output.name.slice(dot + 1, dot + 6));
+    const again = PICTURE.test(output.name) ? [...AGAIN_MS] : [];
+    const ask = (loading) => {
+      const picture = h("img", { src: this.reel.address(output, "/thumbnail"), alt: "", loading });
+      picture.addEventListener("load", () => none.replaceWith(picture));
+      picture.addEventListener("error", () => {
+        picture.replaceWith(none);
+        // Nobody looks at it any more once another page is drawn.
+        if (again.length) setTimeout(() => none.isConnected && ask("eager"), again.shift());
+      });
+      return picture;
+    };
+    return ask("lazy");
+  }
+
   draw() {
     fill(this.place, this.items.map((output) => {
-      const picture = h("img", { src: this.reel.address(output, "/thumbnail"), alt: "", loading: "lazy" });
-      picture.addEventListener("error", () => {
-        const dot = output.name.lastIndexOf(".");
-        picture.replaceWith(h("span", { class: "none soft" }, dot < 0 ? "–" : output.name.slice(dot + 1, dot + 6)));
-      });
+      const picture = this.picture(output);
       const button = h("button", { type: "button", class: "thumb", "aria-label": `Frame ${number(output.frame)}`, onclick: () => this.choose(output.task) },
         picture, h("span", { class: "small" }, number(output.frame)));
       button.dataset.task = output.task;

@@ -11,7 +11,7 @@ export function tokens(upkeep) {
   const made = h("div", { role: "status" });
   const wrong = h("div");
 
-  async function load() {
+  const load = upkeep.every(10_000, list, async () => {
     const page = await api(`/tokens?limit=${PAGE}`, { signal: upkeep.signal });
     fill(list, page.items.length ? table("Tokens", [
       ["Name", (token) => [token.name, h("div", { class: "soft small mono" }, token.id)]],
@@ -26,7 +26,7 @@ export function tokens(upkeep) {
       }, { class: "danger", "aria-label": `Revoke ${token.name}` })],
     ], page.items) : empty("Nobody has a token. Make the first below, or from a terminal:", command("framewake tokens add jane --role artist --project film")),
     page.next && h("p", { class: "soft small" }, `The first ${PAGE} are shown; framewake tokens has all.`));
-  }
+  });
 
   const name = h("input", { required: true, placeholder: "jane", autocomplete: "off" });
   const role = h("select", {}, ROLES.map(([value, does]) => h("option", { value }, `${value} – ${does}`)));
@@ -53,6 +53,5 @@ export function tokens(upkeep) {
     h("label", { class: "field" }, h("span", {}, "Name"), name), h("label", { class: "field" }, h("span", {}, "Role"), role),
     h("label", { class: "field" }, h("span", {}, "Project"), project), h("label", { class: "field" }, h("span", {}, "Lasts"), lasts),
     h("button", { type: "submit" }, "Make a token"));
-  upkeep.every(10_000, load);
   return [list, form, wrong, made];
 }

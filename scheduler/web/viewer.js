@@ -182,7 +182,7 @@ export class Viewer {
         await this.show(next);
       } catch (problem) {
         this.stop();
-        if (problem.name !== "AbortError") noteProblem(problem);
+        noteProblem(problem);
         return;
       }
       if (this.playing !== playing) return;
@@ -197,7 +197,7 @@ export class Viewer {
     clearTimeout(this.playing.timer);
     this.playing = null;
     this.play.textContent = "Play";
-    if (this.output && !this.upkeep.signal.aborted) this.thumbs.mark(this.output.task).catch(() => {});
+    if (this.output && !this.upkeep.signal.aborted) this.thumbs.mark(this.output.task).catch(noteProblem);
   }
 
   expose(stops) {
@@ -243,7 +243,7 @@ export class Viewer {
       this.other = { reel, task: frame !== "" && task === null ? -1 : task };
       await this.show(this.output);
     } catch (problem) {
-      if (problem.name !== "AbortError") noteProblem(problem);
+      noteProblem(problem);
     }
   }
 

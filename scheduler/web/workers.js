@@ -1,6 +1,6 @@
 // Workers as they are now, and the machines and GPUs that they run on.
 
-import { h, fill, api, action, card, command, empty, may, moment, note, number, part, problemBox, query, seconds, state, table, when, words } from "./lib.js";
+import { h, fill, api, action, card, command, empty, may, moment, note, number, part, query, seconds, state, table, when, words } from "./lib.js";
 
 const PAGE = 100;
 const STATES = ["starting", "idle", "busy", "draining"];
@@ -21,11 +21,11 @@ export async function show({ main, upkeep, title }) {
   function search() {
     cursor = "";
     history.replaceState(null, "", `/workers${query(wanted())}`);
-    load().catch((problem) => problem.name !== "AbortError" && fill(rows, problemBox(problem)));
+    look(true);
   }
   main.append(h("h1", {}, "Workers"), h("p", { class: "lead" }, "They come when there is work, and leave by themselves."),
     h("div", { class: "card" }, filter), card("", rows), card("Machines and GPUs", places));
-  const load = async () => {
+  const look = upkeep.every(1000, rows, async () => {
     const page = await api(`/workers${query({ ...wanted(), cursor, limit: PAGE })}`, { signal: upkeep.signal });
     fill(rows, page.items.length ? h("div", {}, table("Workers", [
       ["Worker", (worker) => h("span", { class: "mono" }, worker.id)],
@@ -36,13 +36,12 @@ export async function show({ main, upkeep, title }) {
       ["Machine", (worker) => [worker.host, worker.gpus.map((gpu) => h("div", { class: "soft small mono" }, gpu))]],
       ["Heard", (worker) => when(worker.seen_at)],
     ], page.items), h("div", { class: "row" },
-      cursor && h("button", { type: "button", onclick: () => { cursor = ""; load().catch(() => {}); } }, "First"),
-      page.next && h("button", { type: "button", onclick: () => { cursor = page.next; load().catch(() => {}); } }, "More")))
+      cursor && h("button", { type: "button", onclick: () => { cursor = ""; look(true); } }, "First"),
+      page.next && h("button", { type: "button", onclick: () => { cursor = page.next; look(true); } }, "More")))
       : Object.keys(wanted()).length ? empty("No such workers. Search for less, or for another state.")
         : empty("No workers: there is nothing to do. A submitted job wakes some.", command("framewake submit samples/jobs/povray.yaml --wait")));
-  };
-  upkeep.every(1000, load);
-  upkeep.every(10_000, async () => {
+  });
+  upkeep.every(10_000, places, async () => {
     const page = await api("/places?limit=200", { signal: upkeep.signal });
     fill(places, page.items.length ? table("Machines and GPUs", [
       ["Place", (place) => h("span", { class: "mono" }, place.name)], ["State", (place) => [state(place.state), place.reason && h("div", { class: "soft small" }, place.reason)]],

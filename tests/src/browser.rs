@@ -15,11 +15,15 @@ use tempfile::TempDir;
 /// Longest wait for something on a page.
 const SOON: Duration = Duration::from_secs(30);
 
+/// Pixels that most phones are wide.
+pub const PHONE: u32 = 390;
+
 /// A browser with one window; it ends with the test.
 #[derive(Debug)]
 pub struct Browser {
     pub client: Client,
     driver: Running,
+    driver_port: u16,
     _folder: TempDir,
 }
 
@@ -74,7 +78,7 @@ impl Browser {
             builder.capabilities(capabilities.clone()).connect(&url).await.ok()
         })
         .await;
-        Browser { client, driver, _folder: folder }
+        Browser { client, driver, driver_port: port, _folder: folder }
     }
 
     pub async fn open(&self, url: &str) {
@@ -122,10 +126,28 @@ impl Browser {
         self.wait(&format!("there is a button {name}"), &script).await;
     }
 
+    /// Presses what has this name for those who can't see it: of buttons that read alike, one.
+    pub async fn press_labeled(&self, label: &str) {
+        let json = Value::from(label);
+        let script = format!(
+            "const found = document.querySelector(`[aria-label=${{CSS.escape({json})}}]`); found?.click(); return Boolean(found)"
+        );
+        self.wait(&format!("there is a button {label}"), &script).await;
+    }
+
     /// Writes into the field of this label, in the place of what is there.
     pub async fn write(&self, label: &str, text: &str) {
-        let path =
-            format!("//label[span[1][normalize-space()='{label}']]//*[self::input or self::select or self::textarea]");
+        self.write_at("", label, text).await;
+    }
+
+    /// The same under this heading.
+    pub async fn write_under(&self, heading: &str, label: &str, text: &str) {
+        self.write_at(&format!("//section[h2[normalize-space()='{heading}']]"), label, text).await;
+    }
+
+    async fn write_at(&self, place: &str, label: &str, text: &str) {
+        let field = "*[self::input or self::select or self::textarea]";
+        let path = format!("{place}//label[span[1][normalize-space()='{label}']]//{field}");
         let field = self.client.find(Locator::XPath(&path)).await;
         let field = field.unwrap_or_else(|error| panic!("there is no field `{label}`: {error}"));
         let kind = field.attr("type").await.expect("an answer");
@@ -147,6 +169,28 @@ impl Browser {
             "const done = arguments[arguments.length - 1];
              axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] })
                 .then((found) => done(found.violations.flatMap((rule) => rule.nodes.map((node) => `${rule.id}: ${node.html}`))));",
+        )
+        .await
+    }
+
+    /// Makes the page so wide; a window can't be as narrow as a phone.
+    pub async fn widen(&self, width: u32) {
+        let session = self.client.session_id().await.expect("an answer").expect("there is a session");
+        let url = format!("http://127.0.0.1:{}/session/{session}/goog/cdp/execute", self.driver_port);
+        let params = json!({ "width": width, "height": 900, "deviceScaleFactor": 0, "mobile": false });
+        let body = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": params });
+        let answer = reqwest::Client::new().post(url).json(&body).send().await.expect("the driver answers");
+        assert!(answer.status().is_success(), "{:?}", answer.text().await);
+        self.wait("the page is as wide", &format!("return innerWidth === {width}")).await;
+    }
+
+    /// What sticks out of the page to the side.
+    pub async fn too_wide(&self) -> Value {
+        self.ask(
+            "const { scrollWidth, clientWidth } = document.documentElement;
+             if (scrollWidth <= clientWidth) return [];
+             const out = [...document.querySelectorAll('body *')].filter((one) => one.getBoundingClientRect().right > clientWidth + 0.5);
+             return [`${scrollWidth} of ${clientWidth}`, ...out.slice(0, 8).map((one) => one.outerHTML.slice(0, 120))];",
         )
         .await
     }
@@ -243,7 +287,7 @@ fn axe() -> String {
 }
 
 /// Of which process it is a child.
-fn parent(pid: u32) -> Option<u32> {
+pub(crate) fn parent(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before may have spaces and brackets.
     stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()

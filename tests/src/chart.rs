@@ -30,8 +30,14 @@ pub struct Rendered {
 }
 
 impl Case {
-    /// With the one value that everybody has to set.
+    /// With the values that everybody has to set: where the store is, and by what NATS knows the workers, or that it is open.
     pub fn new(name: &'static str, preset: Option<&'static str>, mut values: Value) -> Case {
+        let is_told = |name: &str| values["nats"].get(name).is_some();
+        if values.get("nats").is_none() {
+            values["nats"] = json!({ "keysSecret": "nats-keys", "existingSecret": "join" });
+        } else if !is_told("keysSecret") && !is_told("open") {
+            values["nats"]["open"] = json!(true);
+        }
         if values.get("store").is_none() {
             values["store"] = json!({});
         }
@@ -59,6 +65,14 @@ pub fn cases() -> Vec<Case> {
         "nats": { "existingSecret": "join", "keysSecret": "nats-keys" },
         "keda": { "enabled": true, "namespace": "scaling" },
     });
+    let encrypted = json!({
+        "tls": { "existingSecret": "farm-tls" },
+        "openfaas": { "enabled": true, "existingSecret": "openfaas" },
+        "keda": { "enabled": true },
+        "route": { "enabled": true },
+        "monitoring": { "serviceMonitor": { "enabled": true, "tokenSecret": "prometheus" } },
+    });
+    cases.push(Case::new("encrypted", Some("openshift"), encrypted));
     cases.push(Case::new("guarded", Some("eks"), guarded));
     let two = json!({ "scheduler": { "replicas": 2 }, "persistence": { "accessMode": "ReadWriteMany" } });
     cases.push(Case::new("two schedulers", Some("bare"), two));
@@ -71,6 +85,7 @@ pub fn cases() -> Vec<Case> {
 
 fn everything() -> Value {
     json!({
+        "access": "open",
         "image": { "repository": "registry.example/framewake/scheduler", "digest": format!("sha256:{}", "ab".repeat(32)) },
         "imagePullSecrets": ["registry"],
         "store": { "setup": true, "endpoint": "http://seaweedfs.storage:8333", "existingSecret": "store" },
@@ -156,9 +171,20 @@ pub fn refusals(cases: &[Case]) -> Vec<String> {
     carry_out(cases, false).into_iter().map(said).collect()
 }
 
+/// Manifests that the chart did not make, each as an object, and what an API server would refuse of them.
+pub fn hold(manifests: &str) -> (Vec<Value>, Vec<String>) {
+    let answer = ask(&[json!({ "manifests": manifests })]).remove(0);
+    let faults = answer["faults"].as_array().into_iter().flatten().map(Value::to_string).collect();
+    (answer["objects"].as_array().cloned().unwrap_or_default(), faults)
+}
+
 fn carry_out(cases: &[Case], check: bool) -> Vec<Value> {
     let asked: Vec<Value> =
         cases.iter().map(|case| json!({ "preset": case.preset, "values": case.values, "check": check })).collect();
+    ask(&asked)
+}
+
+fn ask(asked: &[Value]) -> Vec<Value> {
     let mut command = Command::new(tool("python3"));
     command
         .arg(root().join("tests/chart/render.py"))

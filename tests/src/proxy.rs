@@ -1,6 +1,7 @@
 //! Proxies that stand between the parts of a farm and break what passes through: this one knows bytes, and serves
-//! for NATS and REST; [`s3`] knows requests.
+//! for NATS and REST; [`s3`] and [`rest`] know requests.
 
+pub mod rest;
 pub mod s3;
 
 use std::io;

@@ -1,5 +1,7 @@
 //! A terminal without a screen: a program runs in it as at a person's, and what it draws can be read.
 
+use crate::browser::parent;
+use crate::farm::processes;
 use crate::wait::until;
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
@@ -50,6 +52,29 @@ impl Terminal {
     /// What is on it now, line by line.
     pub fn text(&self) -> String {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner).screen().contents()
+    }
+
+    /// Makes the window larger or smaller, as somebody does with a mouse.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        let child = self.child.id();
+        let inside = processes().into_iter().find(|process| parent(process.pid) == Some(child)).expect("it runs");
+        let device = std::fs::read_link(format!("/proc/{}/fd/0", inside.pid)).expect("a program has a terminal");
+        let size = [columns, rows].map(|side| side.to_string());
+        let mut stty = Command::new("stty");
+        stty.arg("-F").arg(device).args(["cols", &size[0], "rows", &size[1]]);
+        let [rows, columns] = [rows, columns].map(|side| NonZeroU16::new(side).expect("a terminal has a size"));
+        // Before the program hears of it, and draws.
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner).screen_mut().set_size(rows, columns);
+        assert!(stty.status().expect("`stty` is a part of every Debian").success());
+    }
+
+    /// Whether anything on it has a color.
+    pub fn is_colored(&self) -> bool {
+        let parser = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
+        let screen = parser.screen();
+        let (rows, columns) = (screen.size().0.get(), screen.size().1.get());
+        let mut cells = (0..rows).flat_map(|row| (0..columns).filter_map(move |column| screen.cell(row, column)));
+        cells.any(|cell| cell.fgcolor() != vt100::Color::Default)
     }
 
     /// Whether a program has taken the whole of it.

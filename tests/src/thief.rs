@@ -73,6 +73,18 @@ impl Loot {
     pub fn token(&self) -> &str {
         &self.environment["FRAMEWAKE_JOIN_TOKEN"]
     }
+
+    fn invitation(&self) -> String {
+        self.environment.get("FRAMEWAKE_INVITATION").cloned().unwrap_or_default()
+    }
+
+    /// The same, with something else in its environment.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> Loot {
+        let mut loot = self.clone();
+        loot.environment.insert(name.to_owned(), value.to_owned());
+        loot
+    }
 }
 
 /// A connection with somebody's credential, and what the server refuses on it.
@@ -151,7 +163,7 @@ pub async fn join(
 ) -> Result<Credential, String> {
     let session =
         Session::open(url, loot.token(), &subjects.joining_inbox()).await.map_err(|error| error.to_string())?;
-    let join = Join { key: opener.key().to_vec(), former: former.to_owned() };
+    let join = Join { key: opener.key().to_vec(), former: former.to_owned(), invitation: loot.invitation() };
     let asked: Option<JoinAnswer> = session.ask(subjects.join(&loot.function, &loot.worker), &join).await;
     let answer = asked.ok_or("no answer")?;
     if !answer.refused.is_empty() {

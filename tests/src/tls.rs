@@ -1,11 +1,13 @@
 //! A certificate authority of a test's own, and servers that it vouches for.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 #[derive(Debug)]
 pub struct Authority {
@@ -35,6 +37,19 @@ impl Authority {
         let certificate = certificate.signed_by(&pair, &self.issuer).expect("signed");
         std::fs::write(key, pair.serialize_pem()).expect("the test's folder is writable");
         std::fs::write(chain, certificate.pem()).expect("the test's folder is writable");
+    }
+
+    /// What is spoken at a port of `localhost`, where its server is vouched for by this authority; the client offers this.
+    pub async fn greeted(&self, port: u16, offered: &str) -> Option<String> {
+        let mut roots = RootCertStore::empty();
+        let file = CertificateDer::from_pem_file(&self.file).expect("its certificate is there");
+        roots.add(file).expect("a certificate");
+        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![offered.as_bytes().to_vec()];
+        let socket = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+        let name = "localhost".try_into().expect("a name");
+        let socket = TlsConnector::from(Arc::new(config)).connect(name, socket).await.ok()?;
+        socket.get_ref().1.alpn_protocol().map(|spoken| String::from_utf8_lossy(spoken).into_owned())
     }
 
     /// For a server that answers to this name.

@@ -6,8 +6,9 @@ use framewake_proto::notify::Secret;
 use framewake_tests::browser::Browser;
 use framewake_tests::farm::{SOON, TestFarm};
 use framewake_tests::jobs;
-use framewake_tests::parts::{built, path};
+use framewake_tests::parts::{built, free_port, path};
 use framewake_tests::tls::Authority;
+use framewake_tests::tokens::{ask_for_tokens, made_here};
 use framewake_tests::wait::until;
 use serde_json::json;
 use std::io::{Read, Write};
@@ -15,25 +16,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A farm that asks for tokens, and its first one.
+/// A farm that asks for tokens, and writes down all it does; and its first one.
 async fn guarded() -> (TestFarm, Secret) {
     let mut farm = TestFarm::start(1).await;
-    let first = token(&farm, &["--name", "first"]);
-    farm.arguments = vec!["--access".to_owned(), "tokens".to_owned(), "--log".to_owned(), "trace".to_owned()];
-    farm.restart_scheduler().await;
-    farm.client = Client::with_token(&farm.url(), Some(&first)).expect("a good address");
+    let first = ask_for_tokens(&mut farm, &["--log", "trace"], &[]).await;
     (farm, first)
-}
-
-/// Made on the machine itself.
-fn token(farm: &TestFarm, arguments: &[&str]) -> Secret {
-    let mut command = Command::new(built("framewake-scheduler"));
-    command.arg("token").arg("--data").arg(farm.data()).args(arguments);
-    let output = command.output().expect("it runs");
-    assert!(output.status.success(), "{}", said(&output));
-    let text = String::from_utf8(output.stdout).expect("text");
-    assert!(text.trim().starts_with("fw_") && text.lines().count() == 1, "it is printed alone");
-    Secret::new(text.trim())
 }
 
 fn said(output: &Output) -> String {
@@ -74,6 +61,22 @@ async fn a_scheduler_says_how_it_may_be_reached() {
         let output = dev.output().expect("it runs");
         assert!(!output.status.success() && said(&output).contains("--access tokens"), "{}", said(&output));
     }
+    // KEDA brings no token: who listens for it beyond this machine has said that they mean it.
+    let keda = ["--listen", "127.0.0.1:0", "--keda-listen", "0.0.0.0:0", "--data"];
+    for (program, before, access) in [
+        ("framewake-scheduler", &["--store", "file:///nowhere/to/be"][..], &[][..]),
+        ("framewake", &["dev"], &[]),
+        ("framewake", &["dev"], &["--access", "open"]),
+    ] {
+        let mut command = Command::new(built(program));
+        let output = command.args(before).args(keda).arg(&data).args(access).output().expect("it runs");
+        let told = said(&output);
+        assert!(
+            !output.status.success() && told.contains("--keda-listen") && told.contains("--access tokens"),
+            "{told}"
+        );
+        assert!(!data.exists(), "before anything is made");
+    }
 }
 
 #[tokio::test]
@@ -98,6 +101,8 @@ async fn people_log_in_work_and_are_shut_out_at_once() {
     let hers = String::from_utf8(made.stdout).expect("text");
     assert!(made.status.success() && hers.starts_with("fw_"), "{hers}");
     assert!(framewake(jane.path(), &["login", &url], &hers).status.success());
+    let named = framewake(jane.path(), &["--json", "contexts"], "");
+    assert!(said(&named).contains(&format!("\"context\":\"127.0.0.1:{}\"", farm.port())), "{}", said(&named));
     let job = jane.path().join("job.json");
     std::fs::write(&job, jobs::command(&["/bin/true"], "1-2").to_string()).expect("written");
     let job = job.to_str().expect("UTF-8");
@@ -127,7 +132,7 @@ async fn people_log_in_work_and_are_shut_out_at_once() {
 async fn secrets_are_nowhere_but_where_they_were_shown() {
     let (mut farm, first) = guarded().await;
     // While it runs: found when it is used first.
-    let second = token(&farm, &["--name", "second", "--role", "viewer", "--project", "film"]);
+    let second = made_here(&farm, &["--name", "second", "--role", "viewer", "--project", "film"]);
     let client = Client::with_token(&farm.url(), Some(&second)).expect("a good address");
     let who = client.who().await.expect("an answer").who.expect("it is found without a restart");
     assert!(who.role == Role::Viewer && who.name == "second", "{who:?}");
@@ -232,7 +237,17 @@ async fn a_renewed_certificate_is_taken_and_a_bad_one_is_not() {
     let [one, two] = ["one.pem", "two.pem"].map(|name| Authority::new(&folder.join(name)));
     one.issue("localhost", &chain, &key);
     let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-    farm.arguments = vec!["--tls-cert".to_owned(), text(&chain), "--tls-key".to_owned(), text(&key)];
+    let password = folder.join("openfaas-password");
+    std::fs::write(&password, "a long password").expect("written");
+    let [openfaas, keda] = [free_port(), free_port()];
+    let arguments = [
+        ("--tls-cert", text(&chain)),
+        ("--tls-key", text(&key)),
+        ("--openfaas-listen", format!("127.0.0.1:{openfaas}")),
+        ("--openfaas-password-file", text(&password)),
+        ("--keda-listen", format!("127.0.0.1:{keda}")),
+    ];
+    farm.arguments = arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
     farm.spawn_scheduler();
     let url = format!("https://localhost:{}", farm.port());
     let asked = |authority: &Authority| {
@@ -242,12 +257,25 @@ async fn a_renewed_certificate_is_taken_and_a_bad_one_is_not() {
     };
     until(SOON, "it speaks TLS", async || asked(&one).then_some(())).await;
     assert!(!asked(&two), "of another authority");
-    // In the clear it says what is wrong.
-    let mut plain = std::net::TcpStream::connect(("127.0.0.1", farm.port())).expect("it listens");
-    plain.write_all(b"GET /v1/jobs HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("sent");
-    let mut said = String::new();
-    plain.read_to_string(&mut said).expect("an answer");
-    assert!(said.starts_with("HTTP/1.1 400") && said.contains("https://"), "{said}");
+    // The doors for others' clients, and what they speak.
+    let doors = [(openfaas, "http/1.1"), (keda, "h2")];
+    for (port, speech) in doors {
+        assert_eq!(one.greeted(port, speech).await.as_deref(), Some(speech), "{port}");
+        assert_eq!(two.greeted(port, speech).await, None, "{port}: of another authority");
+    }
+    let root = std::fs::read(one.file()).expect("there");
+    let root = reqwest::Certificate::from_pem(&root).expect("a certificate");
+    let client = reqwest::Client::builder().tls_certs_only([root]).build().expect("a client");
+    let functions = client.get(format!("https://localhost:{openfaas}/system/functions"));
+    assert_eq!(functions.basic_auth("admin", Some("a long password")).send().await.expect("an answer").status(), 200);
+    // In the clear each says what is wrong.
+    for (port, hint) in [(farm.port(), "https://"), (openfaas, "https://"), (keda, "enableTLS")] {
+        let mut plain = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        plain.write_all(b"GET /v1/jobs HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("sent");
+        let mut said = String::new();
+        plain.read_to_string(&mut said).expect("an answer");
+        assert!(said.starts_with("HTTP/1.1 400") && said.contains(hint), "{said}");
+    }
     std::fs::write(&chain, "not a certificate").expect("written");
     until(SOON, "the bad file is said", async || {
         farm.scheduler_log().contains("the certificate of before goes on").then_some(())
@@ -257,6 +285,10 @@ async fn a_renewed_certificate_is_taken_and_a_bad_one_is_not() {
     two.issue("localhost", &chain, &key);
     until(SOON, "the new one is taken", async || asked(&two).then_some(())).await;
     assert!(!asked(&one));
+    for (port, speech) in doors {
+        assert_eq!(two.greeted(port, speech).await.as_deref(), Some(speech), "{port}");
+        assert_eq!(one.greeted(port, speech).await, None, "{port}");
+    }
 }
 
 /// All files below.

@@ -130,6 +130,8 @@ enum Mark<'a> {
         reason: &'a str,
         instead: &'a str,
     },
+    /// Programs of others, and nothing here runs them; the page says so.
+    Untried,
     None,
 }
 
@@ -139,6 +141,9 @@ fn mark(before: &str) -> Mark<'_> {
         Some(Some((reason, instead))) => return Mark::Not { reason, instead },
         Some(None) => return Mark::None,
         None => {}
+    }
+    if said.starts_with("not tried: ") {
+        return Mark::Untried;
     }
     match said {
         "run" => Mark::Run { code: 0 },
@@ -150,9 +155,36 @@ fn mark(before: &str) -> Mark<'_> {
     }
 }
 
+/// Lines in blocks that are not marked as commands, and read like some.
+fn unmarked_commands(page: &str) -> Vec<&str> {
+    let mut language = None;
+    let mut found = Vec::new();
+    for line in page.lines() {
+        if let Some(after) = line.strip_prefix("```") {
+            language = if language.is_none() { Some(after) } else { None };
+        } else if language.is_some_and(|language| language != "sh") {
+            let first = line.split(' ').next().unwrap_or_default();
+            // Not what one of them says of itself.
+            let is_typed = (first == "make" || PROGRAMS.contains(&first)) && !line.contains(" is ready on ");
+            found.extend(is_typed.then_some(line));
+        }
+    }
+    found
+}
+
+#[test]
+fn commands_stand_in_blocks_that_are_marked_as_such() {
+    let found =
+        unmarked_commands("```\nframewake-scheduler … --access tokens\n```\nframewake is fine\n```sh\nmake it\n```");
+    assert_eq!(found, ["framewake-scheduler … --access tokens"]);
+    for page in pages().into_iter().filter(|page| !page.ends_with(GENERATED)) {
+        assert_eq!(unmarked_commands(&read(&page)), [""; 0], "{}", page.display());
+    }
+}
+
 #[test]
 fn every_block_of_commands_is_run_or_says_what_runs_it() {
-    let (mut run, mut not) = (BTreeSet::new(), 0);
+    let (mut run, mut not, mut untried) = (BTreeSet::new(), 0, 0);
     for page in pages() {
         let name = page.strip_prefix(root()).expect("below the root").display().to_string();
         for block in shell_blocks(&read(&page)) {
@@ -163,6 +195,11 @@ fn every_block_of_commands_is_run_or_says_what_runs_it() {
                     assert!(REASONS.contains(&reason), "{name}: `{reason}` is no reason");
                     assert!(root().join(instead).is_file(), "{name}: there is no {instead}");
                     not += 1;
+                }
+                Mark::Untried => {
+                    let ours = PROGRAMS.iter().any(|program| block.text.lines().any(|line| line.starts_with(program)));
+                    assert!(!ours, "{name}: what is ours is tried:\n{}", block.text);
+                    untried += 1;
                 }
                 Mark::None => {
                     let (_, instead) =
@@ -175,6 +212,7 @@ fn every_block_of_commands_is_run_or_says_what_runs_it() {
     let walked: BTreeSet<String> = WALKED.iter().map(|page| format!("docs/{page}.md")).collect();
     assert_eq!(run, walked, "pages with blocks to be run, and those that are walked here");
     assert!(not < 40, "{not} blocks are not run: the list is to stay short");
+    assert_eq!(untried, 1, "blocks that nothing tries");
 }
 
 /// Pages with blocks that are run, by the tests below.
@@ -238,7 +276,7 @@ impl<'a> Reader<'a> {
             match mark(block.before) {
                 Mark::Run { code } if !stopped => self.demands(block.text, code),
                 Mark::RunStopped if stopped => self.demands(block.text, 0),
-                Mark::Run { .. } | Mark::RunStopped | Mark::Not { .. } | Mark::None => continue,
+                Mark::Run { .. } | Mark::RunStopped | Mark::Not { .. } | Mark::Untried | Mark::None => continue,
             }
             let kept = block.text.lines().filter(|line| line.starts_with("export "));
             self.exports.extend(kept.map(|line| format!("{line}\n")));

@@ -127,7 +127,7 @@ fn no_pod_may_do_more_than_the_restricted_standard_allows() {
             assert_eq!(security["runAsNonRoot"], true, "{at}");
             assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault", "{at}");
             // OpenShift refuses UIDs that it did not assign, and without a preset nobody has chosen one.
-            let assigned = ["openshift", "elsewhere", "plain"].contains(&rendered.name);
+            let assigned = ["openshift", "elsewhere", "encrypted", "plain"].contains(&rendered.name);
             for field in ["runAsUser", "runAsGroup", "fsGroup"] {
                 assert_eq!(security[field].is_null(), assigned, "{at}: {field} is {}", security[field]);
             }
@@ -323,6 +323,72 @@ fn keda_and_openfaas_have_a_door_where_they_are_asked_for() {
         );
         let words = "framewake functions keda NAME --scaler farm-framewake.render.svc:7701 --farm framewake --store s3://frames/farm --secret store --secret nats";
         assert_eq!(rendered.notes.contains(words), open, "{}", rendered.notes);
+    }
+}
+
+#[test]
+fn whoever_asks_needs_a_token_unless_the_farm_is_said_to_be_open() {
+    for (rendered, open) in rendered(["plain", "everything", "encrypted"]).iter().zip([false, true, false]) {
+        let pod = &rendered.one("Deployment", "farm-framewake")["spec"]["template"]["spec"];
+        let container = containers(pod).find(|container| container["name"] == "scheduler").expect("it is there");
+        let environment = container["env"].as_array().expect("variables");
+        let access = environment.iter().find(|it| it["name"] == "FRAMEWAKE_ACCESS").expect("it is said");
+        assert_eq!(access["value"], if open { "open" } else { "tokens" });
+        let first =
+            "kubectl -n render exec deployment/farm-framewake --container scheduler -- framewake-scheduler token";
+        assert_eq!(rendered.notes.contains(first), !open, "{}", rendered.notes);
+        for monitor in rendered.of_kind("ServiceMonitor") {
+            let shown = &monitor["spec"]["endpoints"][0]["authorization"]["credentials"];
+            let secret = json!({ "name": "prometheus", "key": "token" });
+            assert_eq!(*shown, if open { Value::Null } else { secret });
+        }
+    }
+}
+
+#[test]
+fn with_a_secret_for_it_every_port_speaks_tls_and_who_asks_there_is_told_so() {
+    for (rendered, encrypted) in rendered(["encrypted", "everything"]).iter().zip([true, false]) {
+        let pod = &rendered.one("Deployment", "farm-framewake")["spec"]["template"]["spec"];
+        let container = containers(pod).find(|container| container["name"] == "scheduler").expect("it is there");
+        let scheme = if encrypted { "HTTPS" } else { "HTTP" };
+        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+            assert_eq!(container[probe]["httpGet"]["scheme"], scheme, "{probe}");
+        }
+        let environment = container["env"].as_array().expect("variables").iter();
+        let files = environment.filter(|it| it["name"].as_str().is_some_and(|name| name.starts_with("FRAMEWAKE_TLS_")));
+        let files: Vec<&str> = files.filter_map(|it| it["value"].as_str()).collect();
+        let mounted = container["volumeMounts"].as_array().expect("mounts").iter().find(|it| it["name"] == "tls");
+        let service = rendered.one("Service", "farm-framewake")["spec"]["ports"].as_array().expect("ports");
+        let spoken: Vec<&str> = service.iter().filter_map(|port| port["appProtocol"].as_str()).collect();
+        let scraped = &rendered.one("ServiceMonitor", "farm-framewake")["spec"]["endpoints"][0];
+        if encrypted {
+            assert_eq!(files, ["/etc/framewake/tls/tls.crt", "/etc/framewake/tls/tls.key"]);
+            assert_eq!(mounted.expect("the files are there")["mountPath"], "/etc/framewake/tls");
+            let volumes = pod["volumes"].as_array().expect("volumes");
+            let secret = json!({ "name": "tls", "secret": { "secretName": "farm-tls" } });
+            assert!(volumes.contains(&secret), "{volumes:?}");
+            assert_eq!(spoken, ["https", "https", "https"]);
+            assert_eq!(rendered.one("Route", "farm-framewake")["spec"]["tls"]["termination"], "reencrypt");
+            assert_eq!(
+                (&scraped["scheme"], &scraped["tlsConfig"]["serverName"]),
+                (&json!("https"), &json!("farm-framewake.render.svc"))
+            );
+            assert!(rendered.notes.contains("--tls --ca-secret farm-tls"), "{}", rendered.notes);
+            let doctor = &rendered.one("Pod", "-doctor")["spec"];
+            let told = json!([
+                { "name": "FRAMEWAKE_URL", "value": "https://farm-framewake.render.svc:7700" },
+                { "name": "SSL_CERT_FILE", "value": "/etc/framewake/tls/ca.crt" },
+            ]);
+            assert_eq!(doctor["containers"][0]["env"], told);
+            let authority =
+                json!({ "secretName": "farm-tls", "items": [{ "key": "ca.crt", "path": "ca.crt" }], "optional": true });
+            assert_eq!(doctor["volumes"], json!([{ "name": "tls", "secret": authority }]), "no key is among it");
+            assert_eq!(doctor["containers"][0]["volumeMounts"][0]["mountPath"], "/etc/framewake/tls");
+        } else {
+            assert!(files.is_empty() && mounted.is_none() && scraped["scheme"].is_null());
+            assert_eq!(spoken, ["http", "http", "kubernetes.io/h2c"]);
+            assert!(!rendered.notes.contains("--tls"), "{}", rendered.notes);
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the chart has a pod run, run here: with the programs that its images hold, in the pod's order, on folders in the place
 //! of its volumes.
 
+use framewake_proto::client::Client;
+use framewake_proto::notify::Secret;
 use framewake_tests::chart::{Case, Rendered, containers, render};
 use framewake_tests::farm::{SOON, TestFarm};
 use framewake_tests::jobs;
@@ -117,7 +119,10 @@ fn nats(rendered: &Rendered, folder: &Path) -> (Running, u16, u16) {
 #[tokio::test]
 async fn nats_of_the_chart_runs_is_found_well_by_its_probes_and_wants_its_password() {
     let secret = json!({ "nats": { "existingSecret": "nats" } });
-    let cases = [Case::new("open", Some("bare"), json!({})), Case::new("closed", Some("bare"), secret)];
+    let cases = [
+        Case::new("open", Some("bare"), json!({ "nats": { "open": true } })),
+        Case::new("closed", Some("bare"), secret),
+    ];
     for rendered in render(&cases) {
         let folder = tempfile::tempdir().expect("room for a folder");
         let (running, port, probes) = nats(&rendered, folder.path());
@@ -172,6 +177,15 @@ fn scheduler(rendered: &Rendered, folder: &Path, port: u16, nats: u16, more: &[(
     Running::start("framewake-scheduler", &mut command, &folder.join("scheduler.log"))
 }
 
+/// Who has the first token, made in the scheduler's pod as the notes of the release say.
+fn client(url: &str, folder: &Path) -> Client {
+    let mut command = Command::new(built("framewake-scheduler"));
+    let output = command.arg("token").env("FRAMEWAKE_DATA", folder.join("scheduler")).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let token = Secret::new(String::from_utf8(output.stdout).expect("text").trim());
+    Client::with_token(url, Some(&token)).expect("a good address")
+}
+
 #[tokio::test]
 async fn the_pods_of_the_chart_make_a_farm_that_renders() {
     let function =
@@ -206,8 +220,11 @@ async fn the_pods_of_the_chart_make_a_farm_that_renders() {
         output.status.success().then_some(())
     };
     until(SOON, "the doctor finds nothing wrong", well).await;
-    let client = framewake_proto::client::Client::new(&url).expect("a good address");
     let job = json!({ "name": "nothing", "steps": [{ "name": "run", "function": "nothing", "frames": "1-3" }] });
+    let nobody = Client::new(&url).expect("a good address");
+    let refused = nobody.submit(&job, "once").await.expect_err("whoever asks needs a token").to_string();
+    assert!(refused.contains("asks who you are"), "{refused}");
+    let client = client(&url, folder.path());
     let id = client.submit(&job, "once").await.unwrap_or_else(|error| panic!("{error}\n{}", running.log())).id;
     let over = || async { client.job(id).await.ok().filter(|job| job.tasks.done == 3) };
     until(SOON, "workers reach NATS with its password, and work", over).await;
@@ -234,8 +251,9 @@ async fn a_job_of_a_preset_becomes_jobs_of_kubernetes_that_the_policies_of_the_c
         [("AWS_ROLE_ARN", "arn:of-the-scheduler"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/token-of-this-pod")];
     let more = [&[("KUBECONFIG", kubeconfig.as_str())][..], &secrets, &role].concat();
     let running = scheduler(&rendered, folder.path(), port, nats_port, &more);
-    let client = framewake_proto::client::Client::new(&format!("http://127.0.0.1:{port}")).expect("a good address");
-    until(SOON, "it answers", || async { client.readiness().await.ok() }).await;
+    let url = format!("http://127.0.0.1:{port}");
+    until(SOON, "it answers", || async { reqwest::get(format!("{url}/healthz")).await.ok() }).await;
+    let client = client(&url, folder.path());
     let job = json!({ "name": "nothing", "steps": [{ "name": "run", "function": "nothing", "frames": "1-3" }] });
     client.submit(&job, "once").await.unwrap_or_else(|error| panic!("{error}\n{}", running.log()));
     let made = until(SOON, "a Job is made", || async { cluster.jobs().into_iter().next() }).await;

@@ -56,6 +56,26 @@ fn bad_values_are_refused_in_words_that_name_them() {
             json!({ "nats": { "keysSecret": "keys" } }),
             &["nats.existingSecret must be set", "FRAMEWAKE_JOIN_TOKEN"],
         ),
+        (
+            "a NATS for everybody that nobody asked for",
+            json!({ "nats": { "open": false } }),
+            &["nats.keysSecret must be set", "docs/kubernetes.md", "nats.open=true"],
+        ),
+        (
+            "the same with a password, which every worker has",
+            json!({ "nats": { "open": false, "existingSecret": "nats" } }),
+            &["nats.keysSecret must be set"],
+        ),
+        (
+            "a server elsewhere that everybody may do everything on",
+            json!({ "nats": { "enabled": false, "open": false, "url": "nats://nats.messaging:4222" } }),
+            &["nats.keysSecret must be set"],
+        ),
+        (
+            "keys, and open",
+            json!({ "nats": { "open": true, "keysSecret": "keys", "existingSecret": "join" } }),
+            &["nats.keysSecret and nats.open are both set"],
+        ),
         ("an ingress for every name", json!({ "ingress": { "enabled": true } }), &["ingress.host must be set"]),
         ("images for nobody", json!({ "preload": { "pools": ["cpus"] } }), &["there is no pool \"cpus\""]),
         ("two on one volume", json!({ "scheduler": { "replicas": 2 } }), &["both must mount the same volume"]),
@@ -72,6 +92,11 @@ fn bad_values_are_refused_in_words_that_name_them() {
             "OpenFaaS for everybody",
             json!({ "openfaas": { "enabled": true } }),
             &["openfaas.existingSecret must be set"],
+        ),
+        (
+            "a Prometheus that shows no token where one is asked for",
+            json!({ "monitoring": { "serviceMonitor": { "enabled": true } } }),
+            &["monitoring.serviceMonitor.tokenSecret must be set", "docs/kubernetes.md"],
         ),
         ("mail from nobody", json!({ "smtp": { "existingSecret": "mail" } }), &["smtp.from must be set"]),
         (
@@ -152,7 +177,8 @@ fn readme(text: &str) -> String {
         [docs/platforms.md](../../docs/platforms.md).\n\n\
         ```sh\n\
         helm install farm charts/framewake --namespace render --create-namespace \\\n  \
-        --values charts/framewake/presets/bare.yaml --set store.url=s3://frames/farm --set image.repository=registry.example/framewake/scheduler\n\
+        --values charts/framewake/presets/bare.yaml --set store.url=s3://frames/farm --set image.repository=registry.example/framewake/scheduler \\\n  \
+        --set nats.keysSecret=nats-keys --set nats.existingSecret=nats\n\
         ```\n\n\
         Presets: "
         .to_owned();

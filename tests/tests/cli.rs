@@ -4,7 +4,7 @@ use framewake_tests::farm::{SOON, TestFarm, unique};
 use framewake_tests::jobs;
 use framewake_tests::parts::{Running, built, path, root};
 use framewake_tests::wait::until;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::process::Command;
 
 struct Said {
@@ -87,7 +87,7 @@ async fn jobs_are_paused_resumed_prioritized_and_canceled() {
     let text = "name: long\nsteps:\n- name: run\n  function: command\n  frames: 1-500\n  chunking: { mode: fixed, size: 1 }\n  \
                 parameters: { program: /bin/sleep, words: ['0.2'] }\n";
     std::fs::write(&file, text).expect("writable");
-    good(&farm, &["submit", &file.display().to_string()]);
+    good(&farm, &["submit", &file.display().to_string(), "--frames", "101-400", "--project", "film"]);
     good(&farm, &["pause", "latest"]);
     let explained = good(&farm, &["explain", "latest"]);
     assert!(explained.contains("paused"), "{explained}");
@@ -95,6 +95,8 @@ async fn jobs_are_paused_resumed_prioritized_and_canceled() {
     good(&farm, &["resume", "latest"]);
     let job = json_lines(&good(&farm, &["job", "latest", "--json"]));
     assert_eq!(job[0]["priority"], 90, "{job:?}");
+    let asked = [&job[0]["project"], &job[0]["steps"][0]["frames"], &job[0]["tasks"]["total"]];
+    assert_eq!(json!(asked), json!(["film", "101-400", 300]), "as the command line says, not the file");
     good(&farm, &["cancel", "latest"]);
     let said = framewake(&farm, &["tail", "latest"]);
     assert_eq!(said.code, 3, "{}\n{}", said.out, said.err);

@@ -2,126 +2,30 @@
 //! for another project.
 
 use async_nats::jetstream::{self, consumer::PullConsumer};
-use framewake_proto::api::{AttemptOutcome, JobState};
+use framewake_proto::api::JobState;
 use framewake_proto::client::PartQuery;
-use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
+use framewake_proto::ids::AttemptId;
 use framewake_proto::objects::{Digest, input_key, job_prefix};
 use framewake_proto::sealed::Opener;
-use framewake_proto::subjects::Subjects;
 use framewake_proto::wire::{
     self, Claim, ClaimAnswer, Control, Credential, Heartbeat, Hello, HelloAnswer, LogBatch, StoreCall,
 };
 use framewake_tests::audit::upload;
 use framewake_tests::farm::{SOON, Store, TestFarm, kill};
 use framewake_tests::parts::{Nats, Running, S3_SECRET, built};
+use framewake_tests::robbed::{Robbed, functions, job, join_token, subjects};
 use framewake_tests::thief::{Loot, Session, join, plant};
 use framewake_tests::tls::Authority;
 use framewake_tests::wait::until;
 use futures::StreamExt;
 use prost::Message;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 /// Chunks whose numbers are guessed: more than these farms have.
 const GUESSES: u64 = 60;
-
-fn subjects() -> Subjects {
-    Subjects::new("framewake".parse().expect("a good name"))
-}
-
-/// Two functions, of which `theirs` is rendered by real workers and `hostile` by what is none.
-fn functions(folder: &Path) -> PathBuf {
-    let functions = folder.join("functions");
-    std::fs::create_dir_all(&functions).expect("the test's folder is writable");
-    for name in ["theirs", "hostile"] {
-        let text = format!(
-            "name: {name}\ndriver: {{ kind: command, command: [\"{{program}}\", \"{{words}}\"] }}\nscaling: {{ max: 1, linger: 5s }}\n\
-             parameters:\n  program: {{ type: text }}\n  words: {{ type: words, default: [] }}\n"
-        );
-        std::fs::write(functions.join(format!("{name}.yaml")), text).expect("the test's folder is writable");
-    }
-    functions
-}
-
-fn job(function: &str, project: &str, script: &str, frames: &str) -> Value {
-    json!({
-        "name": function,
-        "project": project,
-        "steps": [{
-            "name": "run",
-            "function": function,
-            "frames": frames,
-            "parameters": { "program": "/bin/sh", "words": ["-c", script] },
-        }],
-    })
-}
-
-/// A farm with a job of theirs, whose first frame is begun and waits, and one whose worker is ours.
-struct Robbed {
-    farm: TestFarm,
-    loot: Loot,
-    theirs: JobId,
-    ours: JobId,
-    victim: WorkerId,
-    victims: FunctionKey,
-    go: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-impl Robbed {
-    async fn start(arguments: &[&str]) -> Robbed {
-        let folder = tempfile::tempdir().expect("there is room");
-        let (program, functions) = (plant(folder.path(), "hostile"), functions(folder.path()));
-        let farm = TestFarm::start_guarded(2, false, &functions, |farm| {
-            farm.worker = Some(program);
-            farm.arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
-        })
-        .await;
-        let go = folder.path().join("go");
-        let wait = format!("echo begun; until test -e {go}; do sleep 0.05; done; echo through", go = go.display());
-        let mut long = job("theirs", "theirs", &wait, "1-40");
-        long["steps"][0]["timeouts"] = json!({ "silent": "2m" });
-        let theirs = farm.submit(&long).await;
-        let ours = farm.submit(&job("hostile", "ours", "true", "1-3")).await;
-        let loot = Loot::find(folder.path(), &[]).await;
-        let victim = until(SOON, "their worker is at work", || async {
-            let attempts = farm.client.attempts(theirs, &PartQuery::default()).await.ok()?;
-            attempts.items.first().map(|attempt| attempt.worker.clone())
-        })
-        .await;
-        let victims = "theirs@1".parse().expect("a good key");
-        Robbed { farm, loot, theirs, ours, victim, victims, go, _folder: folder }
-    }
-
-    fn url(&self) -> String {
-        self.farm.nats.url()
-    }
-
-    /// A credential, as a worker gets one.
-    async fn join(&self) -> Credential {
-        let joined = join(&self.url(), &subjects(), &self.loot, &Opener::make(), "").await;
-        joined.expect("the first to come is let in")
-    }
-
-    async fn session(&self, credential: &Credential) -> Session {
-        let inbox = subjects().inbox(&self.loot.worker);
-        Session::open(&self.url(), &credential.jwt, &inbox).await.expect("it is let in")
-    }
-
-    /// The job that it tried to harm ends as if nobody had, by the worker that had it.
-    async fn unharmed(self) {
-        std::fs::write(&self.go, "").expect("writable");
-        let view = self.farm.over(self.theirs).await;
-        assert_eq!((view.state, view.tasks.done), (JobState::Succeeded, 40), "{}", self.farm.scheduler_log());
-        let attempts = self.farm.client.attempts(self.theirs, &PartQuery::default()).await.expect("listed").items;
-        for attempt in &attempts {
-            assert_eq!((&attempt.worker, attempt.outcome), (&self.victim, AttemptOutcome::Finished), "{attempts:?}");
-        }
-        kill(self.loot.pid);
-    }
-}
 
 #[tokio::test]
 async fn a_worker_may_do_its_own_work_on_nats_and_nothing_else() {
@@ -323,7 +227,7 @@ async fn what_a_worker_says_on_its_own_subjects_does_nothing_in_the_name_of_othe
 
 #[tokio::test]
 async fn a_join_token_lets_one_worker_in_once() {
-    let robbed = Robbed::start(&[]).await;
+    let robbed = Robbed::start_with_one_seed().await;
     let Loot { worker, function, .. } = &robbed.loot;
     let url = robbed.url();
     // Alone it opens nothing else.
@@ -363,7 +267,7 @@ async fn a_join_token_lets_one_worker_in_once() {
     let (_, signature) = robbed.loot.token().rsplit_once('.').expect("three parts");
     assert!(Session::open(&url, &format!("{body}.{signature}"), "any").await.is_err(), "a signature is of one text");
 
-    // A worker that has ended is let in no more, and what it still has is of no use.
+    // A worker that has ended is let in no more, and where NATS can't be told that, what it still has is of no use.
     let session = robbed.session(&credential).await;
     kill(robbed.loot.pid);
     until(SOON, "its end is known", || async {
@@ -412,14 +316,6 @@ async fn workers_go_on_when_nats_and_scheduler_were_gone_for_longer_than_their_c
     robbed.farm.nats.restart();
     robbed.farm.restart_scheduler().await;
     robbed.unharmed().await;
-}
-
-/// As `framewake-scheduler` prints one.
-fn join_token(seed: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new(built("framewake-scheduler"));
-    let output = command.arg("join-token").arg("--nats-seed").arg(seed).args(arguments).output().expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }
 
 #[tokio::test]
@@ -554,7 +450,7 @@ async fn a_worker_reaches_in_the_store_what_its_attempt_needs_and_nothing_else()
         victim: "nobody".parse().expect("a good id"),
         victims: "theirs@1".parse().expect("a good key"),
         go: PathBuf::new(),
-        _folder: folder,
+        folder,
     };
     let session = robbed.session(&robbed.join().await).await;
     let Loot { worker, function, .. } = &robbed.loot;

@@ -122,8 +122,8 @@ async fn a_worker_answers_on_its_own_port_logs_json_and_names_its_job_to_dcgm_ex
     let page = reqwest::get(format!("{}/metrics", farm.url())).await.expect("answered").text().await.expect("text");
     for alias in [
         "DCGM_FI_DEV_GPU_UTIL{gpu=\"3\",UUID=\"GPU-cc\",device=\"nvidia3\",modelName=\"NVIDIA Test 24\",Hostname=",
-        "gateway_service_count{function_name=\"glow\"} 1\n",
-        "gateway_function_invocation_started{function_name=\"glow\"} 1\n",
+        "gateway_service_count{function_name=\"glow.openfaas-fn\"} 1\n",
+        "gateway_function_invocation_started{function_name=\"glow.openfaas-fn\"} 1\n",
     ] {
         assert!(page.contains(alias), "{alias} in {page}");
     }

@@ -1,9 +1,9 @@
 //! People who log in by a provider of identities: a real one over HTTP, honest and hostile.
 
-use framewake_proto::access::{Role, WhoView};
+use framewake_proto::access::{LoggedOut, Role, WhoView};
 use framewake_tests::farm::{SOON, TestFarm};
 use framewake_tests::parts::free_port;
-use framewake_tests::provider::{CLIENT, Draft, Provider, SECRET, Signed};
+use framewake_tests::provider::{Algorithm, CLIENT, Draft, Provider, Signed};
 use framewake_tests::wait::until;
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
@@ -46,26 +46,7 @@ impl Studio {
     async fn start() -> Studio {
         let provider = Provider::start(free_port()).await;
         let mut farm = TestFarm::start(1).await;
-        let secret = farm.folder().join("oidc-secret");
-        std::fs::write(&secret, format!("{SECRET}\n")).expect("writable");
-        let (issuer, url) = (provider.url(), farm.url());
-        let groups = "lighting=artist:film,pipeline=operator";
-        let secret = secret.display().to_string();
-        let arguments = [
-            "--access",
-            "tokens",
-            "--oidc-issuer",
-            &issuer,
-            "--oidc-client",
-            CLIENT,
-            "--oidc-secret-file",
-            &secret,
-            "--oidc-url",
-            &url,
-            "--oidc-groups",
-            groups,
-        ];
-        farm.arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+        farm.arguments = provider.arguments(&farm, &farm.url(), "lighting=artist:film,pipeline=operator");
         farm.restart_scheduler().await;
         let client = Client::builder().redirect(Policy::none()).build().expect("a client");
         Studio { farm, provider, client }
@@ -100,6 +81,19 @@ impl Studio {
         let at_provider = self.sent(browser, begin.as_str()).await;
         assert!(at_provider.starts_with("http://127.0.0.1"), "{at_provider}");
         self.sent(browser, &at_provider).await
+    }
+
+    /// Logs out here; where the browser is to go on with that.
+    async fn log_out(&self, browser: &mut Browser) -> Option<String> {
+        let url = self.farm.url();
+        let out =
+            self.client.delete(format!("{url}/v1/session")).header(COOKIE, browser.header()).header("origin", &url);
+        let out = out.send().await.expect("an answer");
+        assert!(out.status().is_success(), "{}", out.status());
+        browser.keep(&out);
+        let body = out.text().await.expect("a body");
+        let go_on: Option<LoggedOut> = (!body.is_empty()).then(|| serde_json::from_str(&body).expect("where to"));
+        go_on.map(|further| further.go_on_at)
     }
 
     async fn who(&self, browser: &Browser) -> WhoView {
@@ -159,47 +153,88 @@ async fn people_log_in_are_what_their_groups_make_of_them_and_log_out() {
     .await;
 }
 
+fn leave_out(draft: &mut Draft, claim: &str) {
+    draft.claims.as_object_mut().expect("claims").remove(claim);
+}
+
 #[tokio::test]
 async fn a_token_that_lies_in_any_way_logs_nobody_in() {
     let studio = Studio::start().await;
     let now = framewake_proto::time::Timestamp::now().0 / 1000;
-    let lies: Vec<(&str, Lie)> = vec![
-        ("another issuer", Box::new(|draft| draft.claims["iss"] = "https://evil.example".into())),
-        ("no issuer", Box::new(|draft| drop(draft.claims.as_object_mut().map(|claims| claims.remove("iss"))))),
-        ("another audience", Box::new(|draft| draft.claims["aud"] = "another farm".into())),
-        ("no audience", Box::new(|draft| drop(draft.claims.as_object_mut().map(|claims| claims.remove("aud"))))),
+    // What is wrong, and what the log says of it.
+    let lies: Vec<(&str, &str, Lie)> = vec![
+        (
+            "another issuer",
+            "its issuer is another",
+            Box::new(|draft| draft.claims["iss"] = "https://evil.example".into()),
+        ),
+        ("no issuer", "missing field `iss`", Box::new(|draft| leave_out(draft, "iss"))),
+        ("another audience", "its audience is another", Box::new(|draft| draft.claims["aud"] = "another farm".into())),
+        ("no audience", "missing field `aud`", Box::new(|draft| leave_out(draft, "aud"))),
         (
             "several audiences, given to another",
+            "it was given to another client",
             Box::new(|draft| {
                 draft.claims["aud"] = json!([CLIENT, "other"]);
                 draft.claims["azp"] = "other".into();
             }),
         ),
-        ("several audiences, given to nobody", Box::new(|draft| draft.claims["aud"] = json!([CLIENT, "other"]))),
-        ("expired", Box::new(move |draft| draft.claims["exp"] = (now - 120).into())),
-        ("never expires", Box::new(|draft| drop(draft.claims.as_object_mut().map(|claims| claims.remove("exp"))))),
-        ("not yet good", Box::new(move |draft| draft.claims["nbf"] = (now + 600).into())),
-        ("another nonce", Box::new(|draft| draft.claims["nonce"] = "other".into())),
-        ("no nonce", Box::new(|draft| drop(draft.claims.as_object_mut().map(|claims| claims.remove("nonce"))))),
-        ("nobody", Box::new(|draft| drop(draft.claims.as_object_mut().map(|claims| claims.remove("sub"))))),
+        (
+            "several audiences, given to nobody",
+            "does not say to whom it was given",
+            Box::new(|draft| draft.claims["aud"] = json!([CLIENT, "other"])),
+        ),
+        ("expired", "it has expired", Box::new(move |draft| draft.claims["exp"] = (now - 120).into())),
+        ("never expires", "missing field `exp`", Box::new(|draft| leave_out(draft, "exp"))),
+        ("not yet good", "it is not good yet", Box::new(move |draft| draft.claims["nbf"] = (now + 600).into())),
+        ("another nonce", "its nonce is another", Box::new(|draft| draft.claims["nonce"] = "other".into())),
+        ("no nonce", "its nonce is another", Box::new(|draft| leave_out(draft, "nonce"))),
+        ("nobody", "missing field `sub`", Box::new(|draft| leave_out(draft, "sub"))),
         (
             "unsigned",
+            "it is signed by `none`, which is not taken",
             Box::new(|draft| {
                 draft.header["alg"] = "none".into();
                 draft.signed = Signed::Not;
             }),
         ),
-        ("signature left out", Box::new(|draft| draft.signed = Signed::Not)),
-        ("by a shared secret", Box::new(|draft| draft.header["alg"] = "HS256".into())),
-        ("another kind of signature", Box::new(|draft| draft.header["alg"] = "ES256".into())),
-        ("signed by another with the same name", Box::new(|draft| draft.signed = Signed::ByAnother)),
-        ("a key that nobody has", Box::new(|draft| draft.header["kid"] = "nobody's".into())),
+        ("signature left out", "its signature is not the provider's", Box::new(|draft| draft.signed = Signed::Not)),
+        (
+            "by the public key as if it were a secret of both",
+            "it is signed by `HS256`, which is not taken",
+            Box::new(|draft| {
+                draft.header["alg"] = "HS256".into();
+                draft.signed = Signed::ByThePublicKey;
+            }),
+        ),
+        (
+            "that, and called what the key is for",
+            "its signature is not the provider's",
+            Box::new(|draft| draft.signed = Signed::ByThePublicKey),
+        ),
+        (
+            "another kind of signature",
+            "it names a key that the provider does not have",
+            Box::new(|draft| draft.header["alg"] = "ES256".into()),
+        ),
+        (
+            "signed by another with the same name",
+            "its signature is not the provider's",
+            Box::new(|draft| draft.signed = Signed::ByAnother),
+        ),
+        (
+            "a key that nobody has",
+            "it names a key that the provider does not have",
+            Box::new(|draft| draft.header["kid"] = "nobody's".into()),
+        ),
     ];
-    for (what, lie) in lies {
+    for (what, said, lie) in lies {
         studio.provider.lies(lie);
         let mut browser = Browser::default();
+        let before = studio.farm.scheduler_log().len();
         assert_eq!(studio.log_in(&mut browser, "/").await, "/?login=token", "{what}");
         assert_eq!(browser.cookies, [], "{what}");
+        until(SOON, what, async || studio.farm.scheduler_log()[before..].contains(said).then_some(())).await;
     }
     // And one that tells the truth does.
     studio.provider.lies(|_| ());
@@ -261,7 +296,7 @@ async fn keys_change_and_a_provider_that_is_away_is_told() {
     assert!(studio.sent(&mut browser, &begin).await.contains("/authorize"));
     studio.provider.set_away(false);
     // One key after another, within the time in which keys are believed.
-    studio.provider.change_key("second");
+    studio.provider.change_key("second", Algorithm::Rs256);
     until(SOON, "the new key is asked for", || async {
         (studio.log_in(&mut Browser::default(), "/").await == "/").then_some(())
     })
@@ -280,4 +315,120 @@ async fn keys_change_and_a_provider_that_is_away_is_told() {
     studio.provider.set_away(true);
     assert!(studio.sent(&mut Browser::default(), &begin).await.ends_with("/?login=away"));
     assert!(studio.farm.scheduler_log().contains("answers 503"), "{}", studio.farm.scheduler_log());
+}
+
+#[tokio::test]
+async fn every_kind_of_signature_that_a_provider_alone_can_make_is_taken() {
+    let studio = Studio::start().await;
+    for algorithm in Algorithm::ALL {
+        studio.provider.change_key(algorithm.name(), algorithm);
+    }
+    for name in Algorithm::ALL.map(Algorithm::name) {
+        studio.provider.signs_with(name);
+        assert_eq!(studio.log_in(&mut Browser::default(), "/").await, "/", "{name}");
+        studio.provider.lies(|draft| draft.signed = Signed::Not);
+        assert_eq!(studio.log_in(&mut Browser::default(), "/").await, "/?login=token", "{name}");
+        // Signed well by a key that is for something else.
+        studio.provider.lies(|draft| draft.header["kid"] = "first".into());
+        assert_eq!(studio.log_in(&mut Browser::default(), "/").await, "/?login=token", "{name}");
+        studio.provider.lies(|_| ());
+    }
+}
+
+#[tokio::test]
+async fn keys_that_nobody_has_are_asked_for_seldom_and_one_that_was_taken_away_is_none() {
+    let studio = Studio::start().await;
+    assert_eq!(studio.log_in(&mut Browser::default(), "/").await, "/");
+    let (asked, begin) = (studio.provider.keys_asked(), tokio::time::Instant::now());
+    studio.provider.lies(|draft| draft.header["kid"] = "nobody's".into());
+    let tries = futures::future::join_all((0..20).map(|_| async {
+        let mut browser = Browser::default();
+        studio.log_in(&mut browser, "/").await
+    }));
+    assert_eq!(tries.await, vec!["/?login=token"; 20]);
+    // Once in two seconds.
+    let most = begin.elapsed().as_secs() / 2 + 1;
+    assert!(studio.provider.keys_asked() - asked <= usize::try_from(most).expect("few"), "in {:?}", begin.elapsed());
+    // Whoever has the old key signs with it still; once the new one was asked for, the old one is nobody's.
+    studio.provider.lies(|_| ());
+    studio.provider.change_key("second", Algorithm::Es256);
+    studio.provider.forget_keys();
+    until(SOON, "the new key is asked for", || async {
+        (studio.log_in(&mut Browser::default(), "/").await == "/").then_some(())
+    })
+    .await;
+    studio.provider.lies(|draft| {
+        draft.header["kid"] = "first".into();
+        draft.header["alg"] = "RS256".into();
+        draft.signed = Signed::ByAnother;
+    });
+    assert_eq!(studio.log_in(&mut Browser::default(), "/").await, "/?login=token");
+    assert!(studio.farm.scheduler_log().contains("it names a key that the provider does not have"));
+}
+
+#[tokio::test]
+async fn who_logs_out_is_logged_out_at_the_provider_too_where_it_can_do_that() {
+    let mut studio = Studio::start().await;
+    let mut browser = Browser::default();
+    // The provider says nothing of it.
+    studio.log_in(&mut browser, "/").await;
+    assert_eq!(studio.log_out(&mut browser).await, None);
+    let back = format!("{}/", studio.farm.url());
+    studio.provider.lets_out_to(&back);
+    studio.farm.restart_scheduler().await;
+    studio.log_in(&mut browser, "/").await;
+    // The ID token that goes with it was kept over a restart too, and nobody reads it in the database.
+    studio.farm.restart_scheduler().await;
+    let database = std::fs::read(studio.farm.data().join("framewake.db")).expect("there");
+    let wal = std::fs::read(studio.farm.data().join("framewake.db-wal")).unwrap_or_default();
+    let kept = [database, wal].concat();
+    assert!(kept.windows(9).any(|part| part == b"oidc-jane"), "the session is in it");
+    assert!(!kept.windows(6).any(|part| part == b"eyJhbG"), "and no ID token");
+    let copied = browser.clone();
+    let further = studio.log_out(&mut browser).await.expect("an address of the provider");
+    assert!(further.contains("/logout?of=realm&") && further.contains("id_token_hint=ey"), "{further}");
+    assert_eq!(studio.sent(&mut browser, &further).await, back);
+    assert_eq!((studio.provider.ended(), studio.who(&copied).await.who), (1, None));
+    // Out is out, also after a restart.
+    studio.farm.restart_scheduler().await;
+    assert_eq!(studio.who(&copied).await.who, None);
+    // A provider that is away keeps nobody in; it has not been asked yet.
+    studio.log_in(&mut browser, "/").await;
+    studio.provider.set_away(true);
+    studio.farm.restart_scheduler().await;
+    let copied = browser.clone();
+    assert_eq!(studio.log_out(&mut browser).await, None);
+    assert_eq!(studio.who(&copied).await.who, None);
+    assert!(studio.farm.scheduler_log().contains("logged out here and not at the provider"));
+}
+
+#[tokio::test]
+async fn a_restart_logs_nobody_out_who_may_still_come_in() {
+    let mut studio = Studio::start().await;
+    let (mut jane, mut td) = (Browser::default(), Browser::default());
+    studio.log_in(&mut jane, "/").await;
+    studio.provider.says(json!({ "sub": "2", "email": "td@studio.example", "groups": ["pipeline"] }));
+    studio.log_in(&mut td, "/").await;
+    let name = |who: WhoView| who.who.map(|who| who.name);
+    let before = studio.who(&jane).await;
+    // Also without a farewell.
+    studio.farm.kill_scheduler();
+    studio.farm.restart_scheduler().await;
+    assert_eq!(studio.who(&jane).await, before);
+    assert_eq!(name(studio.who(&td).await).as_deref(), Some("oidc-td-studio-example"));
+    // The rule that let her in is another now: it is asked again who she is.
+    let groups = studio.farm.arguments.len() - 1;
+    studio.farm.arguments[groups] = "lighting=viewer:film,pipeline=operator".to_owned();
+    studio.farm.restart_scheduler().await;
+    assert_eq!(name(studio.who(&jane).await), None);
+    assert_eq!(name(studio.who(&td).await).as_deref(), Some("oidc-td-studio-example"));
+    // And stays so, whatever the rules say later.
+    studio.farm.arguments[groups] = "lighting=artist:film,pipeline=operator".to_owned();
+    studio.farm.restart_scheduler().await;
+    assert_eq!(name(studio.who(&jane).await), None);
+    // Another provider knows nobody of this one.
+    let issuer = studio.farm.arguments.iter().position(|word| word == "--oidc-issuer").expect("it is there") + 1;
+    studio.farm.arguments[issuer] = "http://127.0.0.1:1/other".to_owned();
+    studio.farm.restart_scheduler().await;
+    assert_eq!(name(studio.who(&td).await), None);
 }

@@ -4,9 +4,12 @@
 use framewake_proto::api::JobState;
 use framewake_tests::browser::{Browser, Weight};
 use framewake_tests::crowd::Crowd;
-use framewake_tests::farm::TestFarm;
-use framewake_tests::jobs;
+use framewake_tests::farm::{LONG, TestFarm};
+use framewake_tests::noop::Workers;
+use framewake_tests::wait::until;
+use framewake_tests::{jobs, played};
 use serde_json::Value;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Most elements of a page, whatever it is about: a browser gets slow past some ten thousand.
@@ -19,6 +22,12 @@ const OPENED_BYTES_MAX: u64 = 400 << 10;
 const BEAT: Duration = Duration::from_secs(4);
 /// Most bytes of one look at the whole farm.
 const LOOK_BYTES_MAX: u64 = 32 << 10;
+/// Most memory that the process of a page has of its own.
+const PAGE_BYTES_MAX: u64 = 200_000_000;
+/// Most bytes that lists of outputs take for a walk to both ends of a reel.
+const LISTS_BYTES_MAX: u64 = 1 << 20;
+/// Pictures that are loaded before anybody asks for them, wherever one goes.
+const AHEAD_MAX: u64 = 5;
 
 fn assert_light(page: &str, weight: &Weight) {
     assert!(weight.elements < ELEMENTS_MAX, "{page}: {weight:?}");
@@ -82,5 +91,100 @@ async fn ten_thousand_workers_are_seen_at_a_glance_and_so_is_what_changes() {
     browser.sees("played-00000").await;
     browser.sees("More").await;
     assert_light("the list of workers", &browser.weigh().await);
+    browser.close().await;
+}
+
+/// The number of the frame that is shown, once the picture is the one of that frame.
+const FRAME: &str = "const shown = () => {
+        const frame = Number(document.querySelector('.viewer [role=status]').textContent.split(' ')[1]?.replaceAll(',', ''));
+        const canvas = document.querySelector('.stage canvas');
+        if (!frame || !canvas) return null;
+        const light = ((frame - 1) % 24 * 8 + 40) / 256;
+        const color = 255 * (1.055 * light ** (1 / 2.4) - 0.055);
+        const off = Math.abs(canvas.getContext('2d').getImageData(5, 5, 1, 1).data[0] - color);
+        return off < 2 ? frame : -frame;
+    };";
+
+async fn goes_to(browser: &Browser, key: &str, frame: i64) {
+    let press = format!(
+        "document.querySelector('.stage').dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"
+    );
+    browser.ask(&press).await;
+    browser
+        .wait(&format!("{key} leads to frame {frame} and its picture"), &format!("{FRAME} return shown() === {frame}"))
+        .await;
+}
+
+#[tokio::test]
+async fn pictures_of_a_million_frames_are_walked_and_played_in_bounded_memory() {
+    let farm = TestFarm::start(0).await;
+    let id = farm.submit(&played::job(1_000_000, 1000)).await;
+    let sides = [320, 180];
+    played::keep_pictures(&farm, id, sides);
+    let function = "command@1".parse().expect("a key");
+    let workers = Workers::start_with(&farm.nats.url(), &function, 4, played::results(id, sides)).await;
+    let chunks = &workers.chunks;
+    until(LONG, "some thousands are done", async || (chunks.load(Ordering::Relaxed) >= 4).then_some(())).await;
+    drop(workers);
+    farm.client.act(id, framewake_proto::client::Action::Cancel).await.expect("it goes on still");
+    farm.over(id).await;
+    let url = format!("{}/v1/jobs/{id}/outputs?order=last&limit=2", farm.url());
+    let last: Value = reqwest::get(url).await.expect("an answer").json().await.expect("JSON");
+    let [last, before] = [0, 1].map(|at| last["items"][at]["frame"].as_i64().expect("a frame"));
+    assert!(last > before && last >= 1000, "{last} {before}");
+
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/jobs/{id}", farm.url())).await;
+    browser.wait("the first picture is shown", "return Boolean(document.querySelector('.stage canvas'))").await;
+    browser.ask("performance.setResourceTimingBufferSize(10000)").await;
+    for frame in 2..=4 {
+        goes_to(&browser, "ArrowRight", frame).await;
+    }
+    goes_to(&browser, "ArrowLeft", 3).await;
+    goes_to(&browser, "End", last).await;
+    goes_to(&browser, "ArrowLeft", before).await;
+    goes_to(&browser, "Home", 1).await;
+    // Each thumbnail is the one of its frame.
+    let thumbs = "const all = [...document.querySelectorAll('.thumb')];
+        if (all.length !== 24 || !all.every((one) => one.querySelector('img')?.naturalWidth)) return false;
+        const canvas = document.createElement('canvas');
+        const brush = canvas.getContext('2d');
+        return all.every((one) => {
+            brush.drawImage(one.querySelector('img'), 0, 0);
+            const level = (Number(one.innerText.trim().replaceAll(',', '')) - 1) % 24 * 8 + 40;
+            return Math.abs(brush.getImageData(5, 5, 1, 1).data[0] - level) < 4;
+        })";
+    browser.wait("a page of thumbnails is there, each of its frame", thumbs).await;
+    // Every frame in its turn, each with its picture.
+    let watch = format!(
+        "{FRAME} window.turns = [];
+         new MutationObserver(() => window.turns.push(shown())).observe(
+             document.querySelector('.viewer [role=status]'), {{ childList: true, characterData: true, subtree: true }});
+         document.querySelector('.viewer input[aria-label=\"Pictures a second\"]').value = 60"
+    );
+    browser.ask(&watch).await;
+    browser.press("Play").await;
+    browser.wait("some are played", "return window.turns.length >= 60").await;
+    browser.press("Pause").await;
+    let turns = browser.ask("return window.turns").await;
+    let turns: Vec<i64> =
+        turns.as_array().expect("a list").iter().map(|frame| frame.as_i64().expect("a frame")).collect();
+    let wanted: Vec<i64> = (2..).take(turns.len()).collect();
+    assert_eq!(turns, wanted, "a frame was passed over, or had the picture of another (negative)");
+
+    let sum = |of: &str, what: &str| {
+        format!(
+            "return performance.getEntriesByType('resource').filter((entry) => entry.name.includes('{of}'))
+                .reduce((sum, entry) => sum + {what}, 0)"
+        )
+    };
+    let lists = browser.ask(&sum("/outputs?", "entry.transferSize")).await.as_u64().expect("a number");
+    assert!(lists < LISTS_BYTES_MAX, "{lists} bytes of lists");
+    let previews = browser.ask(&sum("/preview", "1")).await.as_u64().expect("a number");
+    // Seven ways were gone before it was played.
+    let most = turns.len() as u64 + 8 * (AHEAD_MAX + 1);
+    assert!((turns.len() as u64..most).contains(&previews), "{previews} previews for {} turns", turns.len());
+    let weight = browser.weigh().await;
+    assert!(weight.page_bytes < PAGE_BYTES_MAX && weight.elements < ELEMENTS_MAX, "{weight:?}");
     browser.close().await;
 }

@@ -2,25 +2,10 @@
 
 use fantoccini::key::Key;
 use framewake_proto::access::{Role, TokenAdd};
-use framewake_proto::client::{Client, JobQuery};
-use framewake_proto::notify::Secret;
+use framewake_proto::client::JobQuery;
 use framewake_tests::browser::Browser;
 use framewake_tests::farm::TestFarm;
-use framewake_tests::parts::built;
-use std::process::Command;
-
-/// A farm that asks for tokens, and its first one.
-async fn guarded() -> (TestFarm, String) {
-    let mut farm = TestFarm::start(1).await;
-    let mut command = Command::new(built("framewake-scheduler"));
-    command.arg("token").arg("--data").arg(farm.data()).args(["--name", "first"]);
-    let output = command.output().expect("it runs");
-    let token = String::from_utf8(output.stdout).expect("text").trim().to_owned();
-    farm.arguments = vec!["--access".to_owned(), "tokens".to_owned()];
-    farm.restart_scheduler().await;
-    farm.client = Client::with_token(&farm.url(), Some(&Secret::new(token.clone()))).expect("a good address");
-    (farm, token)
-}
+use framewake_tests::tokens::ask_for_tokens;
 
 /// Goes to the page of a form for a program, fills it in and sends it.
 async fn submit(browser: &Browser, name: &str, frames: &str, program: &str, words: &str) {
@@ -48,7 +33,8 @@ async fn submit(browser: &Browser, name: &str, frames: &str, program: &str, word
 
 #[tokio::test]
 async fn somebody_logs_in_submits_retries_cancels_and_leaves_by_keys_alone() {
-    let (farm, token) = guarded().await;
+    let mut farm = TestFarm::start(1).await;
+    let token = ask_for_tokens(&mut farm, &[], &[]).await;
     let browser = Browser::start().await;
     browser.open(&format!("{}/", farm.url())).await;
     browser.sees("This farm asks who you are.").await;
@@ -57,7 +43,7 @@ async fn somebody_logs_in_submits_retries_cancels_and_leaves_by_keys_alone() {
     browser.type_keys("fw_wrong").await;
     browser.type_keys(&Key::Enter.to_string()).await;
     browser.sees("opens nothing here").await;
-    browser.type_keys(&token).await;
+    browser.type_keys(token.reveal()).await;
     browser.type_keys(&Key::Enter.to_string()).await;
     browser.sees("Nothing runs.").await;
 

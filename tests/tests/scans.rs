@@ -6,6 +6,7 @@ use framewake_proto::scan::{ScanState, Severity};
 use framewake_tests::farm::{SOON, TestFarm, unique};
 use framewake_tests::parts::{built, free_port, path};
 use framewake_tests::wait::until;
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
@@ -14,7 +15,7 @@ use std::process::{Command, Output};
 const SCANNER: &str = r#"#!/bin/sh
 here=$(dirname "$0")
 echo "$1" >> "$here/asked"
-[ -z "$FRAMEWAKE_DATA$AWS_SECRET_ACCESS_KEY" ] || exit 9
+[ -z "$FRAMEWAKE_DATA$AWS_SECRET_ACCESS_KEY$OTEL_EXPORTER_OTLP_HEADERS" ] || exit 9
 trivy() {
   printf '{"SchemaVersion":2,"ArtifactName":"%s","Results":[{"Target":"%s (debian 12.7)","Class":"os-pkgs"%s}]}\n' "$1" "$1" "$2"
 }
@@ -27,7 +28,8 @@ case $1 in
   *:sarif) echo '{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"grype","rules":[{"id":"CVE-2026-2222","properties":{"security-severity":"9.8"}}]}},"results":[{"ruleId":"CVE-2026-2222","level":"note","message":{"text":"remote"}}]}]}' ;;
   *:garbage) if [ -e "$here/mended" ]; then trivy "$1"; else echo "Trivy could not find its database"; fi ;;
   *:hangs) sleep 600 ;;
-  *:slow) until [ -e "$here/go" ]; do sleep 0.05; done; trivy "$1" ;;
+  *:clean) trivy "$1" ;;
+  *:slow) echo $$ >> "$here/pids"; until [ -e "$here/go" ]; do sleep 0.05; done; trivy "$1" ;;
 esac
 "#;
 
@@ -44,7 +46,8 @@ impl Scanned {
         farm.arguments = vec!["--scan-images".to_owned(), format!("{} {{image}}", scanner.display())];
         farm.arguments.extend(more.iter().map(|word| (*word).to_owned()));
         // What the scanner must not see.
-        farm.restart_scheduler_with(&[("AWS_SECRET_ACCESS_KEY", "secret")]).await;
+        let secrets = [("AWS_SECRET_ACCESS_KEY", "secret"), ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret")];
+        farm.restart_scheduler_with(&secrets).await;
         Scanned { farm }
     }
 
@@ -190,7 +193,11 @@ async fn a_scheduler_that_dies_during_a_scan_scans_again() {
     assert_eq!((added.version, state(&added)), (1, ScanState::Waiting));
     until(SOON, "the scan goes on", || async { (!scanned.asked().is_empty()).then_some(()) }).await;
     scanned.farm.scheduler().kill();
+    let pids = std::fs::read_to_string(scanned.farm.folder().join("pids")).expect("it began");
+    let orphan = format!("/proc/{}/environ", pids.trim());
+    assert!(std::fs::read(&orphan).is_ok_and(|environ| !environ.is_empty()), "the scanner outlives the scheduler");
     scanned.farm.restart_scheduler().await;
+    assert!(std::fs::read(&orphan).map_or(true, |environ| environ.is_empty()), "but not the next one's start");
     until(SOON, "it is scanned again", || async { (scanned.asked().len() == 2).then_some(()) }).await;
     assert_eq!(state(&scanned.show("shot").await), ScanState::Waiting, "and is not active for that");
     assert!(scanned.farm.client.submit(&job("shot"), &unique()).await.is_err());
@@ -199,57 +206,65 @@ async fn a_scheduler_that_dies_during_a_scan_scans_again() {
     scanned.farm.succeed(&job("shot")).await;
 }
 
+/// A farm that clients of `OpenFaaS` deploy to.
+struct Deploying {
+    scanned: Scanned,
+    url: String,
+    client: reqwest::Client,
+    _password: tempfile::TempDir,
+}
+
+impl Deploying {
+    async fn start(more: &[&str]) -> Deploying {
+        let folder = tempfile::tempdir().expect("a folder");
+        let password = folder.path().join("password");
+        std::fs::write(&password, "pa55word").expect("writable");
+        let listen = format!("127.0.0.1:{}", free_port());
+        let words = ["--openfaas-listen", &listen, "--openfaas-password-file", password.to_str().expect("UTF-8")];
+        let scanned = Scanned::start(&[&words, more].concat()).await;
+        Deploying { scanned, url: format!("http://{listen}"), client: reqwest::Client::new(), _password: folder }
+    }
+
+    /// Asks, and gives the status of the answer.
+    async fn ask(&self, method: Method, path: &str, body: &Value) -> u16 {
+        let request = self.client.request(method, format!("{}{path}", self.url)).basic_auth("admin", Some("pa55word"));
+        request.json(body).send().await.expect("an answer").status().as_u16()
+    }
+
+    async fn deploy(&self, method: Method, name: &str, tag: &str) -> u16 {
+        let image = format!("registry.example/{name}:{tag}");
+        self.ask(method, "/system/functions", &json!({ "service": name, "image": image, "envProcess": "cat" })).await
+    }
+
+    async fn images(&self) -> Vec<String> {
+        let request = self.client.get(format!("{}/system/functions", self.url)).basic_auth("admin", Some("pa55word"));
+        let all: Vec<Value> = request.send().await.expect("an answer").json().await.expect("a list");
+        let images = all.iter().filter_map(|one| one["image"].as_str()).map(str::to_owned);
+        images.filter(|image| image.starts_with("registry.example")).collect()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_deployed_from_outside_is_scanned_too() {
-    let port = free_port();
-    let folder = tempfile::tempdir().expect("a folder");
-    let password = folder.path().join("password");
-    std::fs::write(&password, "pa55word").expect("writable");
-    let listen = format!("127.0.0.1:{port}");
-    let more = [
-        "--openfaas-listen",
-        &listen,
-        "--openfaas-password-file",
-        password.to_str().expect("UTF-8"),
-        "--scan-refuse",
-        "medium",
-    ];
-    let scanned = Scanned::start(&more).await;
-    let client = reqwest::Client::new();
-    let deploy = async |method: reqwest::Method, name: &str, tag: &str| {
-        let body = json!({ "service": name, "image": format!("registry.example/{name}:{tag}"), "envProcess": "cat" });
-        let request =
-            client.request(method, format!("http://{listen}/system/functions")).basic_auth("admin", Some("pa55word"));
-        request.json(&body).send().await.expect("an answer").status().as_u16()
-    };
-    let listed = async || -> Vec<Value> {
-        let request = client.get(format!("http://{listen}/system/functions")).basic_auth("admin", Some("pa55word"));
-        let all: Vec<Value> = request.send().await.expect("an answer").json().await.expect("a list");
-        all.into_iter()
-            .filter(|one| one["image"].as_str().is_some_and(|image| image.starts_with("registry.example")))
-            .collect()
-    };
-    assert_eq!(deploy(reqwest::Method::POST, "shout", "garbage").await, 202);
+    let farm = Deploying::start(&["--scan-refuse", "medium"]).await;
+    let scanned = &farm.scanned;
+    assert_eq!(farm.deploy(Method::POST, "shout", "garbage").await, 202);
     assert_eq!(state(&scanned.over("shout").await), ScanState::Failed);
-    assert_eq!(listed().await, Vec::<Value>::new(), "what did not pass is not deployed");
+    assert_eq!(farm.images().await, Vec::<String>::new(), "what did not pass is not deployed");
     std::fs::write(scanned.farm.folder().join("mended"), "").expect("writable");
-    assert_eq!(deploy(reqwest::Method::POST, "shout", "garbage").await, 202);
-    until(SOON, "it is deployed", || async { (listed().await.len() == 1).then_some(()) }).await;
+    assert_eq!(farm.deploy(Method::POST, "shout", "garbage").await, 202);
+    until(SOON, "it is deployed", || async { (farm.images().await.len() == 1).then_some(()) }).await;
     // An update that finds too much leaves what is there.
-    assert_eq!(deploy(reqwest::Method::PUT, "shout", "good").await, 200);
+    assert_eq!(farm.deploy(Method::PUT, "shout", "good").await, 200);
     assert_eq!(state(&scanned.over("shout@2").await), ScanState::Refused);
-    assert_eq!(listed().await[0]["image"], "registry.example/shout:garbage");
+    assert_eq!(farm.images().await, ["registry.example/shout:garbage"]);
 
     // Who asks from outside changes the farm too, and is noted for it.
-    let change = async |method: reqwest::Method, path: &str, body: Value| {
-        let request = client.request(method, format!("http://{listen}{path}")).basic_auth("admin", Some("pa55word"));
-        request.json(&body).send().await.expect("an answer").status().as_u16()
-    };
     let scale = json!({ "serviceName": "shout", "replicas": 0 });
-    assert_eq!(change(reqwest::Method::POST, "/system/scale-function/shout", scale).await, 202);
+    assert_eq!(farm.ask(Method::POST, "/system/scale-function/shout", &scale).await, 202);
     let remove = json!({ "functionName": "shout" });
-    assert_eq!(change(reqwest::Method::DELETE, "/system/functions", remove.clone()).await, 202);
-    assert_eq!(change(reqwest::Method::DELETE, "/system/functions", remove).await, 404, "and is not noted");
+    assert_eq!(farm.ask(Method::DELETE, "/system/functions", &remove).await, 202);
+    assert_eq!(farm.ask(Method::DELETE, "/system/functions", &remove).await, 404, "and is not noted");
     let audit = scanned.farm.client.audit(Some("openfaas"), None, None, None).await.expect("an audit");
     let noted: Vec<_> = audit.items.iter().rev().map(|one| (one.action.as_str(), one.subject.as_str())).collect();
     let expected = [
@@ -265,4 +280,30 @@ async fn what_is_deployed_from_outside_is_scanned_too() {
         "{:?}",
         audit.items[2]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deployed_last_stays_whatever_scan_ends_after_it() {
+    let farm = Deploying::start(&[]).await;
+    let scanned = &farm.scanned;
+    let go = scanned.farm.folder().join("go");
+    let begun = async |image: &str| {
+        let asked = || async { scanned.asked().iter().any(|asked| asked == image).then_some(()) };
+        until(SOON, "its scan goes on", asked).await;
+    };
+    assert_eq!(farm.deploy(Method::POST, "shout", "clean").await, 202);
+    assert_eq!(state(&scanned.over("shout").await), ScanState::Passed);
+    assert_eq!(farm.deploy(Method::PUT, "shout", "slow").await, 200);
+    begun("registry.example/shout:slow").await;
+    // Somebody thinks better of it while the scan goes on.
+    assert_eq!(farm.deploy(Method::PUT, "shout", "clean").await, 200);
+    // A name that is being deployed, and is taken by a function file meanwhile.
+    assert_eq!(farm.deploy(Method::POST, "theirs", "clean").await, 202);
+    let plain = json!({ "name": "theirs", "driver": { "kind": "command", "command": ["/bin/true"] } });
+    scanned.farm.client.add_function(&plain).await.expect("a good function");
+    std::fs::write(&go, "").expect("writable");
+    assert_eq!(state(&scanned.over("shout@2").await), ScanState::Passed);
+    assert_eq!(state(&scanned.over("theirs@1").await), ScanState::Passed);
+    assert_eq!(farm.images().await, ["registry.example/shout:clean"]);
+    assert_eq!(farm.ask(Method::DELETE, "/system/functions", &json!({ "functionName": "theirs" })).await, 409);
 }

@@ -294,27 +294,49 @@ fn anchor(line: &str) -> Option<String> {
     Some(kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect())
 }
 
-/// `faults::an_emptied_jetstream_loses_nothing` is a function of a test file of that name.
+/// Tables whose lines are each held by a test: the page, the heading they stand under, and how many tests they name at least.
+const HELD_BY_TESTS: [(&str, &str, usize); 2] =
+    [("docs/faults.md", "#", 20), ("docs/security.md", "## Threats, and the test for each", 60)];
+
+/// `faults::an_emptied_jetstream_loses_nothing`, or `faults.rs::…`, is a test in a file of that name.
+fn is_a_test(files: &[Text], file: &str, function: &str) -> bool {
+    let (stem, called) = (format!("{}.rs", file.trim_end_matches(".rs")), format!("fn {function}("));
+    let of_that_name = files.iter().filter(|text| text.is_rust() && text.path.rsplit('/').next() == Some(&stem));
+    of_that_name.flat_map(|text| text.text.match_indices(&called).map(|(at, _)| &text.text[..at])).any(|before| {
+        // Up to the end of what stands before it.
+        let attributes = before.rsplit("\n\n").next().unwrap_or_default();
+        attributes.contains("#[test]") || attributes.contains("#[tokio::test")
+    })
+}
+
 #[test]
-fn tests_named_in_the_table_of_faults_exist() {
+fn tests_named_in_the_tables_of_faults_and_threats_exist() {
     let files = tracked();
-    let table = find(&files, &root().join("docs/faults.md")).expect("the table of faults is there");
-    let mut named = 0;
     let mut wrong = Vec::new();
-    for (number, line) in table.lines() {
-        for (file, function) in line.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")) {
-            named += 1;
-            let (stem, called) = (format!("{file}.rs"), format!("fn {function}("));
-            let found = files.iter().any(|text| {
-                text.is_rust() && text.path.rsplit('/').next() == Some(&stem) && text.text.contains(&called)
-            });
-            if !found {
-                wrong.push(format!("docs/faults.md:{number}: no test `{file}::{function}`"));
+    for (path, heading, least) in HELD_BY_TESTS {
+        let page = find(&files, &root().join(path)).unwrap_or_else(|| panic!("{path} is there"));
+        let (mut is_below, mut named) = (false, 0);
+        for (number, line) in page.lines() {
+            if line.starts_with('#') {
+                is_below = line.starts_with(heading);
             }
+            let codes = line.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::"));
+            let tests: Vec<(&str, &str)> = codes.collect();
+            for (file, function) in &tests {
+                if !is_a_test(&files, file, function) {
+                    wrong.push(format!("{path}:{number}: no test `{file}::{function}`"));
+                }
+            }
+            let is_row = is_below && line.starts_with("| ") && !line.ends_with("| Test |");
+            if is_row && path.ends_with("security.md") && tests.is_empty() {
+                wrong.push(format!("{path}:{number}: no test is named"));
+            }
+            named += if is_below { tests.len() } else { 0 };
         }
+        assert!(named >= least, "{path} names {named} tests only");
     }
-    assert!(named > 20, "only {named} tests are named");
-    none("a fault's test must exist", wrong);
+    none("what a table promises has a test that exists", wrong);
+    assert!(!is_a_test(&files, "tidy", "is_a_test"), "no function is a test for its name alone");
 }
 
 /// Programs whose options are not ours.

@@ -5,8 +5,13 @@ use framewake_tests::farm::TestFarm;
 use framewake_tests::jobs;
 use framewake_tests::parts::built;
 use framewake_tests::terminal::Terminal;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Longest until somebody is out who wants to leave, whatever the scheduler does. A request waits two minutes for its answer.
+const AT_ONCE: Duration = Duration::from_secs(3);
 
 fn top(url: &str, columns: u16, rows: u16) -> Terminal {
     let mut command = Command::new("script");
@@ -36,7 +41,8 @@ async fn the_farm_is_watched_and_a_job_paused_resumed_and_canceled_by_keys() {
     terminal.sees("is paused").await;
     assert_eq!(farm.client.job(long).await.expect("known").state, JobState::Paused);
     terminal.press("p");
-    terminal.sees("resume: ").await;
+    // Not only begun: what is pressed before its answer does nothing.
+    terminal.sees("resume: the long one").await;
     terminal.press("-");
     terminal.sees("has priority 40 now").await;
     terminal.press("2");
@@ -46,6 +52,13 @@ async fn the_farm_is_watched_and_a_job_paused_resumed_and_canceled_by_keys() {
     terminal.sees("No worker has a GPU now.").await;
     terminal.press("4");
     terminal.sees("WHY NOT MORE").await;
+    // What failed on the whole farm, whichever job is chosen: for good, and every try, with the way to its log.
+    terminal.sees("2 failed").await;
+    terminal.press("5");
+    terminal.sees("2 frames").await;
+    terminal.sees("run of the broken one").await;
+    terminal.sees("2 tries").await;
+    terminal.sees("the renderer exited with code 3  (framewake logs").await;
     // The other job, and what failed in it.
     terminal.press("1");
     terminal.press("\u{1b}[B");
@@ -82,6 +95,40 @@ async fn a_scheduler_that_goes_away_is_said_and_found_again() {
     terminal.sees("after the fall").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_heard_while_the_scheduler_does_not_answer_an_action_and_one_leaves_at_once() {
+    let mut farm = TestFarm::start(1).await;
+    let long = farm.submit(&named("the long one", &["/bin/sleep", "0.2"], "1-500")).await;
+    let mut terminal = top(&farm.url(), 120, 40);
+    terminal.sees("1 running, 0 queued").await;
+    farm.scheduler().signal(Signal::STOP);
+    terminal.press("p");
+    terminal.sees("pause: no answer yet").await;
+    terminal.press("3");
+    terminal.sees("No worker has a GPU now.").await;
+    // One at a time: this one is not done.
+    terminal.press("-");
+    terminal.press("4");
+    terminal.sees("WHY NOT MORE").await;
+    farm.scheduler().signal(Signal::CONT);
+    terminal.sees("the long one is paused").await;
+    assert_eq!(farm.client.job(long).await.expect("known").priority, 50);
+    for leave in ["q", "\u{3}"] {
+        farm.scheduler().signal(Signal::STOP);
+        terminal.press("p");
+        terminal.sees(": no answer yet").await;
+        let begin = Instant::now();
+        terminal.press(leave);
+        terminal.sees("the scheduler has not answered; it may be done yet").await;
+        assert!(!terminal.is_taken());
+        assert_eq!(terminal.end().await, 0);
+        assert!(begin.elapsed() < AT_ONCE, "{leave:?}: {:?}", begin.elapsed());
+        farm.scheduler().signal(Signal::CONT);
+        terminal = top(&farm.url(), 120, 40);
+        terminal.sees("the long one").await;
+    }
+}
+
 #[tokio::test]
 async fn without_a_terminal_or_a_scheduler_it_says_so() {
     let farm = TestFarm::start(1).await;
@@ -96,4 +143,40 @@ async fn without_a_terminal_or_a_scheduler_it_says_so() {
     terminal.sees("start one with: framewake dev").await;
     assert!(!terminal.is_taken(), "the screen was not taken for nothing");
     assert_eq!(terminal.end().await, 69);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_fits_narrow_and_wide_windows_and_has_no_colors_where_none_are_wanted() {
+    let farm = TestFarm::start(1).await;
+    farm.submit(&named("漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字", &["/bin/sleep", "0.2"], "1-500")).await;
+    let mut command = Command::new("script");
+    command.env("FRAMEWAKE_URL", farm.url()).env("TERM", "xterm-256color").env("LANG", "C.UTF-8").env("NO_COLOR", "1");
+    let line = format!("exec '{}' top", built("framewake").display());
+    let mut terminal = Terminal::start(&mut command, &line, 80, 24);
+    terminal.sees("━").await;
+    assert!(!terminal.is_colored());
+    for (columns, rows, words) in [(40, 14, "? keys"), (200, 50, "PROJECT"), (80, 24, "running")] {
+        terminal.resize(columns, rows);
+        terminal.sees(words).await;
+        terminal.sees("漢字").await;
+        terminal.sees("/500").await;
+    }
+    terminal.press("q");
+    assert_eq!(terminal.end().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_pressed_while_the_window_changes_is_heard() {
+    let farm = TestFarm::start(1).await;
+    let mut terminal = top(&farm.url(), 120, 40);
+    terminal.sees("No jobs yet.").await;
+    // Often, for the two to meet.
+    for columns in (80..120).cycle().take(160) {
+        terminal.resize(columns, 40);
+        terminal.press("3");
+        terminal.sees("No worker has a GPU now.").await;
+        terminal.resize(columns + 1, 40);
+        terminal.press("4");
+        terminal.sees("WHY NOT MORE").await;
+    }
 }

@@ -293,6 +293,27 @@ async fn difference(browser: &Browser) -> (u8, u8) {
 }
 
 #[tokio::test]
+async fn a_thumbnail_that_comes_after_its_frame_is_shown_once_it_is_there() {
+    let farm = TestFarm::start(1).await;
+    let sources = folder(&farm, "sources");
+    write_png(&sources.join("0001.png"), [200, 30, 90]);
+    let job = farm.succeed(&copies(&sources, "1", "png")).await;
+    let digest = &farm.outputs(job.id).await[0].sha256;
+    let thumbnail = farm.store_folder().join(picture_key(job.id, digest, Picture::Thumbnail));
+    let later = sources.join("thumbnail");
+    std::fs::rename(&thumbnail, &later).expect("the worker has kept it");
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/jobs/{}", farm.url(), job.id)).await;
+    let none = "return document.querySelector('.thumb .none')?.innerText === 'png'";
+    browser.wait("in its place is the kind of the file", none).await;
+    std::fs::rename(&later, &thumbnail).expect("the store is a folder");
+    let there =
+        "return document.querySelector('.thumb img')?.naturalWidth === 96 && !document.querySelector('.thumb .none')";
+    browser.wait("it is shown", there).await;
+    browser.close().await;
+}
+
+#[tokio::test]
 async fn of_many_frames_a_page_of_thumbnails_is_held_and_the_ends_are_reached_by_keyboard() {
     let farm = TestFarm::start(4).await;
     let sources = folder(&farm, "sources");
@@ -326,6 +347,18 @@ async fn of_many_frames_a_page_of_thumbnails_is_held_and_the_ends_are_reached_by
     browser.wait("one is taken", &shown(30)).await;
     let elements = browser.ask("return document.querySelectorAll('*').length").await.as_u64().expect("a number");
     assert!(elements < ELEMENTS_MAX, "{elements} elements");
+
+    // What would take a browser's memory is not loaded. It is large by its row alone: a file like it takes a worker minutes.
+    let database = sqlx::sqlite::SqliteConnectOptions::new().filename(farm.data().join("framewake.db"));
+    let mut database = sqlx::ConnectOptions::connect(&database).await.expect("the scheduler's file");
+    let grown = sqlx::query("UPDATE results SET width = 32768, height = 16384 WHERE task = 1");
+    assert_eq!(grown.execute(&mut database).await.expect("it is SQLite").rows_affected(), 1);
+    browser.open(&format!("{}/jobs/{}", farm.url(), job.id)).await;
+    browser.wait("the first frame is shown", &shown(1)).await;
+    keys(&browser, STAGE, &pressed(Key::Right)).await;
+    browser.sees("has 32768×16384 pixels, more than a page shows: download it.").await;
+    let loaded = "return performance.getEntriesByType('resource').some((one) => one.name.includes('/render/1?'))";
+    assert_eq!(browser.ask(loaded).await, Value::Bool(false), "its file was loaded");
 
     // A video is played, and has nothing to step through.
     std::fs::copy(root().join("worker/reading/src/verify/fixtures/five_frames.mp4"), sources.join("0001.mp4"))

@@ -12,6 +12,7 @@ use crate::figures::{Figures, Sums};
 use crate::gpu::Gpus;
 use crate::inputs::{Cache, Inputs};
 use crate::job_mapping::JobMapping;
+use crate::pictures::Keeper;
 use crate::queue::{self, Delivered, Heartbeats, LogStream, Orders, Queue, Reports, State, attempt_id};
 use crate::renderer::confinement::Confinement;
 use crate::renderer::session::Session;
@@ -140,6 +141,7 @@ struct Crew {
     session: Session,
     inputs: Inputs,
     store: Store,
+    pictures: Keeper,
     reports: Reports,
     logs: LogStream,
     heartbeats: Heartbeats,
@@ -199,6 +201,7 @@ pub async fn run(config: &Config, life: Life) -> Result<Ended, Error> {
         session: Session::default(),
         inputs: Inputs::new(store.clone(), cache, folders.inputs.clone(), config.url_input_size.0),
         store,
+        pictures: Keeper::default(),
         reports: Reports::start(queue.clone(), config.keep_reports.0, figures.clone()),
         logs: LogStream::start(queue.clone()),
         heartbeats: Heartbeats::start(queue.clone(), welcome.heartbeat, gpus.clone(), figures.clone()),

@@ -1,7 +1,7 @@
 //! Turns a rendered file into a committed result: verify, store once, or count what is there already.
 
 use crate::gpu::GpuUse;
-use crate::pictures;
+use crate::pictures::{self, Keeper};
 use crate::renderer::{Failure, Output, Step, is_cpu};
 use crate::store::{Content, Created, Store};
 use crate::verify::{self, Bad, OUTPUT_SIZE_MAX, OutputFile, Verified};
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 #[derive(Debug, Clone)]
 pub struct Committer {
     pub store: Store,
+    pub pictures: Keeper,
     pub worker: WorkerId,
     pub step: Arc<Step>,
     /// The function asks for a GPU.
@@ -94,7 +95,7 @@ impl Committer {
         let (created, made) = tokio::join!(self.store.create(&key, &file, &staging), made);
         match created.map_err(|error| store_failure(&error))? {
             Created::Now(content) => {
-                pictures::keep(&self.store, self.step.order.job, content.sha256, made).await;
+                self.pictures.keep(&self.store, self.step.order.job, content.sha256, made).await;
                 fill(&mut done, key, content, &verified);
             }
             Created::Existed(ours) => {
@@ -134,7 +135,7 @@ impl Committer {
         let _best_effort = tokio::fs::remove_file(scratch).await;
         // The attempt that was lost may have come no further than its output.
         let made = pictures::make(std::mem::take(&mut verified.seen)).await;
-        pictures::keep(&self.store, self.step.order.job, content.sha256, made).await;
+        self.pictures.keep(&self.store, self.step.order.job, content.sha256, made).await;
         let mut done = TaskDone { task, found: true, ..TaskDone::default() };
         fill(&mut done, key, content, &verified);
         Ok(Some(done))

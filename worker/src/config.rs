@@ -45,6 +45,9 @@ pub struct Config {
     /// File with the join token.
     #[arg(long, env = "FRAMEWAKE_JOIN_TOKEN_FILE", conflicts_with = "join_token")]
     join_token_file: Option<PathBuf>,
+    /// By which the farm knows the worker that it has asked for, where a join token is not of one worker alone.
+    #[arg(long, env = "FRAMEWAKE_INVITATION", hide_env_values = true)]
+    invitation: Option<SecretText>,
     /// Prefix of the farm's subjects.
     #[arg(long, env = "FRAMEWAKE_FARM", default_value = "framewake")]
     pub farm: Name,
@@ -206,6 +209,19 @@ impl Config {
             }
         };
         Ok(Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::new))
+    }
+
+    /// As this worker, which was invited so.
+    #[must_use]
+    pub(crate) fn invited(&self, invitation: Option<String>) -> Config {
+        let mut config = self.clone();
+        config.invitation = invitation.map(SecretText).or(config.invitation);
+        config
+    }
+
+    /// Empty where it has none.
+    pub(crate) fn invitation(&self) -> String {
+        self.invitation.as_ref().map(|invitation| invitation.0.clone()).unwrap_or_default()
     }
 
     /// The id it was given; else one that no other has.

@@ -11,7 +11,7 @@ pub mod inputs;
 pub mod job_mapping;
 pub mod logs;
 pub mod modes;
-mod pictures;
+pub mod pictures;
 pub mod port;
 pub mod queue;
 pub mod renderer;

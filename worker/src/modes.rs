@@ -152,6 +152,7 @@ async fn drain_once(
     process_began: Instant,
 ) -> Result<Summary, String> {
     let (began, worker) = (Instant::now(), drain.worker);
+    let config = config.invited(drain.invitation);
     let linger = drain.linger.unwrap_or_else(|| config.linger());
     let (wanted, leave) = (Wanted::All, drain.leave);
     let life = Life { worker: worker.clone(), path, wanted, linger, leave, figures, began: process_began };

@@ -135,9 +135,7 @@ impl Answer {
 }
 
 async fn wake(wakeups: &Wakeups, request: &Request<'_>) -> Answer {
-    let [deadline, worker, linger] =
-        [wakeups::DEADLINE_HEADER, wakeups::WORKER_HEADER, wakeups::LINGER_HEADER].map(|name| request.header(name));
-    let asked = wakeups::Asked::read(deadline, worker, linger);
+    let asked = wakeups::Asked::read(|name| request.header(name));
     let answered = match asked {
         Ok(asked) => wakeups.wake(asked).await,
         Err(fault) => Err(wakeups::Refused::Malformed(fault)),

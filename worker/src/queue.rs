@@ -24,6 +24,7 @@ use pass::Pass;
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -99,7 +100,8 @@ impl Queue {
                 (None, Some(Login::Token(token))) => ConnectOptions::with_token(token),
                 (None, None) => ConnectOptions::new(),
             };
-            let options = options(connecting, config, worker).custom_inbox_prefix(subjects.inbox(worker));
+            let denied = pass.as_ref().map(Pass::denied);
+            let options = options(connecting, config, worker, denied).custom_inbox_prefix(subjects.inbox(worker));
             match options.connect(servers(config)).await {
                 Ok(client) => break client,
                 Err(error) if Instant::now() + wait > deadline => {
@@ -187,17 +189,35 @@ impl Queue {
 }
 
 /// What every connection has in common.
-fn options(options: ConnectOptions, config: &Config, worker: &WorkerId) -> ConnectOptions {
+fn options(options: ConnectOptions, config: &Config, worker: &WorkerId, denied: Option<Arc<Notify>>) -> ConnectOptions {
     trust::nats(options, config.nats_ca.as_deref())
         .name(format!("framewake-worker {worker}"))
         .request_timeout(Some(REQUEST_WAIT))
         .connection_timeout(REQUEST_WAIT)
         .ping_interval(Duration::from_secs(10))
-        .event_callback(|event| async move {
-            if let Event::ServerError(error) = event {
-                say(&error.to_string());
+        .event_callback(move |event| {
+            let denied = denied.clone();
+            async move {
+                let text = match event {
+                    Event::ServerError(error) => {
+                        let text = error.to_string();
+                        say(&text);
+                        text
+                    }
+                    Event::ClientError(error) => error.to_string(),
+                    _ => return,
+                };
+                if let Some(denied) = denied.filter(|_| is_denied(&text)) {
+                    denied.notify_one();
+                }
             }
         })
+}
+
+/// Whether what it was let in with is of no use any more, also for a new connection.
+fn is_denied(error: &str) -> bool {
+    let error = error.to_ascii_lowercase();
+    error.contains("authorization violation") || error.contains("authentication revoked")
 }
 
 /// What the server complains of; that a credential has ended is how it goes, for the next one is there.

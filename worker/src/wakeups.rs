@@ -19,6 +19,10 @@ pub const DEADLINE_HEADER: &str = "x-deadline";
 pub const WORKER_HEADER: &str = "x-framewake-worker";
 /// How long to stay without work, in milliseconds; without it, as long as the worker was told at its start.
 pub const LINGER_HEADER: &str = "x-framewake-linger-ms";
+/// By which the farm knows whom it woke; told to nobody else.
+pub const INVITATION_HEADER: &str = "x-framewake-invitation";
+/// Longest invitation.
+const INVITATION_LEN_MAX: usize = 256;
 /// An answer that comes when the gateway has hung up is worth nothing: so much of the time is kept for it, and of a short
 /// time not more than a part.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -32,12 +36,13 @@ pub struct Asked {
     pub within: Option<Duration>,
     pub worker: Option<WorkerId>,
     pub linger: Option<Duration>,
+    pub invitation: Option<String>,
 }
 
 impl Asked {
     /// From the headers, as they were written.
-    pub fn read(deadline: Option<&str>, worker: Option<&str>, linger: Option<&str>) -> Result<Asked, String> {
-        let within = deadline.map(|text| {
+    pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Result<Asked, String> {
+        let within = header(DEADLINE_HEADER).map(|text| {
             let time = match text.parse::<u64>() {
                 Ok(seconds) => Duration::from_secs(seconds),
                 Err(_) => text.parse::<Span>().map_err(|error| format!("{DEADLINE_HEADER}: {error}"))?.0,
@@ -47,12 +52,18 @@ impl Asked {
             }
             Ok(time)
         });
-        let worker = worker.map(|text| text.parse().map_err(|error| format!("{WORKER_HEADER}: {error}")));
-        let linger = linger.map(|text| match text.parse::<u64>() {
+        let worker =
+            header(WORKER_HEADER).map(|text| text.parse().map_err(|error| format!("{WORKER_HEADER}: {error}")));
+        let linger = header(LINGER_HEADER).map(|text| match text.parse::<u64>() {
             Ok(ms) if Duration::from_millis(ms) <= SPAN_MAX => Ok(Duration::from_millis(ms)),
             _ => Err(format!("{LINGER_HEADER}: a number of milliseconds")),
         });
-        Ok(Asked { within: within.transpose()?, worker: worker.transpose()?, linger: linger.transpose()? })
+        let invitation = header(INVITATION_HEADER).map(str::to_owned);
+        if invitation.as_ref().is_some_and(|text| text.len() > INVITATION_LEN_MAX) {
+            return Err(format!("{INVITATION_HEADER}: too long"));
+        }
+        let (within, worker, linger) = (within.transpose()?, worker.transpose()?, linger.transpose()?);
+        Ok(Asked { within, worker, linger, invitation })
     }
 }
 
@@ -62,6 +73,7 @@ pub struct Drain {
     pub leave: Leave,
     pub worker: WorkerId,
     pub linger: Option<Duration>,
+    pub invitation: Option<String>,
 }
 
 /// What a drain came to.
@@ -182,7 +194,7 @@ impl Wakeups {
         let within = asked.within.unwrap_or(self.0.within);
         let for_answer = ANSWER_MAX.min(within / ANSWER_PART);
         let now = Instant::now();
-        let mut running = self.join(asked.worker, asked.linger, Until::within(now, within.saturating_sub(for_answer)));
+        let mut running = self.join(asked, Until::within(now, within.saturating_sub(for_answer)));
         let before = self.0.figures.sums();
         tokio::select! {
             ended = running.ended.wait_for(Option::is_some) => {
@@ -206,15 +218,16 @@ impl Wakeups {
         }
     }
 
-    fn join(&self, worker: Option<WorkerId>, linger: Option<Duration>, until: Until) -> Running {
+    fn join(&self, asked: Asked, until: Until) -> Running {
         let mut running = self.lock();
         if let Some(running) = running.as_ref().filter(|running| running.ended.borrow().is_none()) {
             running.leave.extend(until);
             return running.clone();
         }
+        let Asked { worker, linger, invitation, within: _ } = asked;
         let (worker, leave) = (worker.unwrap_or_else(&self.0.name), Leave::at(until));
         let (tell, ended) = watch::channel(None);
-        let drain = (self.0.run)(Drain { leave: leave.clone(), worker: worker.clone(), linger });
+        let drain = (self.0.run)(Drain { leave: leave.clone(), worker: worker.clone(), linger, invitation });
         tokio::spawn(async move {
             let summary = drain.await;
             tell.send_replace(Some(summary));

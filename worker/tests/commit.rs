@@ -7,6 +7,7 @@ use framewake_proto::ids::{AttemptId, ChunkId};
 use framewake_proto::objects::Digest;
 use framewake_proto::verdict::Verdict;
 use framewake_worker::commit::Committer;
+use framewake_worker::pictures::Keeper;
 use framewake_worker::renderer::Output;
 use framewake_worker::store::Store;
 use image::{Rgb, RgbImage};
@@ -33,7 +34,8 @@ fn desk() -> Desk {
     let store = Store::open(&url, &worker).expect("opens");
     let order = bench.step.order.clone();
     let step = std::mem::replace(&mut bench.step, framewake_worker::renderer::Step::new(order).expect("good"));
-    let committer = Committer { store, worker, step: Arc::new(step), gpu_asked: false, allow_cpu: false };
+    let (step, pictures) = (Arc::new(step), Keeper::default());
+    let committer = Committer { store, pictures, worker, step, gpu_asked: false, allow_cpu: false };
     Desk { bench, committer, object: root.join(KEY) }
 }
 

@@ -122,7 +122,7 @@ imagePullSecrets:
 
 {{/* What does not go together, said before anything is made. */}}
 {{- define "framewake.check" -}}
-{{- $ours := list "FRAMEWAKE_DATA" "FRAMEWAKE_LISTEN" "FRAMEWAKE_ACCESS" "FRAMEWAKE_FARM" "FRAMEWAKE_STORE" "FRAMEWAKE_STORE_SETUP" "FRAMEWAKE_NATS_URL" "FRAMEWAKE_NATS_SEED_FILE" "FRAMEWAKE_POOLS" "FRAMEWAKE_FUNCTIONS" "FRAMEWAKE_SLOTS" "FRAMEWAKE_SMTP" "FRAMEWAKE_SMTP_FROM" "FRAMEWAKE_LEADER_LEASE" "FRAMEWAKE_KEDA_LISTEN" "FRAMEWAKE_OPENFAAS_LISTEN" "FRAMEWAKE_OPENFAAS_PASSWORD_FILE" "FRAMEWAKE_OPENFAAS_CALLBACK_SECRET_FILE" -}}
+{{- $ours := list "FRAMEWAKE_DATA" "FRAMEWAKE_LISTEN" "FRAMEWAKE_ACCESS" "FRAMEWAKE_FARM" "FRAMEWAKE_STORE" "FRAMEWAKE_STORE_SETUP" "FRAMEWAKE_NATS_URL" "FRAMEWAKE_NATS_SEED_FILE" "FRAMEWAKE_POOLS" "FRAMEWAKE_FUNCTIONS" "FRAMEWAKE_SLOTS" "FRAMEWAKE_SMTP" "FRAMEWAKE_SMTP_FROM" "FRAMEWAKE_LEADER_LEASE" "FRAMEWAKE_TLS_CERT" "FRAMEWAKE_TLS_KEY" "FRAMEWAKE_KEDA_LISTEN" "FRAMEWAKE_OPENFAAS_LISTEN" "FRAMEWAKE_OPENFAAS_PASSWORD_FILE" "FRAMEWAKE_OPENFAAS_CALLBACK_SECRET_FILE" -}}
 {{- range $name, $_ := .Values.scheduler.environment }}
 {{- if has $name $ours }}{{ fail (printf "scheduler.environment.%s: the chart sets it itself, from another value" $name) }}{{ end -}}
 {{- end -}}
@@ -142,6 +142,12 @@ imagePullSecrets:
 {{- end -}}
 {{- if and .Values.openfaas.enabled (not .Values.openfaas.existingSecret) }}
 {{- fail "openfaas.existingSecret must be set where openfaas.enabled is true: a secret with `password`" }}
+{{- end -}}
+{{- if and .Values.nats.keysSecret .Values.nats.open }}
+{{- fail "nats.keysSecret and nats.open are both set: with the keys NATS is not open" }}
+{{- end -}}
+{{- if not (or .Values.nats.keysSecret .Values.nats.open) }}
+{{- fail "nats.keysSecret must be set: a secret with the keys by which each worker may do on NATS what it must and nothing else (three commands: docs/kubernetes.md, Install). Where whoever reaches NATS may do everything there, say so: nats.open=true" }}
 {{- end -}}
 {{- if and .Values.nats.keysSecret (not .Values.nats.existingSecret) }}
 {{- fail "nats.existingSecret must be set where nats.keysSecret is: a secret with the FRAMEWAKE_JOIN_TOKEN of the workers" }}

@@ -10,9 +10,12 @@ use crate::size::Size;
 /// What the user can do about it, whatever it is.
 const WAY_OUT: &str = "hint: ask for less, or give the scheduler a pool that has it (--pools)";
 
-/// Every field of this step of a job that no pool can serve, with what each pool says; empty: one can, or there are no
-/// pools yet. `at` is where the step is in its job.
+/// Every field of this step of a job that no pool can serve, with what each pool says; empty: one can, there are no
+/// pools yet, or the function needs none. `at` is where the step is in its job.
 pub fn step_faults(pools: &[PoolSpec], function: &FunctionSpec, step: &Step, at: &str) -> Vec<Fault> {
+    if function.scaling.external {
+        return Vec::new();
+    }
     let mut said: Vec<(&'static str, Vec<String>)> = Vec::new();
     for pool in pools {
         let Some((field, reason)) = pool.unfit_step(function, step) else { return Vec::new() };
@@ -30,6 +33,9 @@ pub fn step_faults(pools: &[PoolSpec], function: &FunctionSpec, step: &Step, at:
 
 /// The same of a function.
 pub fn function_faults(pools: &[PoolSpec], function: &FunctionSpec) -> Vec<Fault> {
+    if function.scaling.external {
+        return Vec::new();
+    }
     let reasons: Option<Vec<String>> =
         pools.iter().map(|pool| pool.unfit(function).map(|reason| format!("pool {}: {reason}", pool.name))).collect();
     let reasons = reasons.filter(|reasons| !reasons.is_empty());
@@ -42,6 +48,14 @@ pub fn function_faults(pools: &[PoolSpec], function: &FunctionSpec) -> Vec<Fault
 impl PoolSpec {
     /// Why workers of this function can't run here; `None`: they can.
     pub fn unfit(&self, function: &FunctionSpec) -> Option<String> {
+        if function.scaling.external {
+            return Some("its workers are started by others (scaling.external)".to_owned());
+        }
+        self.unfit_itself(function)
+    }
+
+    /// Why workers of this function would not run here, whoever started them.
+    pub fn unfit_itself(&self, function: &FunctionSpec) -> Option<String> {
         let named = &function.scaling.pools;
         if !named.is_empty() && !named.contains(&self.name) {
             let named: Vec<&str> = named.iter().map(Name::as_str).collect();
@@ -205,6 +219,21 @@ mod tests {
         assert_eq!(pool(json!({ "provider": { "kind": "local" } })).unfit(&function(this)), None);
     }
 
+    #[test]
+    fn no_pool_is_asked_to_have_room_for_workers_that_others_start() {
+        let plain = pool(json!({}));
+        let mut external = function(json!({ "gpus": 9 }));
+        let impossible = function_faults(std::slice::from_ref(&plain), &external);
+        assert_eq!(impossible.len(), 1, "{impossible:?}");
+        external.scaling.external = true;
+        assert_eq!(plain.unfit(&external).as_deref(), Some("its workers are started by others (scaling.external)"));
+        assert_eq!(plain.unfit_itself(&external).as_deref(), Some("it has no GPUs"), "whoever starts them");
+        assert_eq!(function_faults(std::slice::from_ref(&plain), &external), []);
+        let fitting = FunctionSpec { resources: Resources::default(), ..external };
+        assert!(plain.unfit(&fitting).is_some(), "also where there would be room");
+        assert_eq!(plain.unfit_itself(&fitting), None);
+    }
+
     struct One(FunctionSpec);
 
     impl Known for One {
@@ -257,5 +286,13 @@ mod tests {
         check(&both, gpu(), json!({ "gpu_memory": "40GiB" }), &[("/steps/0/gpu_memory", said)]);
         let said = "pool gateway: a worker needs 9 GPUs, and a machine has 1; pool l4: ";
         check(&both, json!({ "gpus": 9 }), json!({}), &[("/steps/0/function", said)]);
+        let mut external = One(function(json!({ "gpus": 9 })));
+        external.0.scaling.external = true;
+        let job: JobSpec = serde_json::from_value(json!({
+            "name": "j", "steps": [{ "name": "a", "function": "blender", "timeouts": { "frame": "20m" } }],
+        }))
+        .expect("a job");
+        let job = job.check(&external).expect("a good job");
+        assert_eq!(step_faults(&both, &external.0, &job.steps[0], "/steps/0"), []);
     }
 }

@@ -28,6 +28,7 @@ use coming::StartBook;
 pub use coming::StartStatus;
 use committed::{Commitments, Handed};
 pub use decision::{Coming, PoolStanding, Scaling, WindowStanding};
+pub use explain::Listener;
 pub use load::FunctionLoad;
 pub use places::{PlaceStanding, PlaceStatus};
 use pools::Unended;

@@ -136,10 +136,22 @@ pub struct Worked {
     pub upload_ms: u64,
 }
 
+/// An attempt whose last reports are still on their way, although its worker has claimed the next one: claims and reports come
+/// by different ways, and a claim is often the quicker. Known until a restart only: what is told of it then waits for the
+/// reports of the next one, of the same work.
+#[derive(Debug, Clone, Copy)]
+struct Late {
+    attempt: AttemptId,
+    upload_ms: u64,
+    /// When the next one was claimed.
+    end: Timestamp,
+}
+
 /// The accounts of all workers that are there.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     accounts: BTreeMap<WorkerId, Account>,
+    late: BTreeMap<WorkerId, Late>,
     pub(crate) prices: Prices,
     pub(crate) under_way: UnderWay,
     /// Not yet handed over; of these, the first so many were counted against budgets.
@@ -211,7 +223,7 @@ impl Ledger {
     fn found_in(&mut self, worker: &WorkerId, pool: Option<Name>) {
         let is_news = self.accounts.get(worker).is_some_and(|account| account.pool.is_none());
         if is_news && pool.is_some() {
-            self.change(worker, |account, _| {
+            self.change(worker, |account, _, _| {
                 account.pool = pool;
                 Some(Vec::new())
             });
@@ -220,7 +232,7 @@ impl Ledger {
 
     /// It spoke. Not durable by itself: the next claim makes it so.
     pub(crate) fn spoke(&mut self, now: Timestamp, worker: &WorkerId, gpu: &str) {
-        self.change(worker, |account, prices| {
+        self.change(worker, |account, _, prices| {
             // Once: a worker that changes its mind would make rows without end.
             if !gpu.is_empty() && account.gpu.is_empty() {
                 account.gpu = gpu.into();
@@ -243,12 +255,20 @@ impl Ledger {
 
     /// It holds this attempt from now on.
     pub(crate) fn claimed(&mut self, now: Timestamp, worker: &WorkerId, attempt: AttemptId, work: Work) {
-        self.change(worker, |account, prices| {
-            let work = if account.work.as_deref() == Some(&work) { account.work.clone() } else { Some(Arc::new(work)) };
+        self.change(worker, |account, late, prices| {
+            let same = account.work.as_deref() == Some(&work);
+            let work = if same { account.work.clone() } else { Some(Arc::new(work)) };
             if let Doing::Starting { .. } = account.doing {
                 account.work.clone_from(&work);
             }
-            let spent = finish(account, now, prices);
+            let mut spent = give_up(account, late, prices);
+            match account.doing {
+                Doing::Working { attempt, upload_ms } if same => *late = Some(Late { attempt, upload_ms, end: now }),
+                // Who asks for more is through with what it held. That it counts is nearly always true, and of another job's time
+                // nothing may be left open: it would be this one's after a crash.
+                Doing::Working { .. } => spend(account, now, Cause::Useful, prices, &mut spent),
+                Doing::Starting { .. } | Doing::Idle | Doing::Silent => spent.append(&mut finish(account, now, prices)),
+            }
             // What came before is of the work before.
             account.work = work;
             account.doing = Doing::Working { attempt, upload_ms: 0 };
@@ -259,22 +279,29 @@ impl Ledger {
     /// News of the attempt that it holds. What the report does not explain waits for the next one: it is
     /// the beginning of what that one tells.
     pub(crate) fn worked(&mut self, now: Timestamp, worker: &WorkerId, attempt: AttemptId, worked: Worked) {
-        self.change(worker, |account, prices| {
-            let Doing::Working { attempt: held, upload_ms } = &mut account.doing else { return None };
-            if *held != attempt {
-                return None;
-            }
-            *upload_ms = upload_ms.saturating_add(worked.upload_ms);
+        self.change(worker, |account, late, prices| {
+            let mut spent = Vec::new();
+            let end = match (&mut account.doing, &mut *late) {
+                (_, Some(late)) if late.attempt == attempt => {
+                    late.upload_ms = late.upload_ms.saturating_add(worked.upload_ms);
+                    late.end
+                }
+                (Doing::Working { attempt: held, upload_ms }, _) if *held == attempt => {
+                    *upload_ms = upload_ms.saturating_add(worked.upload_ms);
+                    spent = give_up(account, late, prices);
+                    now
+                }
+                _ => return None,
+            };
             let causes = [
                 (Cause::Load, worked.load_ms),
                 (Cause::Useful, worked.useful_ms),
                 (Cause::Failed, worked.failed_ms),
                 (Cause::Preempted, worked.preempted_ms),
             ];
-            let mut spent = Vec::new();
             for (cause, ms) in causes {
                 // A worker can't have worked for longer than it was paid.
-                let end = Timestamp(account.until.0.saturating_add_unsigned(ms)).min(now);
+                let end = Timestamp(account.until.0.saturating_add_unsigned(ms)).min(end);
                 spend(account, end, cause, prices, &mut spent);
             }
             (!spent.is_empty()).then_some(spent)
@@ -283,11 +310,16 @@ impl Ledger {
 
     /// The attempt is over.
     pub(crate) fn ended(&mut self, now: Timestamp, worker: &WorkerId, attempt: AttemptId, outcome: &Outcome) {
-        self.change(worker, |account, prices| {
-            let Doing::Working { attempt: held, upload_ms } = account.doing else { return None };
-            if held != attempt {
-                return None;
-            }
+        self.change(worker, |account, late, prices| {
+            let mut spent = Vec::new();
+            let (end, upload_ms, is_late) = match (account.doing, &*late) {
+                (_, Some(late)) if late.attempt == attempt => (late.end, late.upload_ms, true),
+                (Doing::Working { attempt: held, upload_ms }, _) if held == attempt => {
+                    spent = give_up(account, late, prices);
+                    (now, upload_ms, false)
+                }
+                _ => return None,
+            };
             let (cause, doing) = match outcome {
                 // What it waited for: messages, the last of its log, a license.
                 Outcome::Finished | Outcome::LicenseWait => (Cause::Idle, Doing::Idle),
@@ -295,21 +327,25 @@ impl Ledger {
                 Outcome::HandedBack => (Cause::Preempted, Doing::Idle),
                 Outcome::Lost { .. } => (Cause::Preempted, Doing::Silent),
             };
-            let mut spent = Vec::new();
             if *outcome == Outcome::Finished {
-                let uploaded = Timestamp(account.until.0.saturating_add_unsigned(upload_ms)).min(now);
+                let uploaded = Timestamp(account.until.0.saturating_add_unsigned(upload_ms)).min(end);
                 spend(account, uploaded, Cause::Upload, prices, &mut spent);
             }
-            spend(account, now, cause, prices, &mut spent);
-            account.doing = doing;
+            spend(account, end, cause, prices, &mut spent);
+            if is_late {
+                *late = None;
+            } else {
+                account.doing = doing;
+            }
             Some(spent)
         });
     }
 
     /// It is gone, or thought to be.
     pub(crate) fn closed(&mut self, now: Timestamp, worker: &WorkerId) {
-        self.change(worker, |account, prices| {
-            let spent = finish(account, now, prices);
+        self.change(worker, |account, late, prices| {
+            let mut spent = give_up(account, late, prices);
+            spent.append(&mut finish(account, now, prices));
             account.doing = Doing::Idle;
             Some(spent)
         });
@@ -321,15 +357,32 @@ impl Ledger {
 
     /// The one way in which an account changes: what is summed up over all of them stays in step with it. With what it gives
     /// out it becomes durable; with `None` it waits for the next change.
-    fn change(&mut self, worker: &WorkerId, how: impl FnOnce(&mut Account, &Prices) -> Option<Vec<Spent>>) {
+    fn change(
+        &mut self,
+        worker: &WorkerId,
+        how: impl FnOnce(&mut Account, &mut Option<Late>, &Prices) -> Option<Vec<Spent>>,
+    ) {
         let Some(account) = self.accounts.get_mut(worker) else { return };
+        let mut late = self.late.remove(worker);
         self.under_way.remove(account);
-        let spent = how(account, &self.prices);
+        let spent = how(account, &mut late, &self.prices);
         self.under_way.add(account);
+        if let Some(late) = late {
+            self.late.insert(worker.clone(), late);
+        }
         if let Some(spent) = spent {
             self.changes.push(Change::Paid { account: account.clone(), spent });
         }
     }
+}
+
+/// The reports of an attempt before did not come, and none will: its time is lost.
+fn give_up(account: &mut Account, late: &mut Option<Late>, prices: &Prices) -> Vec<Spent> {
+    let mut spent = Vec::new();
+    if let Some(late) = late.take() {
+        spend(account, late.end, Cause::Preempted, prices, &mut spent);
+    }
+    spent
 }
 
 /// Gives out all time until now, as what it has been doing says.

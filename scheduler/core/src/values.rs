@@ -41,6 +41,8 @@ pub struct ScalingRules {
     /// What an hour of waiting is worth.
     pub waiting: Option<Money>,
     pub keep: Vec<Window>,
+    /// Its workers are started by others; no pool is fit for it.
+    pub external: bool,
 }
 
 impl FunctionRules {

@@ -3,7 +3,7 @@
 
 use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{AttemptEnd, Event, Need, Report, RequestId, TaskResult, WorkerEnd};
-use framewake_core::farm::{Applied, Farm};
+use framewake_core::farm::{Applied, Farm, Listener};
 use framewake_core::price::{Held, PaidFor, PriceId, Prices};
 use framewake_core::values::{FunctionRules, NewJob, NewStep, PoolRules, ScalingRules, Settings, Snapshot};
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
@@ -242,7 +242,8 @@ impl World {
     }
 
     fn explained(&self, job: usize) -> String {
-        let told = self.farm.explain(self.now, JobId((job as u128 + 1).into())).expect("it is not over");
+        let told =
+            self.farm.explain(self.now, JobId((job as u128 + 1).into()), &Listener::default()).expect("it is not over");
         told.concat().join("\n")
     }
 }

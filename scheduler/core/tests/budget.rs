@@ -4,7 +4,7 @@
 use framewake_core::change::{Change, JobState, Payer};
 use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{AttemptEnd, Event, GpuUse, Moments, Report, RequestId, TaskResult, WorkerEnd};
-use framewake_core::farm::{Applied, Farm};
+use framewake_core::farm::{Applied, Farm, Listener};
 use framewake_core::ledger::Spent;
 use framewake_core::price::{Held, PaidFor, PriceId, Prices};
 use framewake_core::values::{
@@ -365,7 +365,7 @@ impl World {
     }
 
     fn explained(&self) -> String {
-        self.farm.explain(self.now, id()).expect("it is not over").concat().join("\n")
+        self.farm.explain(self.now, id(), &Listener::default()).expect("it is not over").concat().join("\n")
     }
 }
 

@@ -6,7 +6,7 @@ use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{
     AttemptEnd, Event, GpuUse, GpuWord, Moments, Report, RequestId, TaskFailure, TaskResult, WorkerEnd,
 };
-use framewake_core::farm::{Applied, Farm, PlaceStanding};
+use framewake_core::farm::{Applied, Farm, Listener, PlaceStanding};
 use framewake_core::gpus::{Gpu, Handing};
 use framewake_core::values::{FunctionRules, NewJob, NewStep, Place, PoolRules, Settings, Snapshot};
 use framewake_proto::duration::Span;
@@ -358,7 +358,7 @@ fn no_more_workers_start_than_there_are_gpus_and_people_are_told() {
     world.now = world.now.after(Duration::from_secs(2));
     world.apply(Event::TimePassed);
     assert!(world.workers.is_empty());
-    let reasons = world.farm.explain(world.now, job).expect("not over").concat().join("\n");
+    let reasons = world.farm.explain(world.now, job, &Listener::default()).expect("not over").concat().join("\n");
     assert!(reasons.contains("of the 3 here 0 are taken, 2 set aside and 1 free"), "{reasons}");
 }
 
@@ -367,7 +367,7 @@ fn what_no_gpu_can_hold_waits_with_its_reason_until_one_comes() {
     let mut world = World::new(&[8 * GIB], 4, 1);
     let job = world.submit(vec![GIB], 12 * GIB);
     assert!(world.workers.is_empty() && world.orders.is_empty());
-    let reasons = world.farm.explain(world.now, job).expect("not over").concat().join("\n");
+    let reasons = world.farm.explain(world.now, job, &Listener::default()).expect("not over").concat().join("\n");
     assert!(reasons.contains("no GPU fits: a task needs one with 12GiB, and the largest"), "{reasons}");
     assert!(reasons.contains("has 8GiB"), "{reasons}");
     let larger = gpu(1, 16 * GIB);
@@ -382,7 +382,7 @@ fn nobody_with_a_gpu_starts_while_they_are_looked_for() {
     world.apply(Event::GpusHanded(Handing::Awaited { why: "the driver hangs".to_owned() }));
     let job = world.submit(vec![GIB], 0);
     assert!(world.workers.is_empty());
-    let reasons = world.farm.explain(world.now, job).expect("not over").concat().join("\n");
+    let reasons = world.farm.explain(world.now, job, &Listener::default()).expect("not over").concat().join("\n");
     assert!(reasons.contains("GPUs: the driver hangs"), "{reasons}");
 }
 

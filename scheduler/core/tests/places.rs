@@ -5,7 +5,7 @@ use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{
     AttemptEnd, Event, GpuUse, GpuWord, Moments, Progress, Report, RequestId, TaskFailure, TaskResult, WorkerEnd,
 };
-use framewake_core::farm::{Applied, Farm, PlaceStanding};
+use framewake_core::farm::{Applied, Farm, Listener, PlaceStanding};
 use framewake_core::values::{
     FunctionRules, NewJob, NewStep, Place, PoolRules, Settings, Snapshot, StoredChunk, StoredPlace,
 };
@@ -229,8 +229,13 @@ fn a_machine_that_fails_three_jobs_is_set_aside_and_its_worker_leaves() {
     assert!(world.speaks("bad", "node1", None), "each heartbeat says so again");
     let refusals = world.claims("bad").expect_err("it gets nothing");
     assert!(refusals.contains(&"its place is set aside"), "{refusals:?}");
-    let explained = world.farm.explain(world.now, JobId(4u128.into())).expect("it waits").concat();
-    assert!(explained.iter().any(|reason| reason.contains("node1") && reason.contains("set aside")), "{explained:?}");
+    let explained =
+        world.farm.explain(world.now, JobId(4u128.into()), &Listener::default()).expect("it waits").concat();
+    assert!(explained.iter().any(|reason| reason.contains("node1") && reason.contains("jobs failed")), "{explained:?}");
+    let own_alone = Listener { own_alone: true, ..Listener::default() };
+    let explained = world.farm.explain(world.now, JobId(4u128.into()), &own_alone).expect("it waits").concat();
+    assert!(explained.iter().any(|reason| reason.contains("set aside: node1 until")), "{explained:?}");
+    assert!(!explained.iter().any(|reason| reason.contains("jobs failed")), "what others' tasks did: {explained:?}");
 }
 
 #[test]
@@ -260,8 +265,10 @@ fn a_worker_that_comes_up_on_a_machine_that_is_set_aside_leaves_and_is_not_repla
     }
     // 1, 2, 4, … seconds up to one minute, spread by a fifth; until its time is over, and then it is tried.
     assert!((10..=25).contains(&started), "{started} workers were started in ten minutes");
-    let explained = world.farm.explain(world.now, JobId(4u128.into())).expect("it waits").concat();
-    assert!(explained.iter().any(|reason| reason.contains("came up on node1")), "{explained:?}");
+    let explained =
+        world.farm.explain(world.now, JobId(4u128.into()), &Listener::default()).expect("it waits").concat();
+    let came = explained.iter().find(|reason| reason.contains("came up on node1")).expect("it is said");
+    assert!(!came.contains("jobs failed"), "whoever asks about the function hears it: {came}");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use framewake_core::effect::Effect;
 use framewake_core::event::{Event, RequestId, StartStep, WorkerEnd};
-use framewake_core::farm::{Applied, Farm};
-use framewake_core::values::{FunctionRules, NewJob, NewStep, PoolRules, Settings, Snapshot};
+use framewake_core::farm::{Applied, Farm, Listener};
+use framewake_core::values::{FunctionRules, NewJob, NewStep, PoolRules, ScalingRules, Settings, Snapshot};
 use framewake_proto::ids::{FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
 use framewake_proto::price::Market;
@@ -137,8 +137,25 @@ fn a_pool_that_is_not_fit_is_never_asked() {
     let mut world = World::new(vec![pool("small", 100), pool("large", 2)], rules);
     world.submit(50);
     assert_eq!((world.in_pool("small"), world.in_pool("large")), (0, 2));
-    let explained = world.farm.explain(world.now, JobId(1u128.into())).expect("a job");
+    let explained = world.farm.explain(world.now, JobId(1u128.into()), &Listener::default()).expect("a job");
     assert!(explained[0].iter().any(|reason| reason.contains("worker starting")), "{explained:?}");
+}
+
+#[test]
+fn workers_that_others_start_are_counted_and_not_asked_for() {
+    let unfit = BTreeMap::from([(name("cloud"), "its workers are started by others (scaling.external)".to_owned())]);
+    let scaling = ScalingRules { external: true, ..ScalingRules::default() };
+    let rules = FunctionRules { unfit, scaling, ..FunctionRules::without_gpu(6, 1) };
+    let mut world = World::new(vec![pool("cloud", 100)], rules);
+    world.submit(50);
+    assert_eq!(world.asked, []);
+    assert_eq!(world.farm.scaling(world.now).next().expect("one function").1.needed, 6);
+    let told = "no worker yet: those of `blender@1` are started by others (scaling.external), and 6 are needed";
+    assert_eq!(world.farm.explain(world.now, JobId(1u128.into()), &Listener::default()).expect("a job")[0], [told]);
+    let worker: WorkerId = "by-hand".parse().expect("a good id");
+    world.speak(&worker, false);
+    let explained = world.farm.explain(world.now, JobId(1u128.into()), &Listener::default()).expect("a job");
+    assert!(!explained[0].iter().any(|reason| reason.contains("others (scaling")), "{explained:?}");
 }
 
 #[test]
@@ -196,7 +213,7 @@ fn why_a_starting_worker_is_not_there_is_told() {
     world.apply(Event::WorkerStepped { worker: worker.clone(), step, at });
     let reason = "Unschedulable: no node with nvidia.com/gpu".to_owned();
     world.apply(Event::WorkerWaits { worker: worker.clone(), reason });
-    let explained = world.farm.explain(world.now, JobId(1u128.into())).expect("a job").remove(0);
+    let explained = world.farm.explain(world.now, JobId(1u128.into()), &Listener::default()).expect("a job").remove(0);
     let told = format!("worker {worker} waits (its place knows of it): Unschedulable: no node with nvidia.com/gpu");
     assert_eq!(explained, ["worker starting: 1 of `blender@1`".to_owned(), told]);
 }

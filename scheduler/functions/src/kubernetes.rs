@@ -12,6 +12,7 @@ mod template;
 mod watch;
 
 pub use access::Access;
+pub use template::joining::joining;
 pub use template::{FARM, FUNCTION, POOL, WORKER};
 
 use crate::{Error, Instance, InstanceState, Provider, Start, StartError, Surroundings};

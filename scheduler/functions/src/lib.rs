@@ -66,10 +66,16 @@ pub struct Start {
     pub linger: Duration,
     /// What it joins the farm with, where NATS lets nobody in without: of this one worker, and of no use once it has joined.
     pub join_token: Option<Secret>,
+    /// By which the farm knows that it asked for whoever comes as this worker. Alone it opens nothing: where others may read it, as
+    /// in a Job, the join token is not there.
+    pub invitation: Option<Secret>,
 }
 
 /// The variable by which a worker is told its join token.
 pub const JOIN_TOKEN: &str = "FRAMEWAKE_JOIN_TOKEN";
+
+/// The variable by which it is told its invitation.
+pub const INVITATION: &str = "FRAMEWAKE_INVITATION";
 
 /// Why a worker is not started.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +150,7 @@ pub enum StartStep {
 /// What every worker is told, wherever it is started.
 #[derive(Clone)]
 pub struct Surroundings {
-    /// Address of NATS, as workers there reach it.
+    /// Address of NATS, as workers there reach it; empty: what they are given elsewhere tells it, as a Secret.
     pub nats: String,
     pub farm: String,
     /// Address of the store, as workers there reach it.

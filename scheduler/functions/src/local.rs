@@ -3,7 +3,9 @@
 
 mod process;
 
-use crate::{End, Error, Instance, InstanceState, JOIN_TOKEN, Provider, Start, StartError, StartStep, Surroundings};
+use crate::{
+    End, Error, INVITATION, Instance, InstanceState, JOIN_TOKEN, Provider, Start, StartError, StartStep, Surroundings,
+};
 use async_trait::async_trait;
 use framewake_proto::ids::{FunctionKey, WorkerId};
 use framewake_proto::time::Timestamp;
@@ -149,6 +151,9 @@ impl LocalProvider {
             .stderr(errors);
         for name in NOT_FOR_WORKERS {
             command.env_remove(name);
+        }
+        if let Some(invitation) = &start.invitation {
+            command.env(INVITATION, invitation.reveal());
         }
         if let Some(token) = &start.join_token {
             command.env(JOIN_TOKEN, token.reveal());

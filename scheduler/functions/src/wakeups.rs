@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout};
 const WORKER: &str = "x-framewake-worker";
 const DEADLINE: &str = "x-deadline";
 const LINGER: &str = "x-framewake-linger-ms";
+const INVITATION: &str = "x-framewake-invitation";
 /// A gateway that has no room says so at once. No longer than this is waited for it: others are to be started too.
 const REFUSED_WITHIN: Duration = Duration::from_millis(250);
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -155,6 +156,8 @@ impl Wakeups {
             .header(WORKER, start.worker.as_str())
             .header(DEADLINE, self.0.longest_run.as_secs())
             .header(LINGER, start.linger.as_millis().to_string());
+        let invitation = start.invitation.iter();
+        let request = invitation.fold(request, |request, invitation| request.header(INVITATION, invitation.reveal()));
         let (worker, asked_at) = (start.worker.clone(), Timestamp::now());
         self.0.note(&worker, &start.function, asked_at).map_err(|error| {
             let error = NotesError { folder: self.0.notes.clone(), error };

@@ -5,6 +5,7 @@
 //! (`rest/oidc.rs`).
 
 mod jws;
+mod provider;
 mod settings;
 
 pub use settings::OidcSettings;
@@ -16,34 +17,25 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use framewake_proto::access::Role;
 use framewake_proto::ids::Name;
 use framewake_proto::time::Timestamp;
-use jws::{Key, Keys, Token};
+use jws::Token;
+use provider::{ANSWER_MAX, Provider};
 use reqwest::Url;
-use reqwest::redirect::Policy;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use settings::{GroupRule, Issuer, PublicUrl, UrlError, endpoint, rights};
+use settings::{GroupRule, PublicUrl, UrlError, endpoint, rights};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
-/// Longest wait for an answer of the provider: somebody sits in front of it.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Largest answer of a provider that is read.
-const ANSWER_MAX: usize = 1024 * 1024;
-/// How long what a provider says of itself is believed.
-const BELIEVED_FOR: Duration = Duration::from_hours(1);
-/// How often keys are asked for again because a token names one that is not known, at most: everybody can name any.
-const KEYS_EVERY: Duration = Duration::from_secs(2);
 /// How long somebody may take to log in at the provider.
 pub(crate) const LOGIN_WITHIN: Duration = Duration::from_mins(10);
 /// Logins under way; the oldest is forgotten for one more.
 const LOGINS_MAX: usize = 10_000;
 /// How far clocks of provider and scheduler may be apart.
 const LEEWAY_S: f64 = 60.0;
+
 /// Why somebody is not logged in.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -96,11 +88,23 @@ impl Error {
 }
 
 /// Who logged in, as the farm knows them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Person {
     pub(crate) name: Name,
     pub(crate) role: Role,
     pub(crate) project: Option<Name>,
+    /// By which provider, and the group that let them in: what they may do ends with the rule that says it.
+    pub(crate) issuer: String,
+    pub(crate) group: String,
+}
+
+/// Somebody has come back from the provider.
+#[derive(Debug)]
+pub(crate) struct LoggedIn {
+    pub(crate) person: Person,
+    /// The page they wanted.
+    pub(crate) to: String,
+    pub(crate) id_token: String,
 }
 
 /// A login that is under way at the provider.
@@ -111,17 +115,6 @@ struct Login {
     /// Page to go on with.
     to: String,
     begun: Instant,
-}
-
-/// What a provider says of itself.
-#[derive(Debug, Clone, Deserialize)]
-struct Description {
-    issuer: String,
-    authorization_endpoint: String,
-    token_endpoint: String,
-    jwks_uri: String,
-    #[serde(default)]
-    token_endpoint_auth_methods_supported: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -153,24 +146,16 @@ enum Audience {
     Several(Vec<String>),
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    description: Option<(Description, Instant)>,
-    keys: Option<(Keys, Instant)>,
-}
-
 /// The provider of identities of this farm.
 #[derive(Debug)]
 pub(crate) struct Oidc {
-    issuer: Issuer,
+    provider: Provider,
     client: String,
     secret: Option<String>,
     url: PublicUrl,
     groups: Vec<GroupRule>,
     groups_claim: String,
     scopes: String,
-    http: reqwest::Client,
-    known: AsyncMutex<Known>,
     logins: Mutex<HashMap<String, Login>>,
 }
 
@@ -206,26 +191,23 @@ impl Oidc {
         else {
             return Ok(None);
         };
-        let http = reqwest::Client::builder().timeout(ANSWER_WITHIN).redirect(Policy::none()).build();
         let scopes =
             std::iter::once("openid").chain(oidc_scopes.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
         Ok(Some(Oidc {
-            issuer,
+            provider: Provider::new(issuer)?,
             client,
             secret,
             url,
             groups: oidc_groups.clone(),
             groups_claim: oidc_groups_claim.clone(),
             scopes,
-            http: http.map_err(SettingsError::Client)?,
-            known: AsyncMutex::default(),
             logins: Mutex::default(),
         }))
     }
 
     /// What the button calls it.
     pub(crate) fn name(&self) -> String {
-        self.issuer.host()
+        self.provider.issuer.host()
     }
 
     pub(crate) fn is_encrypted(&self) -> bool {
@@ -234,12 +216,12 @@ impl Oidc {
 
     /// Asks the provider about itself, which a start does only to say early what is wrong.
     pub(crate) async fn look(&self) -> Result<(), Error> {
-        self.description().await.map(drop)
+        self.provider.description().await.map(drop)
     }
 
     /// Sends somebody to the provider, and then on to that page.
     pub(crate) async fn begin(&self, to: &str) -> Result<Begun, Error> {
-        let description = self.description().await?;
+        let description = self.provider.description().await?;
         let (state, nonce, verifier) = (chance(), chance(), chance());
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
         let mut address = endpoint(&description.authorization_endpoint).map_err(Error::Endpoint)?;
@@ -266,29 +248,51 @@ impl Oidc {
         Ok(Begun { address, state })
     }
 
-    /// Somebody comes back: who they are, and the page they wanted. `kept` is what their browser kept; a login is good for once.
+    /// Whether somebody who logged in before a restart may go on.
+    pub(crate) fn admits(&self, person: &Person) -> bool {
+        let Person { role, project, issuer, group, .. } = person;
+        let rule = GroupRule { group: group.clone(), role: *role, project: project.clone() };
+        issuer == self.provider.issuer.as_str() && self.groups.contains(&rule)
+    }
+
+    /// Where a browser is logged out of the provider too, and comes back from; `None`: the provider has no such address.
+    pub(crate) async fn end(&self, id_token: Option<&str>) -> Result<Option<Url>, Error> {
+        let Some(text) = self.provider.description().await?.end_session_endpoint else { return Ok(None) };
+        let mut address = endpoint(&text).map_err(Error::Endpoint)?;
+        let back = self.url.page();
+        let mut query = address.query_pairs_mut();
+        if let Some(hint) = id_token {
+            query.append_pair("id_token_hint", hint);
+        }
+        query.append_pair("client_id", &self.client).append_pair("post_logout_redirect_uri", &back);
+        drop(query);
+        Ok(Some(address))
+    }
+
+    /// Somebody comes back. `kept` is what their browser kept; a login is good for once.
     pub(crate) async fn finish(
         &self,
         kept: Option<&str>,
         state: &str,
         code: &Result<String, String>,
-    ) -> Result<(Person, String), Error> {
+    ) -> Result<LoggedIn, Error> {
         if kept != Some(state) {
             return Err(Error::Stale);
         }
         let login = self.logins.lock().unwrap_or_else(PoisonError::into_inner).remove(state);
         let login = login.filter(|login| login.begun.elapsed() < LOGIN_WITHIN).ok_or(Error::Stale)?;
         let code = code.as_ref().map_err(|said| Error::Refused(said.clone()))?;
-        let claims = self.verified(&self.redeem(code, &login.verifier).await?).await?;
+        let id_token = self.redeem(code, &login.verifier).await?;
+        let claims = self.verified(&id_token).await?;
         if claims.nonce.as_deref() != Some(login.nonce.as_str()) {
             return Err(Error::NotForUs("its nonce is another"));
         }
-        Ok((self.person(&claims)?, login.to))
+        Ok(LoggedIn { person: self.person(&claims)?, to: login.to, id_token })
     }
 
     /// The ID token for a code.
     async fn redeem(&self, code: &str, verifier: &str) -> Result<String, Error> {
-        let description = self.description().await?;
+        let description = self.provider.description().await?;
         let url = endpoint(&description.token_endpoint).map_err(Error::Endpoint)?;
         let callback = self.url.callback();
         let mut form = vec![
@@ -298,7 +302,7 @@ impl Oidc {
             ("client_id", self.client.as_str()),
             ("code_verifier", verifier),
         ];
-        let mut request = self.http.post(url.clone());
+        let mut request = self.provider.http.post(url.clone());
         let methods = &description.token_endpoint_auth_methods_supported;
         // What is not said is `client_secret_basic`, as the standard has it.
         let in_body = !methods.is_empty() && !methods.iter().any(|method| method == "client_secret_basic");
@@ -311,14 +315,14 @@ impl Oidc {
         body.query_pairs_mut().extend_pairs(form);
         let body = body.query().unwrap_or_default().to_owned();
         let request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
-        let tokens: Tokens = self.answer(&url, request).await?;
+        let tokens: Tokens = self.provider.answer(&url, request).await?;
         Ok(tokens.id_token)
     }
 
     /// What an ID token says, if the provider says it to us and now.
     async fn verified(&self, text: &str) -> Result<Claims, Error> {
         let token = Token::read(text).map_err(Error::Token)?;
-        let claims: Claims = token.verified(&self.key(&token).await?).map_err(Error::Token)?;
+        let claims: Claims = token.verified(&self.provider.key(&token).await?).map_err(Error::Token)?;
         self.check(&claims, Timestamp::now().0 as f64 / 1000.0)?;
         Ok(claims)
     }
@@ -330,7 +334,7 @@ impl Oidc {
             Audience::Several(all) => (all.contains(client), all.len() > 1),
         };
         let given = claims.azp.as_ref();
-        let fault = if claims.iss != self.issuer.as_str() {
+        let fault = if claims.iss != self.provider.issuer.as_str() {
             "its issuer is another"
         } else if !ours {
             "its audience is another"
@@ -348,70 +352,13 @@ impl Oidc {
         Err(Error::NotForUs(fault))
     }
 
-    /// The provider's key that a token names, asked for again where it is not known: keys are changed.
-    async fn key(&self, token: &Token<'_>) -> Result<Key, Error> {
-        let uri = self.description().await?.jwks_uri;
-        let url = endpoint(&uri).map_err(Error::Endpoint)?;
-        let unknown = || Error::Token(jws::Error::UnknownKey);
-        let mut known = self.known.lock().await;
-        if let Some((keys, asked)) = &known.keys {
-            match token.key(keys) {
-                Some(key) if asked.elapsed() < BELIEVED_FOR => return Ok(key.clone()),
-                None if asked.elapsed() < KEYS_EVERY => return Err(unknown()),
-                Some(_) | None => {}
-            }
-        }
-        let keys: Keys = self.answer(&url, self.http.get(url.clone())).await?;
-        let key = token.key(&keys).cloned();
-        known.keys = Some((keys, Instant::now()));
-        key.ok_or_else(unknown)
-    }
-
-    async fn description(&self) -> Result<Description, Error> {
-        let mut known = self.known.lock().await;
-        if let Some((description, asked)) = &known.description
-            && asked.elapsed() < BELIEVED_FOR
-        {
-            return Ok(description.clone());
-        }
-        let text = format!("{}/.well-known/openid-configuration", self.issuer.as_str().trim_end_matches('/'));
-        let url = endpoint(&text).map_err(Error::Endpoint)?;
-        let description: Description = self.answer(&url, self.http.get(url.clone())).await?;
-        if description.issuer != self.issuer.as_str() {
-            let said = description.issuer.chars().take(200).collect();
-            return Err(Error::OtherIssuer { issuer: self.issuer.as_str().to_owned(), said });
-        }
-        known.description = Some((description.clone(), Instant::now()));
-        Ok(description)
-    }
-
-    async fn answer<T: DeserializeOwned>(&self, url: &Url, request: reqwest::RequestBuilder) -> Result<T, Error> {
-        let url = url.to_string();
-        let away = |error: reqwest::Error| Error::Away { url: url.clone(), error: error.without_url() };
-        let mut answer = request.header("accept", "application/json").send().await.map_err(away)?;
-        let status = answer.status();
-        let mut bytes = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(away)? {
-            bytes.extend_from_slice(&piece);
-            if bytes.len() > ANSWER_MAX {
-                return Err(Error::TooLong(url));
-            }
-        }
-        if !status.is_success() {
-            // `invalid_client` and its like, which say what to mend.
-            let said: Option<Value> = serde_json::from_slice(&bytes).ok();
-            let said = said.and_then(|said| said["error"].as_str().map(|said| format!(": {}", clip(said))));
-            return Err(Error::Answer { url, status: status.as_u16(), said: said.unwrap_or_default() });
-        }
-        serde_json::from_slice(&bytes).map_err(|error| Error::Unreadable { url, error })
-    }
-
     fn person(&self, claims: &Claims) -> Result<Person, Error> {
         let text = |name: &str| claims.more.get(name).and_then(Value::as_str);
         let called = text("preferred_username").or_else(|| text("email")).unwrap_or(&claims.sub);
         let groups = groups(&claims.more, &self.groups_claim);
         let rule = rights(&self.groups, &groups).ok_or_else(|| Error::NoGroup(clip(called)))?;
-        Ok(Person { name: name_of(called), role: rule.role, project: rule.project.clone() })
+        let GroupRule { group, role, project } = rule.clone();
+        Ok(Person { name: name_of(called), role, project, issuer: self.provider.issuer.as_str().to_owned(), group })
     }
 }
 

@@ -1,123 +1,386 @@
 //! Sessions of pages: a cookie in the place of a token, or for somebody who logged in at a provider, which scripts can't read. They
-//! are known here and end with their token, with this process, or after some hours.
+//! are kept with the farm, so that a restart logs nobody out, and end with their token, by who has them, when nobody uses them, or
+//! after some hours.
 
+use super::oidc::Person;
 use super::table::Held;
-use super::token::{TokenId, random};
+use super::token::{Token, TokenId, random};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use framewake_proto::time::Timestamp;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Name of the cookie.
 pub(crate) const COOKIE: &str = "framewake_session";
 /// How long one lasts: a day at work.
 pub(crate) const SESSION_FOR: Duration = Duration::from_hours(12);
+/// How long one lasts that nobody uses: a long lunch. A page that is open uses it.
+pub(crate) const UNUSED_FOR: Duration = Duration::from_hours(2);
 /// Sessions at once; the oldest ends for one more.
-const SESSIONS_MAX: usize = 10_000;
+pub(crate) const SESSIONS_MAX: usize = 10_000;
+/// How exactly it is written down when one was used last: each writing is a change of the database.
+const USED_EVERY_MS: i64 = 5 * 60 * 1000;
+/// Longest ID token that is kept: it goes back to the provider in an address, and servers take few that are longer.
+const HINT_MAX: usize = 4096;
 const SECRET_BYTES: usize = 32;
 
-/// By the SHA-256 of the cookie: what is in memory logs nobody in.
-#[derive(Debug, Default)]
-pub(crate) struct Sessions(Mutex<HashMap<[u8; 32], Session>>);
+/// The SHA-256 of a cookie: what is kept logs nobody in.
+pub(crate) type Key = [u8; 32];
 
-/// What a session stands for.
-#[derive(Debug, Clone)]
-pub(crate) enum Stands {
-    /// A token, which may be gone.
-    Token(TokenId),
-    /// Somebody whom a provider of identities knows.
-    Person(Arc<Held>),
+/// A session as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) key: Key,
+    /// That it stands for; of a person its own, by which it can be taken back.
+    pub(crate) token: TokenId,
+    /// Whom a provider of identities knows.
+    pub(crate) person: Option<Person>,
+    pub(crate) begun_at: Timestamp,
+    pub(crate) used_at: Timestamp,
+    /// The ID token, for the logout at the provider. Sealed with the cookie: only who logs out can read it.
+    pub(crate) hint: Option<Vec<u8>>,
 }
 
-#[derive(Debug, Clone)]
-struct Session {
-    stands: Stands,
-    begun: Instant,
+/// A new session: its cookie, and what is kept of it.
+pub(crate) fn make(token: TokenId, person: Option<Person>, id_token: Option<&str>, now: Timestamp) -> (String, Kept) {
+    let mut secret = [0; SECRET_BYTES];
+    random(&mut secret);
+    let cookie = hex::encode(secret);
+    let hint = id_token.filter(|text| text.len() <= HINT_MAX).map(|text| seal(&cookie, text));
+    let kept = Kept { key: key(&cookie), token, person, begun_at: now, used_at: now, hint };
+    (cookie, kept)
 }
 
-impl Sessions {
-    /// A new one; its cookie.
-    pub(crate) fn begin(&self, stands: Stands, now: Instant) -> String {
-        let mut secret = [0; SECRET_BYTES];
-        random(&mut secret);
-        let cookie = hex::encode(secret);
-        let mut sessions = self.lock();
-        if sessions.len() >= SESSIONS_MAX {
-            sessions.retain(|_, session| now.duration_since(session.begun) < SESSION_FOR);
-            let oldest = sessions.iter().min_by_key(|(_, session)| session.begun).map(|(key, _)| *key);
-            if let Some(oldest) = oldest.filter(|_| sessions.len() >= SESSIONS_MAX) {
-                sessions.remove(&oldest);
-            }
-        }
-        sessions.insert(key(&cookie), Session { stands, begun: now });
-        cookie
+/// One that goes on.
+#[derive(Debug)]
+pub(crate) struct Session {
+    kept: Kept,
+    /// What a person has in the place of a token.
+    person: Option<Arc<Held>>,
+    /// Milliseconds since 1970.
+    used: AtomicI64,
+    /// The same as it is in the database.
+    written: AtomicI64,
+    /// Streams that its pages follow.
+    followed: AtomicUsize,
+    /// Canceled when it ends by hand: what it holds open ends then.
+    pub(crate) gone: CancellationToken,
+}
+
+/// A page follows a stream: as long as it does, the session is used.
+#[derive(Debug)]
+pub(crate) struct Following(Arc<Session>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.use_now(Timestamp::now());
+        self.0.followed.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Session {
+    pub(crate) fn of(kept: Kept) -> Session {
+        let person = kept.person.clone().map(|person| {
+            let lasts = Timestamp(kept.begun_at.0.saturating_add(millis(SESSION_FOR)));
+            // It has what a token has, but no secret that could be told, and is in no list of tokens.
+            Arc::new(Held::person(Token {
+                id: kept.token,
+                sha256: kept.key,
+                name: person.name,
+                role: person.role,
+                project: person.project,
+                made_at: kept.begun_at,
+                made_by: "oidc".to_owned(),
+                expires_at: Some(lasts),
+                used_at: None,
+            }))
+        });
+        let used = kept.used_at.0;
+        let (used, written, followed) = (used.into(), used.into(), 0.into());
+        Session { kept, person, used, written, followed, gone: CancellationToken::new() }
     }
 
-    /// What it stands for.
-    pub(crate) fn find(&self, cookie: &str, now: Instant) -> Option<Stands> {
+    /// Of the token that it stands for; of a person, its own.
+    pub(crate) fn token(&self) -> TokenId {
+        self.kept.token
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        self.kept.key
+    }
+
+    /// Somebody whom a provider of identities knows.
+    pub(crate) fn person(&self) -> Option<&Arc<Held>> {
+        self.person.as_ref()
+    }
+
+    /// The ID token that this person logged in with.
+    pub(crate) fn hint(&self, cookie: &str) -> Option<String> {
+        open(cookie, self.kept.hint.as_ref()?)
+    }
+
+    /// When it is over, however much it is used.
+    pub(crate) fn ends_at(&self) -> Timestamp {
+        Timestamp(self.kept.begun_at.0.saturating_add(millis(SESSION_FOR)))
+    }
+
+    fn is_over(&self, now: Timestamp) -> bool {
+        let unused = now.0.saturating_sub(self.used.load(Ordering::Relaxed)) >= millis(UNUSED_FOR);
+        self.gone.is_cancelled() || self.ends_at() <= now || (unused && self.followed.load(Ordering::Relaxed) == 0)
+    }
+
+    fn use_now(&self, now: Timestamp) {
+        self.used.fetch_max(now.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn follow(self: &Arc<Session>) -> Following {
+        self.followed.fetch_add(1, Ordering::Relaxed);
+        Following(self.clone())
+    }
+}
+
+/// Those that go on, by the key of their cookie.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<HashMap<Key, Arc<Session>>>);
+
+impl Sessions {
+    /// From now on its cookie opens something.
+    pub(crate) fn insert(&self, kept: Kept, now: Timestamp) {
+        let mut sessions = self.lock();
+        if sessions.len() >= SESSIONS_MAX {
+            sessions.retain(|_, session| !session.is_over(now));
+            let oldest = sessions.iter().min_by_key(|(_, session)| session.kept.begun_at).map(|(key, _)| *key);
+            if let Some(oldest) = oldest.filter(|_| sessions.len() >= SESSIONS_MAX)
+                && let Some(session) = sessions.remove(&oldest)
+            {
+                session.gone.cancel();
+            }
+        }
+        sessions.insert(kept.key, Arc::new(Session::of(kept)));
+    }
+
+    /// Those of before the restart that are still good; of the others, what is to be forgotten.
+    pub(crate) fn restore(&self, kept: Vec<Kept>, good: impl Fn(&Kept) -> bool, now: Timestamp) -> Vec<Key> {
+        let mut over = Vec::new();
+        for kept in kept {
+            if Session::of(kept.clone()).is_over(now) || !good(&kept) {
+                over.push(kept.key);
+            } else {
+                self.insert(kept, now);
+            }
+        }
+        over
+    }
+
+    /// What a cookie opens; it is used.
+    pub(crate) fn find(&self, cookie: &str, now: Timestamp) -> Option<Arc<Session>> {
         if cookie.len() != 2 * SECRET_BYTES {
             return None;
         }
         let session = self.lock().get(&key(cookie))?.clone();
-        (now.duration_since(session.begun) < SESSION_FOR).then_some(session.stands)
-    }
-
-    pub(crate) fn end(&self, cookie: &str) {
-        // Whoever logged in has nothing but this session: what it holds open ends too.
-        if let Some(Session { stands: Stands::Person(held), .. }) = self.lock().remove(&key(cookie)) {
-            held.gone.cancel();
+        if session.is_over(now) {
+            return None;
         }
+        session.use_now(now);
+        Some(session)
     }
 
-    /// All that stand for this token.
+    /// Of somebody who has no token: the one of this id.
+    pub(crate) fn of_person(&self, id: TokenId) -> Option<Arc<Held>> {
+        self.lock().values().filter_map(|session| session.person()).find(|held| held.token.id == id).cloned()
+    }
+
+    /// It opens nothing from now on, and what it holds open ends.
+    pub(crate) fn end(&self, cookie: &str) -> Option<Arc<Session>> {
+        let ended = self.lock().remove(&key(cookie))?;
+        ended.gone.cancel();
+        Some(ended)
+    }
+
+    /// The same for all of this token, or the one of this person.
     pub(crate) fn end_of(&self, token: TokenId) {
-        self.lock().retain(|_, session| !matches!(session.stands, Stands::Token(of) if of == token));
+        self.lock().retain(|_, session| {
+            if session.kept.token == token {
+                session.gone.cancel();
+            }
+            session.kept.token != token
+        });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Session>> {
+    /// Those whose last use is to be written down, which they count as from now on.
+    pub(crate) fn used(&self, now: Timestamp) -> Vec<(Key, Timestamp)> {
+        let mut used = Vec::new();
+        for (key, session) in self.lock().iter() {
+            if session.followed.load(Ordering::Relaxed) > 0 {
+                session.use_now(now);
+            }
+            let (at, before) = (session.used.load(Ordering::Relaxed), session.written.load(Ordering::Relaxed));
+            if at - before >= USED_EVERY_MS {
+                session.written.store(at, Ordering::Relaxed);
+                used.push((*key, Timestamp(at)));
+            }
+        }
+        used
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Session>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn key(cookie: &str) -> [u8; 32] {
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn key(cookie: &str) -> Key {
     Sha256::digest(cookie).into()
+}
+
+/// A key for nothing but this, of 256 bits of chance that are in the browser alone.
+fn sealing_key(cookie: &str) -> RandomizedNonceKey {
+    let key = Sha256::new().chain_update("framewake ID token of session ").chain_update(cookie).finalize();
+    RandomizedNonceKey::new(&AES_256_GCM, key.as_slice()).expect("256 bits are a key")
+}
+
+fn seal(cookie: &str, text: &str) -> Vec<u8> {
+    let mut sealed = text.as_bytes().to_vec();
+    let nonce = sealing_key(cookie).seal_in_place_append_tag(Aad::empty(), &mut sealed).expect("it is short");
+    [nonce.as_ref().as_slice(), &sealed].concat()
+}
+
+fn open(cookie: &str, sealed: &[u8]) -> Option<String> {
+    let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
+    let mut text = sealed.to_vec();
+    let nonce = Nonce::assume_unique_for_key(*nonce);
+    let text = sealing_key(cookie).open_in_place(nonce, Aad::empty(), &mut text).ok()?;
+    String::from_utf8(text.to_vec()).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::token::make;
+    use super::super::token::make as make_token;
     use super::*;
+    use framewake_proto::access::Role;
+
+    const BEGIN: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn after(time: Duration) -> Timestamp {
+        Timestamp(BEGIN.0 + millis(time))
+    }
+
+    fn begin(sessions: &Sessions, token: TokenId, now: Timestamp) -> String {
+        let (cookie, kept) = make(token, None, None, now);
+        sessions.insert(kept, now);
+        cookie
+    }
+
+    fn jane() -> Person {
+        Person {
+            name: "oidc-jane".parse().expect("a name"),
+            role: Role::Artist,
+            project: None,
+            issuer: "https://login.example".to_owned(),
+            group: "lighting".to_owned(),
+        }
+    }
 
     #[test]
     fn a_session_ends_by_itself_by_its_owner_or_with_its_token() {
-        let (sessions, begin) = (Sessions::default(), Instant::now());
-        let (one, two) = (make().0, make().0);
-        let cookies = [one, one, two].map(|token| sessions.begin(Stands::Token(token), begin));
-        let find = |cookie: &str, now| match sessions.find(cookie, now) {
-            Some(Stands::Token(token)) => Some(token),
-            Some(Stands::Person(_)) | None => None,
-        };
-        assert_eq!(find(&cookies[0], begin), Some(one));
-        assert_eq!(find(&cookies[0], begin + SESSION_FOR), None);
-        assert_eq!(find(&cookies[0][1..], begin), None);
-        sessions.end(&cookies[0]);
-        assert_eq!(cookies.each_ref().map(|cookie| find(cookie, begin)), [None, Some(one), Some(two)]);
+        let sessions = Sessions::default();
+        let (one, two) = (make_token().0, make_token().0);
+        let cookies = [one, one, two].map(|token| begin(&sessions, token, BEGIN));
+        let find = |cookie: &str, now| sessions.find(cookie, now).map(|session| session.token());
+        assert_eq!(find(&cookies[0], BEGIN), Some(one));
+        assert_eq!(find(&cookies[0][1..], BEGIN), None);
+        let held = sessions.find(&cookies[1], BEGIN).expect("it goes on");
+        assert_eq!(sessions.end(&cookies[0]).expect("it went on").token(), one);
+        assert!(sessions.end(&cookies[0]).is_none(), "once");
+        assert_eq!(cookies.each_ref().map(|cookie| find(cookie, BEGIN)), [None, Some(one), Some(two)]);
         sessions.end_of(one);
-        assert_eq!(cookies.each_ref().map(|cookie| find(cookie, begin)), [None, None, Some(two)]);
+        assert_eq!(cookies.each_ref().map(|cookie| find(cookie, BEGIN)), [None, None, Some(two)]);
+        assert!(held.gone.is_cancelled(), "what it held open ends with it");
         assert!(!format!("{sessions:?}").contains(&cookies[2]), "what is in memory is no cookie");
     }
 
     #[test]
+    fn a_session_is_over_after_its_hours_or_when_nobody_uses_it() {
+        let sessions = Sessions::default();
+        let step = UNUSED_FOR * 9 / 10;
+        let (used, unused) = (begin(&sessions, make_token().0, BEGIN), begin(&sessions, make_token().0, BEGIN));
+        let followed = begin(&sessions, make_token().0, BEGIN);
+        let following = sessions.find(&followed, BEGIN).expect("it goes on").follow();
+        let mut at = Duration::ZERO;
+        while at + step < SESSION_FOR {
+            at += step;
+            assert!(sessions.find(&used, after(at)).is_some(), "{at:?}");
+        }
+        assert!(sessions.find(&unused, after(UNUSED_FOR)).is_none());
+        assert!(sessions.find(&followed, after(at)).is_some(), "a page is open");
+        assert!(sessions.find(&used, after(SESSION_FOR)).is_none(), "however much it is used");
+        assert!(sessions.find(&followed, after(SESSION_FOR)).is_none());
+        drop(following);
+    }
+
+    #[test]
+    fn what_is_kept_goes_on_after_a_restart_unless_it_is_over_or_good_no_more() {
+        let jane = jane();
+        let (good, kept) = make(make_token().0, Some(jane.clone()), Some("e30.e30.x"), BEGIN);
+        let (_, bad) = make(make_token().0, Some(Person { group: "gone".to_owned(), ..jane }), None, BEGIN);
+        let (_, old) = make(make_token().0, None, None, Timestamp(BEGIN.0 - millis(UNUSED_FOR)));
+        let sessions = Sessions::default();
+        let still = |kept: &Kept| kept.person.as_ref().is_none_or(|person| person.group == "lighting");
+        let over = sessions.restore(vec![kept.clone(), bad.clone(), old.clone()], still, BEGIN);
+        assert_eq!(over, [bad.key, old.key]);
+        let session = sessions.find(&good, BEGIN).expect("it goes on");
+        let held = session.person().expect("a person").clone();
+        assert_eq!((held.token.name.as_str(), held.token.role), ("oidc-jane", Role::Artist));
+        assert!(held.is_over(after(SESSION_FOR)) && !held.is_over(BEGIN));
+        assert_eq!(session.hint(&good).as_deref(), Some("e30.e30.x"));
+        let other = make(make_token().0, None, None, BEGIN).0;
+        assert_eq!(session.hint(&other), None, "only who has the cookie reads it");
+        assert!(!kept.hint.expect("kept").windows(3).any(|part| part == b"e30"), "what is kept is sealed");
+        // Taken back by its id, as a token is.
+        assert!(sessions.of_person(held.token.id).is_some());
+        sessions.end_of(held.token.id);
+        assert!(sessions.find(&good, BEGIN).is_none());
+    }
+
+    #[test]
+    fn an_id_token_that_no_address_has_room_for_is_not_kept() {
+        let of = |length: usize| make(make_token().0, None, Some(&"x".repeat(length)), BEGIN).1.hint.is_some();
+        assert!(of(HINT_MAX) && !of(HINT_MAX + 1));
+    }
+
+    #[test]
+    fn the_last_use_is_written_seldom_and_that_of_an_open_page_too() {
+        let sessions = Sessions::default();
+        let cookie = begin(&sessions, make_token().0, BEGIN);
+        for second in 0..USED_EVERY_MS / 1000 {
+            sessions.find(&cookie, Timestamp(BEGIN.0 + second * 1000)).expect("it goes on");
+            assert_eq!(sessions.used(Timestamp(BEGIN.0 + second * 1000)), [], "{second}");
+        }
+        let later = Timestamp(BEGIN.0 + USED_EVERY_MS);
+        let session = sessions.find(&cookie, later).expect("it goes on");
+        assert_eq!(sessions.used(later), [(session.key(), later)]);
+        assert_eq!(sessions.used(later), [], "once it is written");
+        let _following = session.follow();
+        let much_later = Timestamp(later.0 + USED_EVERY_MS);
+        assert_eq!(sessions.used(much_later), [(session.key(), much_later)], "nobody asks, and the page is open");
+    }
+
+    #[test]
     fn the_oldest_session_ends_where_there_are_too_many() {
-        let (sessions, begin) = (Sessions::default(), Instant::now());
-        let token = Stands::Token(make().0);
-        let first = sessions.begin(token.clone(), begin);
-        let second = sessions.begin(token.clone(), begin + Duration::from_secs(1));
+        let sessions = Sessions::default();
+        let token = make_token().0;
+        let [first, second] = [0, 1].map(|second| begin(&sessions, token, after(Duration::from_secs(second))));
         for _ in 2..=SESSIONS_MAX {
-            sessions.begin(token.clone(), begin + Duration::from_secs(2));
+            begin(&sessions, token, after(Duration::from_secs(2)));
         }
         assert_eq!(sessions.lock().len(), SESSIONS_MAX);
-        assert!(sessions.find(&first, begin).is_none() && sessions.find(&second, begin).is_some());
+        assert!(sessions.find(&first, BEGIN).is_none() && sessions.find(&second, BEGIN).is_some());
     }
 }

@@ -33,7 +33,7 @@ impl Held {
         self.gone.is_cancelled() || self.token.expires_at.is_some_and(|end| end <= now)
     }
 
-    fn use_now(&self, now: Timestamp) {
+    pub(crate) fn use_now(&self, now: Timestamp) {
         self.used.fetch_max(now.0, Ordering::Relaxed);
     }
 

@@ -1,7 +1,8 @@
 //! Lets workers in: who has a join token gets a credential once, who has a credential gets the next one, and who has ended gets
-//! neither.
+//! neither. Who has ended is also told to the server (`revoking`).
 
 use super::Issuer;
+use super::revoking::{Ended, Revoked};
 use crate::engine::Handle;
 use framewake_core::farm::is_given;
 use framewake_proto::ids::{FunctionKey, WorkerId};
@@ -12,6 +13,7 @@ use prost::Message as _;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Most workers that are remembered, of those that joined and of those that ended. The first to be forgotten is the oldest.
 const REMEMBERED_MAX: usize = 100_000;
@@ -19,15 +21,18 @@ const REMEMBERED_MAX: usize = 100_000;
 #[derive(Debug)]
 pub(crate) struct Gate {
     pub(crate) issuer: Issuer,
-    lasts: Duration,
+    pub(super) lasts: Duration,
     known: Mutex<Known>,
+    /// Somebody has ended.
+    pub(super) changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     /// With the key that it came with, which is that of its process.
     joined: Recent<Vec<u8>>,
     ended: Recent<()>,
+    pub(super) revoked: Revoked,
 }
 
 /// The newest of what was put in.
@@ -59,12 +64,17 @@ impl<T> Recent<T> {
 
 impl Gate {
     pub(crate) fn new(issuer: Issuer, lasts: Duration) -> Gate {
-        Gate { issuer, lasts, known: Mutex::default() }
+        Gate { issuer, lasts, known: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Its place says that its process is over: whoever comes in its name now is another.
-    pub(crate) fn note_end(&self, worker: &WorkerId) {
-        self.known().ended.put(worker, ());
+    /// What it was given is of no use any more. Where its place says that its process is over, whoever comes in its name now is another.
+    pub(crate) fn note_end(&self, ended: Ended) {
+        let mut known = self.known();
+        if ended.for_good {
+            known.ended.put(&ended.worker, ());
+        }
+        known.revoked.put(ended);
+        self.changed.notify_one();
     }
 
     pub(crate) fn has_ended(&self, worker: &WorkerId) -> bool {
@@ -86,6 +96,10 @@ impl Gate {
         if handle.functions().get(function).is_none() {
             return refused(&format!("{function} is not a function of this farm"));
         }
+        let had_one = self.issuer.was_of(&join.former, function, worker);
+        if is_given(worker) && !had_one && !self.issuer.has_invited(function, worker, &join.invitation) {
+            return refused("it shows no invitation of this worker, which only the one has that the farm had started");
+        }
         let is_here = match handle.worker_function(worker.clone()).await {
             Ok(Some(known)) if known == *function => true,
             Ok(Some(known)) => return refused(&format!("this worker was started for {known}")),
@@ -97,7 +111,6 @@ impl Gate {
             Ok(None) => false,
             Err(_) => return wire::JoinAnswer { later: true, ..refused("the scheduler is stopping") },
         };
-        let had_one = self.issuer.was_of(&join.former, function, worker);
         {
             let mut known = self.known();
             let by_another = known.joined.values.get(worker).is_some_and(|key| *key != join.key);
@@ -119,14 +132,15 @@ impl Gate {
             return wire::Credential { refused: "this worker has ended".to_owned(), ..Default::default() };
         }
         let until = Timestamp::now().after(self.lasts);
+        let taken_back = self.known().revoked.of(worker).map(Ended::until_s);
         wire::Credential {
             refused: String::new(),
-            jwt: self.issuer.of_worker(function, worker, until).reveal().to_owned(),
+            jwt: self.issuer.of_worker(function, worker, until, taken_back).reveal().to_owned(),
             lasts_s: u32::try_from(self.lasts.as_secs()).unwrap_or(u32::MAX),
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    pub(super) fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().expect("nobody panics with it")
     }
 }

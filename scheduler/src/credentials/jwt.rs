@@ -1,6 +1,6 @@
 //! What is signed for NATS: JSON Web Tokens of its own kind (`ed25519-nkey`).
 
-use super::nkey::{Key, has_signed};
+use super::nkey::{Key, Kind, has_signed};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use framewake_proto::time::Timestamp;
@@ -31,12 +31,16 @@ impl Claims {
             exp: until.map(|until| until.0 / 1000),
             iat: Timestamp::now().0 / 1000,
             iss: String::new(),
-            // Of one use: its subject is the key that it is for.
-            jti: subject.clone(),
+            jti: Key::make(Kind::User).public(),
             name: name.to_owned(),
             sub: subject,
             nats,
         }
+    }
+
+    /// The same, as if made after this second.
+    pub(super) fn made_after(self, second: i64) -> Claims {
+        Claims { iat: self.iat.max(second + 1), ..self }
     }
 }
 

@@ -2,6 +2,7 @@
 //! with a checksum.
 
 use anyhow::{Result, bail};
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsBigEndian;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use data_encoding::BASE32_NOPAD;
@@ -28,6 +29,15 @@ impl Kind {
             Kind::User => 20 << 3,
         }
     }
+
+    /// Whose it is, and by what a seed of it is known.
+    const fn begins(self) -> &'static str {
+        match self {
+            Kind::Operator => "an operator begins with `SO`",
+            Kind::Account => "an account begins with `SA`",
+            Kind::User => "a user begins with `SU`",
+        }
+    }
 }
 
 /// A key that can sign.
@@ -50,11 +60,11 @@ impl Key {
 
     pub(super) fn of_seed(text: &str, kind: Kind) -> Result<Key> {
         let Some(bytes) = decode(text).filter(|bytes| bytes.len() == 2 + KEY_LEN) else {
-            bail!("it is no seed: a seed of an account begins with `SA` and has 58 letters and digits");
+            bail!("it is no seed: a seed of {} and has 58 letters and digits", kind.begins());
         };
         let of = (bytes[0] & 7) << 5 | bytes[1] >> 3;
         if bytes[0] & !7 != SEED || of != kind.prefix() {
-            bail!("it is the key of something else: the seed of an account is needed, which begins with `SA`");
+            bail!("it is the key of something else: a seed of {} is needed", kind.begins());
         }
         match Ed25519KeyPair::from_seed_unchecked(&bytes[2..]) {
             Ok(pair) => Ok(Key { kind, pair }),
@@ -85,6 +95,11 @@ pub(super) fn has_signed(public: &str, text: &[u8], signature: &[u8]) -> bool {
 
 pub(super) fn is_public(text: &str, kind: Kind) -> bool {
     decode(text).is_some_and(|bytes| bytes.len() == 1 + KEY_LEN && bytes[0] == kind.prefix())
+}
+
+/// The key of a user that proves nothing with it: the same for the same name, and nobody can sign with it.
+pub(super) fn user_named(name: &str) -> String {
+    encode([&[Kind::User.prefix()], digest(&SHA256, name.as_bytes()).as_ref()].concat())
 }
 
 fn encode(mut bytes: Vec<u8>) -> String {

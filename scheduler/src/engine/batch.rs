@@ -2,14 +2,16 @@
 
 use super::glance::{Crowd, WorkerQuery};
 use super::{Added, Engine, Error, JobCommand, Message, ProviderCommand, QueueCommand, Refused, Submission};
+use crate::credentials::Ended;
 use crate::metrics::farm::Loads;
 use crate::queue::reading;
 use crate::scene::SceneKey;
 use crate::store::{self, AccessWrite, AuditRow, GatewayWrite, Learned, NotifyWrite, ScanWrite, ScheduleWrite};
 use crate::traces::Root;
 use framewake_core::change::Change;
+use framewake_core::coming::StoredStart;
 use framewake_core::event::{Event, RequestId};
-use framewake_core::farm::Applied;
+use framewake_core::farm::{Applied, Listener};
 use framewake_core::schedule::ScheduleId;
 use framewake_core::values::{FunctionRules, NewJob, StoredJob};
 use framewake_proto::api::{self, EventView, PlaceView, ScalingView, Submitted, WorkerView};
@@ -52,7 +54,7 @@ pub(crate) enum Reply {
     Places(oneshot::Sender<Vec<PlaceView>>),
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
     ExplainScaling(FunctionKey, oneshot::Sender<Option<Box<ScalingExplained>>>),
-    Explain(JobId, oneshot::Sender<Option<Vec<Vec<String>>>>),
+    Explain(JobId, Listener, oneshot::Sender<Option<Vec<Vec<String>>>>),
     /// The view is made once it is durable.
     ScheduleStored(oneshot::Sender<Result<ScheduleStored, Refused>>, Result<(ScheduleChange, Name), Refused>),
     Schedules(Option<Name>, usize, oneshot::Sender<Vec<ScheduleView>>),
@@ -120,6 +122,8 @@ pub(crate) struct Batch {
     pub(crate) gateway: Vec<GatewayWrite>,
     pub(crate) access: Vec<AccessWrite>,
     pub(crate) scans: Vec<ScanWrite>,
+    /// Workers whose rights are over.
+    pub(crate) ended: Vec<Ended>,
     /// Versions whose images are to be scanned from now on.
     pub(crate) scans_begun: Vec<FunctionKey>,
     /// Where jobs belong in traces.
@@ -152,6 +156,7 @@ impl Batch {
             gateway: Vec::new(),
             access: Vec::new(),
             scans: Vec::new(),
+            ended: Vec::new(),
             scans_begun: Vec::new(),
             roots: Vec::new(),
             learned: HashMap::new(),
@@ -173,7 +178,17 @@ impl Batch {
             || !self.gateway.is_empty()
             || !self.access.is_empty()
             || !self.scans.is_empty()
+            || !self.ended.is_empty()
             || !self.learned.is_empty()
+    }
+
+    /// Those that people started end when they say so, or fall silent; of others their places tell.
+    pub(crate) fn note_ends(&mut self) {
+        for change in &self.applied.changes {
+            if let Change::WorkerStart { start: StoredStart { worker, pool: None, ended: Some(_), .. }, .. } = change {
+                self.ended.push(Ended { worker: worker.clone(), at: Timestamp::now(), for_good: false });
+            }
+        }
     }
 
     pub(crate) fn functions_changed(&self) -> bool {
@@ -200,6 +215,7 @@ impl Batch {
             gateway: &self.gateway,
             access: &self.access,
             scans: &self.scans,
+            ended: &self.ended,
             roots: &self.roots,
             learned: self.learned.iter().map(|(scene, learned)| (*scene, learned)).collect(),
             events: &self.schedule_events,
@@ -266,8 +282,8 @@ impl Engine {
                 let answer = self.change_job(id, command, batch).await?;
                 batch.replies.push(Reply::Changed(reply, answer));
             }
-            Message::PutSchedule { spec, rules, only_new, reply } => {
-                let answer = self.put_schedule(*spec, *rules, only_new, batch);
+            Message::PutSchedule { spec, rules, over, reply } => {
+                let answer = self.put_schedule(*spec, *rules, &over, batch);
                 batch.replies.push(Reply::ScheduleStored(reply, answer));
             }
             Message::ChangeSchedule(name, command, reply) => {
@@ -278,8 +294,8 @@ impl Engine {
                 let answer = self.run_schedule(&name, idempotency, batch);
                 batch.replies.push(Reply::Submitted(reply, answer));
             }
-            Message::PutTarget { spec, only_new, reply } => {
-                let answer = self.put_target(*spec, only_new, batch);
+            Message::PutTarget { spec, over, reply } => {
+                let answer = self.put_target(*spec, &over, batch);
                 batch.replies.push(Reply::TargetStored(reply, answer));
             }
             Message::RemoveTarget(name, reply) => {
@@ -335,14 +351,15 @@ impl Engine {
             Message::Durable(reply) => batch.replies.push(Reply::Noted(reply)),
             Message::ExplainScaling(key, reply) => batch.replies.push(Reply::ExplainScaling(key, reply)),
             Message::Scaling(reply) => batch.replies.push(Reply::Scaling(reply)),
-            Message::Explain(id, reply) => batch.replies.push(Reply::Explain(id, reply)),
+            Message::Explain(id, to, reply) => batch.replies.push(Reply::Explain(id, to, reply)),
             Message::WorkerFunction(worker, reply) => drop(reply.send(self.farm.worker_function(&worker).cloned())),
             Message::HeldBy(worker, attempt, reply) => drop(reply.send(self.farm.held_by(&worker, attempt))),
             Message::StepOrder(job, step, reply) => drop(reply.send(self.step_order(job, step).await?)),
             Message::Happened(event) => {
                 self.count_end(&event);
                 if let Event::WorkerExited { worker, .. } = &event {
-                    self.ask_queue(QueueCommand::WorkerEnded(worker.clone()));
+                    // By the clock that credentials are signed by.
+                    batch.ended.push(Ended { worker: worker.clone(), at: Timestamp::now(), for_good: true });
                 }
                 self.apply(event, batch);
             }
@@ -384,6 +401,9 @@ impl Engine {
             && let Some(submission) = batch.submissions.get(&submitted.id)
         {
             row.project = Some(submission.spec.project.clone());
+        }
+        if changed {
+            row.noted.set();
         }
         let note = changed.then_some(AccessWrite::Changed(row));
         if own {

@@ -63,13 +63,10 @@ impl Engine {
         batch: &mut Batch,
     ) -> Result<Added, Refused> {
         let name = spec.name.clone();
-        let table = &self.deployments.table;
-        let known = table.get(&name).cloned();
+        let known = self.deployments.table.get(&name).cloned();
         match (&known, how) {
             (Some(_), Deploy::New) => return Err(Refused::Deployed(name)),
-            (None, _) if !table.was_deployed(&name) && self.functions.newest(&name).is_some() => {
-                return Err(Refused::OfOthers(name));
-            }
+            (None, _) if self.is_of_others(&name) => return Err(Refused::OfOthers(name)),
             (None, Deploy::Update) => return Err(Refused::NotDeployed(name)),
             (Some(_), Deploy::Update) | (None, Deploy::New) => {}
         }
@@ -77,11 +74,17 @@ impl Engine {
         let created_at = known.map_or(batch.now, |known| known.created_at);
         let deployed = Deployed { body, kept, created_at };
         if added.active {
+            self.deploy_no_other(&added.key.name, batch);
             self.put_deployment(added.key.clone(), deployed, batch);
         } else {
             self.deploy_later(&added.key, deployed, batch);
         }
         Ok(added)
+    }
+
+    /// Whether the function of this name was added by others than clients of `OpenFaaS`.
+    pub(super) fn is_of_others(&self, name: &Name) -> bool {
+        self.functions.newest(name).is_some() && !self.deployments.table.was_deployed(name)
     }
 
     pub(super) fn put_deployment(&mut self, function: FunctionKey, deployed: Deployed, batch: &mut Batch) {
@@ -101,8 +104,11 @@ impl Engine {
             if waited {
                 return Ok(());
             }
-            let there = self.functions.newest(name).is_some() && !self.deployments.table.was_deployed(name);
-            return Err(if there { Refused::OfOthers(name.clone()) } else { Refused::NotDeployed(name.clone()) });
+            return Err(if self.is_of_others(name) {
+                Refused::OfOthers(name.clone())
+            } else {
+                Refused::NotDeployed(name.clone())
+            });
         }
         info!("deployment {name} is removed");
         self.deployments.table.remove(name);

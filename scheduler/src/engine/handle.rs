@@ -11,6 +11,7 @@ use crate::metrics::farm::Loads;
 use crate::store::{AccessWrite, AuditRow, Callback, TriedCallback};
 use crate::target_table::TargetTable;
 use framewake_core::event::Event;
+use framewake_core::farm::Listener;
 use framewake_core::schedule::Rules;
 use framewake_core::values::Place;
 use framewake_proto::api::{EventView, JobState, PlaceView, ScalingView, Submitted, WorkerView};
@@ -28,7 +29,7 @@ use framewake_proto::scan::ScanView;
 use framewake_proto::schedule::{SCHEDULES_MAX, ScheduleSpec, ScheduleStored, ScheduleView};
 use framewake_proto::start::WorkerStart;
 use framewake_proto::tasks::TaskSet;
-use framewake_proto::time::Day;
+use framewake_proto::time::{Day, Timestamp};
 use framewake_proto::trace::TraceParent;
 use framewake_proto::wire::{self, STEP_SIZE_MAX};
 use std::collections::BTreeMap;
@@ -51,6 +52,38 @@ pub struct Submission {
     pub idempotency: Option<(String, [u8; 32])>,
     /// The span of whoever submitted it.
     pub parent: Option<TraceParent>,
+}
+
+/// What something may be put in the place of. It is looked at when it is put: whoever asks may have taken a minute to send it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InPlaceOf {
+    /// There must be none of its name.
+    Nothing,
+    Any,
+    /// Only what is of this project.
+    OfProject(Name),
+}
+
+impl InPlaceOf {
+    /// What whoever sees this one project may replace, or whoever sees all.
+    pub(crate) fn seen_by(only: Option<&Name>) -> InPlaceOf {
+        only.map_or(InPlaceOf::Any, |project| InPlaceOf::OfProject(project.clone()))
+    }
+
+    /// Refuses it where there is one of this project already.
+    pub(super) fn check(
+        &self,
+        name: &Name,
+        project: Option<&Name>,
+        exists: impl FnOnce(Name) -> Refused,
+    ) -> Result<(), Refused> {
+        match self {
+            InPlaceOf::Any => Ok(()),
+            InPlaceOf::OfProject(own) if project == Some(own) => Ok(()),
+            InPlaceOf::OfProject(_) => Err(Refused::Taken(name.clone())),
+            InPlaceOf::Nothing => Err(exists(name.clone())),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +127,8 @@ pub enum Refused {
     NoSchedule(Name),
     #[error("there is a schedule `{0}` already")]
     ScheduleExists(Name),
+    #[error("the name `{0}` is taken")]
+    Taken(Name),
     #[error("there are {SCHEDULES_MAX} schedules, the most there may be")]
     TooManySchedules,
     #[error("no run of `{schedule}` can be made: {reason}")]
@@ -164,7 +199,7 @@ pub(crate) enum Message {
     PutSchedule {
         spec: Box<ScheduleSpec>,
         rules: Box<Rules>,
-        only_new: bool,
+        over: InPlaceOf,
         reply: oneshot::Sender<Result<ScheduleStored, Refused>>,
     },
     ChangeSchedule(Name, ScheduleCommand, oneshot::Sender<Result<(), Refused>>),
@@ -178,7 +213,7 @@ pub(crate) enum Message {
     Schedule(Name, oneshot::Sender<Option<ScheduleView>>),
     PutTarget {
         spec: Box<TargetSpec>,
-        only_new: bool,
+        over: InPlaceOf,
         reply: oneshot::Sender<Result<TargetChange, Refused>>,
     },
     RemoveTarget(Name, oneshot::Sender<Result<(), Refused>>),
@@ -207,7 +242,7 @@ pub(crate) enum Message {
     Scaling(oneshot::Sender<Vec<(FunctionKey, ScalingView)>>),
     /// Answered once all that was told before is durable.
     Durable(oneshot::Sender<()>),
-    Explain(JobId, oneshot::Sender<Option<Vec<Vec<String>>>>),
+    Explain(JobId, Listener, oneshot::Sender<Option<Vec<Vec<String>>>>),
     /// A change that somebody asked for, and the note of it: both are durable, or neither.
     By(Box<AuditRow>, Box<Message>),
     /// From the adapters: what needs no answer.
@@ -300,10 +335,10 @@ impl Handle {
         &self,
         spec: ScheduleSpec,
         rules: Rules,
-        only_new: bool,
+        over: InPlaceOf,
     ) -> Result<ScheduleStored, Refused> {
         let (spec, rules) = (Box::new(spec), Box::new(rules));
-        self.change(|reply| Message::PutSchedule { spec, rules, only_new, reply }).await?
+        self.change(|reply| Message::PutSchedule { spec, rules, over, reply }).await?
     }
 
     pub async fn change_schedule(&self, name: Name, command: ScheduleCommand) -> Result<(), Refused> {
@@ -347,8 +382,8 @@ impl Handle {
         self.ask(|reply| Message::Schedule(name, reply)).await
     }
 
-    pub async fn put_target(&self, spec: TargetSpec, only_new: bool) -> Result<TargetChange, Refused> {
-        self.change(|reply| Message::PutTarget { spec: Box::new(spec), only_new, reply }).await?
+    pub async fn put_target(&self, spec: TargetSpec, over: InPlaceOf) -> Result<TargetChange, Refused> {
+        self.change(|reply| Message::PutTarget { spec: Box::new(spec), over, reply }).await?
     }
 
     pub async fn remove_target(&self, name: Name) -> Result<(), Refused> {
@@ -363,7 +398,11 @@ impl Handle {
     /// Answers once it is durable.
     pub(crate) async fn write_access(&self, writes: Vec<AccessWrite>) -> Result<(), Refused> {
         let mut writes = writes;
-        writes.extend(note::take().map(AccessWrite::Changed));
+        writes.extend(note::take().map(|mut row| {
+            row.at = Timestamp::now();
+            row.noted.set();
+            AccessWrite::Changed(row)
+        }));
         self.ask(|reply| Message::Access(writes, reply)).await
     }
 
@@ -473,8 +512,8 @@ impl Handle {
     }
 
     /// One list of sentences a step; `None` for a job that is over or unknown.
-    pub async fn explain(&self, job: JobId) -> Result<Option<Vec<Vec<String>>>, Refused> {
-        self.ask(|reply| Message::Explain(job, reply)).await
+    pub async fn explain(&self, job: JobId, to: Listener) -> Result<Option<Vec<Vec<String>>>, Refused> {
+        self.ask(|reply| Message::Explain(job, to, reply)).await
     }
 
     pub fn functions(&self) -> Arc<FunctionTable> {

@@ -1,6 +1,7 @@
 //! Who must be told of what this batch changed: written down in its transaction, delivered later by others.
 
 use super::batch::Batch;
+use super::handle::InPlaceOf;
 use super::{Engine, Error, Refused};
 use crate::store::{NoticeRow, NotifyWrite, StoredNotices, Tried};
 use crate::target_table::{TargetId, TargetTable};
@@ -58,7 +59,7 @@ impl Engine {
     pub(super) fn put_target(
         &mut self,
         spec: TargetSpec,
-        only_new: bool,
+        over: &InPlaceOf,
         batch: &mut Batch,
     ) -> Result<TargetChange, Refused> {
         let notices = &mut self.notices;
@@ -67,8 +68,8 @@ impl Engine {
         if known.as_ref().is_some_and(|known| *known.spec == spec) {
             return Ok(TargetChange::Unchanged);
         }
-        if only_new && known.is_some() {
-            return Err(Refused::TargetExists(spec.name));
+        if let Some(known) = &known {
+            over.check(&spec.name, known.spec.project.as_ref(), Refused::TargetExists)?;
         }
         if known.is_none() && notices.targets.len() >= TARGETS_MAX {
             return Err(Refused::TooManyTargets);

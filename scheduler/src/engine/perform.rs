@@ -30,6 +30,9 @@ impl Engine {
         self.show_deployments(&batch);
         self.begin_scans(&batch);
         self.wake_deliveries(batch.targets_changed, &batch.wakes);
+        for ended in batch.ended {
+            self.ask_queue(QueueCommand::WorkerEnded(ended));
+        }
         for effect in batch.applied.effects {
             self.perform_effect(effect);
         }
@@ -131,7 +134,7 @@ impl Engine {
             Reply::Places(to) => drop(to.send(self.place_views())),
             Reply::Scaling(to) => drop(to.send(self.scaling_views())),
             Reply::ExplainScaling(key, to) => drop(to.send(self.explain_scaling(&key).map(Box::new))),
-            Reply::Explain(id, to) => drop(to.send(self.farm.explain(self.clock.now(), id))),
+            Reply::Explain(id, listener, to) => drop(to.send(self.farm.explain(self.clock.now(), id, &listener))),
         }
     }
 }

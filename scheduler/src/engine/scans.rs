@@ -127,6 +127,16 @@ impl Engine {
         waited
     }
 
+    /// What waits is not deployed any more once it is active: another version was deployed after it.
+    pub(super) fn deploy_no_other(&mut self, name: &Name, batch: &mut Batch) {
+        for (key, candidate) in &mut self.scans.candidates {
+            if key.name == *name && candidate.waits && candidate.deployed.take().is_some() {
+                let view = ScanView::waiting(batch.now);
+                batch.scans.push(ScanWrite::Kept(key.clone(), Box::new(candidate.clone()), view));
+            }
+        }
+    }
+
     /// What the scanner said: the version is active from now on, or kept out.
     pub(super) fn scanned(&mut self, key: FunctionKey, scan: ScanView, batch: &mut Batch) {
         let Some(candidate) = self.scans.candidates.get_mut(&key).filter(|candidate| candidate.waits) else {
@@ -150,6 +160,8 @@ impl Engine {
         let candidate = self.scans.candidates.remove(&key).expect("it was just looked at");
         batch.scans.push(ScanWrite::Passed(key.clone(), candidate.added_at, scan));
         let Candidate { spec, deployed, .. } = candidate;
+        // Somebody may have added a function of its name meanwhile.
+        let deployed = deployed.filter(|_| !self.is_of_others(&key.name));
         self.activate(key.clone(), spec, batch);
         if let Some(deployed) = deployed {
             self.put_deployment(key, deployed, batch);

@@ -1,7 +1,7 @@
 //! Schedules in the loop: what is due becomes jobs in the same batch, and so in the same transaction, as its rows.
 
 use super::batch::Batch;
-use super::handle::{check_sizes, pinned};
+use super::handle::{InPlaceOf, check_sizes, pinned};
 use super::{Engine, Refused, ScheduleCommand, Submission};
 use crate::function_table::Accepted;
 use crate::store::{RunRow, ScheduleWrite};
@@ -66,7 +66,7 @@ impl Engine {
         &mut self,
         spec: ScheduleSpec,
         rules: Rules,
-        only_new: bool,
+        over: &InPlaceOf,
         batch: &mut Batch,
     ) -> Result<(ScheduleChange, Name), Refused> {
         let name = spec.name.clone();
@@ -76,8 +76,8 @@ impl Engine {
         if known.is_some_and(|id| *table.specs[&id] == spec) {
             return Ok((ScheduleChange::Unchanged, name));
         }
-        if only_new && known.is_some() {
-            return Err(Refused::ScheduleExists(name));
+        if let Some(id) = known {
+            over.check(&name, Some(&table.specs[&id].job.project), Refused::ScheduleExists)?;
         }
         if known.is_none() && table.ids.len() >= SCHEDULES_MAX {
             return Err(Refused::TooManySchedules);

@@ -102,7 +102,10 @@ impl Engine {
             WorkerActivity::Busy(attempt, job) => (Some(attempt), Some(job)),
             WorkerActivity::Starting | WorkerActivity::Idle | WorkerActivity::Draining => (None, None),
         };
-        let progress = beat.and_then(|beat| beat.progress.as_ref());
+        // What it said of an attempt of before is not what it is at, and may be another project's.
+        let is_of_now =
+            |beat: &&wire::Heartbeat| attempt == Some(AttemptId { chunk: ChunkId(beat.chunk), number: beat.attempt });
+        let progress = beat.filter(is_of_now).and_then(|beat| beat.progress.as_ref());
         let start = self.farm.start_of(worker.id);
         let steps = start.as_ref().map_or_else(Vec::new, |start| steps(start.timeline));
         let is_complete = steps.last().is_some_and(|step| step.point == StartPoint::Frame);

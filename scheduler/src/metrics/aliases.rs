@@ -19,6 +19,8 @@ const SECONDS: [f64; 9] = [0.1, 1.0, 10.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 2
 
 #[derive(Debug)]
 pub(super) struct OpenFaas {
+    /// Functions are named with it, as the gateway does: `blender.openfaas-fn`.
+    namespace: String,
     invocations: IntCounterVec,
     started: IntCounterVec,
     seconds: HistogramVec,
@@ -27,9 +29,10 @@ pub(super) struct OpenFaas {
 }
 
 impl OpenFaas {
-    pub(super) fn new(make: &Maker) -> OpenFaas {
+    pub(super) fn new(make: &Maker, namespace: &str) -> OpenFaas {
         let (function, coded) = (&["function_name"], &["function_name", "code"]);
         OpenFaas {
+            namespace: namespace.to_owned(),
             invocations: make.counters("gateway_function_invocation_total", "Attempts that ended.", coded),
             started: make.counters("gateway_function_invocation_started", "Attempts that began.", function),
             seconds: make.histograms("gateway_functions_seconds", "Time of an attempt.", &SECONDS, coded),
@@ -39,20 +42,25 @@ impl OpenFaas {
     }
 
     pub(super) fn started(&self, function: &str) {
-        self.started.with_label_values(&[function]).inc();
+        self.started.with_label_values(&[&self.name(function)]).inc();
     }
 
     pub(super) fn ended(&self, function: &str, ended: &Ended) {
-        let code = code(ended);
-        self.invocations.with_label_values(&[function, code]).inc();
+        let (name, code) = (self.name(function), code(ended));
+        self.invocations.with_label_values(&[&name, code]).inc();
         if let Some(took) = ended.took {
-            self.seconds.with_label_values(&[function, code]).observe(took.as_secs_f64());
+            self.seconds.with_label_values(&[&name, code]).observe(took.as_secs_f64());
         }
     }
 
     pub(super) fn set_load(&self, function: &str, load: &Load) {
-        self.wanted.with_label_values(&[function]).set(load.wanted.into());
-        self.ready.with_label_values(&[function]).set(i64::from(load.idle) + i64::from(load.busy));
+        let name = self.name(function);
+        self.wanted.with_label_values(&[&name]).set(load.wanted.into());
+        self.ready.with_label_values(&[&name]).set(i64::from(load.idle) + i64::from(load.busy));
+    }
+
+    fn name(&self, function: &str) -> String {
+        format!("{function}.{}", self.namespace)
     }
 }
 

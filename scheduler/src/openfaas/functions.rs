@@ -130,7 +130,12 @@ pub(super) async fn namespace(
     Ok(Json(json!({ "name": gateway.namespace })).into_response())
 }
 
-pub(super) async fn secrets() -> Response {
+/// There are none.
+pub(super) async fn secrets() -> Json<[Value; 0]> {
+    Json([])
+}
+
+pub(super) async fn no_secrets() -> Response {
     not_offered(
         "workers of this farm get no secrets from here, so none are kept: give what a renderer needs as inputs, or to \
          the pool that its workers run in",

@@ -1,4 +1,4 @@
-//! Logs of a function: those of its calls, oldest first, and with `follow` what is said from now on, without an end. One
+//! Logs of a function: those of the calls of these clients, and of nobody else's jobs, oldest first, and with `follow` what is said from now on, without an end. One
 //! JSON object a line.
 
 use super::shapes::Message;
@@ -11,7 +11,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use framewake_proto::api::{AttemptOutcome, AttemptView, EventView, Happening};
-use framewake_proto::ids::{AttemptId, Name};
+use framewake_proto::ids::{AttemptId, JobId, Name};
 use framewake_proto::time::Timestamp;
 use futures::stream::{BoxStream, SelectAll};
 use futures::{Stream, StreamExt as _};
@@ -112,9 +112,8 @@ async fn lines(
 /// The attempts of the function, those of the last jobs, oldest first.
 async fn attempts(gateway: &Gateway, wanted: &Wanted) -> Answer<Vec<(JobKey, AttemptView)>> {
     let reader = &gateway.app.reader;
-    let mut filter = JobFilter::default();
+    let mut filter = JobFilter { project: Some(gateway.namespace.to_string()), ..JobFilter::default() };
     if gateway.app.handle.deployed().get(&wanted.function).is_some() {
-        filter.project = Some(gateway.namespace.to_string());
         filter.labels = vec![("openfaas-function".to_owned(), wanted.function.to_string())];
     }
     let mut found = Vec::new();
@@ -137,6 +136,14 @@ async fn attempts(gateway: &Gateway, wanted: &Wanted) -> Answer<Vec<(JobKey, Att
 /// Whether `blender@3` is a version of this function.
 fn is_of(key: &str, name: &Name) -> bool {
     key.split_once('@').is_some_and(|(function, _)| function == name.as_str())
+}
+
+impl Gateway {
+    /// Whether a client of ours asked for the job: other projects render by the same functions.
+    async fn is_of_clients(&self, job: JobId) -> bool {
+        let project = self.app.reader.project_of(job).await;
+        matches!(project, Ok(Some(project)) if project == self.namespace)
+    }
 }
 
 impl Wanted {
@@ -197,7 +204,7 @@ struct Follower {
     gateway: Arc<Gateway>,
     wanted: Wanted,
     events: broadcast::Receiver<Arc<EventView>>,
-    seen: HashSet<(framewake_proto::ids::JobId, AttemptId)>,
+    seen: HashSet<(JobId, AttemptId)>,
     followed: SelectAll<BoxStream<'static, Bytes>>,
     keep_alive: Interval,
     _permit: StreamPermit,
@@ -228,7 +235,7 @@ impl Follower {
         let Ok(Some(job)) = self.gateway.app.reader.job_key(event.job).await else { return };
         let is_ours =
             job.outline.steps.iter().any(|known| known.name == *step && is_of(&known.function, &self.wanted.function));
-        if !is_ours {
+        if !is_ours || !self.gateway.is_of_clients(event.job).await {
             return;
         }
         let Ok(Some(view)) = self.gateway.app.reader.attempt(&job, number).await else { return };

@@ -67,9 +67,11 @@ impl Noting {
     /// Does what was asked, and notes it if it was done: in the transaction of the change, wherever a change is the engine's.
     pub(super) async fn follow(mut self, app: &Arc<App>, request: impl Future<Output = Response>) -> Response {
         let (response, left) = note::carry(self.row.clone(), request).await;
-        let noted = left.is_none();
+        let noted = self.row.noted.is_set();
+        // Whoever took it found nothing to change: what was there before is answered, as to who repeats a submission.
+        let unchanged = left.is_none() && !noted;
         // What is told of a submission is told with it.
-        if !response.status().is_success() || (noted && self.rule.kind == Kind::Bulk) {
+        if !response.status().is_success() || unchanged || (noted && self.rule.kind == Kind::Bulk) {
             return response;
         }
         self.row.at = Timestamp::now();
@@ -95,10 +97,13 @@ impl Noting {
             },
         };
         self.row.after = cut(&after, NOTED_MAX);
-        let AuditRow { request, project, after, .. } = &self.row;
+        let AuditRow { request, who, token, action, project, after, .. } = &self.row;
         let writes = vec![if noted {
             AccessWrite::Told {
                 request: request.clone(),
+                who: who.clone(),
+                token: token.clone(),
+                action,
                 subject: made,
                 project: project.clone(),
                 after: after.clone(),

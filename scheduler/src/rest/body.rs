@@ -53,6 +53,32 @@ pub(super) fn check_unpacked(headers: &HeaderMap) -> Answer<()> {
     Err(Refusal::new(Code::UnsupportedMedia, "packed bodies are not unpacked here").hint(hint))
 }
 
+/// What a body of at most `size_bytes_max` says.
+pub(super) async fn take<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    size_bytes_max: usize,
+    schema: &BodySchema,
+) -> Answer<T> {
+    let format = Format::of(headers)?;
+    let bytes = read(headers, body, size_bytes_max).await?;
+    parse(format, &bytes, schema)
+}
+
+/// The same where there need be no body.
+pub(super) async fn take_any<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    size_bytes_max: usize,
+    schema: &BodySchema,
+) -> Answer<Option<T>> {
+    let bytes = read(headers, body, size_bytes_max).await?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    parse(Format::of(headers)?, &bytes, schema).map(Some)
+}
+
 /// All bytes of a body of at most `size_bytes_max`. A larger one is refused without being read.
 pub(crate) async fn read(headers: &HeaderMap, body: Body, size_bytes_max: usize) -> Answer<Bytes> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

@@ -1,6 +1,6 @@
 //! What jobs and projects may cost.
 
-use super::body::{self, Format};
+use super::body;
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::{Query, job_id};
@@ -54,9 +54,7 @@ pub(super) async fn put(
     body: Body,
 ) -> Answer<Json<BudgetView>> {
     let (project, period) = names(&project, &period)?;
-    let format = Format::of(&headers)?;
-    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
-    let budget: ProjectBudget = body::parse(format, &bytes, &schema::PROJECT_BUDGET)?;
+    let budget: ProjectBudget = body::take(&headers, body, JOB_SIZE_MAX, &schema::PROJECT_BUDGET).await?;
     let mut faults = Vec::new();
     if budget.limit.micros <= 0 {
         faults.push(Fault::new("/limit", "must be more than 0"));
@@ -99,9 +97,7 @@ pub(super) async fn of_job(
     body: Body,
 ) -> Answer<Json<JobView>> {
     let id = job_id(&id)?;
-    let format = Format::of(&headers)?;
-    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
-    let JobBudgetChange { budget } = body::parse(format, &bytes, &schema::JOB_BUDGET_CHANGE)?;
+    let JobBudgetChange { budget } = body::take(&headers, body, JOB_SIZE_MAX, &schema::JOB_BUDGET_CHANGE).await?;
     if budget.is_some_and(|budget| budget.limit.micros <= 0) {
         return Err(Refusal::faults(vec![Fault::new("/budget/limit", "must be more than 0")]));
     }

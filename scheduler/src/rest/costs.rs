@@ -1,6 +1,6 @@
 //! What was paid and what for, of one job and of days; and the prices that it was paid by.
 
-use super::body::{self, Format};
+use super::body;
 use super::narrow::{self, Narrowed};
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
@@ -234,9 +234,7 @@ pub(super) async fn prices(State(app): State<Arc<App>>, query: Query) -> Answer<
 #[utoipa::path(post, path = "/v1/prices", tag = "costs", request_body = PricesAdd,
     responses((status = 200, body = PricesAdded), Problems))]
 pub(super) async fn add(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Answer<Json<PricesAdded>> {
-    let format = Format::of(&headers)?;
-    let bytes = body::read(&headers, body, PRICES_SIZE_MAX).await?;
-    let PricesAdd { rows } = body::parse(format, &bytes, &schema::PRICES_ADD)?;
+    let PricesAdd { rows } = body::take(&headers, body, PRICES_SIZE_MAX, &schema::PRICES_ADD).await?;
     if rows.is_empty() || rows.len() > ROWS_MAX {
         let reason = format!("it has {} rows, not 1 to {ROWS_MAX}", rows.len());
         return Err(Refusal::faults(vec![Fault::new("/rows", reason)]));
@@ -277,9 +275,8 @@ pub(super) async fn pay_by(
     body: Body,
 ) -> Answer<Json<PaidByView>> {
     let paid_for: PaidFor = what.parse().map_err(Refusal::not_found)?;
-    let format = Format::of(&headers)?;
-    let bytes = body::read(&headers, body, framewake_proto::job::JOB_SIZE_MAX).await?;
-    let PaidByChange { price, own, since } = body::parse(format, &bytes, &schema::PAID_BY_CHANGE)?;
+    let PaidByChange { price, own, since } =
+        body::take(&headers, body, framewake_proto::job::JOB_SIZE_MAX, &schema::PAID_BY_CHANGE).await?;
     let since = since.unwrap_or(Day::of(Timestamp::now()));
     if price.is_some() == own.is_some() {
         return Err(Refusal::faults(vec![Fault::new(

@@ -9,8 +9,8 @@ use super::query::{clip, invalid};
 use super::shares::{Peer, peer_of};
 use super::{App, audit, jobs};
 use crate::access::rules::{Kind, Of, Rule, rule, rules_of};
-use crate::access::{COOKIE, Caller, Held, Stands, Tries, Why};
-use axum::body::Body;
+use crate::access::{COOKIE, Caller, Held, Session, Tries, Why};
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE as COOKIES, HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
@@ -58,7 +58,12 @@ pub(super) async fn pass(State(app): State<Arc<App>>, request: Request, next: Ne
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into_response(),
     };
-    let held = caller.as_ref().and_then(|caller| caller.held.clone());
+    let (held, session) =
+        caller.as_ref().map(|caller| (caller.held.clone(), caller.session.clone())).unwrap_or_default();
+    let body = match &held {
+        Some(held) if !body.is_end_stream() => while_good(held.clone(), body),
+        _ => body,
+    };
     let noting = match &caller {
         Some(caller) if !rule.action.is_empty() => Some(audit::Noting::begin(&app, rule, caller, &parts, &names).await),
         _ => None,
@@ -73,11 +78,41 @@ pub(super) async fn pass(State(app): State<Arc<App>>, request: Request, next: Ne
             .unwrap_or_default(),
     );
     let answer = next.run(Request::from_parts(parts, body));
-    match (rule.kind, held, noting) {
-        (Kind::Stream, Some(held), _) => ending_with(held, answer.await),
-        (_, _, Some(noting)) => noting.follow(&app, answer).await,
-        _ => answer.await,
+    let answer = match noting {
+        Some(noting) => noting.follow(&app, answer).await,
+        None => answer.await,
+    };
+    match held {
+        Some(held) if answer.status().is_client_error() && held.is_over(Timestamp::now()) => ended().into_response(),
+        Some(held) if rule.kind == Kind::Stream => ending_with(held, session, answer),
+        _ => answer,
     }
+}
+
+/// A token that ended while a request by it was on its way.
+pub(super) fn ended() -> Refusal {
+    Refusal::new(Code::Unauthorized, "the token was revoked or expired before the request had come whole")
+        .hint("nothing was changed; ask for a new one: `framewake tokens add`")
+        .header(WWW_AUTHENTICATE, CHALLENGE)
+}
+
+/// What is sent, as long as the token is good: a body may take a minute to come, and a change that is asked for by a token
+/// must not be made once it is revoked.
+fn while_good(held: Arc<Held>, body: Body) -> Body {
+    let pieces = futures::stream::unfold(Some((held, body.into_data_stream())), async |state| {
+        let (held, mut pieces) = state?;
+        let piece = tokio::select! {
+            piece = pieces.next() => piece,
+            () = held.gone.cancelled() => None,
+        };
+        if held.is_over(Timestamp::now()) {
+            return Some((Err(axum::Error::new(ended().detail().to_owned())), None));
+        }
+        let piece = piece?;
+        let more = piece.is_ok().then_some((held, pieces));
+        Some((piece, more))
+    });
+    Body::from_stream(pieces)
 }
 
 /// Whether the interface's own description has it, though the table has not.
@@ -167,7 +202,7 @@ async fn own(app: &App, rule: &Rule, only: &Name, names: &Names) -> Answer<()> {
 }
 
 /// Names of schedules and targets are the farm's: that one is taken can't be hidden from who wants it.
-fn taken(name: &Name) -> Refusal {
+pub(super) fn taken(name: &Name) -> Refusal {
     Refusal::new(Code::WrongState, format!("the name `{name}` is taken")).hint("choose another name")
 }
 
@@ -190,13 +225,15 @@ async fn identify(app: &Arc<App>, headers: &HeaderMap, peer: Peer, method: &Meth
         Credentials::Token(text) => find(app, text, now).await,
         Credentials::Session(cookie) => {
             check_page(headers, method)?;
-            let held = match app.access.sessions.find(cookie, Instant::now()) {
-                Some(Stands::Token(token)) => app.access.tokens.of(token),
-                Some(Stands::Person(held)) => Some(held),
-                None => None,
-            };
-            return match held.filter(|held| !held.is_over(now)) {
-                Some(held) => Ok(Caller::of(held)),
+            let found = app.access.sessions.find(cookie, now).and_then(|session| {
+                let held = app.access.behind(&session)?;
+                (!held.is_over(now)).then(|| {
+                    held.use_now(now);
+                    Caller { session: Some(session), ..Caller::of(held) }
+                })
+            });
+            return match found {
+                Some(caller) => Ok(caller),
                 None => Err(Refusal::new(Code::Unauthorized, "this page's session is over")
                     .hint("log in again")
                     .header(WWW_AUTHENTICATE, CHALLENGE)),
@@ -300,17 +337,22 @@ fn check_page(headers: &HeaderMap, method: &Method) -> Answer<()> {
         .hint("programs send `authorization: Bearer fw_…` instead of a cookie"))
 }
 
-/// The answer until the token is revoked or expires.
-fn ending_with(held: Arc<Held>, response: Response) -> Response {
+/// The answer until the token is revoked or expires, or the session of the page ends.
+fn ending_with(held: Arc<Held>, session: Option<Arc<Session>>, response: Response) -> Response {
     let (parts, body) = response.into_parts();
+    let following = session.as_ref().map(Session::follow);
     let ended = async move {
-        let expires = held.token.expires_at.map(|at| {
+        let _following = following;
+        let ends = session.as_ref().map(|session| session.ends_at()).into_iter().chain(held.token.expires_at).min();
+        let left = ends.map(|at| {
             let left = at.0.saturating_sub(Timestamp::now().0);
             Duration::from_millis(u64::try_from(left).unwrap_or(0))
         });
+        let gone = session.map(|session| session.gone.clone()).unwrap_or_default();
         tokio::select! {
             () = held.gone.cancelled() => {}
-            () = tokio::time::sleep(expires.unwrap_or_default()), if expires.is_some() => {}
+            () = gone.cancelled() => {}
+            () = tokio::time::sleep(left.unwrap_or_default()), if left.is_some() => {}
         }
     };
     let body = Body::from_stream(body.into_data_stream().take_until(Box::pin(ended)));

@@ -1,6 +1,6 @@
 //! What a job will take, before it is submitted.
 
-use super::body::{self, Format};
+use super::body;
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::{Query, clip, invalid};
@@ -20,8 +20,9 @@ use framewake_proto::estimate::{
 };
 use framewake_proto::function::WORKERS_MAX;
 use framewake_proto::ids::Name;
-use framewake_proto::job::{JOB_SIZE_MAX, Job, JobSpec};
+use framewake_proto::job::{JOB_SIZE_MAX, Job, JobSpec, Source};
 use framewake_proto::money::{Currency, Money};
+use framewake_proto::objects::Digest;
 use framewake_proto::scaling::PoolScaling;
 use framewake_proto::time::{Day, Timestamp};
 use std::collections::BTreeMap;
@@ -49,15 +50,16 @@ pub(super) async fn estimate(
 ) -> Answer<Json<EstimateView>> {
     let query = query.only(&["workers"])?;
     let wanted = query.one("workers")?.map(counts).transpose()?;
-    let format = Format::of(&headers)?;
-    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
-    let mut spec: JobSpec = body::parse(format, &bytes, &schema::JOB)?;
+    let mut spec: JobSpec = body::take(&headers, body, JOB_SIZE_MAX, &schema::JOB).await?;
     narrow::fit(&caller, &mut spec.project)?;
     let (_, job) = jobs::check(&app, &caller, spec).await?;
     let prices = app.reader.prices_in_use().await?;
     let mut known = Vec::with_capacity(job.steps.len());
-    for at in 0..job.steps.len() {
-        known.push(Known::of(&app, &prices, &job, at).await?);
+    let own = own_scenes(&app, &caller, &job).await?;
+    for (at, own) in own.into_iter().enumerate() {
+        let mut step = Known::of(&app, &prices, &job, at).await?;
+        step.measured = step.measured.filter(|_| own);
+        known.push(step);
     }
     let most = known.iter().map(|step| step.workers_max).max().unwrap_or(1);
     let counts = wanted.unwrap_or_else(|| {
@@ -78,6 +80,28 @@ pub(super) async fn estimate(
         unknown_steps: unknown.map(|(step, _)| step.name.clone()).collect(),
         outputs: outputs(&app, &job, &known).await?,
     }))
+}
+
+/// Of which steps whoever asks has all inputs: the digest of a file is not the file, and that others have rendered it is theirs.
+async fn own_scenes(app: &App, caller: &Caller, job: &Job) -> Answer<Vec<bool>> {
+    let mut own = vec![true; job.steps.len()];
+    let Some(project) = caller.only() else { return Ok(own) };
+    let mut sent: BTreeMap<Digest, bool> = BTreeMap::new();
+    for at in order(job) {
+        for input in &job.steps[at].inputs {
+            own[at] &= match &input.source {
+                Source::Url(_) => true,
+                Source::Step(before) => own[*before],
+                Source::Digest(digest) => {
+                    if !sent.contains_key(digest) {
+                        sent.insert(*digest, app.reader.has_sent(project, digest).await?);
+                    }
+                    sent[digest]
+                }
+            };
+        }
+    }
+    Ok(own)
 }
 
 fn counts(text: &str) -> Answer<Vec<u32>> {

@@ -1,6 +1,6 @@
 //! Functions: add versions, list them.
 
-use super::body::{self, Format};
+use super::body;
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::{Query, clip};
@@ -105,9 +105,7 @@ pub(super) async fn add(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<(StatusCode, Json<FunctionView>)> {
-    let format = Format::of(&headers)?;
-    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
-    let spec: FunctionSpec = body::parse(format, &bytes, &schema::FUNCTION)?;
+    let spec: FunctionSpec = body::take(&headers, body, JOB_SIZE_MAX, &schema::FUNCTION).await?;
     let mut faults = spec.faults();
     faults.extend(Window::faults(&spec));
     if !faults.is_empty() {

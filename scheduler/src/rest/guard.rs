@@ -81,6 +81,8 @@ fn class_of(method: &Method, route: &str) -> Option<Class> {
         (_, "/healthz") => None,
         (_, "/readyz" | "/metrics") => Some(Class::Probe),
         (&Method::PATCH, "/v1/inputs/{digest}") => Some(Class::Transfer),
+        // By whoever reaches the address, and slowly: a body comes within a minute, a provider answers within seconds.
+        (&Method::POST, "/v1/session") | (_, "/v1/session/oidc" | "/v1/session/oidc/callback") => Some(Class::Login),
         (&Method::GET | &Method::HEAD, _) => Some(Class::Look),
         (_, _) => Some(Class::Change),
     }

@@ -68,7 +68,13 @@ pub(super) async fn ready(
     ]);
     let ready = parts.values().all(String::is_empty);
     // One that is away is told, and must not take the scheduler from those who use the others.
-    parts.extend(health.pools.into_iter().map(|(pool, trouble)| (format!("pool {pool}"), trouble)));
+    if caller.is_some() {
+        parts.extend(health.pools.into_iter().map(|(pool, trouble)| (format!("pool {pool}"), trouble)));
+    } else {
+        // What pools there are is nobody's who shows no token.
+        let trouble = health.pools.into_values().find(|trouble| !trouble.is_empty());
+        parts.insert("pools".to_owned(), trouble.unwrap_or_default());
+    }
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut store = app.objects.address().to_string();
     if caller.is_none() {

@@ -5,6 +5,7 @@ use super::border::store_away;
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
 use super::query::{Query, invalid};
+use super::shares::PARTS;
 use super::{App, jobs};
 use crate::access::Caller;
 use crate::objects::Objects;
@@ -40,7 +41,7 @@ const STORE_WAIT: Duration = Duration::from_secs(90);
 /// Bytes sent to the store at once: large enough that [`INPUT_SIZE_MAX`] needs fewer than S3's 10,000 parts.
 const PART_SIZE: usize = 16 * 1024 * 1024;
 /// Uploads begun and not finished.
-const UPLOADS_MAX: usize = 4096;
+pub(super) const UPLOADS_MAX: usize = 4096;
 const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 
 /// Bounds of what lies in the folder of uploads.
@@ -126,18 +127,34 @@ impl Uploads {
         }
     }
 
-    /// Refuses `more` bytes that would not fit.
-    fn check_room(&self, more: u64) -> Answer<()> {
-        let files: Vec<u64> = std::fs::read_dir(&self.folder)
-            .map_err(|error| Refusal::internal(&error))?
-            .filter_map(|file| file.ok()?.metadata().ok().map(|meta| meta.len()))
-            .collect();
+    /// Refuses `more` bytes of an upload that would not fit.
+    fn check_room(&self, upload: &Upload, more: u64) -> Answer<()> {
+        let own = self.file(upload);
+        let (mut all, mut ours) = (Room::default(), Room::default());
+        for file in std::fs::read_dir(&self.folder).map_err(|error| Refusal::internal(&error))?.flatten() {
+            let (path, name) = (file.path(), file.file_name());
+            let Ok(meta) = file.metadata() else { continue };
+            let project = name.to_str().and_then(|name| name.split_once('.')).map(|(_, project)| project);
+            // One that was begun has its place.
+            let counted = usize::from(path != own);
+            all.add(counted, meta.len());
+            if project == upload.project.as_ref().map(Name::as_str) {
+                ours.add(counted, meta.len());
+            }
+        }
         let full =
             |detail: &str| Err(Refusal::new(Code::StorageFull, detail).hint("wait until other uploads are finished"));
-        if files.len() >= UPLOADS_MAX {
+        // A project can't keep the others from sending anything.
+        if upload.project.is_some() && ours.files >= UPLOADS_MAX / PARTS {
+            return full("too many unfinished uploads of this project");
+        }
+        if upload.project.is_some() && ours.bytes.saturating_add(more) > self.limits.size_bytes_max / PARTS as u64 {
+            return full("the unfinished uploads of this project take all the room they may");
+        }
+        if all.files >= UPLOADS_MAX {
             return full("too many unfinished uploads");
         }
-        if files.iter().sum::<u64>().saturating_add(more) > self.limits.size_bytes_max {
+        if all.bytes.saturating_add(more) > self.limits.size_bytes_max {
             return full("the unfinished uploads take all the room they may");
         }
         let disk = rustix::fs::statvfs(&self.folder).map_err(|error| Refusal::internal(&error))?;
@@ -147,6 +164,20 @@ impl Uploads {
             return full("the scheduler's disk is full");
         }
         Ok(())
+    }
+}
+
+/// What uploads take.
+#[derive(Debug, Default)]
+struct Room {
+    files: usize,
+    bytes: u64,
+}
+
+impl Room {
+    fn add(&mut self, files: usize, bytes: u64) {
+        self.files += files;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
@@ -291,7 +322,7 @@ async fn discard(body: Body) {
 
 /// Appends a piece as it arrives. What came before the connection broke stays: the client asks and goes on from there.
 async fn append(app: &App, upload: &Upload, received: u64, size: u64, body: Body) -> Answer<u64> {
-    app.uploads.check_room(size - received)?;
+    app.uploads.check_room(upload, size - received)?;
     let file = OpenOptions::new().create(true).append(true).open(app.uploads.file(upload)).await;
     let file = file.map_err(|error| disk(&error))?;
     let mut writer = tokio::io::BufWriter::with_capacity(1024 * 1024, file);

@@ -1,13 +1,13 @@
 //! Jobs: submit, look, change.
 
 use super::audit::OfProject;
-use super::body::{self, Format};
+use super::body;
 use super::border::{self, Border};
 use super::narrow::{self, Narrowed};
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
 use super::query::{Order, Query, invalid, job_id};
-use super::{App, schema};
+use super::{App, door, schema};
 use crate::access::Caller;
 use crate::engine::handle::{JobCommand, Refused, Submission, pinned};
 use crate::store::read::{Accepted, JobFilter, JobKey};
@@ -17,6 +17,7 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
+use framewake_core::farm::Listener;
 use framewake_proto::api::{
     Explanation, IDEMPOTENCY_KEY_MAX, JobChange, JobRetry, JobState, JobView, Page, StepExplanation, StepView,
     Submitted,
@@ -54,10 +55,8 @@ pub(super) async fn submit(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<impl IntoResponse> {
-    let format = Format::of(&headers)?;
     let key = idempotency_key(&caller, &headers)?;
-    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
-    let mut spec: JobSpec = body::parse(format, &bytes, &schema::JOB)?;
+    let mut spec: JobSpec = body::take(&headers, body, JOB_SIZE_MAX, &schema::JOB).await?;
     narrow::fit(&caller, &mut spec.project)?;
     let project = Extension(OfProject(spec.project.clone()));
     // Of what the body says, not of its bytes: YAML and JSON of one job are one body.
@@ -207,9 +206,7 @@ pub(super) async fn change(
     body: Body,
 ) -> Answer<Json<JobView>> {
     let id = job_id(&id)?;
-    let format = Format::of(&headers)?;
-    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
-    let JobChange { priority } = body::parse(format, &bytes, &schema::JOB_CHANGE)?;
+    let JobChange { priority } = body::take(&headers, body, JOB_SIZE_MAX, &schema::JOB_CHANGE).await?;
     if priority > PRIORITY_MAX {
         let reason = format!("{priority} is not between 0 and {PRIORITY_MAX}");
         return Err(Refusal::faults(vec![Fault::new("/priority", reason)]));
@@ -248,11 +245,10 @@ pub(super) async fn retry(
     body: Body,
 ) -> Answer<Json<JobView>> {
     let id = job_id(&id)?;
-    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
-    if bytes.is_empty() {
+    let retry = body::take_any(&headers, body, JOB_SIZE_MAX, &schema::JOB_RETRY).await?;
+    let Some(JobRetry { step, frames }) = retry else {
         return command(&app, id, JobCommand::Retry(None)).await;
-    }
-    let JobRetry { step, frames } = body::parse(Format::of(&headers)?, &bytes, &schema::JOB_RETRY)?;
+    };
     let job = app.reader.job_key(id).await?.ok_or_else(|| no_such_job(id))?;
     let known = job.outline.step(step.as_str());
     let at =
@@ -280,17 +276,26 @@ fn tasks_of(text: &str, step: &FrameSet) -> Result<TaskSet, String> {
 /// Say why a job's tasks wait
 #[utoipa::path(get, path = "/v1/jobs/{id}/explain", tag = "jobs", params(("id" = JobId, Path)),
     responses((status = 200, body = Explanation), Problems))]
-pub(super) async fn explain(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer<Json<Explanation>> {
-    let id = job_id(&id)?;
-    let reasons = app.handle.explain(id).await.map_err(|error| refused(&error, Some(id)))?;
-    let Json(job) = view(&app, id).await?;
-    let mut reasons = reasons.unwrap_or_default().into_iter();
+pub(super) async fn explain(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<Json<Explanation>> {
+    let Json(job) = view(&app, job_id(&id)?).await?;
+    let mut reasons = why_waiting(&app, &job, caller.only().is_some()).await?.into_iter();
     let steps = job.steps.into_iter().map(|step| StepExplanation {
         step: step.name,
         tasks: step.tasks,
         reasons: reasons.next().unwrap_or_default(),
     });
-    Ok(Json(Explanation { job: id, state: job.state, steps: steps.collect() }))
+    Ok(Json(Explanation { job: job.id, state: job.state, steps: steps.collect() }))
+}
+
+/// Sentences for each step, for somebody of all projects or of one alone; none where the job is over.
+pub(super) async fn why_waiting(app: &App, job: &JobView, own_alone: bool) -> Answer<Vec<Vec<String>>> {
+    let to = Listener { steps: job.steps.iter().map(|step| step.name.clone()).collect(), own_alone };
+    let reasons = app.handle.explain(job.id, to).await.map_err(|error| refused(&error, Some(job.id)))?;
+    Ok(reasons.unwrap_or_default())
 }
 
 async fn command(app: &App, id: JobId, command: JobCommand) -> Answer<Json<JobView>> {
@@ -361,6 +366,7 @@ pub(crate) fn refused(error: &Refused, id: Option<JobId>) -> Refusal {
         Refused::NoSchedule(_) => Refusal::not_found(error.to_string()).hint("GET /v1/schedules lists them"),
         Refused::ScheduleExists(_) => Refusal::new(Code::WrongState, error.to_string())
             .hint("choose another name, or put new rules in its place with PUT"),
+        Refused::Taken(name) => door::taken(name),
         Refused::TooManySchedules => Refusal::new(Code::WrongState, error.to_string()).hint("remove one that is over"),
         Refused::NoBudget(..) => Refusal::not_found(error.to_string()).hint("GET /v1/budgets lists them"),
         Refused::OtherCurrency(..) => Refusal::faults(vec![Fault::new("/limit", error.to_string())]),

@@ -1,12 +1,13 @@
 //! Who is told of what: targets, a test of each, and what could not be delivered.
 
 use super::audit::OfProject;
-use super::body::{self, Format};
+use super::body;
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::{Query, clip};
 use super::{App, jobs, narrow, schema};
 use crate::access::Caller;
+use crate::engine::handle::InPlaceOf;
 use crate::notify;
 use crate::store::read::TargetState;
 use crate::target_table::Target;
@@ -54,7 +55,7 @@ pub(super) async fn add(
     body: Body,
 ) -> Answer<Response> {
     let spec = read(&headers, body).await?;
-    store(&app, &caller, spec, true).await
+    store(&app, &caller, spec, InPlaceOf::Nothing).await
 }
 
 /// Add a target, or put it in the place of the one of its name
@@ -75,16 +76,15 @@ pub(super) async fn put(
         let reason = format!("`{}` is not `{wanted}`, which the address names", spec.name);
         return Err(Refusal::faults(vec![Fault::new("/name", reason)]));
     }
-    store(&app, &caller, spec, false).await
+    let over = InPlaceOf::seen_by(caller.only());
+    store(&app, &caller, spec, over).await
 }
 
 async fn read(headers: &HeaderMap, body: Body) -> Answer<TargetSpec> {
-    let format = Format::of(headers)?;
-    let bytes = body::read(headers, body, JOB_SIZE_MAX).await?;
-    body::parse(format, &bytes, &schema::TARGET)
+    body::take(headers, body, JOB_SIZE_MAX, &schema::TARGET).await
 }
 
-async fn store(app: &Arc<App>, caller: &Caller, mut spec: TargetSpec, only_new: bool) -> Answer<Response> {
+async fn store(app: &Arc<App>, caller: &Caller, mut spec: TargetSpec, over: InPlaceOf) -> Answer<Response> {
     if let Some(only) = caller.only() {
         narrow::fit(caller, spec.project.get_or_insert_with(|| only.clone()))?;
     }
@@ -94,7 +94,7 @@ async fn store(app: &Arc<App>, caller: &Caller, mut spec: TargetSpec, only_new: 
         return Err(Refusal::faults(faults));
     }
     let name = spec.name.clone();
-    let change = app.handle.put_target(spec, only_new).await.map_err(|error| jobs::refused(&error, None))?;
+    let change = app.handle.put_target(spec, over).await.map_err(|error| jobs::refused(&error, None))?;
     let status = match change {
         TargetChange::Created => StatusCode::CREATED,
         TargetChange::Changed | TargetChange::Unchanged => StatusCode::OK,

@@ -7,7 +7,7 @@ use super::query::Query;
 use super::session::{set_cookie, welcome};
 use super::shares::Peer;
 use super::{App, RequestId};
-use crate::access::{Held, LOGIN_WITHIN, Oidc, OidcError, Person, SESSION_FOR, Stands, Token, make_token};
+use crate::access::{LOGIN_WITHIN, LoggedIn, Oidc, OidcError, SESSION_FOR, make_session, make_token};
 use axum::Extension;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, COOKIE, LOCATION, SET_COOKIE};
@@ -16,7 +16,6 @@ use axum::response::{IntoResponse, Response};
 use framewake_proto::chain::Chain;
 use framewake_proto::time::Timestamp;
 use std::sync::Arc;
-use tokio::time::Instant;
 use tracing::warn;
 
 /// Holds a login to the browser that began it. The provider's page sends people back from another site, so it is `Lax`.
@@ -68,7 +67,7 @@ pub(super) async fn ask_provider(State(app): State<Arc<App>>, peer: Peer, query:
 
 /// Come back from the provider of identities
 ///
-/// The answer's cookie stands for who logged in, for 12 hours.
+/// The answer's cookie stands for who logged in, for 12 hours or until nobody has used it for two.
 #[utoipa::path(get, path = "/v1/session/oidc/callback", tag = "access",
     params(
         ("state" = String, Query, description = "As it was sent to the provider"),
@@ -95,10 +94,11 @@ pub(super) async fn come_back(
     let secure = provider.is_encrypted();
     let forget = kept("", 0, secure);
     Ok(match provider.finish(cookie(&headers), state, &code).await {
-        Ok((person, to)) => {
-            let held = Arc::new(Held::person(token_of(person)));
-            let cookie = app.access.sessions.begin(Stands::Person(held.clone()), Instant::now());
-            welcome(&app, held, peer, request.map(|Extension(id)| id)).await;
+        Ok(LoggedIn { person, to, id_token }) => {
+            // What it is called where it is taken back or noted: there is no token.
+            let (id, _, _) = make_token();
+            let (cookie, kept) = make_session(id, Some(person), Some(&id_token), Timestamp::now());
+            welcome(&app, kept, peer, request.map(|Extension(id)| id)).await?;
             send_to(&to, vec![forget, set_cookie(&cookie, SESSION_FOR.as_secs(), secure)])
         }
         Err(error) => turned_away(&error, peer, vec![forget]),
@@ -111,14 +111,4 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let mut found = pairs.filter(|(name, _)| *name == KEPT).map(|(_, value)| value);
     found.next().filter(|value| !value.is_empty() && found.next().is_none())
-}
-
-/// Somebody who logged in has what a token has, but no secret that could be told, and is in no list of tokens.
-fn token_of(person: Person) -> Token {
-    let (id, _, sha256) = make_token();
-    let Person { name, role, project } = person;
-    let now = Timestamp::now();
-    let lasts = i64::try_from(SESSION_FOR.as_millis()).unwrap_or(i64::MAX);
-    let expires_at = Some(Timestamp(now.0.saturating_add(lasts)));
-    Token { id, sha256, name, role, project, made_at: now, made_by: "oidc".to_owned(), expires_at, used_at: None }
 }

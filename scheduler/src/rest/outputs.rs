@@ -3,7 +3,7 @@
 use super::border::store_away;
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
-use super::query::{Query, pair};
+use super::query::{Query, not_one_of, pair};
 use super::shares::{Class, Peer};
 use super::{App, jobs};
 use crate::store::read::StoredOutput;
@@ -28,6 +28,7 @@ use std::sync::Arc;
     params(
         ("id" = JobId, Path),
         ("step" = Option<String>, Query, description = "Name of a step"),
+        ("order" = Option<String>, Query, description = "`first` task first, which is the default, or `last`"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
         ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
     ),
@@ -37,11 +38,16 @@ pub(super) async fn list(
     Path(id): Path<String>,
     query: Query,
 ) -> Answer<Json<Page<OutputView>>> {
-    let query = query.only(&["step", "cursor", "limit"])?;
+    let query = query.only(&["step", "order", "cursor", "limit"])?;
+    let last_first = match query.one("order")? {
+        None | Some("first") => false,
+        Some("last") => true,
+        Some(word) => return Err(not_one_of("order", word, &["first", "last"])),
+    };
     let job = jobs::key(&app, &id).await?;
     let step = jobs::step(&job, query.one("step")?)?;
     let after = query.cursor(pair)?;
-    Ok(Json(app.reader.outputs(&job, step, after, query.limit()?).await?))
+    Ok(Json(app.reader.outputs(&job, step, last_first, after, query.limit()?).await?))
 }
 
 /// Get the bytes of a task's output

@@ -4,6 +4,7 @@ use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::{App, jobs};
 use crate::access::Caller;
+use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -28,8 +29,9 @@ const JOBS_COUNTED_MAX: u32 = 1000;
 /// Jobs of which it is said why they wait, and sentences about each.
 const WAITING_SHOWN_MAX: usize = 6;
 const REASONS_SHOWN_MAX: usize = 3;
-/// Errors that are shown, how far back they are looked for, and how much of what was said.
+/// Errors that are shown, causes of tries that failed, how far back they are looked for, and how much of what was said.
 const ERRORS_SHOWN_MAX: u32 = 10;
+const TRIES_SHOWN_MAX: u32 = 12;
 const ERRORS_WITHIN: Duration = Duration::from_hours(1);
 const MESSAGE_CHARS_MAX: usize = 300;
 
@@ -73,19 +75,15 @@ async fn look(app: &App, only: Option<&Name>) -> Answer<OverviewView> {
     let with_waiting = running.newest.iter().filter(|job| job.tasks.waiting > 0);
     let mut waiting = Vec::new();
     for job in queued.newest.iter().take(WAITING_SHOWN_MAX / 2).chain(with_waiting).take(WAITING_SHOWN_MAX) {
-        waiting.push(explained(app, job).await?);
+        waiting.push(explained(app, job, only.is_some()).await?);
     }
     let since = Timestamp(now.0.saturating_sub(i64::try_from(ERRORS_WITHIN.as_millis()).unwrap_or(i64::MAX)));
     let (mut errors, errors_more) = app.reader.errors_since(since, project, ERRORS_SHOWN_MAX).await?;
-    for error in &mut errors {
-        error.message = error.message.chars().take(MESSAGE_CHARS_MAX).collect();
-    }
-    let mut starting = crowd.starting;
-    if only.is_some() {
-        // Machines are everybody's; what they are at is not.
-        for worker in &mut starting {
-            (worker.job, worker.attempt) = (None, None);
-        }
+    let (mut tries, tries_more) = app.reader.tries_since(since, project, TRIES_SHOWN_MAX).await?;
+    for message in
+        errors.iter_mut().map(|error| &mut error.message).chain(tries.iter_mut().map(|tries| &mut tries.message))
+    {
+        *message = message.chars().take(MESSAGE_CHARS_MAX).collect();
     }
     Ok(OverviewView {
         at: now,
@@ -96,10 +94,13 @@ async fn look(app: &App, only: Option<&Name>) -> Answer<OverviewView> {
         workers: crowd.workers,
         functions: crowd.functions,
         functions_left_out: crowd.functions_left_out,
-        starting,
+        // At nothing yet, and so everybody's.
+        starting: crowd.starting,
         gpus: app.metrics.gpus.by_model(now),
         errors,
         errors_more,
+        tries,
+        tries_more,
     })
 }
 
@@ -109,9 +110,9 @@ async fn in_state(app: &App, state: JobState, project: Option<&str>) -> Answer<J
     Ok(JobsGlance { count: count.min(JOBS_COUNTED_MAX), more: count > JOBS_COUNTED_MAX, newest })
 }
 
-async fn explained(app: &App, job: &JobGlance) -> Answer<WaitingJob> {
-    let reasons = app.handle.explain(job.id).await.map_err(|error| jobs::refused(&error, Some(job.id)))?;
-    let mut reasons: Vec<String> = reasons.unwrap_or_default().into_iter().flatten().collect();
+async fn explained(app: &App, glance: &JobGlance, own_alone: bool) -> Answer<WaitingJob> {
+    let Json(job) = jobs::view(app, glance.id).await?;
+    let mut reasons: Vec<String> = jobs::why_waiting(app, &job, own_alone).await?.into_iter().flatten().collect();
     reasons.truncate(REASONS_SHOWN_MAX);
-    Ok(WaitingJob { id: job.id, name: job.name.clone(), tasks: job.tasks.waiting, reasons })
+    Ok(WaitingJob { id: glance.id, name: glance.name.clone(), tasks: glance.tasks.waiting, reasons })
 }

@@ -13,70 +13,40 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use framewake_proto::ids::JobId;
-use framewake_proto::objects::{Digest, Picture, picture_key};
+use framewake_proto::objects::{Digest, Picture, PictureError, picture_key};
 use std::sync::Arc;
 
-/// Get a thumbnail of a task's output: a JPEG of at most 256 pixels a side
+/// Get a smaller picture of a task's output: a `thumbnail`, or a `preview` of light
 ///
-/// PNG, JPEG and EXR outputs have one; what is brighter than white in EXR is white.
-#[utoipa::path(get, path = "/v1/jobs/{id}/outputs/{step}/{task}/thumbnail", tag = "outputs",
+/// `thumbnail` is a JPEG of at most 256 pixels a side. PNG, JPEG and EXR outputs have one; what is brighter than white in EXR is
+/// white. `preview` is of EXR alone, at most 1280 pixels a side: a PNG of eight bits whose fourth channel is the exponent of the
+/// other three, as in Radiance files (RGBE); a color is its byte times 2 to the power of the exponent less 136.
+#[utoipa::path(get, path = "/v1/jobs/{id}/outputs/{step}/{task}/{picture}", tag = "outputs",
     params(
         ("id" = JobId, Path),
         ("step" = String, Path, description = "Name of the step"),
         ("task" = u32, Path, description = "Number of the task"),
+        ("picture" = String, Path, description = "`thumbnail` or `preview`"),
         ("of" = Option<Digest>, Query, description = "The digest the output must have; then the answer may be kept for ever"),
     ),
-    responses((status = 200, description = "The picture", content_type = "image/jpeg"),
+    responses((status = 200, description = "The picture", content((Vec<u8> = "image/jpeg"), (Vec<u8> = "image/png"))),
         (status = 304, description = "The caller has it already"), Problems))]
-pub(super) async fn thumbnail(
+pub(super) async fn picture(
     State(app): State<Arc<App>>,
-    Path((id, step, task)): Path<(String, String, String)>,
+    Path((id, step, task, picture)): Path<(String, String, String, String)>,
     query: Query,
     peer: Peer,
     headers: HeaderMap,
-) -> Answer<Response> {
-    send(&app, Picture::Thumbnail, [&id, &step, &task], query, peer, &headers).await
-}
-
-/// Get a preview of a task's EXR output: light, at most 1280 pixels a side
-///
-/// A PNG of eight bits whose fourth channel is the exponent of the other three, as in Radiance files (RGBE): a color is
-/// its byte times 2 to the power of the exponent less 136.
-#[utoipa::path(get, path = "/v1/jobs/{id}/outputs/{step}/{task}/preview", tag = "outputs",
-    params(
-        ("id" = JobId, Path),
-        ("step" = String, Path, description = "Name of the step"),
-        ("task" = u32, Path, description = "Number of the task"),
-        ("of" = Option<Digest>, Query, description = "The digest the output must have; then the answer may be kept for ever"),
-    ),
-    responses((status = 200, description = "The picture", content_type = "image/png"),
-        (status = 304, description = "The caller has it already"), Problems))]
-pub(super) async fn preview(
-    State(app): State<Arc<App>>,
-    Path((id, step, task)): Path<(String, String, String)>,
-    query: Query,
-    peer: Peer,
-    headers: HeaderMap,
-) -> Answer<Response> {
-    send(&app, Picture::Preview, [&id, &step, &task], query, peer, &headers).await
-}
-
-async fn send(
-    app: &App,
-    picture: Picture,
-    [id, step, task]: [&str; 3],
-    query: Query,
-    peer: Peer,
-    headers: &HeaderMap,
 ) -> Answer<Response> {
     let query = query.only(&["of"])?;
-    let (job, output) = find(app, id, step, task).await?;
+    let picture: Picture = picture.parse().map_err(|error: PictureError| Refusal::not_found(error.to_string()))?;
+    let (job, output) = find(&app, &id, &step, &task).await?;
     let keep = how_long_kept(&query, &output)?;
     let tag = format!("\"{}.{}\"", output.sha256, picture.as_str());
-    if is_known(headers, &tag) {
+    if is_known(&headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, header(&tag)), (CACHE_CONTROL, keep)]).into_response());
     }
-    let bytes = read(app, peer, job, &output.sha256, picture).await?;
+    let bytes = read(&app, peer, job, &output.sha256, picture).await?;
     let head = [
         (CONTENT_TYPE, HeaderValue::from_static(picture.media_type())),
         (ETAG, header(&tag)),

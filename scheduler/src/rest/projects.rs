@@ -1,6 +1,6 @@
 //! Projects and their weights.
 
-use super::body::{self, Format};
+use super::body;
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::Query;
@@ -55,9 +55,7 @@ pub(super) async fn weigh(
     body: Body,
 ) -> Answer<Json<ProjectView>> {
     let name = project(&name)?;
-    let format = Format::of(&headers)?;
-    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
-    let ProjectChange { weight } = body::parse(format, &bytes, &schema::PROJECT_CHANGE)?;
+    let ProjectChange { weight } = body::take(&headers, body, JOB_SIZE_MAX, &schema::PROJECT_CHANGE).await?;
     if !(1..=WEIGHT_MAX).contains(&weight) {
         let reason = format!("{weight} is not between 1 and {WEIGHT_MAX}");
         return Err(Refusal::faults(vec![Fault::new("/weight", reason)]));

@@ -1,14 +1,14 @@
 //! Schedules: store, look, run, and say when they are due.
 
 use super::audit::OfProject;
-use super::body::{self, Format};
+use super::body;
 use super::border::{self, Border};
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::{Query, clip, invalid};
 use super::{App, jobs, narrow, schema};
 use crate::access::Caller;
-use crate::engine::handle::ScheduleCommand;
+use crate::engine::handle::{InPlaceOf, ScheduleCommand};
 use crate::engine::schedules::render;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -73,7 +73,7 @@ pub(super) async fn add(
     body: Body,
 ) -> Answer<impl IntoResponse> {
     let spec = read(&headers, body).await?;
-    store(&app, &caller, spec, true).await
+    store(&app, &caller, spec, InPlaceOf::Nothing).await
 }
 
 /// Add a schedule, or put it in the place of the one of its name
@@ -95,16 +95,15 @@ pub(super) async fn put(
         let reason = format!("`{}` is not `{wanted}`, which the address names", spec.name);
         return Err(Refusal::faults(vec![Fault::new("/name", reason)]));
     }
-    store(&app, &caller, spec, false).await
+    let over = InPlaceOf::seen_by(caller.only());
+    store(&app, &caller, spec, over).await
 }
 
 async fn read(headers: &HeaderMap, body: Body) -> Answer<ScheduleSpec> {
-    let format = Format::of(headers)?;
-    let bytes = body::read(headers, body, JOB_SIZE_MAX).await?;
-    body::parse(format, &bytes, &schema::SCHEDULE)
+    body::take(headers, body, JOB_SIZE_MAX, &schema::SCHEDULE).await
 }
 
-async fn store(app: &Arc<App>, caller: &Caller, mut spec: ScheduleSpec, only_new: bool) -> Answer<Response> {
+async fn store(app: &Arc<App>, caller: &Caller, mut spec: ScheduleSpec, over: InPlaceOf) -> Answer<Response> {
     narrow::fit(caller, &mut spec.job.project)?;
     let project = Extension(OfProject(spec.job.project.clone()));
     // Frame sets of some jobs take milliseconds to check, and so does an expression that is hardly ever due.
@@ -113,7 +112,7 @@ async fn store(app: &Arc<App>, caller: &Caller, mut spec: ScheduleSpec, only_new
     let checked = tokio::task::spawn_blocking(check);
     let (spec, rules, job) = checked.await.map_err(|error| Refusal::internal(&error))?.map_err(Refusal::faults)?;
     border::check_inputs(app, caller, &job).await?;
-    let stored = app.handle.put_schedule(spec, rules, only_new).await.map_err(|error| jobs::refused(&error, None))?;
+    let stored = app.handle.put_schedule(spec, rules, over).await.map_err(|error| jobs::refused(&error, None))?;
     let status = match stored.change {
         ScheduleChange::Created => StatusCode::CREATED,
         ScheduleChange::Changed | ScheduleChange::Unchanged => StatusCode::OK,

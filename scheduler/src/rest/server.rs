@@ -2,15 +2,18 @@
 
 use super::problem::{self, Code, Refusal};
 use super::shares::{Class, Peer};
-use super::{App, Certificate, local_router, router};
+use super::{App, Speech, local_router, router};
 use crate::store::AccessWrite;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use axum::response::Response;
+use framewake_proto::time::Timestamp;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::pin::Pin;
@@ -26,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
+use ulid::Ulid;
 
 /// Files this process wants to have open: a connection is one. Not more: programs it starts inherit the number, and some
 /// walk through all of them.
@@ -40,13 +44,19 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 /// Largest head of a request.
 const HEAD_SIZE_MAX: usize = 64 * 1024;
+/// The same where one connection carries several requests.
+const GRPC_HEAD_SIZE_MAX: u32 = 16 * 1024;
+/// Requests of one connection at once, where it can carry several; KEDA has one connection, and a stream for each `ScaledJob`.
+const REQUESTS_MAX: u32 = 512;
+/// A client of such a connection that is gone without a word is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long open requests may take once the scheduler stops.
 const GOODBYE: Duration = Duration::from_secs(10);
 /// How often unfinished uploads are looked through.
 const SWEEP_EVERY: Duration = Duration::from_mins(10);
 /// The first byte of a connection by TLS.
 const TLS_HANDSHAKE: u8 = 22;
-/// How often it is looked which tokens were used.
+/// How often it is looked which tokens and sessions were used.
 const USES_EVERY: Duration = Duration::from_mins(1);
 /// Pause after a socket could not be accepted: out of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -58,21 +68,22 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationT
     let router = if local { local_router(app.clone()) } else { router(app.clone()) };
     tokio::spawn(sweep(app.clone(), shutdown.clone()));
     tokio::spawn(note_uses(app.clone(), shutdown.clone()));
-    let certificate = app.certificate.clone();
-    if let Some(certificate) = &certificate {
+    // Every address shows the same one.
+    if let Some(certificate) = &app.certificate {
         tokio::spawn(certificate.clone().keep(shutdown.clone()));
     }
-    serve_router(listener, app, router, certificate, shutdown).await
+    serve_router(listener, app, router, Speech::Http, shutdown).await
 }
 
-/// The same for another interface to the farm, within the same bounds.
+/// The same for another interface to the farm, within the same bounds and by the same certificate.
 pub(crate) async fn serve_router(
     listener: TcpListener,
     app: Arc<App>,
     router: Router,
-    certificate: Option<Arc<Certificate>>,
+    speech: Speech,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
+    let certificate = app.certificate.clone();
     let refused = Arc::new(Semaphore::new(REFUSED_AT_ONCE));
     let open = TaskTracker::new();
     let goodbye = CancellationToken::new();
@@ -86,8 +97,9 @@ pub(crate) async fn serve_router(
                 let peer = Peer::from(address.ip());
                 match app.shares.enter(Class::Connection, peer) {
                     Ok(pass) => {
-                        let acceptor = certificate.as_ref().map(|certificate| certificate.acceptor());
-                        let serving = connection(socket, acceptor, peer, router.clone(), goodbye.clone());
+                        let acceptor = certificate.as_ref().map(|certificate| certificate.acceptor(speech));
+                        let speaking = Speaking { speech, peer, router: router.clone(), goodbye: goodbye.clone() };
+                        let serving = speaking.connection(socket, acceptor);
                         open.spawn(async move {
                             serving.await;
                             drop(pass);
@@ -132,13 +144,15 @@ async fn sweep(app: Arc<App>, shutdown: CancellationToken) {
     }
 }
 
-/// Writes down now and then when tokens were used last.
+/// Writes down now and then when tokens and sessions were used last.
 async fn note_uses(app: Arc<App>, shutdown: CancellationToken) {
     let mut tick = tokio::time::interval(USES_EVERY);
     while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
         let used = app.access.tokens.used();
-        if !used.is_empty() {
-            app.handle.tell_access(vec![AccessWrite::TokensUsed(used)]).await;
+        let sessions = app.access.sessions.used(Timestamp::now());
+        if !used.is_empty() || !sessions.is_empty() {
+            let writes = vec![AccessWrite::TokensUsed(used), AccessWrite::SessionsUsed(sessions)];
+            app.handle.tell_access(writes).await;
         }
     }
 }
@@ -164,59 +178,111 @@ async fn refuse(socket: &mut TcpStream, answer: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// By TLS, where there is a certificate.
-async fn connection(
-    socket: TcpStream,
-    acceptor: Option<TlsAcceptor>,
+/// One connection.
+struct Speaking {
+    speech: Speech,
     peer: Peer,
     router: Router,
     goodbye: CancellationToken,
-) {
-    // Answers are small and waited for.
-    let _ = socket.set_nodelay(true);
-    let Some(acceptor) = acceptor else { return speak(socket, peer, router, goodbye).await };
-    let greeted = timeout(HEAD_TIMEOUT, async {
-        let mut first = [0];
-        let read = socket.peek(&mut first).await?;
-        if read == 1 && first[0] != TLS_HANDSHAKE {
-            let mut socket = socket;
-            let said = Refusal::new(Code::InvalidQuery, "this address speaks TLS").hint("write it with `https://`");
-            return refuse(&mut socket, &problem::plain(said)).await.map(|()| None);
+}
+
+impl Speaking {
+    /// By TLS, where there is a certificate.
+    async fn connection(self, socket: TcpStream, acceptor: Option<TlsAcceptor>) {
+        // Answers are small and waited for.
+        let _ = socket.set_nodelay(true);
+        let Some(acceptor) = acceptor else { return self.speak(socket).await };
+        let greeted = timeout(HEAD_TIMEOUT, async {
+            let mut first = [0];
+            let read = socket.peek(&mut first).await?;
+            if read == 1 && first[0] != TLS_HANDSHAKE {
+                let mut socket = socket;
+                let hint = match self.speech {
+                    Speech::Http => "write it with `https://`",
+                    Speech::Grpc => "have the client speak TLS: KEDA's trigger needs `enableTLS: \"true\"`",
+                };
+                let said = Refusal::new(Code::InvalidQuery, "this address speaks TLS").hint(hint);
+                return refuse(&mut socket, &problem::plain(said)).await.map(|()| None);
+            }
+            acceptor.accept(socket).await.map(Some)
+        });
+        match tokio::select! { greeted = greeted => greeted, () = self.goodbye.cancelled() => return } {
+            Ok(Ok(Some(socket))) => self.speak(socket).await,
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => debug!("a connection did not come to TLS: {error}"),
+            Err(_) => debug!("a connection did not come to TLS in time"),
         }
-        acceptor.accept(socket).await.map(Some)
-    });
-    match tokio::select! { greeted = greeted => greeted, () = goodbye.cancelled() => return } {
-        Ok(Ok(Some(socket))) => speak(socket, peer, router, goodbye).await,
-        Ok(Ok(None)) => {}
-        Ok(Err(error)) => debug!("a connection did not come to TLS: {error}"),
-        Err(_) => debug!("a connection did not come to TLS in time"),
+    }
+
+    async fn speak<S>(self, socket: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Speaking { speech, peer, router, goodbye } = self;
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            let router = (!is_ambiguous(request.headers())).then(|| router.clone());
+            async move {
+                match router {
+                    Some(router) => router.oneshot(request.map(Body::new)).await,
+                    None => Ok(ambiguous()),
+                }
+            }
+        });
+        let socket = TokioIo::new(Unstalled::new(socket));
+        let ended = match speech {
+            Speech::Http => {
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .max_buf_size(HEAD_SIZE_MAX)
+                    .serve_connection(socket, service);
+                let mut connection = std::pin::pin!(connection);
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = goodbye.cancelled() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                }
+            }
+            Speech::Grpc => {
+                let connection = http2::Builder::new(TokioExecutor::new())
+                    .timer(TokioTimer::new())
+                    .keep_alive_interval(KEEP_ALIVE)
+                    .max_concurrent_streams(REQUESTS_MAX)
+                    .max_header_list_size(GRPC_HEAD_SIZE_MAX)
+                    .serve_connection(socket, service);
+                let mut connection = std::pin::pin!(connection);
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = goodbye.cancelled() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                }
+            }
+        };
+        if let Err(error) = ended {
+            debug!("a connection broke: {error}");
+        }
     }
 }
 
-async fn speak<S>(socket: S, peer: Peer, router: Router, goodbye: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        router.clone().oneshot(request.map(Body::new))
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_SIZE_MAX)
-        .serve_connection(TokioIo::new(Unstalled::new(socket)), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = goodbye.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        debug!("a connection broke: {error}");
-    }
+/// Whether another reader, as a proxy before us, may see the end of the request elsewhere: what it takes for a body we would carry
+/// out. A length beside pieces hyper takes away if it comes first, and then ends the connection itself.
+fn is_ambiguous(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(first) = codings.next() else { return false };
+    let is_plain = first.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+    !is_plain || headers.contains_key(CONTENT_LENGTH)
+}
+
+fn ambiguous() -> Response {
+    let refusal = Refusal::new(Code::InvalidQuery, "the request says in several ways where it ends");
+    let mut response = problem::finish(refusal, &Ulid::generate().to_string());
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// A socket whose writes fail when the other side takes nothing for too long.

@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Submissions and other changes; each waits for one sync of the disk, which all of them share.
 pub(crate) const CHANGES_MAX: usize = 256;
+/// Logins under way: whoever is not known yet must not be in the way of those who are.
+pub(crate) const LOGINS_MAX: usize = 64;
 /// Lists and views; four at a time are read from the store, the others wait.
 pub(crate) const LOOKS_MAX: usize = 128;
 /// `/readyz` and `/metrics`. `/healthz` has no bound.
@@ -32,6 +34,7 @@ pub(crate) const PARTS: usize = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Change,
+    Login,
     Look,
     Probe,
     Transfer,
@@ -43,6 +46,7 @@ impl Class {
     fn noun(self) -> &'static str {
         match self {
             Class::Change => "changes",
+            Class::Login => "logins",
             Class::Look => "lists and views",
             Class::Probe => "looks at its health",
             Class::Transfer => "inputs and outputs on their way",
@@ -94,6 +98,7 @@ pub(crate) fn peer_of(extensions: &axum::http::Extensions) -> Peer {
 #[derive(Debug)]
 pub(crate) struct Shares {
     change: Arc<Gate>,
+    login: Arc<Gate>,
     look: Arc<Gate>,
     probe: Arc<Gate>,
     transfer: Arc<Gate>,
@@ -109,6 +114,7 @@ impl Shares {
         let connections = CONNECTIONS_MAX.min(files_max / 4 * 3);
         Shares {
             change: gate(Class::Change, CHANGES_MAX),
+            login: gate(Class::Login, LOGINS_MAX),
             look: gate(Class::Look, LOOKS_MAX),
             probe: gate(Class::Probe, PROBES_MAX),
             transfer: gate(Class::Transfer, TRANSFERS_MAX),
@@ -121,6 +127,7 @@ impl Shares {
     pub(crate) fn enter(&self, class: Class, peer: Peer) -> Answer<Pass> {
         let gate = match class {
             Class::Change => &self.change,
+            Class::Login => &self.login,
             Class::Look => &self.look,
             Class::Probe => &self.probe,
             Class::Transfer => &self.transfer,

@@ -7,11 +7,15 @@ mod copies;
 mod costs;
 mod events;
 mod guards;
+mod hostile;
 mod jobs;
+mod narrowed;
 mod outputs;
 mod overview;
 mod places;
 mod raw;
+mod sessions;
+mod smuggling;
 mod sockets;
 mod starts;
 mod uploads;
@@ -31,6 +35,7 @@ use framewake_core::event::{AttemptEnd, Event, GpuUse, GpuWord, Moments, Report,
 use framewake_core::values::{LogSize, PoolRules, Settings};
 use framewake_proto::api::{JobView, Problem, Submitted};
 use framewake_proto::ids::{AttemptId, ChunkId, JobId, Name};
+use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -93,7 +98,8 @@ impl Farm {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Store::open(folder.path()).await.expect("a new store");
         let metrics = Arc::new(Metrics::default());
-        let (_, health) = watch::channel(Health::default());
+        let pools = BTreeMap::from([("cloud".parse().expect("a name"), "192.0.2.7 does not answer".to_owned())]);
+        let (_, health) = watch::channel(Health { pools, ..Health::default() });
         let (engine, handle, commands) =
             Engine::load(store, Settings::default(), health, metrics.clone()).await.expect("an empty farm");
         tokio::spawn(engine.with_jobs_max(jobs_max).run());
@@ -124,11 +130,18 @@ impl Farm {
 
     /// The same farm with somebody at the door, and these tokens.
     async fn guarded(self, tokens: Vec<Token>) -> Farm {
+        let writes = tokens.into_iter().map(AccessWrite::TokenMade).collect();
+        self.handle.write_access(writes).await.expect("written");
+        self.guarded_anew().await
+    }
+
+    /// The same after a restart: at the door is known what is in the database.
+    async fn guarded_anew(self) -> Farm {
         let uploads = Uploads::open(self.folder.path().join("uploads"), UploadLimits::default()).expect("a folder");
         let App { handle, reader, objects, metrics, urls, .. } = &*self.app;
-        let writes = tokens.into_iter().map(AccessWrite::TokenMade).collect();
-        handle.write_access(writes).await.expect("written");
         let access = Access::new(Mode::Tokens, reader.tokens().await.expect("they are read"));
+        let over = access.restore(reader.sessions().await.expect("they are read"), Timestamp::now());
+        handle.write_access(over.into_iter().map(AccessWrite::SessionEnded).collect()).await.expect("written");
         let (handle, reader, objects) = (handle.clone(), reader.clone(), objects.clone());
         let app = App::new(handle, reader, objects, uploads, metrics.clone(), urls.clone(), ways());
         let app = Arc::new(app.with_access(access));

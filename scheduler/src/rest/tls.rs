@@ -15,6 +15,21 @@ use tracing::{info, warn};
 /// How often it is looked whether the files have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// What is spoken at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speech {
+    Http,
+    /// Over HTTP/2, which clients that speak TLS want to be told.
+    Grpc,
+}
+
+/// A certificate, as it is shown where each is spoken.
+#[derive(Debug)]
+struct Shown {
+    http: Arc<ServerConfig>,
+    grpc: Arc<ServerConfig>,
+}
+
 /// Of each file: when it was written, and its size.
 type Stamp = [Option<(SystemTime, u64)>; 2];
 
@@ -23,7 +38,7 @@ type Stamp = [Option<(SystemTime, u64)>; 2];
 pub(crate) struct Certificate {
     chain: PathBuf,
     key: PathBuf,
-    now: RwLock<Arc<ServerConfig>>,
+    now: RwLock<Shown>,
 }
 
 impl Certificate {
@@ -34,8 +49,12 @@ impl Certificate {
     }
 
     /// For the next connection.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.now.read().unwrap_or_else(PoisonError::into_inner).clone())
+    pub(crate) fn acceptor(&self, speech: Speech) -> TlsAcceptor {
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+        TlsAcceptor::from(match speech {
+            Speech::Http => now.http.clone(),
+            Speech::Grpc => now.grpc.clone(),
+        })
     }
 
     /// Takes what is renewed, until `shutdown`.
@@ -51,8 +70,8 @@ impl Certificate {
             let first = seen == [None, None];
             seen = stamp;
             match read(&self.chain, &self.key) {
-                Ok(config) => {
-                    *self.now.write().unwrap_or_else(PoisonError::into_inner) = config;
+                Ok(shown) => {
+                    *self.now.write().unwrap_or_else(PoisonError::into_inner) = shown;
                     if !first {
                         info!("the certificate in `{}` is taken", self.chain.display());
                     }
@@ -72,17 +91,21 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
 }
 
 /// The certificates of a file, the scheduler's own first, and the key of another.
-fn read(chain: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
+fn read(chain: &Path, key: &Path) -> Result<Shown> {
     let named = |path: &Path| format!("`{}` is no use as a certificate or key", path.display());
     let certificates = CertificateDer::pem_file_iter(chain)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| named(chain))?;
     anyhow::ensure!(!certificates.is_empty(), "`{}` has no certificate in it (PEM)", chain.display());
     let private = PrivateKeyDer::from_pem_file(key).with_context(|| named(key))?;
-    let mut config =
+    let config =
         ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, private).with_context(|| {
             format!("the key in `{}` is not that of the certificate in `{}`", key.display(), chain.display())
         })?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    let speaking = |protocol: &[u8]| {
+        let mut config = config.clone();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Arc::new(config)
+    };
+    Ok(Shown { http: speaking(b"http/1.1"), grpc: speaking(b"h2") })
 }

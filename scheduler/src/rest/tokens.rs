@@ -1,11 +1,11 @@
 //! Tokens: make, list, revoke. A secret is in one answer and nowhere else.
 
 use super::audit::{NotedAs, OfProject};
-use super::body::{self, Format};
+use super::body;
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
 use super::query::{Query, clip};
-use super::{App, jobs, schema};
+use super::{App, door, jobs, schema};
 use crate::access::{Caller, Token, TokenId, make_token};
 use crate::store::AccessWrite;
 use axum::body::Body;
@@ -56,9 +56,7 @@ pub(super) async fn add(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Response> {
-    let format = Format::of(&headers)?;
-    let bytes = body::read(&headers, body, JOB_SIZE_MAX).await?;
-    let TokenAdd { name, role, project, lasts } = body::parse(format, &bytes, &schema::TOKEN_ADD)?;
+    let TokenAdd { name, role, project, lasts } = body::take(&headers, body, JOB_SIZE_MAX, &schema::TOKEN_ADD).await?;
     if lasts.is_some_and(|Span(lasts)| lasts.is_zero()) {
         return Err(Refusal::faults(vec![Fault::new("/lasts", "must be more than 0")]));
     }
@@ -68,6 +66,10 @@ pub(super) async fn add(
         return Err(Refusal::new(Code::Forbidden, detail).hint(format!("give it `\"project\": \"{own}\"`")));
     }
     let _one_at_a_time = app.access.changing.lock().await;
+    if caller.held.as_ref().is_some_and(|held| held.is_over(Timestamp::now())) {
+        // It was revoked while this waited for its turn.
+        return Err(door::ended());
+    }
     if app.access.tokens.len() >= TOKENS_MAX {
         let detail = format!("there are {TOKENS_MAX} tokens, the most there may be");
         return Err(Refusal::new(Code::WrongState, detail).hint("revoke those that nobody uses"));
@@ -95,6 +97,8 @@ pub(super) async fn add(
 }
 
 /// Revoke a token: it opens nothing from now on, and what it holds open ends
+///
+/// Or end the session of somebody who logged in by a provider of identities: its id is in the audit.
 #[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens",
     params(("id" = String, Path, description = "The middle of the token: `fw_<id>_…`")),
     responses((status = 204, description = "It opens nothing any more"), Problems))]
@@ -102,7 +106,8 @@ pub(super) async fn revoke(State(app): State<Arc<App>>, caller: Caller, Path(id)
     let none = || Refusal::not_found(format!("there is no token `{}`", clip(&id))).hint("GET /v1/tokens lists them");
     let token: TokenId = id.parse().map_err(|_| none())?;
     let _one_at_a_time = app.access.changing.lock().await;
-    let held = app.access.tokens.of(token).filter(|held| is_of(&caller, &held.token)).ok_or_else(none)?;
+    let found = app.access.tokens.of(token).or_else(|| app.access.sessions.of_person(token));
+    let held = found.filter(|held| is_of(&caller, &held.token)).ok_or_else(none)?;
     let write = app.handle.write_access(vec![AccessWrite::TokenRevoked(token)]).await;
     write.map_err(|error| jobs::refused(&error, None))?;
     app.access.tokens.remove(token);

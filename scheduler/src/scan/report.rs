@@ -3,7 +3,6 @@
 use framewake_proto::scan::{Finding, Severity};
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::HashMap;
 
 /// Longest text that is kept of each part of a finding.
 const TEXT_MAX: usize = 200;
@@ -57,12 +56,14 @@ struct TrivyResult {
     misconfigurations: Vec<TrivyFinding>,
     #[serde(default)]
     secrets: Vec<TrivyFinding>,
+    #[serde(default)]
+    licenses: Vec<TrivyFinding>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct TrivyFinding {
-    #[serde(alias = "VulnerabilityID", alias = "RuleID", alias = "ID", default)]
+    #[serde(alias = "VulnerabilityID", alias = "RuleID", alias = "ID", alias = "Name", default)]
     id: String,
     #[serde(default)]
     pkg_name: String,
@@ -83,8 +84,8 @@ fn of_trivy(report: Trivy) -> Result<Vec<Finding>, Error> {
     }
     let mut findings = Vec::new();
     for result in report.results {
-        let TrivyResult { target, vulnerabilities, misconfigurations, secrets } = result;
-        for found in vulnerabilities.into_iter().chain(misconfigurations).chain(secrets) {
+        let TrivyResult { target, vulnerabilities, misconfigurations, secrets, licenses } = result;
+        for found in vulnerabilities.into_iter().chain(misconfigurations).chain(secrets).chain(licenses) {
             let TrivyFinding { id, pkg_name, installed_version, severity, title, status } = found;
             if status == "PASS" {
                 continue;
@@ -124,11 +125,14 @@ struct Invocation {
 
 #[derive(Debug, Deserialize)]
 struct Tool {
-    driver: Driver,
+    driver: Component,
+    #[serde(default)]
+    extensions: Vec<Component>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Driver {
+/// The tool itself, or what it was extended by.
+#[derive(Debug, Default, Deserialize)]
+struct Component {
     #[serde(default)]
     rules: Vec<Rule>,
 }
@@ -139,13 +143,20 @@ struct Rule {
     id: String,
     #[serde(default)]
     properties: Value,
+    #[serde(default)]
+    default_configuration: Value,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SarifResult {
     #[serde(default)]
-    rule_id: String,
+    rule_id: Option<String>,
+    /// -1: it is not said.
+    #[serde(default)]
+    rule_index: Option<i64>,
+    #[serde(default)]
+    rule: Value,
     #[serde(default)]
     level: Option<String>,
     #[serde(default)]
@@ -155,7 +166,51 @@ struct SarifResult {
     #[serde(default)]
     locations: Vec<Value>,
     #[serde(default)]
-    suppressions: Vec<Value>,
+    properties: Value,
+    #[serde(default)]
+    suppressions: Option<Vec<Suppression>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Suppression {
+    /// Absent: it is accepted. It may also be under review, or rejected.
+    #[serde(default)]
+    status: Option<String>,
+}
+
+impl SarifResult {
+    /// Whoever runs the scanner has accepted it, or it tells of a rule that is kept.
+    fn counts(&self) -> bool {
+        let kept = matches!(self.kind.as_deref(), Some("pass" | "notApplicable"));
+        let suppressions = self.suppressions.as_deref().unwrap_or_default();
+        let accepted = |one: &Suppression| one.status.as_deref().is_none_or(|status| status == "accepted");
+        !kept && (suppressions.is_empty() || !suppressions.iter().all(accepted))
+    }
+
+    /// Its rule, however it names it: by its place in the tool, or in what the tool was extended by, or by id.
+    fn rule<'a>(&self, tool: &'a Tool) -> Option<&'a Rule> {
+        let place = |at: Option<i64>| at.and_then(|at| usize::try_from(at).ok());
+        let component = match place(self.rule["toolComponent"]["index"].as_i64()) {
+            Some(at) => tool.extensions.get(at)?,
+            None => &tool.driver,
+        };
+        let by_place = place(self.rule_index).or_else(|| place(self.rule["index"].as_i64()));
+        by_place.and_then(|at| component.rules.get(at)).or_else(|| {
+            let id = self.rule_id.as_deref().or_else(|| self.rule["id"].as_str())?;
+            let mut rules = component.rules.iter().chain(tool.extensions.iter().flat_map(|one| &one.rules));
+            rules.find(|rule| rule.id == id)
+        })
+    }
+
+    fn severity(&self, rule: Option<&Rule>) -> Result<Severity, Error> {
+        let by_rule = rule.and_then(|rule| score(&rule.properties));
+        if let Some(score) = score(&self.properties).or(by_rule) {
+            return Ok(of_score(score));
+        }
+        let by_rule = rule.and_then(|rule| rule.default_configuration["level"].as_str());
+        // As the standard has it, where nobody says.
+        of_level(self.level.as_deref().or(by_rule).unwrap_or("warning"))
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -165,35 +220,30 @@ struct Message {
 }
 
 fn of_sarif(report: Sarif) -> Result<Vec<Finding>, Error> {
+    if report.runs.is_empty() {
+        return Err(Error::Nothing);
+    }
     let mut findings = Vec::new();
-    let mut looked = false;
     for Run { tool, results, invocations } in report.runs {
-        let Some(results) = results else { continue };
-        looked |= invocations.iter().all(|invocation| invocation.execution_successful);
-        let scores: HashMap<&str, f64> =
-            tool.driver.rules.iter().filter_map(|rule| Some((rule.id.as_str(), score(rule)?))).collect();
-        for result in results {
-            // Whoever runs the scanner has accepted it, or it is told as kept.
-            let kept = matches!(result.kind.as_deref(), Some("pass" | "notApplicable"));
-            if kept || !result.suppressions.is_empty() {
-                continue;
-            }
-            let severity = match scores.get(result.rule_id.as_str()) {
-                Some(score) => of_score(*score),
-                None => of_level(result.level.as_deref().unwrap_or("warning"))?,
-            };
-            let place = result.locations.first().and_then(|location| {
-                location["physicalLocation"]["artifactLocation"]["uri"].as_str().map(str::to_owned)
-            });
-            findings.push(finding(severity, &result.rule_id, &place.unwrap_or_default(), &result.message.text));
+        // What one of several tools could not look at, nobody has looked at.
+        let Some(results) = results.filter(|_| invocations.iter().all(|one| one.execution_successful)) else {
+            return Err(Error::Nothing);
+        };
+        for result in results.iter().filter(|result| result.counts()) {
+            let rule = result.rule(&tool);
+            let severity = result.severity(rule)?;
+            let id = result.rule_id.as_deref().or(rule.map(|rule| rule.id.as_str())).unwrap_or_default();
+            let location = result.locations.first();
+            let place = location.and_then(|one| one["physicalLocation"]["artifactLocation"]["uri"].as_str());
+            findings.push(finding(severity, id, place.unwrap_or_default(), &result.message.text));
         }
     }
-    if looked { Ok(findings) } else { Err(Error::Nothing) }
+    Ok(findings)
 }
 
 /// CVSS, as code scanners write it: a number, or a text of one.
-fn score(rule: &Rule) -> Option<f64> {
-    let score = &rule.properties["security-severity"];
+fn score(properties: &Value) -> Option<f64> {
+    let score = &properties["security-severity"];
     score.as_f64().or_else(|| score.as_str()?.parse().ok()).filter(|score| score.is_finite())
 }
 
@@ -242,6 +292,8 @@ mod tests {
                     { "ID": "DS002", "Severity": "HIGH", "Status": "PASS", "Title": "kept" },
                     { "ID": "DS026", "Severity": "LOW", "Status": "FAIL", "Title": "no health check" } ] },
                 { "Target": "app", "Class": "lang-pkgs" },
+                { "Target": "OS Packages", "Class": "license", "Licenses": [
+                    { "Severity": "HIGH", "Category": "restricted", "PkgName": "gs", "Name": "AGPL-3.0" } ] },
             ]
         });
         let found = read(report.to_string().as_bytes()).expect("a report");
@@ -254,6 +306,7 @@ mod tests {
                 (Severity::Unknown, "CVE-2026-2", "tar 1.34", ""),
                 (Severity::High, "private-key", "/app/key.pem", "a private key"),
                 (Severity::Low, "DS026", "Dockerfile", "no health check"),
+                (Severity::High, "AGPL-3.0", "gs", ""),
             ]
         );
     }
@@ -281,11 +334,56 @@ mod tests {
             json!({ "version": "2.1.0", "runs": [] }),
             json!({ "version": "2.1.0", "runs": [{ "tool": { "driver": {} } }] }),
             json!({ "version": "2.1.0", "runs": [{ "tool": { "driver": {} }, "results": [], "invocations": [{ "executionSuccessful": false }] }] }),
+            // One of two tools could not look.
+            json!({ "version": "2.1.0", "runs": [{ "tool": { "driver": {} }, "results": [] }, { "tool": { "driver": {} } }] }),
+            json!({ "version": "2.1.0", "runs": [{ "tool": { "driver": {} }, "results": [] },
+                { "tool": { "driver": {} }, "results": [], "invocations": [{ "executionSuccessful": true }, { "executionSuccessful": false }] }] }),
         ] {
             assert!(matches!(read(nothing.to_string().as_bytes()), Err(Error::Nothing)), "{nothing}");
         }
         assert!(matches!(read(report(json!([{ "level": "awful" }])).as_bytes()), Err(Error::Severity(_))));
         assert!(matches!(read(br#"{"version":"2.1.0","runs":[1]}"#), Err(Error::Strange { .. })));
         assert!(matches!(read(br#"{"version":"1.0.0","runs":[]}"#), Err(Error::Neither)));
+    }
+
+    #[test]
+    fn a_finding_is_as_bad_as_its_rule_however_it_names_it() {
+        let driver = json!({ "name": "scanner", "rules": [
+            { "id": "A", "properties": { "security-severity": "9.8" } },
+            { "id": "B", "defaultConfiguration": { "level": "error" } } ] });
+        let extensions =
+            json!([{ "name": "more", "rules": [{ "id": "C", "properties": { "security-severity": "9.1" } }] }]);
+        let of = |result: Value| {
+            let tool = json!({ "driver": driver, "extensions": extensions });
+            let report = json!({ "version": "2.1.0", "runs": [{ "tool": tool, "results": [result] }] });
+            read(report.to_string().as_bytes()).expect("a report").first().map(|one| (one.severity, one.id.clone()))
+        };
+        for (result, severity, id) in [
+            (json!({ "ruleIndex": 0, "level": "note" }), Critical, "A"),
+            (json!({ "rule": { "index": 0 }, "level": "note" }), Critical, "A"),
+            (json!({ "rule": { "id": "A" }, "level": "note" }), Critical, "A"),
+            (json!({ "rule": { "index": 0, "toolComponent": { "index": 0 } } }), Critical, "C"),
+            (json!({ "ruleId": "C", "level": "note" }), Critical, "C"),
+            (json!({ "ruleId": "B" }), High, "B"),
+            (json!({ "ruleId": "B", "level": "note" }), Low, "B"),
+            (json!({ "ruleId": "B", "properties": { "security-severity": "9.9" } }), Critical, "B"),
+            (json!({ "ruleId": "A", "ruleIndex": -1, "rule": { "index": -1 }, "level": "note" }), Critical, "A"),
+            (json!({ "ruleIndex": 99, "level": "error" }), High, ""),
+        ] {
+            assert_eq!(of(result.clone()), Some((severity, id.to_owned())), "{result}");
+        }
+        // Only what somebody has accepted is left out.
+        for (suppressions, told) in [
+            (json!([{ "kind": "external", "status": "accepted" }]), false),
+            (json!([{ "kind": "inSource" }]), false),
+            (json!([{ "kind": "external", "status": "rejected" }]), true),
+            (json!([{ "kind": "external", "status": "underReview" }]), true),
+            (json!([{ "kind": "external" }, { "kind": "external", "status": "rejected" }]), true),
+            (json!([]), true),
+            (json!(null), true),
+        ] {
+            let found = of(json!({ "ruleId": "A", "suppressions": suppressions }));
+            assert_eq!(found.is_some(), told, "{suppressions}");
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::file::DATABASE;
 use super::read::{self, Reader};
-use super::{Error, Store, writable};
-use crate::access::{Token, TokenId};
+use super::{Error, Store, sessions, writable};
+use crate::access::{KeptSession, SessionKey, Token, TokenId};
 use framewake_proto::access::{AuditView, TOKENS_MAX};
 use framewake_proto::api::Page;
 use framewake_proto::ids::{JobId, Name};
@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{ConnectOptions, Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Changes kept of each kind, those that come in great numbers and the others; the oldest go first. At 300 bytes each as a
 /// rule, 60 MB.
@@ -24,12 +26,20 @@ const PRUNED_EVERY: i64 = 256;
 #[derive(Debug, Clone)]
 pub(crate) enum AccessWrite {
     TokenMade(Token),
+    /// It and its sessions, or that of a person.
     TokenRevoked(TokenId),
     TokensUsed(Vec<(TokenId, Timestamp)>),
+    SessionBegun(KeptSession),
+    SessionEnded(SessionKey),
+    SessionsUsed(Vec<(SessionKey, Timestamp)>),
     Changed(Box<AuditRow>),
-    /// What is there after the change that this request made, once it could be looked at.
+    /// What is there after a change that was noted, once it could be looked at: in the newest note of this request by the same
+    /// token. Clients name their requests, so a name alone may be another's.
     Told {
         request: String,
+        who: String,
+        token: String,
+        action: &'static str,
         subject: Option<String>,
         project: Option<Name>,
         after: String,
@@ -52,6 +62,21 @@ pub(crate) struct AuditRow {
     pub(crate) before: String,
     pub(crate) after: String,
     pub(crate) request: String,
+    pub(crate) noted: Noted,
+}
+
+/// Whether the row was written: what a request asked for may have been there before, and then nothing was changed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Noted(Arc<AtomicBool>);
+
+impl Noted {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 pub(super) async fn write(connection: &mut SqliteConnection, writes: &[AccessWrite]) -> Result<(), sqlx::Error> {
@@ -61,7 +86,11 @@ pub(super) async fn write(connection: &mut SqliteConnection, writes: &[AccessWri
             AccessWrite::TokenMade(token) => drop(insert(connection, token).await?),
             AccessWrite::TokenRevoked(id) => {
                 sqlx::query("DELETE FROM tokens WHERE id = ?").bind(id.to_string()).execute(&mut *connection).await?;
+                sessions::end_of(connection, *id).await?;
             }
+            AccessWrite::SessionBegun(kept) => sessions::begin(connection, kept).await?,
+            AccessWrite::SessionEnded(key) => sessions::end(connection, key).await?,
+            AccessWrite::SessionsUsed(used) => sessions::used(connection, used).await?,
             AccessWrite::TokensUsed(used) => {
                 for (id, at) in used {
                     let text = "UPDATE tokens SET used_at = ? WHERE id = ?";
@@ -69,7 +98,8 @@ pub(super) async fn write(connection: &mut SqliteConnection, writes: &[AccessWri
                 }
             }
             AccessWrite::Changed(row) => {
-                let AuditRow { bulk, at, who, token, peer, action, subject, project, before, after, request } = &**row;
+                let AuditRow { bulk, at, who, token, peer, action, subject, project, before, after, request, noted: _ } =
+                    &**row;
                 changes.push(json!([
                     i64::from(*bulk),
                     at.0,
@@ -84,16 +114,20 @@ pub(super) async fn write(connection: &mut SqliteConnection, writes: &[AccessWri
                     request
                 ]));
             }
-            AccessWrite::Told { request, subject, project, after } => {
+            AccessWrite::Told { request, who, token, action, subject, project, after } => {
                 // One of the last: no index is worth it.
                 sqlx::query(
                     "UPDATE audit SET after = ?, subject = coalesce(?, subject), project = coalesce(?, project)
-                     WHERE seq = (SELECT seq FROM audit WHERE request = ? ORDER BY seq DESC LIMIT 1)",
+                     WHERE seq = (SELECT seq FROM audit WHERE request = ? AND who = ? AND token = ? AND action = ?
+                     ORDER BY seq DESC LIMIT 1)",
                 )
                 .bind(after)
                 .bind(subject)
                 .bind(project.as_ref().map(Name::as_str))
                 .bind(request)
+                .bind(who)
+                .bind(token)
+                .bind(action)
                 .execute(&mut *connection)
                 .await?;
             }

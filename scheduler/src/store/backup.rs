@@ -200,6 +200,8 @@ pub(super) async fn forget_since(writer: &mut SqliteConnection, now: Timestamp) 
     )
     .execute(&mut *all)
     .await?;
+    // Whoever logged out since is not logged in again.
+    sqlx::query("DELETE FROM sessions").execute(&mut *all).await?;
     sqlx::query("DELETE FROM meta WHERE key = ?").bind(COPIED_AT).execute(&mut *all).await?;
     all.commit().await?;
     warn!(

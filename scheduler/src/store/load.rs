@@ -309,6 +309,7 @@ pub(crate) fn function_rules(spec: &FunctionSpec) -> FunctionRules {
             linger: spec.scaling.linger.map(|linger| linger.0),
             waiting: spec.scaling.waiting,
             keep: Window::all(spec),
+            external: spec.scaling.external,
         },
     }
 }

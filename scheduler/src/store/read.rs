@@ -7,12 +7,12 @@ mod events;
 mod farm;
 mod glance;
 mod jobs;
-mod map;
+pub(super) mod map;
 mod notifications;
 mod outline;
 mod outputs;
 mod schedules;
-mod tasks;
+pub(super) mod tasks;
 
 pub(crate) use callbacks::DueCallback;
 pub use costs::{DayTime, Elapsed, JobTime, PriceRows};

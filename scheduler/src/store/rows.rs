@@ -57,6 +57,7 @@ pub(crate) struct Rows {
     pub(crate) chunks: BTreeMap<u64, Option<Value>>,
     pub(crate) attempts: Vec<Value>,
     pub(crate) ends: Vec<Value>,
+    pub(crate) tries: Vec<Value>,
     pub(crate) events: Vec<Value>,
     /// `None`: the row goes.
     pub(crate) accounts: BTreeMap<WorkerId, Option<Account>>,

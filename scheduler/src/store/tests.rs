@@ -3,8 +3,10 @@
 mod copies;
 mod costs;
 mod damage;
+mod plans;
 mod released;
 mod schedules;
+mod tries;
 
 use super::*;
 use crate::engine::Submission;
@@ -132,6 +134,7 @@ impl Books {
             gateway: &[],
             access: &[],
             scans: &[],
+            ended: &[],
             roots: &pending.roots,
             learned: BTreeMap::new(),
             events: &[],

@@ -2,6 +2,7 @@
 
 use super::rows::{Rows, SEGMENT_BYTES, SEGMENT_TASKS, hex, tasks_text};
 use super::{AccessWrite, Error, GatewayWrite, JobCache, Learned, NotifyWrite, ScanWrite, ScheduleWrite, Store};
+use crate::credentials::Ended;
 use crate::engine::Submission;
 use crate::scene::SceneKey;
 use crate::traces::Root;
@@ -41,6 +42,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) gateway: &'a [GatewayWrite],
     pub(crate) access: &'a [AccessWrite],
     pub(crate) scans: &'a [ScanWrite],
+    pub(crate) ended: &'a [Ended],
     /// Where jobs of the batch, and those that go on, belong in traces.
     pub(crate) roots: &'a [(JobId, Root)],
     pub(crate) learned: BTreeMap<SceneKey, &'a Learned>,
@@ -71,6 +73,7 @@ impl Store {
         let mut events = super::happenings::happenings(batch.changes, jobs);
         events.extend_from_slice(batch.events);
         let events = self.number_events(events, &mut rows);
+        rows.tries = super::tries::rows(batch.changes, jobs, &self.seqs);
         rows.done = rows.segments.iter().map(|key| done_row(*key, &self.segments[key])).collect();
         self.write(&rows, &batch).await.map_err(|error| Error::Write { error })?;
         for change in batch.changes {
@@ -237,6 +240,7 @@ impl Store {
             super::notifications::write(connection, batch.notices, &self.seqs).await?;
             super::gateway::write(connection, batch.gateway, &self.seqs).await?;
             super::scans::write(connection, batch.scans).await?;
+            super::ended::write(connection, batch.ended).await?;
             super::access::write(connection, batch.access).await
         };
         let written = written.await;
@@ -269,7 +273,7 @@ impl Store {
         .bind(KEYS_PRUNED_MAX)
         .execute(&mut self.writer)
         .await?;
-        Ok(())
+        super::tries::prune(&mut self.writer, now).await
     }
 }
 
@@ -407,6 +411,7 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
         &places,
     )
     .await?;
+    super::tries::write(c, &rows.tries).await?;
     super::ledger::write(c, rows).await?;
     super::starts::write(c, rows).await?;
     insert(c, "events", 4, "", &rows.events).await

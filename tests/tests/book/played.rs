@@ -42,6 +42,7 @@ pub(crate) const PLAYED: &[(&str, &str, i32)] = &[
     ("framewake submit -", "framewake submit - < samples/jobs/command.yaml", 0),
     ("framewake submit FILE", "framewake submit samples/jobs/command.yaml", 0),
     ("framewake submit samples/jobs/povray.yaml --set render.width=640 --priority 80 --name \"orbit, wide\"", "", 0),
+    ("framewake submit samples/jobs/povray.yaml --frames 1-3 --project film", "", 0),
     ("framewake pause latest", "", 0),
     ("framewake explain latest", "", 0),
     ("framewake explain JOB", "framewake explain latest", 0),
@@ -80,10 +81,13 @@ pub(crate) const PLAYED: &[(&str, &str, i32)] = &[
 pub(crate) const NOT_PLAYED: &[(&str, &str)] = &[
     ("framewake dev", "tests/tests/dev.rs"),
     ("framewake dev --functions samples/functions", "tests/tests/dev.rs"),
+    ("framewake dev --slots 0 --pools samples/pools/docker.yaml", "samples/demo-docker.sh"),
     ("framewake dev --metrics-aliases openfaas", "tests/tests/monitoring.rs"),
     ("framewake top", "tests/tests/top.rs"),
     ("framewake functions build toon", "tests/tests/images.rs"),
     ("framewake functions push toon --to registry.example/team/toon", "tests/tests/images.rs"),
+    ("framewake audit --action session.begin", "tests/tests/pages_login.rs"),
+    ("framewake tokens revoke ID", "tests/tests/pages_login.rs"),
     ("framewake-worker --healthcheck", "tests/tests/watchdog.rs"),
     ("framewake-worker --metrics 127.0.0.1:9464", "tests/tests/monitoring.rs"),
 ];

@@ -132,6 +132,7 @@ pub(crate) fn start(ground: &Ground, gpus: u32) -> Start {
         gpus: Vec::new(),
         linger: Duration::from_secs(1),
         join_token: None,
+        invitation: None,
     }
 }
 

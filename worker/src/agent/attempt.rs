@@ -87,6 +87,7 @@ impl Crew {
         let watch = Watch::new(log.clone(), progress, halt.clone(), deadline, self.gpus.clone());
         let committer = Committer {
             store: self.store.clone(),
+            pictures: self.pictures.clone(),
             worker: self.worker.clone(),
             step: step.clone(),
             gpu_asked: self.setup.function.resources.gpus > 0,

@@ -13,6 +13,7 @@ use framewake_proto::wire::{Credential, Join, JoinAnswer, Renewal};
 use prost::Message;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -33,6 +34,8 @@ struct Shared {
     /// The same for all of this worker's life: nobody else can join in its place.
     opener: Opener,
     held: Mutex<Held>,
+    /// NATS does not let it in with what it has.
+    denied: Arc<Notify>,
 }
 
 #[derive(Debug, Clone)]
@@ -63,6 +66,7 @@ impl Pass {
             token,
             opener: Opener::make(),
             held: Mutex::new(held),
+            denied: Arc::new(Notify::new()),
         }));
         let deadline = Instant::now() + START_WAIT;
         let mut wait = RETRY_WAIT;
@@ -94,6 +98,11 @@ impl Pass {
         with_jwt(move || pass.held().jwt)
     }
 
+    /// To be told when NATS does not let this worker in with what it has.
+    pub(super) fn denied(&self) -> Arc<Notify> {
+        Arc::clone(&self.0.denied)
+    }
+
     /// Renews for as long as this is held.
     pub(super) fn keep(self, client: Client) -> AbortOnDropHandle<()> {
         AbortOnDropHandle::new(tokio::spawn(self.renew_always(client)))
@@ -102,9 +111,12 @@ impl Pass {
     async fn renew_always(self, client: Client) {
         loop {
             let held = self.held();
-            tokio::time::sleep_until(held.since + held.lasts / 2).await;
+            let is_denied = tokio::select! {
+                () = tokio::time::sleep_until(held.since + held.lasts / 2) => false,
+                () = self.0.denied.notified() => true,
+            };
             let again = (held.lasts / RENEW_TRIES).min(RENEW_AGAIN_MAX);
-            while let Err(failed) = self.renew(&client, &held).await {
+            while let Err(failed) = self.renew(&client, &held, is_denied).await {
                 match failed {
                     // The heartbeats are told the same, and that it should leave.
                     Failed::Refused(why) => return tracing::error!("the credential for NATS is not renewed: {why}"),
@@ -118,9 +130,9 @@ impl Pass {
         }
     }
 
-    /// With the credential, or once that is over, with the join token.
-    async fn renew(&self, client: &Client, held: &Held) -> Result<(), Failed> {
-        if held.since.elapsed() >= held.lasts {
+    /// With the credential, or once that is over or was taken back, with the join token.
+    async fn renew(&self, client: &Client, held: &Held, is_denied: bool) -> Result<(), Failed> {
+        if is_denied || held.since.elapsed() >= held.lasts {
             return self.join().await;
         }
         let Shared { subjects, worker, config, .. } = &*self.0;
@@ -134,11 +146,12 @@ impl Pass {
     async fn join(&self) -> Result<(), Failed> {
         let Shared { config, subjects, worker, token, opener, .. } = &*self.0;
         let token = token.clone();
-        let options = options(with_jwt(move || token.clone()), config, worker);
+        let options = options(with_jwt(move || token.clone()), config, worker, None);
         let options = options.custom_inbox_prefix(subjects.joining_inbox());
         let client = options.connect(super::servers(config)).await.map_err(Failed::Connect)?;
         let former = self.held().jwt.reveal().to_owned();
-        let join = Join { key: opener.key().to_vec(), former };
+        let invitation = config.invitation();
+        let join = Join { key: opener.key().to_vec(), former, invitation };
         let subject = subjects.join(&config.function, worker);
         let asked = Instant::now();
         let answer = tokio::time::timeout(REQUEST_WAIT, client.request(subject, join.encode_to_vec().into())).await;

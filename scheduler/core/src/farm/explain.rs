@@ -2,7 +2,7 @@
 
 use super::{Farm, Job, PassedOver, Step, WhyNot, WorkerState};
 use crate::change::{JobState, StepState};
-use framewake_proto::ids::JobId;
+use framewake_proto::ids::{JobId, Name};
 use framewake_proto::start::StartPoint;
 use framewake_proto::time::Timestamp;
 
@@ -11,14 +11,29 @@ const PLACES_TOLD_MAX: usize = 3;
 /// Most starting workers named.
 const WAITS_TOLD_MAX: usize = 3;
 
+/// For whom it is explained.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listener {
+    /// The names of the job's steps, which the farm does not keep; a step without one is told by its number.
+    pub steps: Vec<Name>,
+    /// Who may see one project alone does not hear what became of others' tasks.
+    pub own_alone: bool,
+}
+
+impl Listener {
+    fn name(&self, step: usize) -> String {
+        self.steps.get(step).map_or_else(|| format!("number {}", step + 1), |name| format!("`{name}`"))
+    }
+}
+
 impl Farm {
     /// One list of sentences a step; empty where nothing waits. `None` for a job that is over or unknown.
-    pub fn explain(&self, now: Timestamp, id: JobId) -> Option<Vec<Vec<String>>> {
+    pub fn explain(&self, now: Timestamp, id: JobId, to: &Listener) -> Option<Vec<Vec<String>>> {
         let job = self.jobs.get(&id)?;
-        Some(job.steps.iter().enumerate().map(|(at, step)| self.explain_step(now, id, job, at, step)).collect())
+        Some(job.steps.iter().enumerate().map(|(at, step)| self.explain_step(now, id, job, at, step, to)).collect())
     }
 
-    fn explain_step(&self, now: Timestamp, id: JobId, job: &Job, at: usize, step: &Step) -> Vec<String> {
+    fn explain_step(&self, now: Timestamp, id: JobId, job: &Job, at: usize, step: &Step, to: &Listener) -> Vec<String> {
         let mut reasons = Vec::new();
         let waiting = step.left() - step.open;
         if waiting == 0 && step.open == 0 {
@@ -33,8 +48,9 @@ impl Farm {
         }
         if step.state == StepState::Blocked {
             let before = step.after.iter().filter(|before| job.steps[**before].state != StepState::Succeeded);
-            let before: Vec<String> = before.map(|before| (before + 1).to_string()).collect();
-            reasons.push(format!("dependency: step number {} is not done yet", before.join(", ")));
+            let before: Vec<String> = before.map(|before| to.name(*before)).collect();
+            let (word, verb) = if before.len() == 1 { ("step", "is") } else { ("steps", "are") };
+            reasons.push(format!("dependency: {word} {} {verb} not done yet", before.join(", ")));
             return reasons;
         }
         if let Some(until) = step.hold.filter(|until| *until > now) {
@@ -48,7 +64,7 @@ impl Farm {
         if backing_off > 0 {
             reasons.push(format!("retry: {backing_off} tasks failed and wait before they are tried again"));
         }
-        reasons.extend(self.places_aside().take(PLACES_TOLD_MAX));
+        reasons.extend(self.places_aside(to).take(PLACES_TOLD_MAX));
         let function = &self.functions[step.function];
         let workers = function.workers;
         if function.starts_failed() > 0 {
@@ -88,7 +104,14 @@ impl Farm {
 
     /// What keeps the pools from giving the function a worker.
     fn explain_pools(&self, now: Timestamp, at: usize) -> Vec<String> {
-        let key = &self.functions[at].key;
+        let function = &self.functions[at];
+        let key = &function.key;
+        if function.rules.scaling.external {
+            let needed = function.needed;
+            return vec![format!(
+                "no worker yet: those of `{key}` are started by others (scaling.external), and {needed} are needed"
+            )];
+        }
         if self.pools.is_empty() {
             return vec![format!("no capacity yet: there are no pools for `{key}`")];
         }

@@ -1,5 +1,6 @@
 //! Places that fail are set aside: their workers leave, what they broke costs nothing, and they come back.
 
+use super::explain::Listener;
 use super::{Applied, Farm, WorkerState};
 use crate::change::Change;
 use crate::health::{Fault, Judgment, Scene, Standing};
@@ -147,8 +148,9 @@ impl Farm {
         for place in places {
             match self.health.standing(place) {
                 Standing::Good | Standing::Proven { .. } => {}
-                Standing::Aside { until, reason, .. } => {
-                    return Err(format!("it came up on {place}, which is set aside until {until} ({reason})"));
+                // Whoever asks about the function hears this; why, is told in the list of places to whom it concerns.
+                Standing::Aside { until, .. } => {
+                    return Err(format!("it came up on {place}, which is set aside until {until}"));
                 }
                 Standing::Trial { .. } if self.workers_of(place).iter().all(|other| other == id) => {}
                 Standing::Trial { .. } => {
@@ -228,8 +230,10 @@ impl Farm {
     }
 
     /// Why work may wait for a place, for people: those that are set aside.
-    pub(super) fn places_aside(&self) -> impl Iterator<Item = String> {
-        self.health.places().filter_map(|(place, standing, _)| match standing {
+    pub(super) fn places_aside(&self, to: &Listener) -> impl Iterator<Item = String> {
+        let own_alone = to.own_alone;
+        self.health.places().filter_map(move |(place, standing, _)| match standing {
+            Standing::Aside { until, .. } if own_alone => Some(format!("set aside: {place} until {until}")),
             Standing::Aside { until, reason, .. } => Some(format!(
                 "set aside: {place} until {until}, because {reason}; `framewake workers restore {place}` brings it back"
             )),

@@ -138,6 +138,49 @@ fn what_is_lost_with_a_worker_counts_from_the_last_result_until_it_is_known_to_b
     assert_eq!(book.sums(), [((7, Cause::Preempted), 25_000), ((7, Cause::Idle), 1000)].into());
 }
 
+/// Reports and claims come by different ways, and the claim is often the first.
+#[test]
+fn reports_that_come_after_the_next_claim_are_of_the_time_before_it() {
+    let frame = Worked { useful_ms: 5000, upload_ms: 100, ..Worked::default() };
+    let mut book = Book::new();
+    book.spoke(0);
+    book.claimed(0, FIRST, 7);
+    book.worked(5000, FIRST, frame);
+    book.claimed(10_200, SECOND, 7);
+    book.worked(10_210, FIRST, frame);
+    book.ended(10_210, FIRST, &Outcome::Finished);
+    book.worked(15_200, SECOND, frame);
+    book.ended(15_300, SECOND, &Outcome::Finished);
+    let expected = [((7, Cause::Useful), 15_000), ((7, Cause::Upload), 200 + 100)];
+    assert_eq!(book.sums(), expected.into());
+    // What is told after the claim can be of no more than was before it.
+    let mut book = Book::new();
+    book.spoke(0);
+    book.claimed(0, FIRST, 7);
+    book.claimed(1000, SECOND, 7);
+    book.worked(5000, FIRST, Worked { failed_ms: 5000, ..Worked::default() });
+    book.ended(5000, FIRST, &Outcome::Finished);
+    book.ended(6000, SECOND, &lost());
+    assert_eq!(book.sums(), [((7, Cause::Failed), 1000), ((7, Cause::Preempted), 5000)].into());
+    // They never come: nobody knows what that time was good for.
+    let mut book = Book::new();
+    book.spoke(0);
+    book.claimed(0, FIRST, 7);
+    book.claimed(5000, SECOND, 7);
+    book.worked(10_000, SECOND, frame);
+    book.closed(10_000);
+    assert_eq!(book.sums(), [((7, Cause::Preempted), 5000), ((7, Cause::Useful), 5000)].into());
+    // The next claim is of another job, which must not have this one's time after a crash.
+    let mut book = Book::new();
+    book.spoke(0);
+    book.claimed(0, FIRST, 7);
+    book.claimed(5000, SECOND, 8);
+    book.worked(5010, FIRST, frame);
+    book.ended(5010, FIRST, &Outcome::Finished);
+    book.ended(6000, SECOND, &Outcome::Canceled);
+    assert_eq!(book.sums(), [((7, Cause::Useful), 5000), ((8, Cause::Failed), 1000)].into());
+}
+
 #[test]
 fn a_worker_that_never_spoke_was_a_cold_start_of_no_job() {
     let mut book = Book::new();

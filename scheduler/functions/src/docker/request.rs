@@ -1,12 +1,13 @@
 //! What a container is asked for: as little as a worker needs.
 
-use crate::{JOIN_TOKEN, Start, Surroundings};
+use crate::{INVITATION, JOIN_TOKEN, Start, Surroundings};
 use bollard::models::{
     ContainerCreateBody, DeviceRequest, HostConfig, HostConfigLogConfig, Mount, MountTmpfsOptions, MountType,
 };
 use framewake_proto::ids::Name;
 use framewake_proto::pool::docker::{DockerPool, Scratch};
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 
 pub(super) const LABEL_FARM: &str = "framewake.farm";
 pub(super) const LABEL_POOL: &str = "framewake.pool";
@@ -67,7 +68,7 @@ pub(super) fn container(
     ];
     ContainerCreateBody {
         image: Some(image.to_owned()),
-        user: spec.user.clone(),
+        user: user(spec, surroundings),
         stop_timeout: Some(STOP_WITHIN_S),
         env: Some(environment(spec, surroundings, machine, start, gpus)),
         labels: Some(labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
@@ -95,6 +96,15 @@ pub(super) fn container(
         }),
         ..ContainerCreateBody::default()
     }
+}
+
+/// A store in a folder is written by whom it belongs to, which is rarely whom an image names.
+fn user(spec: &DockerPool, surroundings: &Surroundings) -> Option<String> {
+    let owner = || {
+        let folder = std::fs::metadata(surroundings.store.strip_prefix("file://")?).ok()?;
+        Some(format!("{}:{}", folder.uid(), folder.gid()))
+    };
+    spec.user.clone().or_else(owner)
 }
 
 fn memory(start: &Start) -> Option<i64> {
@@ -128,6 +138,9 @@ fn environment(
     }
     if let Some(token) = &start.join_token {
         told.push((JOIN_TOKEN, token.reveal().to_owned()));
+    }
+    if let Some(invitation) = &start.invitation {
+        told.push((INVITATION, invitation.reveal().to_owned()));
     }
     let ours = told.into_iter().map(|(name, value)| format!("{name}={value}"));
     ours.chain(surroundings.environment.iter().map(|(name, value)| format!("{name}={value}"))).collect()
@@ -210,6 +223,7 @@ mod tests {
             gpus: Vec::new(),
             linger: Duration::from_secs(7),
             join_token: None,
+            invitation: None,
         };
         let pool = "big".parse().expect("a good name");
         let body = container(&pool, &spec, &surroundings(), "node7", &start, "sha256:abc", gpus);
@@ -277,6 +291,22 @@ mod tests {
         let mounts = &body["HostConfig"]["Mounts"];
         assert_eq!(mounts[1], json!({ "Target": "/scratch", "Type": "volume" }));
         assert_eq!(mounts[2], json!({ "Target": "/cache", "Source": "/srv/cache", "Type": "bind" }));
+    }
+
+    #[test]
+    fn a_store_in_a_folder_is_written_by_whom_it_belongs_to() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |store: String| Surroundings { store, ..surroundings() };
+        let own = at(format!("file://{}", folder.path().display()));
+        let check = |pool: serde_json::Value, surroundings: &Surroundings, expected: Option<String>| {
+            let spec: DockerPool = serde_json::from_value(pool).expect("a good pool");
+            assert_eq!(user(&spec, surroundings), expected);
+        };
+        let owner = std::fs::metadata(folder.path()).expect("it is there");
+        check(json!({}), &own, Some(format!("{}:{}", owner.uid(), owner.gid())));
+        check(json!({ "user": "7:7" }), &own, Some("7:7".to_owned()));
+        check(json!({}), &at("s3://frames".to_owned()), None);
+        check(json!({}), &at("file:///nowhere/at/all".to_owned()), None);
     }
 
     #[test]

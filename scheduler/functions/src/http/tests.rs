@@ -67,6 +67,7 @@ fn start(worker: &str) -> Start {
         gpus: Vec::new(),
         linger: Duration::from_secs(7),
         join_token: None,
+        invitation: Some(framewake_proto::notify::Secret::new("come")),
     }
 }
 
@@ -115,6 +116,7 @@ async fn a_worker_is_there_while_its_request_is_open_and_is_told_who_it_is_and_h
         ("x-framewake-worker", "w1-1"),
         ("x-deadline", "540"),
         ("x-framewake-linger-ms", "7000"),
+        ("x-framewake-invitation", "come"),
         ("x-nuclio-target", "paint"),
         ("authorization", "Bearer hunter2"),
     ] {

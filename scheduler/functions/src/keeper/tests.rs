@@ -153,6 +153,7 @@ impl Running {
             gpus: Vec::new(),
             linger: Duration::ZERO,
             join_token: None,
+            invitation: None,
         }));
     }
 

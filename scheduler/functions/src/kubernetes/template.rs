@@ -1,8 +1,11 @@
-//! The Job of a worker: made of its pool, its function and what every worker is told. Nothing in it is a secret, and nothing
+//! The Job of a worker: made of its pool, its function and what every worker is told. Nothing in it opens anything alone, and nothing
 //! in it changes while the worker runs.
 
+pub(super) mod joining;
+
 use super::{because, plain};
-use crate::{Error, Start, Surroundings};
+use crate::{Error, INVITATION, Start, Surroundings};
+use framewake_proto::function::{FunctionSpec, Resources};
 use framewake_proto::ids::{FunctionKey, Name, WorkerId};
 use framewake_proto::pool::PoolSpec;
 use framewake_proto::pool::kubernetes::KubernetesPool;
@@ -21,6 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Labels of Jobs and pods. The farm's and the pool's select ours among all others.
 pub const FARM: &str = "framewake/farm";
@@ -102,18 +106,18 @@ impl Template {
         let Some(image) = &start.spec.image else {
             return Err(format!("the function {} names no image", start.function));
         };
+        let mut told = vec![variable("FRAMEWAKE_WORKER", start.worker.to_string())];
+        told.extend(start.invitation.iter().map(|invitation| variable(INVITATION, invitation.reveal().to_owned())));
         let pod = PodTemplateSpec {
             metadata: Some(ObjectMeta {
                 labels: Some(self.labels(start)),
                 annotations: Some(self.annotations(&start.function)),
                 ..ObjectMeta::default()
             }),
-            spec: Some(self.pod(start, image)),
+            spec: Some(self.pod(&start.function, &start.spec, start.linger, image, told)),
         };
         let mut labels = self.labels(start);
-        if let Some(queue) = &self.kubernetes.queue {
-            labels.insert(KUEUE.to_owned(), queue.clone());
-        }
+        labels.extend(self.queue());
         Ok(Job {
             metadata: ObjectMeta {
                 name: Some(start.worker.to_string()),
@@ -127,13 +131,21 @@ impl Template {
                 backoff_limit: Some(0),
                 // Never a second GPU while the first is still held.
                 pod_replacement_policy: Some("Failed".to_owned()),
-                pod_failure_policy: Some(fail_if_disrupted()),
+                // Whether there should be another is the farm's to say: it may want none, or one elsewhere. With `Ignore`, Kubernetes
+                // would start a second process under the name of one that the farm knows has ended. And the rule leaves the
+                // reason with the Job, where it outlives a pod that went with its machine.
+                pod_failure_policy: Some(when_disrupted("FailJob")),
                 ttl_seconds_after_finished: Some(KEPT_S),
                 template: pod,
                 ..JobSpec::default()
             }),
             status: None,
         })
+    }
+
+    /// By which Kueue finds the Job, if the pool has a queue.
+    fn queue(&self) -> Option<(String, String)> {
+        self.kubernetes.queue.clone().map(|queue| (KUEUE.to_owned(), queue))
     }
 
     fn labels(&self, start: &Start) -> BTreeMap<String, String> {
@@ -148,10 +160,7 @@ impl Template {
             ]
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
         );
-        let function = start.function.name.as_str();
-        if function.ends_with(|c: char| c.is_ascii_alphanumeric()) {
-            labels.insert(FUNCTION.to_owned(), function.to_owned());
-        }
+        labels.extend(label_of(&start.function));
         labels
     }
 
@@ -169,15 +178,28 @@ impl Template {
         annotations
     }
 
-    fn pod(&self, start: &Start, image: &str) -> PodSpec {
+    /// `told`: what this worker alone is told, beside its function.
+    fn pod(
+        &self,
+        function: &FunctionKey,
+        spec: &FunctionSpec,
+        linger: Duration,
+        image: &str,
+        told: Vec<EnvVar>,
+    ) -> PodSpec {
         let kubernetes = &self.kubernetes;
-        let claim = kubernetes.resource_claim_template.as_ref().filter(|_| start.spec.resources.gpus > 0);
+        let gpus = spec.resources.gpus;
+        let claim = kubernetes.resource_claim_template.as_ref().filter(|_| gpus > 0);
+        let mut environment = told;
+        environment.push(variable("FRAMEWAKE_FUNCTION", function.to_string()));
+        environment.push(variable("FRAMEWAKE_LINGER_MS", linger.as_millis().to_string()));
+        environment.extend(self.environment.iter().cloned());
         let scratch = empty_dir("scratch", kubernetes.ephemeral_storage);
         PodSpec {
             restart_policy: Some("Never".to_owned()),
             termination_grace_period_seconds: Some(self.grace_s),
             node_selector: Some(kubernetes.node_selector.clone()).filter(|all| !all.is_empty()),
-            tolerations: Some(self.tolerations(start.spec.resources.gpus)).filter(|all| !all.is_empty()),
+            tolerations: Some(self.tolerations(gpus)).filter(|all| !all.is_empty()),
             runtime_class_name: kubernetes.runtime_class.clone(),
             priority_class_name: kubernetes.priority_class.clone(),
             service_account_name: kubernetes.service_account.clone(),
@@ -199,19 +221,12 @@ impl Template {
                 ..PodSecurityContext::default()
             }),
             volumes: Some([vec![scratch, empty_dir("tmp", TMP_MAX)], self.volumes.clone()].concat()),
-            containers: vec![self.container(start, image)],
+            containers: vec![self.container(&spec.resources, image, environment)],
             ..PodSpec::default()
         }
     }
 
-    fn container(&self, start: &Start, image: &str) -> Container {
-        let own = |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
-        let mut environment = vec![
-            own("FRAMEWAKE_WORKER", start.worker.to_string()),
-            own("FRAMEWAKE_FUNCTION", start.function.to_string()),
-            own("FRAMEWAKE_LINGER_MS", start.linger.as_millis().to_string()),
-        ];
-        environment.extend(self.environment.iter().cloned());
+    fn container(&self, needs: &Resources, image: &str, environment: Vec<EnvVar>) -> Container {
         let secret = |name: &String| EnvFromSource {
             secret_ref: Some(SecretEnvSource { name: name.clone(), optional: Some(false) }),
             ..EnvFromSource::default()
@@ -224,7 +239,7 @@ impl Template {
             image_pull_policy: Some("IfNotPresent".to_owned()),
             env: Some(environment),
             env_from: Some(self.kubernetes.environment_from.iter().map(secret).collect()),
-            resources: Some(self.resources(start)),
+            resources: Some(self.resources(needs)),
             volume_mounts: Some([mounts, self.mounts.clone()].concat()),
             security_context: Some(SecurityContext {
                 allow_privilege_escalation: Some(false),
@@ -238,8 +253,7 @@ impl Template {
         }
     }
 
-    fn resources(&self, start: &Start) -> ResourceRequirements {
-        let needs = &start.spec.resources;
+    fn resources(&self, needs: &Resources) -> ResourceRequirements {
         let mut both = BTreeMap::new();
         if let Some(millis) = needs.cpu_millis {
             both.insert("cpu".to_owned(), Quantity(format!("{millis}m")));
@@ -277,13 +291,11 @@ impl Template {
     }
 }
 
-/// A worker whose machine is taken away ends its Job, and whether there should be another is the farm's to say: it may want
-/// none, or one elsewhere. With `Ignore`, Kubernetes would start a second process under the name of one that the farm knows
-/// has ended. And the rule leaves the reason with the Job, where it outlives a pod that went with its machine.
-fn fail_if_disrupted() -> PodFailurePolicy {
+/// What becomes of a Job whose worker's machine is taken away.
+fn when_disrupted(action: &str) -> PodFailurePolicy {
     PodFailurePolicy {
         rules: vec![PodFailurePolicyRule {
-            action: "FailJob".to_owned(),
+            action: action.to_owned(),
             on_exit_codes: None,
             on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
                 status: "True".to_owned(),
@@ -297,7 +309,7 @@ fn fail_if_disrupted() -> PodFailurePolicy {
 fn environment(
     kubernetes: &KubernetesPool,
     surroundings: &Surroundings,
-    grace: std::time::Duration,
+    grace: Duration,
 ) -> Result<Vec<EnvVar>, Error> {
     let Surroundings { nats, farm, store, environment } = surroundings;
     let mut values: BTreeMap<&str, String> = BTreeMap::new();
@@ -306,8 +318,8 @@ fn environment(
     let foreign = |name: &str| NOT_PASSED_ON.iter().any(|beginning| name.starts_with(beginning));
     let passed_on = environment.iter().filter(|(name, _)| !foreign(name));
     values.extend(passed_on.map(|(name, value)| (name.as_str(), value.clone())));
+    values.extend(Some(("FRAMEWAKE_NATS_URL", nats.clone())).filter(|_| !nats.is_empty()));
     values.extend([
-        ("FRAMEWAKE_NATS_URL", nats.clone()),
         ("FRAMEWAKE_FARM", farm.clone()),
         ("FRAMEWAKE_STORE", store.clone()),
         ("FRAMEWAKE_SCRATCH", format!("{SCRATCH}/work")),
@@ -325,10 +337,7 @@ fn environment(
     for name in secret {
         values.remove(name);
     }
-    let mut variables: Vec<EnvVar> = values
-        .into_iter()
-        .map(|(name, value)| EnvVar { name: name.to_owned(), value: Some(value), value_from: None })
-        .collect();
+    let mut variables: Vec<EnvVar> = values.into_iter().map(|(name, value)| variable(name, value)).collect();
     variables.push(EnvVar {
         name: "FRAMEWAKE_HOST".to_owned(),
         value: None,
@@ -372,6 +381,17 @@ fn lost(value: &Value, kept: &Value) -> Option<String> {
         (Value::Array(value), Value::Array(kept)) => value.iter().zip(kept).find_map(|(value, kept)| lost(value, kept)),
         _ => None,
     }
+}
+
+fn variable(name: &str, value: String) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value), value_from: None }
+}
+
+/// The function's name, where it can be a label.
+fn label_of(function: &FunctionKey) -> Option<(String, String)> {
+    let name = function.name.as_str();
+    let is_label = name.ends_with(|c: char| c.is_ascii_alphanumeric());
+    is_label.then(|| (FUNCTION.to_owned(), name.to_owned()))
 }
 
 fn empty_dir(name: &str, size: Size) -> Volume {

@@ -89,6 +89,7 @@ impl Running {
             gpus: Vec::new(),
             linger: Duration::from_millis(1500),
             join_token: None,
+            invitation: None,
         };
         self.tell(keeper::Command::Start(start));
     }

@@ -89,6 +89,7 @@ fn start(worker: &str, function: &str) -> Start {
         gpus: Vec::new(),
         linger: Duration::from_secs(7),
         join_token: None,
+        invitation: None,
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) enum Error {
     UnknownKey,
     #[error("its signature is not the provider's")]
     Signature,
+    #[error("it does not say what it must say")]
+    Claims(#[source] serde_json::Error),
 }
 
 /// Signatures that are taken: neither none, nor one by a secret that two have.
@@ -153,7 +155,7 @@ impl<'a> Token<'a> {
         if self.verify(key) != Some(true) {
             return Err(Error::Signature);
         }
-        serde_json::from_slice(&self.claims).map_err(|_| Error::Shape)
+        serde_json::from_slice(&self.claims).map_err(Error::Claims)
     }
 
     fn verify(&self, key: &Key) -> Option<bool> {

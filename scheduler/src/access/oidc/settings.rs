@@ -117,6 +117,11 @@ impl PublicUrl {
         format!("{}{CALLBACK}", self.0)
     }
 
+    /// Where the provider sends people back to who have logged out.
+    pub(crate) fn page(&self) -> String {
+        format!("{}/", self.0)
+    }
+
     pub(crate) fn is_encrypted(&self) -> bool {
         self.0.starts_with("https://")
     }

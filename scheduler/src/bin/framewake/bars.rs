@@ -1,6 +1,6 @@
 //! A job as bars on a terminal: one for the job, one a step, one for each worker that is on it.
 
-use crate::follow::View;
+use crate::follow::{BACK, View};
 use crate::job::{state_style, step_word};
 use crate::printer::{Printer, Style};
 use crate::text;
@@ -97,8 +97,12 @@ impl View for Bars<'_> {
         Ok(())
     }
 
-    fn remark(&mut self, words: &str) -> io::Result<()> {
-        self.all.println(format!("{} {words}", self.printer.paint(Style::Warn, "!")))
+    fn lost(&mut self, why: &str) -> io::Result<()> {
+        self.all.println(format!("{} {why}", self.printer.paint(Style::Warn, "!")))
+    }
+
+    fn found(&mut self) -> io::Result<()> {
+        self.lost(BACK)
     }
 
     fn end(&mut self, watch: &Watch, now: Duration) -> io::Result<()> {

@@ -6,6 +6,7 @@
 use crate::failure::BadInput;
 use framewake_proto::client::URL_DEFAULT;
 use framewake_proto::notify::Secret;
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -138,6 +139,24 @@ fn same_url(one: &str, other: &str) -> bool {
 }
 
 impl Contexts {
+    /// What a farm is called that nobody named: as before, where it is known; else by its host, and its port where that is not
+    /// the one that such addresses have anyway.
+    pub(crate) fn name_for(&self, url: &str) -> Result<String, BadInput> {
+        if let Some((name, _)) = self.contexts.iter().find(|(_, farm)| same_url(url, &farm.url)) {
+            return Ok(name.clone());
+        }
+        let address = url.parse::<Url>().ok();
+        let Some((host, port)) = address.as_ref().and_then(|url| Some((url.host_str()?, url.port()))) else {
+            return Err(BadInput::new(format!("`{url}` is no address")).hint("as in https://farm.example"));
+        };
+        let name = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        match self.contexts.get(&name) {
+            None => Ok(name),
+            Some(other) => Err(BadInput::new(format!("context `{name}` is of another farm, {}", other.url))
+                .hint(format!("call this one otherwise with --name, or forget that one: framewake logout {name}"))),
+        }
+    }
+
     /// What is in the file; nothing where there is none. A file that others may read is refused: its tokens are no secrets.
     pub(crate) fn load(file: &Path) -> Result<Contexts, BadInput> {
         let cannot = |error: std::io::Error| BadInput::new(format!("can't read `{}`: {error}", file.display()));
@@ -224,6 +243,27 @@ mod tests {
         let given = Environment { token: Some("fw_given".into()), ..environment.clone() };
         assert_eq!(given.asked(None, None).expect("good").token, Some(Secret::new("fw_given")));
         assert!(environment.asked(None, Some("three")).expect_err("none").hint.expect("a hint").contains("one, two"));
+    }
+
+    #[test]
+    fn farms_on_one_host_have_names_of_their_own_and_those_that_are_known_keep_theirs() {
+        let mut kept = Contexts::default();
+        for (url, name) in [
+            ("https://farm.example", "farm.example"),
+            ("https://farm.example:443/", "farm.example"),
+            ("https://farm.example:8443", "farm.example:8443"),
+            ("http://farm.example:7700", "farm.example:7700"),
+            ("http://[::1]:7700", "[::1]:7700"),
+        ] {
+            assert_eq!(kept.name_for(url).expect(url), name);
+        }
+        // Stored by a version that named farms by their hosts alone, or with --name.
+        kept.contexts.insert("farm.example".to_owned(), farm("http://farm.example:7700", "fw_old"));
+        assert_eq!(kept.name_for("http://farm.example:7700/").expect("known"), "farm.example");
+        assert_eq!(kept.name_for("http://farm.example:7701").expect("new"), "farm.example:7701");
+        let refused = kept.name_for("https://farm.example").expect_err("its token would take the place of the other's");
+        assert!(refused.hint.expect("a way out").contains("--name"));
+        assert!(kept.name_for("farm.example").is_err());
     }
 
     #[test]

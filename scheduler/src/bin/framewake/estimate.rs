@@ -28,18 +28,15 @@ pub(crate) struct Args {
     /// First render so many frames, spread over the range: a small job of its own, before all others of its project
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u32).range(1..=i64::from(PROBE_MAX)))]
     probe: Option<u32>,
-    /// Set a parameter: `--set render.samples=64`
-    #[arg(long = "set", value_name = "STEP.PARAMETER=VALUE")]
-    settings: Vec<job_file::Setting>,
+    #[command(flatten)]
+    changes: job_file::Changes,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome> {
     let printer = &context.printer;
     let job_file::JobFile { mut body, folder } = job_file::read(&args.file)?;
-    for setting in &args.settings {
-        job_file::set(&mut body, setting)?;
-    }
-    let inputs = local_inputs::find(&body, &folder)?;
+    args.changes.make(&mut body)?;
+    let inputs = local_inputs::find(&mut body, &folder)?;
     let digests = submit::hash_inputs(context, &inputs).await?;
     local_inputs::replace(&mut body, &inputs, &digests);
     let ask = async || context.client.estimate(&body, args.workers.as_deref()).await;

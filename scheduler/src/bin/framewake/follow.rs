@@ -11,6 +11,7 @@ use crate::{job, text};
 use framewake_proto::api::{EventView, Happening, JobState, JobView, TaskState};
 use framewake_proto::client::{Client, Error, Events, PartQuery};
 use framewake_proto::ids::JobId;
+use framewake_proto::verdict::Verdict;
 use std::io;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -23,14 +24,21 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LAST_EVENT_WAIT: Duration = Duration::from_secs(2);
 /// Failed frames that are named when the job is over.
 const FAILURES_NAMED: u32 = 5;
+/// Longest wait for their names: nobody who leaves is held up, and `framewake frames --failed` has them.
+const NAMED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Said once a connection that was lost is there again.
+pub(crate) const BACK: &str = "the scheduler is back";
 
 /// A way to show a job.
 pub(crate) trait View {
     fn event(&mut self, watch: &Watch, event: &EventView) -> io::Result<()>;
     /// Called about four times a second.
     fn tick(&mut self, watch: &Watch, now: Duration) -> io::Result<()>;
-    /// Something about the watching itself.
-    fn remark(&mut self, words: &str) -> io::Result<()>;
+    /// The connection broke, and is tried again …
+    fn lost(&mut self, why: &str) -> io::Result<()>;
+    /// … until it is there.
+    fn found(&mut self) -> io::Result<()>;
     /// Takes away what would not stay true.
     fn end(&mut self, watch: &Watch, now: Duration) -> io::Result<()>;
 }
@@ -47,8 +55,13 @@ impl View for Lines<'_> {
         Ok(())
     }
 
-    fn remark(&mut self, words: &str) -> io::Result<()> {
-        self.0.note(words);
+    fn lost(&mut self, why: &str) -> io::Result<()> {
+        self.0.note(why);
+        Ok(())
+    }
+
+    fn found(&mut self) -> io::Result<()> {
+        self.0.note(BACK);
         Ok(())
     }
 
@@ -60,14 +73,11 @@ impl View for Lines<'_> {
 /// Shows the job until it is over; the outcome is the job's.
 pub(crate) async fn run(context: &Context, id: JobId) -> anyhow::Result<Outcome> {
     let printer = &context.printer;
-    let farewell =
-        format!("the job goes on: watch it with `framewake tail {id}`, stop it with `framewake cancel {id}`");
-    printer.set_farewell(Some(farewell));
+    set_farewell(context, id);
     let job = context.client.job(id).await?;
     if job.state.is_over() && !printer.is_json() {
         return end(context, &job).await;
     }
-    let started = Instant::now();
     let watch = Watch::new(job, Duration::ZERO);
     let view: Box<dyn View> = if printer.is_json() {
         Box::new(Lines(printer))
@@ -76,21 +86,29 @@ pub(crate) async fn run(context: &Context, id: JobId) -> anyhow::Result<Outcome>
     } else {
         Box::new(Plain::new(printer))
     };
-    let job = Follower {
-        client: &context.client,
-        view,
-        watch,
-        started,
-        looked_at: started,
-        over_since: None,
-        saw_end: false,
-    }
-    .follow(id)
-    .await?;
+    let job = until_over(&context.client, watch, view).await?;
     end(context, &job).await
 }
 
-async fn end(context: &Context, job: &JobView) -> anyhow::Result<Outcome> {
+/// What is said when somebody stops watching.
+pub(crate) fn set_farewell(context: &Context, id: JobId) {
+    let farewell =
+        format!("the job goes on: watch it with `framewake tail {id}`, stop it with `framewake cancel {id}`");
+    context.printer.set_farewell(Some(farewell));
+}
+
+/// Follows a job until it is over, and tells a view of it.
+pub(crate) async fn until_over<'a>(
+    client: &'a Client,
+    watch: Watch,
+    view: Box<dyn View + 'a>,
+) -> anyhow::Result<JobView> {
+    let (id, started) = (watch.job.id, Instant::now());
+    Follower { client, view, watch, started, looked_at: started, over_since: None, saw_end: false }.follow(id).await
+}
+
+/// How the job ended, in words and as an outcome.
+pub(crate) async fn end(context: &Context, job: &JobView) -> anyhow::Result<Outcome> {
     context.printer.set_farewell(None);
     if !context.printer.is_json() {
         say_end(context, job).await?;
@@ -122,7 +140,7 @@ impl Follower<'_> {
             let result = match self.client.events(Some(id), after).await {
                 Ok(mut events) => {
                     if lost.take().is_some_and(|(_, pauses)| pauses.taken() > 1) {
-                        self.view.remark("the scheduler is back")?;
+                        self.view.found()?;
                     }
                     let result = self.follow_stream(&mut events).await?;
                     after = events.last_seq();
@@ -142,7 +160,7 @@ impl Follower<'_> {
                     }
                     // A connection that comes back at once is not worth a word.
                     if pauses.taken() == 1 {
-                        self.view.remark(&format!("{error}; trying again"))?;
+                        self.view.lost(&format!("{error}; trying again"))?;
                     }
                     let pause = pauses.next();
                     self.wait(pause).await?;
@@ -242,7 +260,16 @@ async fn say_end(context: &Context, job: &JobView) -> anyhow::Result<()> {
     printer.line(format_args!("job {} {state}: {}{took}", job.id, job::counts(job.tasks)))?;
     if job.tasks.failed > 0 {
         let query = PartQuery { state: Some(TaskState::Failed), limit: Some(FAILURES_NAMED), ..PartQuery::default() };
-        for task in context.client.tasks(job.id, &query).await?.items {
+        // How the job ended is known: a scheduler that is away, or hangs, neither changes that nor holds anybody up.
+        let asked = tokio::time::timeout(NAMED_WITHIN, context.client.tasks(job.id, &query)).await;
+        let failed = asked.ok().and_then(Result::ok).map_or_else(Vec::new, |page| page.items);
+        if failed.is_empty() {
+            printer.note("which frames failed, the scheduler does not say now");
+        }
+        let is_scenes = !failed.is_empty()
+            && failed.iter().filter_map(|task| task.failure.as_ref()).all(|why| why.verdict == Verdict::SceneError);
+        let named = u32::try_from(failed.len()).unwrap_or(u32::MAX);
+        for task in failed {
             let why = task
                 .failure
                 .map_or(String::new(), |failure| format!(": {} ({})", text::clean(&failure.message), failure.verdict));
@@ -252,13 +279,16 @@ async fn say_end(context: &Context, job: &JobView) -> anyhow::Result<()> {
                 task.frame
             ))?;
         }
-        if job.tasks.failed > FAILURES_NAMED {
-            printer.line(format_args!("  … and {} more", job.tasks.failed - FAILURES_NAMED))?;
+        if named > 0 && job.tasks.failed > named {
+            printer.line(format_args!("  … and {} more", job.tasks.failed - named))?;
         }
-        printer.note(format_args!(
-            "see the evidence with: framewake frames {id} --failed\nrender only these again with: framewake retry {id}",
-            id = job.id
-        ));
+        printer.note(format_args!("see the evidence with: framewake frames {} --failed", job.id));
+        if is_scenes {
+            // Inputs are kept as they were: another try would find the same.
+            printer.note("mend the scene or the job file, and submit it again");
+        } else {
+            printer.note(format_args!("render only these again with: framewake retry {}", job.id));
+        }
     } else if job.state == JobState::Succeeded && printer.is_terminal() {
         printer.note(format_args!("fetch the outputs with: framewake fetch {} FOLDER", job.id));
     }

@@ -2,6 +2,7 @@
 //! are is for the scheduler to say; here only the places that are changed are known.
 
 use crate::failure::BadInput;
+use framewake_proto::frames::FrameSet;
 use framewake_proto::ids::nearest;
 use framewake_proto::job::JOB_SIZE_MAX;
 use framewake_proto::yaml;
@@ -22,12 +23,58 @@ pub(crate) struct JobFile {
     pub(crate) folder: PathBuf,
 }
 
+/// What the command line says in place of the file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Changes {
+    /// Set a parameter: `--set render.samples=64`
+    #[arg(long = "set", value_name = "STEP.PARAMETER=VALUE")]
+    settings: Vec<Setting>,
+    /// Other frames of a step, instead of the file's: `--frames render=1-10`; `--frames 1-10` where one step has frames
+    #[arg(long, value_name = "[STEP=]FRAMES")]
+    frames: Vec<Frames>,
+    /// Project that it is of, instead of the file's
+    #[arg(long, value_name = "NAME")]
+    project: Option<String>,
+}
+
+impl Changes {
+    pub(crate) fn make(&self, body: &mut Value) -> Result<(), BadInput> {
+        self.settings.iter().try_for_each(|setting| set(body, setting))?;
+        self.frames.iter().try_for_each(|frames| set_frames(body, frames))?;
+        if let Some(project) = &self.project {
+            body["project"] = Value::from(project.as_str());
+        }
+        Ok(())
+    }
+}
+
+/// `step=1-10` from the command line, or `1-10` of the step that has frames.
+#[derive(Debug, Clone, PartialEq)]
+struct Frames {
+    step: Option<String>,
+    frames: String,
+}
+
+impl std::str::FromStr for Frames {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Frames, String> {
+        let (step, frames) = text.split_once('=').map_or((None, text), |(step, frames)| (Some(step), frames));
+        if step == Some("") {
+            return Err("no step is named before the `=`: write --frames render=1-10".to_owned());
+        }
+        // A word with a typing error is said before a scene is hashed.
+        frames.parse::<FrameSet>().map_err(|error| error.to_string())?;
+        Ok(Frames { step: step.map(str::to_owned), frames: frames.to_owned() })
+    }
+}
+
 /// `step.parameter=value` from the command line.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Setting {
-    pub(crate) step: String,
-    pub(crate) parameter: String,
-    pub(crate) value: Value,
+struct Setting {
+    step: String,
+    parameter: String,
+    value: Value,
 }
 
 impl std::str::FromStr for Setting {
@@ -166,6 +213,44 @@ fn is_plain(value: &Value) -> bool {
     value.is_number() || value.is_boolean()
 }
 
+/// Gives a step other frames than it has. One without frames is a single task, which no frames could be of.
+fn set_frames(body: &mut Value, frames: &Frames) -> Result<(), BadInput> {
+    let step = match &frames.step {
+        Some(name) => step(body, name)?,
+        None => only_step_with_frames(body, &frames.frames)?,
+    };
+    let Some(old) = step.get_mut("frames") else {
+        let name = name_of(step).unwrap_or_default();
+        return Err(BadInput::new(format!("step `{name}` has no frames in the job, so it can't have others")));
+    };
+    *old = Value::from(frames.frames.as_str());
+    Ok(())
+}
+
+fn only_step_with_frames<'a>(body: &'a mut Value, frames: &str) -> Result<&'a mut Map<String, Value>, BadInput> {
+    let has_frames = |step: &&mut Map<String, Value>| step.contains_key("frames");
+    let names: Vec<String> = steps(body).filter(has_frames).map(|step| name_of(step).unwrap_or_default()).collect();
+    if names.len() > 1 {
+        let refusal = BadInput::new(format!("several steps of the job have frames: {}", names.join(", ")));
+        return Err(refusal.hint(format!("say which: --frames {}={frames}", names[0])));
+    }
+    steps(body).find(has_frames).ok_or_else(|| BadInput::new("no step of the job has frames"))
+}
+
+fn name_of(step: &Map<String, Value>) -> Option<String> {
+    step.get("name").and_then(Value::as_str).map(str::to_owned)
+}
+
+fn step<'a>(body: &'a mut Value, name: &str) -> Result<&'a mut Map<String, Value>, BadInput> {
+    let names: Vec<String> = steps(body).filter_map(|step| name_of(step)).collect();
+    steps(body).find(|step| name_of(step).as_deref() == Some(name)).ok_or_else(|| {
+        let near = nearest(name, names.iter().map(String::as_str));
+        let hint = near
+            .map_or_else(|| format!("the steps are: {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
+        BadInput::new(format!("the job has no step `{name}`")).hint(hint)
+    })
+}
+
 /// The steps that are mappings, as all of them should be.
 fn steps(body: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
     let steps = body.get_mut("steps").and_then(Value::as_array_mut);
@@ -173,15 +258,8 @@ fn steps(body: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
 }
 
 /// Puts a parameter's value into a step.
-pub(crate) fn set(body: &mut Value, setting: &Setting) -> Result<(), BadInput> {
-    let name_of = |step: &Map<String, Value>| step.get("name").and_then(Value::as_str).map(str::to_owned);
-    let names: Vec<String> = steps(body).filter_map(|step| name_of(step)).collect();
-    let Some(step) = steps(body).find(|step| name_of(step).as_ref() == Some(&setting.step)) else {
-        let near = nearest(&setting.step, names.iter().map(String::as_str));
-        let hint = near
-            .map_or_else(|| format!("the steps are: {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
-        return Err(BadInput::new(format!("the job has no step `{}` to set a parameter of", setting.step)).hint(hint));
-    };
+fn set(body: &mut Value, setting: &Setting) -> Result<(), BadInput> {
+    let step = step(body, &setting.step)?;
     let parameters = step.entry("parameters").or_insert_with(|| Value::Object(Map::new()));
     let parameters = parameters
         .as_object_mut()
@@ -268,6 +346,32 @@ mod tests {
         );
         let error = set(&mut body, &"rendr.samples=4".parse().expect("good")).expect_err("no such step");
         assert_eq!(error.hint.as_deref(), Some("did you mean `render`?"));
+    }
+
+    #[test]
+    fn frames_go_into_the_step_that_has_them_or_is_named() {
+        let one = json!({"steps": [{"name": "render", "frames": "1-240"}, {"name": "encode"}]});
+        let two = json!({"steps": [{"name": "left", "frames": "1-9"}, {"name": "right", "frames": "1-9"}]});
+        let changed = |body: &Value, text: &str| {
+            let mut body = body.clone();
+            set_frames(&mut body, &text.parse().expect("frames")).map(|()| body)
+        };
+        for text in ["1-3", "render=1-3"] {
+            let body = changed(&one, text).expect("changed");
+            assert_eq!(body, json!({"steps": [{"name": "render", "frames": "1-3"}, {"name": "encode"}]}), "{text}");
+        }
+        assert_eq!(changed(&two, "right=7").expect("changed")["steps"][1]["frames"], "7");
+        let refused = |body: &Value, text: &str| {
+            let BadInput { message, hint, .. } = changed(body, text).expect_err(text);
+            format!("{message}; {}", hint.unwrap_or_default())
+        };
+        assert!(refused(&two, "1-3").contains("left, right; say which: --frames left=1-3"));
+        assert!(refused(&one, "rendr=1-3").contains("no step `rendr`; did you mean `render`?"));
+        assert!(refused(&one, "encode=1-3").contains("step `encode` has no frames"));
+        assert!(refused(&json!({"steps": [{"name": "a"}]}), "1-3").contains("no step of the job has frames"));
+        for text in ["1-", "render=", "=1-3", "render=1-3=5", ""] {
+            text.parse::<Frames>().expect_err(text);
+        }
     }
 
     #[test]

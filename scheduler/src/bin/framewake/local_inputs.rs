@@ -1,9 +1,9 @@
-//! The local files that a job names as inputs: found and checked all at once, before anything is sent, and
-//! replaced by their digests when they are.
+//! The local files that a job names as inputs, by themselves or by their folder: found and checked all at once, before
+//! anything is sent, and replaced by their digests when they are.
 
 use crate::failure::BadInput;
 use framewake_proto::api::INPUT_SIZE_MAX;
-use framewake_proto::job::Fault;
+use framewake_proto::job::{Fault, INPUTS_MAX};
 use framewake_proto::objects::Digest;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -34,12 +34,17 @@ impl LocalInputs {
     }
 }
 
-/// Finds the files that `path` inputs name, relative to `folder`, or says everything that is wrong with them.
-pub(crate) fn find(body: &Value, folder: &Path) -> Result<LocalInputs, BadInput> {
+/// Finds the files that `path` inputs name, relative to `folder`, or says everything that is wrong with them. A folder among
+/// them becomes its files, each an input of its own.
+pub(crate) fn find(body: &mut Value, folder: &Path) -> Result<LocalInputs, BadInput> {
     let mut found = LocalInputs::default();
-    let mut faults = Vec::new();
+    let mut faults = open_folders(body, folder);
     for (step, input, given) in local_paths(body) {
-        match check(&folder.join(given)) {
+        let path = folder.join(given);
+        if path.is_dir() {
+            continue; // It could not be opened, which is said already.
+        }
+        match check(&path) {
             Ok((file, size_bytes)) => {
                 found.files.insert(file.clone(), size_bytes);
                 found.uses.push(Use { step, input, file });
@@ -88,6 +93,79 @@ fn local_paths(body: &Value) -> impl Iterator<Item = (usize, usize, &str)> {
     })
 }
 
+/// Puts the files of each folder in its place; what is wrong with those that stay.
+fn open_folders(body: &mut Value, folder: &Path) -> Vec<Fault> {
+    let named = local_paths(body).filter(|(_, _, given)| folder.join(given).is_dir());
+    let named: Vec<(usize, usize, String)> =
+        named.map(|(step, input, given)| (step, input, given.to_owned())).collect();
+    let mut faults = Vec::new();
+    for (step, input, given) in named {
+        let at = format!("/steps/{step}/inputs");
+        let inputs = body.pointer_mut(&at).and_then(Value::as_array_mut).expect("the folder was found there");
+        match files_below(&folder.join(&given), INPUTS_MAX).and_then(|files| each(&inputs[input], &given, &files)) {
+            // The first takes the folder's place and the others come last, so that faults are told of inputs as the author counts.
+            Ok(mut files) => {
+                inputs[input] = files.remove(0);
+                inputs.append(&mut files);
+            }
+            Err(reason) => faults.push(Fault::new(format!("{at}/{input}/path"), format!("`{given}` {reason}"))),
+        }
+    }
+    faults
+}
+
+/// The input of a folder, once for each of its files, under the folder's name if it says no other.
+fn each(input: &Value, given: &str, files: &[String]) -> Result<Vec<Value>, String> {
+    let place = match input.get("as") {
+        Some(Value::String(place)) => place.trim_end_matches('/').to_owned(),
+        Some(_) => return Err("has an `as` that is no text: write it in quotes".to_owned()),
+        // `.` has no name: its files lie beside each other as they do there.
+        None => Path::new(given).file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    let one = |file: &String| {
+        let mut one = input.clone();
+        one["path"] = Value::from(format!("{}/{file}", given.trim_end_matches('/')));
+        one["as"] = Value::from(if place.is_empty() { file.clone() } else { format!("{place}/{file}") });
+        one
+    };
+    Ok(files.iter().map(one).collect())
+}
+
+/// The files of a folder and of the folders in it, from there, in the order of their names; without hidden ones, which are
+/// of editors and file managers. So many at most.
+fn files_below(top: &Path, max: usize) -> Result<Vec<String>, String> {
+    let mut files = Vec::new();
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        let unreadable = |error: std::io::Error| format!("can't be read: {error}");
+        for entry in top.join(&folder).read_dir().map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
+                return Err(format!("has a file whose name is not UTF-8: {}", entry.path().display()));
+            };
+            if name.starts_with('.') {
+                continue;
+            }
+            let below = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+            if entry.file_type().map_err(unreadable)?.is_dir() {
+                folders.push(below);
+            } else if entry.path().is_dir() {
+                return Err(format!("has a link to a folder, `{below}`: name that folder as an input of its own"));
+            } else {
+                files.push(below);
+            }
+            if files.len() > max {
+                return Err(format!("has more than the {max} files that a step may have"));
+            }
+        }
+    }
+    if files.is_empty() {
+        return Err("is a folder without files".to_owned());
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
 fn check(path: &Path) -> Result<(PathBuf, u64), String> {
     // The real path, so that one file under two names is sent once.
     let real = path.canonicalize().map_err(|error| match error.kind() {
@@ -95,11 +173,6 @@ fn check(path: &Path) -> Result<(PathBuf, u64), String> {
         _ => format!("can't be read: {error}"),
     })?;
     let metadata = real.metadata().map_err(|error| format!("can't be read: {error}"))?;
-    if metadata.is_dir() {
-        return Err("is a folder: name each of its files as an input of its own, with `as` to keep the folder's \
-            name, or pack them into one file"
-            .to_owned());
-    }
     if !metadata.is_file() {
         return Err("is not an ordinary file".to_owned());
     }
@@ -138,7 +211,7 @@ mod tests {
             {"path": folder.path().join("wood.png")},
             {"step": "a"},
         ]));
-        let inputs = find(&body, folder.path()).expect("all are there");
+        let inputs = find(&mut body, folder.path()).expect("all are there");
         assert_eq!(inputs.files.values().copied().collect::<Vec<_>>(), [14, 8], "one file named twice is one file");
         let fault = |at: usize| Fault::new(format!("/steps/1/inputs/{at}/digest"), "is not uploaded");
         assert!(inputs.are_all_of(&[fault(0), fault(2)]));
@@ -158,22 +231,63 @@ mod tests {
     }
 
     #[test]
-    fn everything_missing_is_named_at_once() {
+    fn a_folder_becomes_its_files_and_what_stands_behind_it_stays_where_it_is() {
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::create_dir(folder.path().join("textures")).expect("a folder");
-        let body = job(&json!([{"path": "scene.blend"}, {"path": "textures"}, {"path": "a", "url": "https://b"}, 7]));
-        let error = find(&body, folder.path()).expect_err("two are wrong");
-        let fields: Vec<&str> = error.faults.iter().map(|fault| fault.field.as_str()).collect();
-        assert_eq!(fields, ["/steps/1/inputs/0/path", "/steps/1/inputs/1/path"]);
-        assert_eq!(error.faults[0].reason, "`scene.blend` is not there");
-        assert!(error.faults[1].reason.contains("folder"));
+        for name in ["textures/wood.png", "textures/stone/wall.png", "textures/.DS_Store", "scene.blend"] {
+            let file = folder.path().join(name);
+            std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+            std::fs::write(file, name).expect("a file");
+        }
+        let check = |input: Value, places: &[&str]| {
+            let mut body = job(&json!([input, {"path": "scene.blend"}]));
+            let inputs = find(&mut body, folder.path()).expect("all are there");
+            let digests = inputs.files.keys().map(|file| (file.clone(), Digest::of(b"x"))).collect();
+            replace(&mut body, &inputs, &digests);
+            let found = body["steps"][1]["inputs"].as_array().expect("a list").clone();
+            assert_eq!(found.iter().map(|input| input["as"].as_str().expect("text")).collect::<Vec<_>>(), places);
+            assert!(found.iter().all(|input| input.get("path").is_none() && input["digest"].is_string()), "{found:?}");
+        };
+        check(json!({"path": "textures/"}), &["textures/stone/wall.png", "scene.blend", "textures/wood.png"]);
+        check(json!({"path": "textures", "as": "maps/"}), &["maps/stone/wall.png", "scene.blend", "maps/wood.png"]);
+        check(json!({"path": "textures/."}), &["textures/stone/wall.png", "scene.blend", "textures/wood.png"]);
+        check(json!({"path": "."}), &["scene.blend", "scene.blend", "textures/stone/wall.png", "textures/wood.png"]);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["empty", "linked", "named"] {
+            std::fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        std::fs::write(folder.path().join("named/wood.png"), "").expect("a file");
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("linked/back")).expect("a link");
+        let mut body = job(&json!([
+            {"path": "scene.blend"}, {"path": "empty"}, {"path": "linked"}, {"path": "named", "as": 7},
+            {"path": "a", "url": "https://b"}, 7,
+        ]));
+        let error = find(&mut body, folder.path()).expect_err("four are wrong");
+        let mut said: Vec<String> =
+            error.faults.iter().map(|fault| format!("{} {}", fault.field, fault.reason)).collect();
+        said.sort_unstable();
+        let expected = [
+            "/steps/1/inputs/0/path `scene.blend` is not there",
+            "/steps/1/inputs/1/path `empty` is a folder without files",
+            "/steps/1/inputs/2/path `linked` has a link to a folder, `back`: name that folder as an input of its own",
+            "/steps/1/inputs/3/path `named` has an `as` that is no text: write it in quotes",
+        ];
+        assert_eq!(said, expected);
+        std::fs::write(folder.path().join("named/stone.png"), "").expect("a file");
+        assert_eq!(files_below(&folder.path().join("named"), 2).expect("two"), ["stone.png", "wood.png"]);
+        let error = files_below(&folder.path().join("named"), 1).expect_err("one too many");
+        assert_eq!(error, "has more than the 1 files that a step may have");
     }
 
     #[test]
     fn any_shape_of_file_is_taken() {
         for body in [json!(null), json!({"steps": 7}), json!({"steps": [1, {"inputs": {}}, {"inputs": [{"path": 7}]}]})]
         {
-            assert!(find(&body, Path::new(".")).expect("nothing to find").files.is_empty());
+            let mut body = body;
+            assert!(find(&mut body, Path::new(".")).expect("nothing to find").files.is_empty());
         }
     }
 }

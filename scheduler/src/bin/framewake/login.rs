@@ -7,6 +7,7 @@ use crate::text;
 use framewake_proto::access::{Who, WhoView};
 use framewake_proto::client::{Client, URL_DEFAULT};
 use framewake_proto::notify::Secret;
+use reqwest::Url;
 use serde_json::json;
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ pub(crate) struct LoginArgs {
     /// Address of the scheduler
     #[arg(default_value = URL_DEFAULT)]
     address: String,
-    /// What the context is called [default: the host of the address]
+    /// What the context is called [default: the host of the address, with its port where that is no usual one]
     #[arg(long)]
     name: Option<String>,
     /// File with the token; without it, it is asked for, or read from standard input
@@ -43,11 +44,13 @@ pub(crate) struct ContextsArgs {
 pub(crate) async fn login(printer: &Printer, args: LoginArgs) -> anyhow::Result<Outcome> {
     let file = contexts_file()?;
     let mut kept = Contexts::load(&file)?;
+    let url = args.address.trim_end_matches('/').to_owned();
+    // What is wrong with the name is said before anybody looks for a token.
+    let name = args.name.map_or_else(|| kept.name_for(&url), Ok)?;
     let token = match &args.token_file {
         Some(file) => read_token(file)?,
         None => ask(printer)?,
     };
-    let url = args.address.trim_end_matches('/').to_owned();
     let client = Client::with_token(&url, Some(&token))?;
     let WhoView { tokens, who, .. } = client.who().await?;
     if !tokens {
@@ -59,7 +62,6 @@ pub(crate) async fn login(printer: &Printer, args: LoginArgs) -> anyhow::Result<
         BadInput::new(format!("the token opens nothing at {url}: nothing is stored"))
             .hint("it was revoked, has expired, is of another farm, or was not copied whole")
     })?;
-    let name = args.name.unwrap_or_else(|| host(&url));
     kept.contexts.insert(name.clone(), Farm { url: url.clone(), token });
     kept.current = Some(name.clone());
     kept.store(&file)?;
@@ -79,13 +81,9 @@ fn in_words(who: &Who) -> String {
     format!("{} ({} of {of})", text::clean(&who.name), who.role)
 }
 
-fn host(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split(['/', ':']).next().filter(|host| !host.is_empty()).unwrap_or("farm").to_owned()
-}
-
 fn is_here(url: &str) -> bool {
-    ["localhost", "127.0.0.1", "["].iter().any(|here| host(url).starts_with(here))
+    let url = url.parse::<Url>().ok();
+    url.is_some_and(|url| url.host_str().is_some_and(|host| ["localhost", "127.0.0.1", "[::1]"].contains(&host)))
 }
 
 /// From standard input; at a terminal, what is typed is not shown.

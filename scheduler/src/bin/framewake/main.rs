@@ -14,6 +14,7 @@ mod fetch;
 mod find;
 mod follow;
 mod frames;
+mod full_screen;
 mod functions;
 mod job;
 mod job_file;

@@ -1,6 +1,6 @@
 //! A job as lines in a file or pipe: states, failures, and now and then how far it is.
 
-use crate::follow::View;
+use crate::follow::{BACK, View};
 use crate::job::{counts, step_word};
 use crate::printer::Printer;
 use crate::watch::{Watch, failure_line};
@@ -90,8 +90,13 @@ impl View for Plain<'_> {
         self.say_progress(watch, now)
     }
 
-    fn remark(&mut self, words: &str) -> io::Result<()> {
-        self.printer.note(words);
+    fn lost(&mut self, why: &str) -> io::Result<()> {
+        self.printer.note(why);
+        Ok(())
+    }
+
+    fn found(&mut self) -> io::Result<()> {
+        self.printer.note(BACK);
         Ok(())
     }
 

@@ -134,7 +134,7 @@ async fn store(
     only_new: bool,
 ) -> anyhow::Result<ScheduleStored> {
     let mut job = body.get("job").cloned().unwrap_or_default();
-    let inputs = local_inputs::find(&job, folder)?;
+    let inputs = local_inputs::find(&mut job, folder)?;
     let digests = submit::hash_inputs(context, &inputs).await?;
     local_inputs::replace(&mut job, &inputs, &digests);
     if body.get("job").is_some() {

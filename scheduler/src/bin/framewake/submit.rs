@@ -21,9 +21,8 @@ pub(crate) struct Args {
     /// The same key and file again is the same job
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Set a parameter: `--set render.samples=64`
-    #[arg(long = "set", value_name = "STEP.PARAMETER=VALUE")]
-    settings: Vec<job_file::Setting>,
+    #[command(flatten)]
+    changes: job_file::Changes,
     /// 0 (last) to 100 (first), instead of the file's
     #[arg(long)]
     priority: Option<u32>,
@@ -41,10 +40,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
     if let Some(name) = args.name {
         body["name"] = Value::String(name);
     }
-    for setting in &args.settings {
-        job_file::set(&mut body, setting)?;
-    }
-    let inputs = local_inputs::find(&body, &folder)?;
+    args.changes.make(&mut body)?;
+    let inputs = local_inputs::find(&mut body, &folder)?;
     let digests = hash_inputs(context, &inputs).await?;
     local_inputs::replace(&mut body, &inputs, &digests);
     // A fresh key, so that a submission whose answer is lost can be sent again without a second job.

@@ -10,6 +10,9 @@ use framewake_proto::duration::Span;
 use framewake_proto::ids::Name;
 use framewake_proto::time::Timestamp;
 
+/// Hexadecimal digits of an id.
+const ID_LEN: usize = 12;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -36,7 +39,8 @@ enum Command {
     },
     /// Revoke a token: it opens nothing from now on
     Revoke {
-        /// Its id, as `framewake tokens` lists it, or its name if no other has that
+        /// Its id, as `framewake tokens` lists it, or its name if no other has that; or the id of the session of somebody who logged
+        /// in by a provider of identities, as `framewake audit --action session.begin` has it
         token: String,
     },
 }
@@ -80,6 +84,8 @@ async fn find(context: &Context, wanted: &str) -> anyhow::Result<String> {
     let named: Vec<&TokenView> = tokens.iter().filter(|token| token.name.as_str() == wanted).collect();
     match named.as_slice() {
         [one] => Ok(one.id.clone()),
+        // Sessions are in no list.
+        [] if wanted.len() == ID_LEN && wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(wanted.to_owned()),
         [] => Err(BadInput::new(format!("there is no token `{}`", text::clean(wanted)))
             .hint("`framewake tokens` lists them")
             .into()),

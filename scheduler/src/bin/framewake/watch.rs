@@ -15,7 +15,17 @@ pub(crate) struct Watch {
     /// Something changed that events don't tell in full.
     pub(crate) is_stale: bool,
     paces: BTreeMap<Name, Pace>,
+    /// Of all steps.
+    pace: Pace,
 }
+
+/// How much shorter or longer than foretold the rest may take: by what was measured in the last minute, …
+const MEASURED: (f64, f64) = (0.8, 1.3);
+/// … or by what a task costs, before one ended while somebody watched. The pages say the same.
+const FORETOLD: (f64, f64) = (0.7, 1.5);
+
+/// The shortest and the longest time that is left.
+pub(crate) type TimeLeft = (Duration, Duration);
 
 /// An attempt that a worker is on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +41,8 @@ pub(crate) struct Running {
 
 impl Watch {
     pub(crate) fn new(job: JobView, now: Duration) -> Watch {
-        let mut watch = Watch { job: job.clone(), running: BTreeMap::new(), is_stale: true, paces: BTreeMap::new() };
+        let (running, paces, pace) = (BTreeMap::new(), BTreeMap::new(), Pace::default());
+        let mut watch = Watch { job: job.clone(), running, is_stale: true, paces, pace };
         watch.look(job, now);
         watch
     }
@@ -41,6 +52,7 @@ impl Watch {
         for step in &job.steps {
             self.paces.entry(step.name.clone()).or_default().sample(now, step.tasks.done);
         }
+        self.pace.sample(now, job.tasks.done);
         self.job = job;
         self.is_stale = false;
     }
@@ -125,6 +137,27 @@ impl Watch {
             total.failed += step.tasks.failed;
         }
         self.job.tasks = total;
+        self.pace.sample(now, total.done);
+    }
+
+    /// Tasks of all steps a second; `None` until one was finished.
+    pub(crate) fn per_s(&self, now: Duration) -> Option<f64> {
+        self.pace.per_s(now)
+    }
+
+    /// How long the whole job will take yet.
+    pub(crate) fn time_left(&self, now: Duration) -> Option<TimeLeft> {
+        let left = self.job.tasks.waiting + self.job.tasks.open;
+        if left == 0 {
+            return None;
+        }
+        let measured = self.pace.time_left(now, left).map(|time| range(time, MEASURED));
+        let foretold = || {
+            let open = self.job.steps.iter().filter(|step| step.tasks.waiting + step.tasks.open > 0);
+            let times = open.map(|step| self.time_from_cost(step, step.tasks.waiting + step.tasks.open));
+            Some(range(times.sum::<Option<Duration>>()?, FORETOLD))
+        };
+        measured.or_else(foretold)
     }
 
     /// Rate and time left of a step, in words; empty while nothing is known.
@@ -135,9 +168,10 @@ impl Watch {
         if let Some(per_s) = pace.and_then(|pace| pace.per_s(now)) {
             words.push(text::rate(per_s));
         }
-        let measured = pace.and_then(|pace| pace.time_left(now, left));
-        if let Some(time) = measured.or_else(|| self.time_from_cost(step, left)).filter(|_| left > 0) {
-            words.push(format!("ETA {}", text::duration(time)));
+        let measured = pace.and_then(|pace| pace.time_left(now, left)).map(|time| range(time, MEASURED));
+        let time = measured.or_else(|| Some(range(self.time_from_cost(step, left)?, FORETOLD)));
+        if let Some(time) = time.filter(|_| left > 0) {
+            words.push(format!("ETA {}", range_words(time)));
         }
         words.join(", ")
     }
@@ -148,6 +182,17 @@ impl Watch {
         let seconds = step.task_s? * f64::from(left) / workers.max(1) as f64;
         Duration::try_from_secs_f64(seconds).ok()
     }
+}
+
+fn range(time: Duration, (shorter, longer): (f64, f64)) -> TimeLeft {
+    let times = |by: f64| Duration::try_from_secs_f64(time.as_secs_f64() * by).unwrap_or(Duration::MAX);
+    (times(shorter), times(longer))
+}
+
+/// `2m 00s – 4m 18s`
+pub(crate) fn range_words((shortest, longest): TimeLeft) -> String {
+    let (from, to) = (text::duration(shortest), text::duration(longest));
+    if from == to { from } else { format!("{from} – {to}") }
 }
 
 /// A failed try in one line.
@@ -197,9 +242,14 @@ mod tests {
     #[test]
     fn the_outlook_comes_from_cost_first_and_from_the_pace_then() {
         let mut watch = Watch::new(job(10), Duration::ZERO);
-        assert_eq!(watch.outlook(&watch.job.steps[0], Duration::ZERO), "ETA 2m 52s");
+        assert_eq!(watch.outlook(&watch.job.steps[0], Duration::ZERO), "ETA 2m 00s – 4m 18s");
+        assert_eq!(watch.time_left(Duration::ZERO), Some((Duration::from_millis(120_400), Duration::from_secs(258))));
         watch.apply(&done(20), Duration::from_secs(2));
-        assert_eq!(watch.outlook(&watch.job.steps[0], Duration::from_secs(2)), "5.0 frames/s, ETA 15s");
+        assert_eq!(
+            watch.time_left(Duration::from_secs(2)),
+            Some((Duration::from_millis(12_160), Duration::from_millis(19_760)))
+        );
+        assert_eq!(watch.outlook(&watch.job.steps[0], Duration::from_secs(2)), "5.0 frames/s, ETA 12s – 19s");
     }
 
     #[test]

@@ -141,7 +141,7 @@ fn memory_errors_count_what_was_added() {
 
 #[test]
 fn so_many_gpus_are_shown_and_the_others_are_counted() {
-    let metrics = Metrics::new(&[Alias::Dcgm]);
+    let metrics = Metrics::new(&[Alias::Dcgm], "");
     let all = SHOWN_MAX + 100;
     for number in 0..all {
         beat(&metrics, number, 0, 0, sample(&format!("GPU-{number:04}")));

@@ -51,6 +51,7 @@ fn the_bounds_in_the_docs_are_those_of_the_program() {
         assert!(cell.split([' ', ',']).next() == Some(bound.as_str()), "{row} but it is {bound}");
     };
     said("Submissions and other changes at once", shares::CHANGES_MAX.to_string());
+    said("Logins under way at once", shares::LOGINS_MAX.to_string());
     said("Lists and views at once", shares::LOOKS_MAX.to_string());
     said("`/readyz` and `/metrics` at once", shares::PROBES_MAX.to_string());
     said("Inputs and outputs on their way at once", shares::TRANSFERS_MAX.to_string());

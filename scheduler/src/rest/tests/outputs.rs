@@ -109,6 +109,24 @@ async fn pictures_of_outputs_come_if_they_are_there_and_are_as_small_as_workers_
         put(picture.size_max() + 1).await.problem(404, "not-found");
     }
     farm.get(&format!("/v1/jobs/{id}/outputs/render/10/thumbnail")).await.problem(404, "not-found");
+    let other = farm.get(&format!("/v1/jobs/{id}/outputs/render/0/poster")).await.problem(404, "not-found");
+    assert!(other.detail.contains("no `poster` of an output, only its `thumbnail`"), "{}", other.detail);
+}
+
+#[tokio::test]
+async fn outputs_are_listed_from_either_end() {
+    let (farm, id, _) = farm_with_outputs().await;
+    let tasks = async |rest: &str| -> Vec<u32> {
+        let page: Page<OutputView> = farm.read(&format!("/v1/jobs/{id}/outputs?{rest}")).await;
+        page.items.iter().map(|output| output.task).collect()
+    };
+    let all = tasks("order=first").await;
+    assert_eq!(all, (0..10).collect::<Vec<_>>());
+    assert_eq!(tasks("order=last").await, all.iter().rev().copied().collect::<Vec<_>>());
+    assert_eq!(tasks("step=render&order=last&cursor=0.4&limit=3").await, [3, 2, 1]);
+    let page: Page<OutputView> = farm.read(&format!("/v1/jobs/{id}/outputs?order=last&limit=4")).await;
+    assert_eq!(tasks(&format!("order=last&cursor={}", page.next.expect("more"))).await, [5, 4, 3, 2, 1, 0]);
+    farm.get(&format!("/v1/jobs/{id}/outputs?order=newest")).await.problem(400, "invalid-query");
 }
 
 #[tokio::test]

@@ -93,10 +93,32 @@ async fn jobs_workers_gpus_and_errors_are_seen_at_a_glance() {
     let error = &view.errors[0];
     assert_eq!((error.job, error.tasks, error.verdict), (bad, 10, Verdict::SceneError));
     assert_eq!((error.step.as_str(), error.message.as_str(), view.errors_more), ("render", "no such texture", false));
+    let tries = &view.tries[0];
+    assert_eq!((tries.function.as_str(), tries.verdict, tries.tries), ("paint@1", Some(Verdict::SceneError), 10));
+    assert_eq!((tries.job, tries.attempt.as_str(), tries.message.as_str()), (bad, "1.1", "no such texture"));
     // Tried again, it is no error any more.
     let retry = Request::post(format!("/v1/jobs/{bad}/retry")).body(Body::empty()).expect("a request");
     assert_eq!(farm.send(retry).await.status, StatusCode::OK);
-    look_until(&farm, |view| view.errors.is_empty()).await;
+    let view = look_until(&farm, |view| view.errors.is_empty()).await;
+    assert_eq!(view.tries[0].tries, 10, "that it was tried and failed stays true");
+}
+
+#[tokio::test]
+async fn tries_that_fail_are_told_by_cause_also_while_others_are_made() {
+    let farm = Farm::start().await;
+    let mut patient = job("patient", 30);
+    patient["steps"][0]["retries"] = json!({ "attempts": 5, "backoff": "1h" });
+    let id = farm.submit(&patient).await;
+    for (chunk, verdict) in [(1, Verdict::RetrySame), (2, Verdict::OutputBad), (3, Verdict::RetrySame)] {
+        farm.claim(chunk).await;
+        let first = (u32::try_from(chunk).expect("small") - 1) * 10;
+        farm.report(chunk, Vec::new(), (first..first + 10).map(|task| failed(task, verdict)).collect()).await;
+    }
+    let view = look_until(&farm, |view| view.tries.iter().map(|one| one.tries).sum::<u32>() == 30).await;
+    let told: Vec<_> = view.tries.iter().map(|one| (one.verdict, one.tries, one.attempt.as_str())).collect();
+    let (same, bad) = ((Some(Verdict::RetrySame), 20, "3.1"), (Some(Verdict::OutputBad), 10, "2.1"));
+    assert!(told == [same, bad] || told == [bad, same], "{told:?}");
+    assert_eq!((view.errors.len(), view.tries[0].job, view.tries_more), (0, id, false));
 }
 
 #[tokio::test]
@@ -132,6 +154,6 @@ async fn whoever_belongs_to_a_project_sees_the_jobs_and_errors_of_that_one() {
     let reply = farm.send(request.body(Body::empty()).expect("a request")).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
     let view: OverviewView = reply.json();
-    assert_eq!((view.queued.count, view.errors.len()), (1, 0));
+    assert_eq!((view.queued.count, view.errors.len(), view.tries.len()), (1, 0, 0));
     assert!(reply.text().contains("of film") && !reply.text().contains("of others"), "{}", reply.text());
 }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-async fn listen(farm: &Farm) -> SocketAddr {
+pub(super) async fn listen(farm: &Farm) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(serve(listener, farm.app.clone(), CancellationToken::new()));
@@ -16,7 +16,7 @@ async fn listen(farm: &Farm) -> SocketAddr {
 }
 
 /// Sends bytes and hears all that is answered until the server closes.
-async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
+pub(super) async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
     hear(TcpStream::connect(address).await.expect("connected"), bytes, false).await
 }
 
@@ -36,7 +36,7 @@ async fn hear(mut socket: TcpStream, bytes: &[u8], ends: bool) -> String {
     String::from_utf8_lossy(&heard).into_owned()
 }
 
-fn status(answer: &str) -> u16 {
+pub(super) fn status(answer: &str) -> u16 {
     answer.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok()).unwrap_or(0)
 }
 
@@ -160,29 +160,6 @@ async fn requests_by_hand_are_refused_and_nothing_comes_of_them() {
     assert_eq!(farm.jobs().await, 0, "nothing came of any of them");
     let last = exchange(address, post(&format!("content-length: {length}\r\n"), &good).as_bytes()).await;
     assert_eq!(status(&last), 201, "the server goes on: {last}");
-}
-
-#[tokio::test]
-async fn a_request_hidden_in_another_is_not_carried_out() {
-    let farm = Farm::start().await;
-    let address = listen(&farm).await;
-    let hidden = job("hidden", 1).to_string();
-    let hidden = format!(
-        "POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{hidden}",
-        hidden.len()
-    );
-    // Whoever reads the length takes all of it for a body, whoever reads the pieces sees a second request.
-    let outer = format!(
-        "POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-         transfer-encoding: chunked\r\n\r\n0\r\n\r\n{hidden}",
-        hidden.len() + 5
-    );
-    let answer = exchange(address, outer.as_bytes()).await;
-    assert_eq!(status(&answer), 400, "{answer}");
-    assert_eq!(farm.jobs().await, 0, "{answer}");
-    // A line-feed where a name ends its line.
-    let split = "GET /v1/jobs/x\r\nx: y HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    assert!([0, 400].contains(&status(&exchange(address, split.as_bytes()).await)));
 }
 
 #[tokio::test]

@@ -1,14 +1,17 @@
 //! Jobs and errors at a glance: what is counted is bounded, so that a look costs the same on a farm of any size.
 
 use super::{Error, Reader, job_state, named, word};
+use crate::store::tries;
 use framewake_proto::api::JobState;
 use framewake_proto::ids::JobId;
-use framewake_proto::overview::{ErrorGlance, JobGlance};
+use framewake_proto::overview::{ErrorGlance, JobGlance, TriesGlance};
 use framewake_proto::time::Timestamp;
 use sqlx::Row;
 
 /// Failures that are looked at: of a farm where everything fails, the newest tell what is wrong.
 const FAILURES_LOOKED_AT_MAX: u32 = 10_000;
+/// Rows of tries that are looked at, each of which is a cause in a minute.
+const TRIES_LOOKED_AT_MAX: u32 = 10_000;
 
 impl Reader {
     /// How many jobs are in a state, counted as far as `count_max`; only of one project, if given.
@@ -94,5 +97,46 @@ impl Reader {
             .fetch_one(&self.pool)
             .await?;
         Ok((errors, more))
+    }
+
+    /// Tries that failed since then, by function and cause, those first of which the last is the newest; and whether there were more
+    /// than was looked at.
+    pub async fn tries_since(
+        &self,
+        since: Timestamp,
+        project: Option<&str>,
+        limit: u32,
+    ) -> Result<(Vec<TriesGlance>, bool), Error> {
+        // A column beside max() is of the row that has it.
+        let rows = sqlx::query(
+            "SELECT jobs.id AS id, jobs.name AS job_name, steps.name AS step, function, cause, sum(tries) AS tries, chunk, attempt,
+                    message, max(latest.at) AS at
+             FROM (SELECT * FROM failed_tries WHERE minute >= ?1 AND (?3 IS NULL OR project = ?3) ORDER BY minute DESC LIMIT ?2) AS latest
+             JOIN jobs ON jobs.seq = latest.job
+             JOIN steps ON steps.job = latest.job AND steps.step = latest.step
+             GROUP BY function, cause ORDER BY at DESC LIMIT ?4",
+        )
+        .bind(tries::minute(since))
+        .bind(TRIES_LOOKED_AT_MAX)
+        .bind(project)
+        .bind(limit + 1)
+        .fetch_all(&self.pool)
+        .await?;
+        let more = rows.len() > limit as usize;
+        let groups = rows.iter().take(limit as usize).map(|row| {
+            let (id, cause): (&str, &str) = (row.try_get("id")?, row.try_get("cause")?);
+            Ok(TriesGlance {
+                function: row.try_get("function")?,
+                verdict: (!cause.is_empty()).then(|| named("a verdict", cause)).transpose()?,
+                tries: row.try_get("tries")?,
+                job: id.parse().map_err(|_| word("the id of a job", id))?,
+                job_name: row.try_get("job_name")?,
+                step: row.try_get("step")?,
+                attempt: super::attempt(row)?,
+                message: row.try_get("message")?,
+                at: Timestamp(row.try_get("at")?),
+            })
+        });
+        Ok((groups.collect::<Result<_, Error>>()?, more))
     }
 }

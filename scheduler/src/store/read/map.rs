@@ -9,6 +9,12 @@ use sqlx::Row;
 /// speaks for it, which keeps the answer in the milliseconds.
 const TIMED_TASKS_MAX: u32 = 50_000;
 
+/// A cross join is made in the order in which it stands: else SQLite, which doesn't know how long either list is, may go through all
+/// results of a step, and for each through what is wanted (8 s for 300,000).
+pub(in crate::store) const TIMES_OF_SOME: &str =
+    "SELECT CAST(task AS INTEGER) * ?3 / ?4 AS column_at, elapsed_ms AS mean, elapsed_ms AS most
+     FROM json_each(?5) AS wanted CROSS JOIN results ON job = ?1 AND step = ?2 AND task = wanted.value";
+
 impl Reader {
     /// A step in at most `columns` columns.
     pub async fn step_map(&self, job: &JobKey, step: usize, columns: u32) -> Result<StepMap, Error> {
@@ -43,19 +49,14 @@ impl Reader {
         let sampled = total > TIMED_TASKS_MAX;
         let rows = if sampled {
             let tasks: Vec<u32> = first_done.into_iter().flatten().collect();
-            // A cross join is made in the order in which it stands: else SQLite, which doesn't know how long either list is, may
-            // go through all results of a step, and for each through what is wanted (8 s for 300,000).
-            sqlx::query(
-                "SELECT CAST(task AS INTEGER) * ?3 / ?4 AS column_at, elapsed_ms AS mean, elapsed_ms AS most
-                 FROM json_each(?5) AS wanted CROSS JOIN results ON job = ?1 AND step = ?2 AND task = wanted.value",
-            )
-            .bind(job.seq)
-            .bind(index(step))
-            .bind(columns)
-            .bind(total)
-            .bind(serde_json::to_string(&tasks).expect("numbers are JSON"))
-            .fetch_all(&self.pool)
-            .await?
+            sqlx::query(TIMES_OF_SOME)
+                .bind(job.seq)
+                .bind(index(step))
+                .bind(columns)
+                .bind(total)
+                .bind(serde_json::to_string(&tasks).expect("numbers are JSON"))
+                .fetch_all(&self.pool)
+                .await?
         } else {
             sqlx::query(
                 "SELECT CAST(task AS INTEGER) * ?3 / ?4 AS column_at, CAST(avg(elapsed_ms) AS INTEGER) AS mean,

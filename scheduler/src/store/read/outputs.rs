@@ -18,31 +18,37 @@ pub struct StoredOutput {
 }
 
 impl Reader {
-    /// In the order of steps and task numbers, after `(step, task)`; only of `step`, if given.
+    /// In the order of steps and task numbers, or from the last on, after `(step, task)` in that order; only of `step`, if given.
     pub async fn outputs(
         &self,
         job: &JobKey,
         step: Option<usize>,
+        last_first: bool,
         after: Option<(u32, u32)>,
         limit: u32,
     ) -> Result<Page<OutputView>, Error> {
-        let (after_step, after_task) = after.map_or((-1, -1), |(step, task)| (i64::from(step), i64::from(task)));
+        let begin = if last_first { (i64::MAX, i64::MAX) } else { (-1, -1) };
+        let (after_step, after_task) = after.map_or(begin, |(step, task)| (i64::from(step), i64::from(task)));
         let (low, high) = step.map_or((0, i64::MAX), |step| {
             let step = i64::try_from(step).expect("a job has at most STEPS_MAX steps");
             (step, step)
         });
-        let rows = sqlx::query(
+        let text = if last_first {
+            "SELECT * FROM results WHERE job = ? AND (step, task) < (?, ?) AND step BETWEEN ? AND ? AND key <> ''
+             ORDER BY step DESC, task DESC LIMIT ?"
+        } else {
             "SELECT * FROM results WHERE job = ? AND (step, task) > (?, ?) AND step BETWEEN ? AND ? AND key <> ''
-             ORDER BY step, task LIMIT ?",
-        )
-        .bind(job.seq)
-        .bind(after_step)
-        .bind(after_task)
-        .bind(low)
-        .bind(high)
-        .bind(super::fetch(limit))
-        .fetch_all(&self.pool)
-        .await?;
+             ORDER BY step, task LIMIT ?"
+        };
+        let rows = sqlx::query(text)
+            .bind(job.seq)
+            .bind(after_step)
+            .bind(after_task)
+            .bind(low)
+            .bind(high)
+            .bind(super::fetch(limit))
+            .fetch_all(&self.pool)
+            .await?;
         let views = rows.iter().map(|row| view(job, row)).collect::<Result<Vec<_>, Error>>()?;
         Ok(page(views, limit, |(step, view)| format!("{step}.{}", view.task), |(_, view)| view))
     }

@@ -140,9 +140,7 @@ impl Reader {
         job: &JobKey,
         found: &[(usize, u32, TaskState)],
     ) -> Result<HashMap<(usize, u32), FailureView>, Error> {
-        const FAILURES: &str = "SELECT failures.* FROM json_each(?2) AS wanted
-             CROSS JOIN failures ON job = ?1 AND step = wanted.value ->> 0 AND task = wanted.value ->> 1";
-        let rows = self.rows_of(FAILURES, job, found, TaskState::Failed).await?;
+        let rows = self.rows_of(FAILURES_OF_SOME, job, found, TaskState::Failed).await?;
         rows.iter().map(|row| Ok((place(row)?, failure(row)?))).collect()
     }
 
@@ -151,11 +149,8 @@ impl Reader {
         job: &JobKey,
         found: &[(usize, u32, TaskState)],
     ) -> Result<HashMap<(usize, u32), GpuView>, Error> {
-        const RESULTS: &str = "SELECT results.* FROM json_each(?2) AS wanted
-             CROSS JOIN results ON job = ?1 AND step = wanted.value ->> 0 AND task = wanted.value ->> 1
-             WHERE coalesce(energy_mj, vram_peak, gpu_busy, gpu_busy_max) IS NOT NULL";
         let mut gpus = HashMap::new();
-        for row in self.rows_of(RESULTS, job, found, TaskState::Done).await? {
+        for row in self.rows_of(GPUS_OF_SOME, job, found, TaskState::Done).await? {
             gpus.extend(gpu(&row)?.map(|gpu| Ok::<_, Error>((place(&row)?, gpu))).transpose()?);
         }
         Ok(gpus)
@@ -178,6 +173,13 @@ impl Reader {
         Ok(sqlx::query(text).bind(job.seq).bind(tasks).fetch_all(&self.pool).await?)
     }
 }
+
+/// In the order in which they stand: what is wanted, then each by its key.
+pub(in crate::store) const FAILURES_OF_SOME: &str = "SELECT failures.* FROM json_each(?2) AS wanted
+     CROSS JOIN failures ON job = ?1 AND step = wanted.value ->> 0 AND task = wanted.value ->> 1";
+pub(in crate::store) const GPUS_OF_SOME: &str = "SELECT results.* FROM json_each(?2) AS wanted
+     CROSS JOIN results ON job = ?1 AND step = wanted.value ->> 0 AND task = wanted.value ->> 1
+     WHERE coalesce(energy_mj, vram_peak, gpu_busy, gpu_busy_max) IS NOT NULL";
 
 /// Step and task.
 fn place(row: &SqliteRow) -> Result<(usize, u32), Error> {

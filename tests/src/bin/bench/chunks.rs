@@ -1,11 +1,11 @@
 //! Chunks through the whole path, with nothing rendered.
 
-use crate::noop::Workers;
 use crate::process::cpu_s;
 use crate::{report, yardstick};
 use framewake_proto::ids::FunctionKey;
 use framewake_tests::farm::{LONG, TestFarm};
 use framewake_tests::jobs;
+use framewake_tests::noop::Workers;
 use framewake_tests::wait::until;
 use serde_json::json;
 use std::sync::atomic::Ordering;

@@ -10,7 +10,6 @@ mod heartbeats;
 mod idle;
 mod metrics;
 mod million;
-mod noop;
 mod pages;
 mod pictures;
 mod process;

@@ -1,7 +1,6 @@
 //! A farm with very many jobs of one frame that wait: memory, and whether anything is slower at the end than at the begin.
 //! `MILLION_JOBS` says how many instead of a million.
 
-use crate::noop::Workers;
 use crate::process::memory_mib;
 use crate::{percentile, report};
 use framewake_proto::api::JobState;
@@ -9,6 +8,7 @@ use framewake_proto::client::{Action, Client, JobQuery};
 use framewake_proto::ids::{FunctionKey, JobId};
 use framewake_tests::farm::{LONG, TestFarm, unique};
 use framewake_tests::jobs;
+use framewake_tests::noop::Workers;
 use framewake_tests::wait::until;
 use std::sync::atomic::Ordering;
 use std::time::Instant;

@@ -1,6 +1,5 @@
 //! The web pages in a real browser: a job of a million frames, and an overview of ten thousand workers.
 
-use crate::noop::Workers;
 use crate::process::{cpu_s, memory_mib};
 use crate::{percentile, report};
 use framewake_proto::ids::FunctionKey;
@@ -8,6 +7,8 @@ use framewake_tests::browser::{Browser, Weight};
 use framewake_tests::crowd::Crowd;
 use framewake_tests::farm::LONG;
 use framewake_tests::jobs;
+use framewake_tests::noop::Workers;
+use framewake_tests::played;
 use framewake_tests::wait::until;
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -18,6 +19,14 @@ const FRAMES: u32 = 1_000_000;
 const CHUNK: u32 = 1000;
 const CHUNKS_DONE: u64 = 300;
 const OPENED: usize = 7;
+/// Sides of the light that the viewer shows, which is that of previews.
+const SIDES: [u32; 2] = [1280, 720];
+/// How long it may take until every frame has an output: the scheduler of a development build takes some ten thousand a second.
+const FILLED_WITHIN: Duration = Duration::from_mins(10);
+/// Frames that are gone through each way, turns from one end to the other, and pages of thumbnails.
+const TURNS: usize = 50;
+const ENDS: usize = 5;
+const PAGES: u32 = 20;
 const WORKERS: usize = 10_000;
 /// As the scheduler asks of workers.
 const BEAT: Duration = Duration::from_secs(2);
@@ -37,6 +46,7 @@ const PAINT: &str = "return performance.getEntriesByName('first-contentful-paint
 
 pub(crate) async fn run() {
     million_frames().await;
+    million_outputs().await;
     ten_thousand_workers().await;
 }
 
@@ -89,8 +99,104 @@ async fn million_frames() {
         watch(&browser, "[...document.querySelectorAll('main .card')].find((card) => card.querySelector('.figures'))")
             .await;
     let weight = browser.weigh().await;
+    report_weight(&format!("after {} s at work: the page's process", WATCHED.as_secs()), &weight);
+    seen.say("  drawn anew", "");
+    browser.close().await;
+}
+
+/// The viewer of a job of a million frames, every one of which has an output.
+async fn million_outputs() {
+    let (farm, _functions) = crate::farm(0, &[("command", FOREIGN)]).await;
+    let id = farm.submit(&played::job(FRAMES, CHUNK)).await;
+    played::keep_pictures(&farm, id, SIDES);
+    let function = FunctionKey { name: "command".parse().expect("good"), version: 1 };
+    let workers = Workers::start_with(&farm.nats.url(), &function, 8, played::results(id, SIDES)).await;
+    until(FILLED_WITHIN, "every frame has an output", || async {
+        farm.client.job(id).await.ok().filter(|job| job.state.is_over())
+    })
+    .await;
+    drop(workers);
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/jobs/{id}", farm.url())).await;
+    let content = number(&browser, "the first picture is shown", &shown(1)).await;
+    let opened = browser.weigh().await;
     report(
-        &format!("  after {} s at work: the page's process", WATCHED.as_secs()),
+        "the viewer of 1,000,000 outputs: the first picture, with the page",
+        &format!("{content:.0} ms"),
+        &format!("{:.0} KiB, {}", kib(opened.wire_bytes), requests(&opened)),
+    );
+    browser.ask(VIEWED).await;
+    let mut last = 1;
+    let mut ways = [("next", "ArrowRight", 1_i64), ("previous", "ArrowLeft", -1)].map(|way| (way, Vec::new()));
+    for ((_, key, by), times) in &mut ways {
+        for _ in 0..TURNS {
+            last += *by;
+            times.push(turned(&browser, key, last).await);
+        }
+    }
+    for ((name, ..), times) in &mut ways {
+        let (half, most) = (percentile(times, 0.5), percentile(times, 1.0));
+        report(&format!("  {name}, p50 / slowest of {TURNS}"), &format!("{half:.0} / {most:.0} ms"), "");
+    }
+    let mut ends = Vec::new();
+    for _ in 0..ENDS {
+        ends.push(turned(&browser, "End", i64::from(FRAMES)).await);
+        ends.push(turned(&browser, "ArrowLeft", i64::from(FRAMES) - 1).await);
+        ends.push(turned(&browser, "Home", 1).await);
+    }
+    report(
+        "  to the last, the one before, the first, p50 / slowest",
+        &format!("{:.0} / {:.0} ms", percentile(&mut ends, 0.5), percentile(&mut ends, 1.0)),
+        "",
+    );
+    let before = browser.ask(SENT).await.as_f64().unwrap_or(0.0);
+    for page in 0..PAGES {
+        let first = 1 + (page + 1) * 24;
+        browser.press("Later frames").await;
+        let there = format!(
+            "const all = [...document.querySelectorAll('.thumb img')];
+             return all.length === 24 && all.every((one) => one.complete && one.naturalWidth)
+                 && document.querySelector('.thumbs').innerText.trim().startsWith(Number({first}).toLocaleString('en')) ? 1 : null"
+        );
+        number(&browser, "a page of thumbnails is there", &there).await;
+    }
+    let bytes = browser.ask(SENT).await.as_f64().unwrap_or(0.0) - before;
+    report(
+        &format!("  {PAGES} pages of 24 thumbnails"),
+        &format!("{:.0} KiB a page", bytes / 1024.0 / f64::from(PAGES)),
+        "",
+    );
+    let before = browser.ask(SENT).await.as_f64().unwrap_or(0.0);
+    browser.ask("document.querySelector('.viewer input[aria-label=\"Pictures a second\"]').value = 24").await;
+    let begin = Instant::now();
+    press(&browser, " ").await;
+    let mut tick = tokio::time::interval(WATCHED);
+    tick.tick().await;
+    tick.tick().await;
+    press(&browser, " ").await;
+    let seconds = begin.elapsed().as_secs_f64();
+    let frames: Vec<f64> = browser
+        .ask("return window.seen")
+        .await
+        .as_array()
+        .map(|seen| seen.iter().filter_map(serde_json::Value::as_f64).collect())
+        .unwrap_or_default();
+    let played: Vec<f64> = frames.iter().copied().filter(|frame| *frame >= 1.0).collect();
+    let skipped = played.windows(2).filter(|pair| (pair[1] - pair[0]).abs() > 1.0).count();
+    let bytes = browser.ask(SENT).await.as_f64().unwrap_or(0.0) - before;
+    report(
+        &format!("  flip-book of {}×{} for {} s, asked for 24 a second", SIDES[0], SIDES[1], WATCHED.as_secs()),
+        &format!("{:.1}/s", played.len() as f64 / seconds),
+        &format!("{skipped} skipped; {:.0} KiB/s", bytes / 1024.0 / seconds),
+    );
+    let weight = browser.weigh().await;
+    report_weight("the page's process after all that", &weight);
+    browser.close().await;
+}
+
+fn report_weight(of: &str, weight: &Weight) {
+    report(
+        &format!("  {of}"),
         &format!("{:.0} MiB", weight.page_bytes as f64 / MIB),
         &format!(
             "target < 200 MB; with what it shares {:.0} MiB; scripts {:.1} MiB, {} elements, whole browser {:.0} MiB",
@@ -100,8 +206,40 @@ async fn million_frames() {
             weight.browser_bytes as f64 / MIB
         ),
     );
-    seen.say("  drawn anew", "");
-    browser.close().await;
+}
+
+/// Milliseconds since the page was opened, once this frame is shown.
+fn shown(frame: i64) -> String {
+    format!(
+        "const said = document.querySelector('.viewer [role=status]')?.textContent ?? '';
+         return document.querySelector('.stage canvas') && said.startsWith(`frame ${{Number({frame}).toLocaleString('en')}} `)
+             ? performance.now() : null"
+    )
+}
+
+/// Writes down which frames are shown one after the other, and when.
+const VIEWED: &str = "performance.setResourceTimingBufferSize(100000); window.seen = []; window.at = 0;
+    new MutationObserver(() => {
+        window.at = performance.now();
+        window.seen.push(Number(document.querySelector('.viewer [role=status]').textContent.split(' ')[1].replaceAll(',', '')));
+    }).observe(document.querySelector('.viewer [role=status]'), { childList: true, characterData: true, subtree: true })";
+/// Bytes that came over the wire.
+const SENT: &str =
+    "return performance.getEntriesByType('resource').reduce((sum, entry) => sum + entry.transferSize, 0)";
+
+async fn press(browser: &Browser, key: &str) {
+    let script = format!(
+        "window.pressed = performance.now(); window.seen = [];
+         document.querySelector('.stage').dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"
+    );
+    browser.ask(&script).await;
+}
+
+/// How long it took from a key to the frame that it leads to.
+async fn turned(browser: &Browser, key: &str, frame: i64) -> f64 {
+    press(browser, key).await;
+    number(browser, "the frame is shown", &shown(frame)).await;
+    browser.ask("return window.at - window.pressed").await.as_f64().unwrap_or(0.0)
 }
 
 async fn ten_thousand_workers() {
@@ -125,16 +263,7 @@ async fn ten_thousand_workers() {
     let with = (cpu_s(pid) - begin.0) / begin.1.elapsed().as_secs_f64();
     seen.say("  updates", "target: at least 1 a second");
     let weight = browser.weigh().await;
-    report(
-        "  the page's process",
-        &format!("{:.0} MiB", weight.page_bytes as f64 / MIB),
-        &format!(
-            "with what it shares {:.0} MiB; scripts {:.1} MiB, {} elements",
-            weight.renderer_bytes as f64 / MIB,
-            weight.heap_bytes as f64 / MIB,
-            weight.elements
-        ),
-    );
+    report_weight("the page's process", &weight);
     report(
         "  scheduler, with the page open",
         &format!("{:.0} % of a core", with * 100.0),

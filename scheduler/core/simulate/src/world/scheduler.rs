@@ -11,7 +11,7 @@ use crate::shape::Shape;
 use framewake_core::change::{Change, JobState};
 use framewake_core::effect::Effect;
 use framewake_core::event::{Event, RequestId, WorkerEnd};
-use framewake_core::farm::{Applied, Farm};
+use framewake_core::farm::{Applied, Farm, Listener};
 use framewake_core::values::StoredJob;
 use framewake_proto::ids::{AttemptId, JobId, Name, WorkerId};
 use framewake_proto::time::Timestamp;
@@ -136,7 +136,7 @@ impl Scheduler {
     }
 
     pub(super) fn explain(&self, id: JobId, now: i64) -> Option<Vec<Vec<String>>> {
-        self.farm.as_ref()?.explain(Timestamp(now + self.clock_ms), id)
+        self.farm.as_ref()?.explain(Timestamp(now + self.clock_ms), id, &Listener::default())
     }
 }
 

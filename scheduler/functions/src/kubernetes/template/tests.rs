@@ -36,6 +36,7 @@ fn start(resources: &Value) -> Start {
         gpus: Vec::new(),
         linger: Duration::from_secs(30),
         join_token: None,
+        invitation: Some(framewake_proto::notify::Secret::new("come")),
     }
 }
 
@@ -190,6 +191,7 @@ fn a_worker_is_told_all_it_needs_and_the_node_is_its_host() {
     let told = |name: &str| variable(&job, name).and_then(|variable| variable["value"].as_str()).map(str::to_owned);
     for (name, value) in [
         ("FRAMEWAKE_WORKER", "w1a2b-7"),
+        ("FRAMEWAKE_INVITATION", "come"),
         ("FRAMEWAKE_FUNCTION", "blender@3"),
         ("FRAMEWAKE_LINGER_MS", "30000"),
         ("FRAMEWAKE_NATS_URL", "nats://nats.render:4222"),
@@ -263,4 +265,68 @@ fn a_found_job_tells_whose_it_is() {
     assert!(template.is_ours(pod.labels.as_ref()));
     assert!(!template.is_ours(None));
     assert_eq!(owner(&ObjectMeta::default()), None);
+}
+
+#[test]
+fn a_pod_of_whoever_joins_by_itself_is_as_the_pool_s_and_never_taken_for_one() {
+    let stolen = json!({ "framewake/farm": "film", "framewake/pool": "l4", "framewake/worker": "w1", "team": "film" });
+    let pool = pool(
+        json!({
+            "labels": stolen, "queue": "gpu", "namespace": "gpus", "environment_from": ["nats"],
+            "node_selector": { "a": "b" },
+        }),
+        "spot",
+    );
+    let start = start(&json!({ "gpus": 1 }));
+    let template = template(&pool, &surroundings(&[])).expect("a good pool");
+    let joins = |nats: &str| {
+        let surroundings = Surroundings { nats: nats.to_owned(), ..surroundings(&[]) };
+        joining::joining(&pool, &surroundings, &start.function, &start.spec, Duration::from_secs(9)).expect("a Job")
+    };
+    let job = joins("nats://nats.render:4222");
+    let pod = job.spec.as_ref().and_then(|spec| spec.template.metadata.clone()).expect("a pod has labels");
+    for metadata in [&job.metadata, &pod] {
+        assert!(!template.is_ours(metadata.labels.as_ref()), "{metadata:?}");
+        assert_eq!(owner(metadata), None);
+    }
+    let its = serde_json::to_value(template.job(&start).expect("it has an image")).expect("JSON");
+    let job = serde_json::to_value(&job).expect("JSON");
+    assert_eq!(job["metadata"]["labels"], json!({ "kueue.x-k8s.io/queue-name": "gpu" }));
+    assert_eq!(job["metadata"]["namespace"], "gpus");
+    let pod = |job: &Value| job["spec"]["template"].clone();
+    assert_eq!(pod(&job)["metadata"]["labels"]["team"], "film");
+    assert_eq!(pod(&job)["metadata"]["annotations"], pod(&its)["metadata"]["annotations"]);
+    let without_environment = |job: &Value| {
+        let mut pod = pod(job)["spec"].clone();
+        pod["containers"][0]["env"] = Value::Null;
+        pod
+    };
+    assert_eq!(without_environment(&job), without_environment(&its), "the same pod but for what it is told");
+    for name in ["FRAMEWAKE_WORKER", "FRAMEWAKE_INVITATION"] {
+        assert!(variable(&its, name).is_some() && variable(&job, name).is_none(), "{name}");
+    }
+    for (name, value) in [
+        ("FRAMEWAKE_FUNCTION", "blender@3"),
+        ("FRAMEWAKE_LINGER_MS", "9000"),
+        ("FRAMEWAKE_NATS_URL", "nats://nats.render:4222"),
+        ("TERMINATION_GRACE_S", "25"),
+    ] {
+        assert_eq!(variable(&job, name).expect(name)["value"], value, "{name}");
+    }
+    assert_eq!(job["spec"]["backoffLimit"], 0);
+    assert_eq!(job["spec"]["podFailurePolicy"]["rules"][0]["action"], "Ignore");
+    assert_eq!(job["spec"]["ttlSecondsAfterFinished"], Value::Null, "who makes them keeps account of them");
+    let silent = serde_json::to_value(joins("")).expect("JSON");
+    assert!(variable(&silent, "FRAMEWAKE_NATS_URL").is_none(), "a Secret has it");
+
+    let elsewhere: PoolSpec =
+        serde_json::from_value(json!({ "name": "here", "max": 2, "provider": { "kind": "local" } })).expect("a pool");
+    let refused = |pool: &PoolSpec, nats: &str| {
+        let surroundings = Surroundings { nats: nats.to_owned(), ..surroundings(&[]) };
+        joining::joining(pool, &surroundings, &start.function, &start.spec, Duration::ZERO).expect_err("refused").what
+    };
+    assert!(refused(&elsewhere, "nats://n:4222").contains("not of kind kubernetes"));
+    let bare = serde_json::from_value(json!({ "name": "k", "max": 2, "provider": { "kind": "kubernetes" } }));
+    let secret = refused(&bare.expect("a pool"), "nats://farm:hunter2@n:4222");
+    assert!(secret.contains("FRAMEWAKE_NATS_URL would stand in every Job") && !secret.contains("hunter2"), "{secret}");
 }

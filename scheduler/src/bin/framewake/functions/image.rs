@@ -68,7 +68,7 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> anyhow::Result<Outco
     words.extend(args.build_arg.iter().flat_map(|variable| ["--build-arg".into(), variable.into()]));
     words.extend(args.platform.iter().flat_map(|platform| ["--platform".into(), platform.into()]));
     words.push((&args.folder).into());
-    engine.show(words)?;
+    engine.show(words).map_err(|error| engine.missing_builder().map_or(error, Into::into))?;
     let id = engine.ask(["image", "inspect", "--format", "{{.Id}}", &latest])?;
     let digits = id.trim().trim_start_matches("sha256:");
     if digits.len() < TAG_DIGITS || !digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
@@ -209,6 +209,19 @@ impl Engine {
             bail!("`{} {what}` failed ({status}): what it says stands above", self.shown());
         }
         Ok(())
+    }
+
+    /// Why a build may have failed that is no fault of its Dockerfile: without buildx, Docker builds with what it had before,
+    /// which knows no `RUN --mount`, or not at all. What it says of that is far from what to do.
+    fn missing_builder(&self) -> Option<BadInput> {
+        self.ask(["buildx", "version"]).is_err().then(|| {
+            let message =
+                format!("`{} build` failed, and this docker has no buildx, which most Dockerfiles need", self.shown());
+            BadInput::new(message).hint(
+                "install it: the package docker-buildx, or docker-buildx-plugin where Docker's own packages are used\n\
+                 or build with Podman, which needs none: --engine podman",
+            )
+        })
     }
 
     /// Its answer on standard output.

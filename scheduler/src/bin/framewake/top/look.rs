@@ -5,6 +5,7 @@ use framewake_proto::api::{
 };
 use framewake_proto::client::{Client, Error, JobQuery, PartQuery};
 use framewake_proto::ids::JobId;
+use framewake_proto::overview::OverviewView;
 
 /// More jobs than a screen is high are not asked for.
 const JOBS_MAX: u32 = 200;
@@ -13,12 +14,12 @@ const OVER_MAX: u32 = 10;
 /// Failed frames of the selected job.
 const FAILED_MAX: u32 = 50;
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Look {
     /// Those that are not over, the newest first, and after them those that ended.
     pub(super) jobs: Vec<JobView>,
-    /// There are more than are shown.
-    pub(super) more_jobs: bool,
+    /// The whole farm in counts, of which the lists have a first page, and what failed in it.
+    pub(super) farm: OverviewView,
     pub(super) functions: Vec<FunctionView>,
     pub(super) workers: Vec<WorkerView>,
     pub(super) gpus: Vec<GpuState>,
@@ -38,7 +39,8 @@ impl Look {
         };
         let open = list(&[JobState::Running, JobState::Queued, JobState::Paused], JOBS_MAX);
         let over = list(&[JobState::Succeeded, JobState::Failed, JobState::Canceled], OVER_MAX);
-        let (open, over, functions, workers, gpus, places) = tokio::try_join!(
+        let (farm, open, over, functions, workers, gpus, places) = tokio::try_join!(
+            client.overview(),
             client.jobs(&open),
             client.jobs(&over),
             client.functions(None),
@@ -52,7 +54,7 @@ impl Look {
             None => (Vec::new(), Vec::new()),
         };
         Ok(Look {
-            more_jobs: open.next.is_some(),
+            farm,
             jobs: open.items.into_iter().chain(over.items).collect(),
             functions: functions.items,
             workers: workers.items,

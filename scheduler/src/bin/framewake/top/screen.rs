@@ -1,21 +1,23 @@
 //! How a look at the farm is drawn. Text of others is cleaned: it must not move the cursor.
 
 use super::state::{State, Tab};
+use crate::full_screen::{Paint, bar, draw_help};
 use crate::job::step_word;
 use crate::text;
-use framewake_proto::api::{GpuState, JobState, JobView, PlaceState, TaskCounts, WorkerState, WorkerView};
+use framewake_proto::api::{GpuState, JobView, PlaceState, WorkerState, WorkerView};
+use framewake_proto::overview::{ErrorGlance, JobsGlance, TriesGlance};
 use framewake_proto::time::Timestamp;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Table, TableState, Wrap};
+use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState, Wrap};
 
 /// Columns of a bar of progress.
 const BAR: usize = 16;
 const HELP: [(&str, &str); 9] = [
     ("↑ ↓, j k", "choose a job"),
-    ("Tab, 1–4", "job, workers, GPUs, functions"),
+    ("Tab, 1–5", "job, workers, GPUs, functions, errors"),
     ("PgUp PgDn", "scroll what is below"),
     ("p", "pause the job, or let it go on"),
     ("r", "try its failed frames again"),
@@ -24,34 +26,6 @@ const HELP: [(&str, &str); 9] = [
     ("?", "this"),
     ("q, Esc", "leave; everything goes on"),
 ];
-
-/// Colors where they are wanted; else weight alone tells.
-#[derive(Clone, Copy)]
-struct Paint(bool);
-
-impl Paint {
-    fn of(self, color: Color) -> Style {
-        if self.0 { Style::new().fg(color) } else { Style::new() }
-    }
-
-    fn job(self, state: JobState) -> Style {
-        match state {
-            JobState::Running => self.of(Color::Cyan),
-            JobState::Succeeded => self.of(Color::Green),
-            JobState::Failed => self.of(Color::Red).bold(),
-            JobState::Paused => self.of(Color::Yellow),
-            JobState::Queued | JobState::Canceled => Style::new().add_modifier(Modifier::DIM),
-        }
-    }
-
-    fn worker(self, state: WorkerState) -> Style {
-        match state {
-            WorkerState::Busy => self.of(Color::Cyan),
-            WorkerState::Starting | WorkerState::Draining => self.of(Color::Yellow),
-            WorkerState::Idle => Style::new().add_modifier(Modifier::DIM),
-        }
-    }
-}
 
 pub(super) fn draw(frame: &mut Frame, state: &mut State) {
     let [head, jobs, tabs, below, foot] = Layout::vertical([
@@ -67,35 +41,38 @@ pub(super) fn draw(frame: &mut Frame, state: &mut State) {
     draw_jobs(frame, state, paint, jobs);
     frame.render_widget(Paragraph::new(titles(state)), tabs);
     draw_below(frame, state, paint, below);
-    frame.render_widget(Paragraph::new(footer(state, paint)), foot);
+    frame.render_widget(Paragraph::new(footer(state, paint, frame.area().width)), foot);
     if state.help {
-        draw_help(frame);
+        draw_help(frame, &HELP);
     }
 }
 
 fn summary(state: &State, paint: Paint) -> Line<'static> {
     let look = &state.look;
-    let jobs = |wanted| look.jobs.iter().filter(|job| job.state == wanted).count();
-    let workers = |of: fn(&framewake_proto::api::ScalingView) -> u32| -> u32 {
-        look.functions.iter().map(|function| of(&function.workers)).sum()
-    };
-    let more = if look.more_jobs { "+" } else { "" };
+    let farm = &look.farm;
+    let more = |more| if more { "+" } else { "" };
+    let jobs = |jobs: &JobsGlance| format!("{}{}", jobs.count, more(jobs.more));
+    let wanted: u32 = farm.functions.iter().map(|function| function.wanted).sum();
     let mut words = vec![
         "framewake".bold(),
         Span::raw(format!(
-            "  {} running, {}{more} queued  ·  workers: {} there, {} starting, {} wanted",
-            jobs(JobState::Running),
-            jobs(JobState::Queued),
-            workers(|of| of.present),
-            workers(|of| of.starting),
-            workers(|of| of.wanted),
+            "  {} running, {} queued  ·  workers: {} there, {} starting, {wanted}{} wanted",
+            jobs(&farm.running),
+            jobs(&farm.queued),
+            farm.workers.all() - farm.workers.starting,
+            farm.workers.starting,
+            more(farm.functions_left_out > 0),
         )),
     ];
-    if !look.gpus.is_empty() {
-        let told: Vec<u32> = look.gpus.iter().filter_map(|gpu| gpu.busy_percent).collect();
-        let mean = told.iter().sum::<u32>().checked_div(u32::try_from(told.len()).unwrap_or(u32::MAX));
-        let busy = mean.map_or(String::new(), |mean| format!(", {mean}% busy"));
-        words.push(Span::raw(format!("  ·  GPUs: {}{busy}", look.gpus.len())));
+    let failed: u32 = farm.errors.iter().map(|error| error.tasks).sum();
+    if failed > 0 {
+        let told = format!("  ·  {failed}{} failed", more(farm.errors_more));
+        words.push(Span::styled(told, paint.of(Color::Red)));
+    }
+    if !farm.gpus.is_empty() {
+        let count: u32 = farm.gpus.iter().map(|model| model.count).sum();
+        let working: u32 = farm.gpus.iter().map(|model| model.working).sum();
+        words.push(Span::raw(format!("  ·  GPUs: {count}, {working} working")));
     }
     if !look.places.is_empty() {
         let style = paint.of(Color::Yellow);
@@ -113,57 +90,96 @@ fn draw_jobs(frame: &mut Frame, state: &State, paint: Paint, area: Rect) {
         frame.render_widget(Paragraph::new(words).wrap(Wrap { trim: true }), area);
         return;
     }
-    let rows = state.look.jobs.iter().map(|job| {
-        Row::new([
-            Cell::new(text::clean(&job.name).into_owned()),
-            Cell::new(job.project.to_string()),
-            Cell::new(Span::styled(job.state.as_str(), paint.job(job.state))),
-            Cell::new(format!("{:>3}", job.priority)),
-            Cell::new(bar(&job.tasks, paint)),
-            Cell::new(format!("{}/{}", job.tasks.done, job.tasks.total)),
-            Cell::new(match job.tasks.failed {
+    // A narrow screen has the columns that matter most, a wide one all of them.
+    let columns: Vec<Column> = Column::ALL.into_iter().filter(|column| area.width >= column.width_min()).collect();
+    let rows = state.look.jobs.iter().map(|job| Row::new(columns.iter().map(|column| column.cell(job, paint))));
+    let head = Row::new(columns.iter().map(|column| column.title())).bold();
+    let widths = columns.iter().map(|column| column.width());
+    let table = Table::new(rows, widths).header(head).highlight_symbol(CHOSEN).row_highlight_style(Modifier::BOLD);
+    frame.render_stateful_widget(table, area, &mut TableState::new().with_selected(state.row));
+}
+
+/// What is told of a job in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Name,
+    Project,
+    State,
+    Priority,
+    Bar,
+    Done,
+    Failed,
+    Age,
+}
+
+impl Column {
+    const ALL: [Column; 8] = [
+        Column::Name,
+        Column::Project,
+        Column::State,
+        Column::Priority,
+        Column::Bar,
+        Column::Done,
+        Column::Failed,
+        Column::Age,
+    ];
+
+    /// On narrower screens it is left out.
+    fn width_min(self) -> u16 {
+        match self {
+            Column::Name | Column::State | Column::Done => 0,
+            Column::Failed => 50,
+            Column::Bar => 70,
+            Column::Priority | Column::Age => 90,
+            Column::Project => 110,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Column::Name => "JOB",
+            Column::Project => "PROJECT",
+            Column::State => "STATE",
+            Column::Priority => "PRI",
+            Column::Done => "DONE",
+            Column::Age => "AGE",
+            Column::Bar | Column::Failed => "",
+        }
+    }
+
+    fn width(self) -> Constraint {
+        match self {
+            Column::Name => Constraint::Min(12),
+            Column::Project => Constraint::Max(14),
+            Column::State => Constraint::Length(9),
+            Column::Priority => Constraint::Length(3),
+            Column::Bar => Constraint::Length(u16::try_from(BAR).expect("a bar is short")),
+            Column::Done => Constraint::Max(15),
+            Column::Failed => Constraint::Max(12),
+            Column::Age => Constraint::Length(8),
+        }
+    }
+
+    fn cell(self, job: &JobView, paint: Paint) -> Cell<'static> {
+        match self {
+            Column::Name => Cell::new(text::clean(&job.name).into_owned()),
+            Column::Project => Cell::new(job.project.to_string()),
+            Column::State => Cell::new(Span::styled(job.state.as_str(), paint.job(job.state))),
+            Column::Priority => Cell::new(format!("{:>3}", job.priority)),
+            Column::Bar => Cell::new(bar(&job.tasks, BAR, paint)),
+            Column::Done => Cell::new(format!("{}/{}", job.tasks.done, job.tasks.total)),
+            Column::Failed => Cell::new(match job.tasks.failed {
                 0 => Span::raw(""),
                 failed => Span::styled(format!("{failed} failed"), paint.of(Color::Red)),
             }),
-            Cell::new(age(job)),
-        ])
-    });
-    let widths = [
-        Constraint::Min(16),
-        Constraint::Max(14),
-        Constraint::Length(9),
-        Constraint::Length(3),
-        Constraint::Length(u16::try_from(BAR).expect("a bar is short")),
-        Constraint::Length(15),
-        Constraint::Max(12),
-        Constraint::Length(8),
-    ];
-    let head = Row::new(["JOB", "PROJECT", "STATE", "PRI", "", "DONE", "", "AGE"]).bold();
-    let table = Table::new(rows, widths).header(head).highlight_symbol(CHOSEN).row_highlight_style(Modifier::BOLD);
-    frame.render_stateful_widget(table, area, &mut TableState::new().with_selected(state.row));
+            Column::Age => Cell::new(age(job)),
+        }
+    }
 }
 
 fn age(job: &JobView) -> String {
     let until = job.finished_at.unwrap_or_else(Timestamp::now);
     text::duration(until.since(job.submitted_at))
-}
-
-/// Done, failed and open tasks in proportion; whatever there is of one is seen.
-fn bar(tasks: &TaskCounts, paint: Paint) -> Line<'static> {
-    let columns = |count: u32| {
-        let share = (u64::from(count) * BAR as u64) / u64::from(tasks.total.max(1));
-        usize::try_from(share).expect("at most a bar").max(usize::from(count > 0))
-    };
-    let failed = columns(tasks.failed);
-    let open = columns(tasks.open);
-    let done = columns(tasks.done).min(BAR.saturating_sub(failed + open));
-    let rest = BAR.saturating_sub(done + failed + open);
-    Line::from(vec![
-        Span::styled("━".repeat(done), paint.of(Color::Green)),
-        Span::styled("╳".repeat(failed), paint.of(Color::Red)),
-        Span::styled("╸".repeat(open), paint.of(Color::Cyan)),
-        Span::styled("─".repeat(rest), Style::new().add_modifier(Modifier::DIM)),
-    ])
 }
 
 fn titles(state: &State) -> Line<'static> {
@@ -179,7 +195,7 @@ fn titles(state: &State) -> Line<'static> {
 fn draw_below(frame: &mut Frame, state: &mut State, paint: Paint, area: Rect) {
     let (head, rows, empty) = match state.tab {
         Tab::Job => {
-            let lines = about_job(state, paint);
+            let lines = about_job(state, paint, area.width);
             // No further than to the last line.
             state.scroll = state.scroll.min(lines.len().saturating_sub(1));
             let shown = u16::try_from(state.scroll).unwrap_or(u16::MAX);
@@ -201,6 +217,11 @@ fn draw_below(frame: &mut Frame, state: &mut State, paint: Paint, area: Rect) {
             functions(state),
             "No functions: framewake functions add samples/functions/povray.yaml",
         ),
+        Tab::Errors => (
+            ["WHY", "WHERE", "COUNT", "LAST", "WHAT WAS SAID"],
+            errors(state, paint),
+            "Nothing failed in the last hour.",
+        ),
     };
     if rows.is_empty() {
         frame.render_widget(Paragraph::new(empty).wrap(Wrap { trim: true }), area);
@@ -214,6 +235,13 @@ fn draw_below(frame: &mut Frame, state: &mut State, paint: Paint, area: Rect) {
             Constraint::Length(8),
             Constraint::Min(10),
         ],
+        Tab::Errors => [
+            Constraint::Length(14),
+            Constraint::Max(28),
+            Constraint::Length(10),
+            Constraint::Length(7),
+            Constraint::Min(10),
+        ],
         Tab::Job | Tab::Workers | Tab::Gpus => {
             [Constraint::Min(16), Constraint::Max(20), Constraint::Length(9), Constraint::Max(24), Constraint::Max(20)]
         }
@@ -224,13 +252,16 @@ fn draw_below(frame: &mut Frame, state: &mut State, paint: Paint, area: Rect) {
 }
 
 /// Steps, why they wait, and what failed with the command that shows more.
-fn about_job(state: &State, paint: Paint) -> Vec<Line<'static>> {
+fn about_job(state: &State, paint: Paint, width: u16) -> Vec<Line<'static>> {
     let Some(job) = state.job() else { return Vec::new() };
     let mut lines = vec![Line::from(format!("{}  {}", job.id, text::clean(&job.name)))];
     for step in &job.steps {
         let pace = step.task_s.map_or(String::new(), |seconds| format!("  {seconds:.1} s a frame"));
         lines.push(Line::from(vec![
-            Span::raw(format!("  {:<20} {:<24} ", step.name, step.function)),
+            Span::raw(match width {
+                ..70 => format!("  {:<12} ", step.name),
+                _ => format!("  {:<20} {:<24} ", step.name, step.function),
+            }),
             Span::styled(step_word(step.state), paint.of(Color::Cyan)),
             Span::raw(format!("  {}/{}{pace}", step.tasks.done, step.tasks.total)),
         ]));
@@ -326,10 +357,42 @@ fn functions(state: &State) -> Vec<Row<'static>> {
     rows.collect()
 }
 
-fn footer(state: &State, paint: Paint) -> Line<'static> {
+/// What failed in the last hour on the whole farm: frames that failed for good, and beneath them every try that failed, by cause and
+/// function.
+fn errors(state: &State, paint: Paint) -> Vec<Row<'static>> {
+    let farm = &state.look.farm;
+    let row = |why: Span<'static>, place: &str, count, at: Timestamp, said: &str| {
+        Row::new([
+            Cell::new(why),
+            Cell::new(text::clean(place).into_owned()),
+            Cell::new(count),
+            Cell::new(text::duration(Timestamp::now().since(at))),
+            Cell::new(text::clean(said).into_owned()),
+        ])
+    };
+    let lasting = farm.errors.iter().map(|error: &ErrorGlance| {
+        let why = Span::styled(error.verdict.to_string(), paint.of(Color::Red));
+        let place = format!("{} of {}", error.step, error.job_name);
+        row(why, &place, text::count(error.tasks, "frame"), error.at, &error.message)
+    });
+    let tries = farm.tries.iter().map(|tries: &TriesGlance| {
+        let why = tries.verdict.map_or("worker_lost".to_owned(), |verdict| verdict.to_string());
+        let said = format!("{}  (framewake logs {} {})", tries.message, tries.job, tries.attempt);
+        let count = if tries.tries == 1 { "1 try".to_owned() } else { format!("{} tries", tries.tries) };
+        row(Span::styled(why, paint.of(Color::Yellow)), &tries.function, count, tries.at, &said)
+    });
+    let left_out = (farm.errors_more || farm.tries_more)
+        .then(|| Row::new([Cell::new(""), Cell::new("and more than are told here")]));
+    lasting.chain(tries).chain(left_out).collect()
+}
+
+fn footer(state: &State, paint: Paint, width: u16) -> Line<'static> {
     if let Some((_, name)) = &state.question {
         let words = format!("Cancel {}? What runs is stopped. y: yes, any other key: no", text::clean(name));
         return Line::from(Span::styled(words, paint.of(Color::Red).bold()));
+    }
+    if let Some(words) = state.deed.words() {
+        return Line::from(Span::styled(words, paint.of(Color::Yellow)));
     }
     if let Some(lost) = &state.lost {
         let words = format!("old figures, trying again: {}", text::clean(lost));
@@ -338,20 +401,9 @@ fn footer(state: &State, paint: Paint) -> Line<'static> {
     if let Some(said) = &state.said {
         return Line::from(text::clean(said).into_owned());
     }
-    Line::from("↑↓ job  Tab below  p pause  r retry  +- priority  c cancel  ? help  q leave")
-        .add_modifier(Modifier::DIM)
-}
-
-fn draw_help(frame: &mut Frame) {
-    let lines: Vec<Line> = HELP.iter().map(|(keys, what)| Line::from(format!(" {keys:<10} {what}"))).collect();
-    let (width, height) = (46, u16::try_from(lines.len() + 2).expect("few"));
-    let area = frame.area();
-    let place = Rect {
-        x: area.width.saturating_sub(width) / 2,
-        y: area.height.saturating_sub(height) / 2,
-        width: width.min(area.width),
-        height: height.min(area.height),
+    let words = match width {
+        ..80 => "? keys  p pause  r retry  c cancel  q leave",
+        _ => "↑↓ job  Tab below  p pause  r retry  +- priority  c cancel  ? help  q leave",
     };
-    frame.render_widget(Clear, place);
-    frame.render_widget(Paragraph::new(lines).block(Block::new().borders(Borders::ALL).title(" Keys ")), place);
+    Line::from(words).add_modifier(Modifier::DIM)
 }

@@ -2,11 +2,12 @@
 
 use super::look::Look;
 use crate::failure;
+use crate::full_screen::Deed;
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use framewake_proto::api::{JobState, JobView};
 use framewake_proto::client::{Action, Error};
 use framewake_proto::ids::JobId;
 use framewake_proto::job::PRIORITY_MAX;
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 /// How far a key moves a job's priority.
 const PRIORITY_STEP: u32 = 10;
@@ -18,10 +19,11 @@ pub(super) enum Tab {
     Workers,
     Gpus,
     Functions,
+    Errors,
 }
 
 impl Tab {
-    pub(super) const ALL: [Tab; 4] = [Tab::Job, Tab::Workers, Tab::Gpus, Tab::Functions];
+    pub(super) const ALL: [Tab; 5] = [Tab::Job, Tab::Workers, Tab::Gpus, Tab::Functions, Tab::Errors];
 
     pub(super) fn title(self) -> &'static str {
         match self {
@@ -29,6 +31,7 @@ impl Tab {
             Tab::Workers => "Workers",
             Tab::Gpus => "GPUs",
             Tab::Functions => "Functions",
+            Tab::Errors => "Errors",
         }
     }
 
@@ -58,6 +61,7 @@ pub(super) struct State {
     pub(super) scroll: usize,
     /// A job that is about to be canceled, once that is confirmed.
     pub(super) question: Option<(JobId, String)>,
+    pub(super) deed: Deed,
     /// What became of the last action.
     pub(super) said: Option<String>,
     /// Why what is shown is old.
@@ -76,6 +80,7 @@ impl State {
             row: 0,
             scroll: 0,
             question: None,
+            deed: Deed::default(),
             said: None,
             lost: None,
             help: false,
@@ -106,16 +111,16 @@ impl State {
     }
 
     /// Takes in what became of an action. The next key may be of it: it must not wait for the next look.
-    pub(super) fn say(&mut self, done: Result<(JobView, &str), Error>) {
+    pub(super) fn say(&mut self, action: &str, done: Result<JobView, Error>) {
         self.actions += 1;
-        if let Ok((changed, _)) = &done
+        if let Ok(changed) = &done
             && let Some(job) = self.look.jobs.iter_mut().find(|job| job.id == changed.id)
         {
             *job = changed.clone();
         }
         self.said = Some(match done {
-            Ok((job, "priority")) => format!("{} has priority {} now", job.name, job.priority),
-            Ok((job, action)) => format!("{action}: {} is {}", job.name, job.state.as_str()),
+            Ok(job) if action == "priority" => format!("{} has priority {} now", job.name, job.priority),
+            Ok(job) => format!("{action}: {} is {}", job.name, job.state.as_str()),
             Err(error) => failure::message(&error.into()),
         });
     }
@@ -145,7 +150,7 @@ impl State {
             KeyCode::PageDown => self.scroll += 10,
             KeyCode::Tab | KeyCode::Right => self.show(self.tab.next(1)),
             KeyCode::BackTab | KeyCode::Left => self.show(self.tab.next(Tab::ALL.len() - 1)),
-            KeyCode::Char(digit @ '1'..='4') => self.show(Tab::ALL[digit as usize - '1' as usize]),
+            KeyCode::Char(digit @ '1'..='5') => self.show(Tab::ALL[digit as usize - '1' as usize]),
             KeyCode::Char('p') => {
                 let job = self.job()?;
                 let action = if job.state == JobState::Paused { Action::Resume } else { Action::Pause };
@@ -182,6 +187,7 @@ impl State {
 mod tests {
     use super::*;
     use framewake_proto::api::TaskCounts;
+    use framewake_proto::overview::{JobsGlance, OverviewView, WorkerCounts};
     use framewake_proto::time::Timestamp;
 
     fn job(number: u64, state: JobState) -> JobView {
@@ -200,7 +206,32 @@ mod tests {
     }
 
     fn look(numbers: &[u64]) -> Look {
-        Look { jobs: numbers.iter().map(|number| job(*number, JobState::Running)).collect(), ..Look::default() }
+        let farm = OverviewView {
+            at: Timestamp(0),
+            running: JobsGlance::default(),
+            queued: JobsGlance::default(),
+            paused: JobsGlance::default(),
+            waiting: Vec::new(),
+            workers: WorkerCounts::default(),
+            functions: Vec::new(),
+            functions_left_out: 0,
+            starting: Vec::new(),
+            gpus: Vec::new(),
+            errors: Vec::new(),
+            errors_more: false,
+            tries: Vec::new(),
+            tries_more: false,
+        };
+        Look {
+            jobs: numbers.iter().map(|number| job(*number, JobState::Running)).collect(),
+            farm,
+            functions: Vec::new(),
+            workers: Vec::new(),
+            gpus: Vec::new(),
+            places: Vec::new(),
+            failed: Vec::new(),
+            reasons: Vec::new(),
+        }
     }
 
     fn press(state: &mut State, code: KeyCode) -> Option<Order> {
@@ -239,7 +270,7 @@ mod tests {
         let mut state = State::new(look(&[1]), false);
         let id = state.selected().expect("selected");
         assert_eq!(press(&mut state, KeyCode::Char('p')), Some(Order::Act(id, Action::Pause)));
-        state.say(Ok((job(1, JobState::Paused), "pause")));
+        state.say("pause", Ok(job(1, JobState::Paused)));
         assert_eq!(press(&mut state, KeyCode::Char('p')), Some(Order::Act(id, Action::Resume)));
         assert_eq!(press(&mut state, KeyCode::Char('+')), Some(Order::Prioritize(id, 100)));
         assert_eq!(press(&mut state, KeyCode::Char('-')), Some(Order::Prioritize(id, 85)));

@@ -46,6 +46,10 @@ fn bombs() -> Vec<Bomb> {
     vec![
         bomb("png", png(&png_sides(32_768, 32_768, 16, 6, false), &[(b"IDAT", &zeros(2))]), "2048 MiB in all"),
         bomb("png", png(&png_sides(1_000_000, 1, 8, 0, false), &[]), "1000000x1 pixels"),
+        // A picture of a few hundred bytes that would take gigabytes to look at.
+        bomb("png", png(&png_sides(60_000, 60_000, 8, 0, false), &[(b"IDAT", &zeros(2))]), "60000x60000 pixels"),
+        bomb("jpg", jpeg(60_000, 60_000), "60000x60000 pixels"),
+        bomb("exr", exr(&[], 3, 3, 60_000, &[]), "60000x60000 pixels"),
         bomb("png", png(&png_sides(u32::MAX, u32::MAX, 8, 0, false), &[]), "pixels, more than"),
         // Its rows may be there, so room is taken for them; they are not.
         bomb("png", png(&png_sides(32_768, 32_768, 8, 0, true), &[(b"IDAT", &zeros(300))]), "does not decode"),

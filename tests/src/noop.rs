@@ -12,14 +12,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
+/// What a worker says of a task that it did not render.
+type Says = Arc<dyn Fn(u32) -> wire::TaskDone + Send + Sync>;
+
 /// Runs no-op workers until dropped.
-pub(crate) struct Workers {
+#[derive(Debug)]
+pub struct Workers {
     _tasks: JoinSet<()>,
-    pub(crate) chunks: Arc<AtomicU64>,
+    pub chunks: Arc<AtomicU64>,
 }
 
 impl Workers {
-    pub(crate) async fn start(nats: &str, function: &FunctionKey, count: usize) -> Workers {
+    pub async fn start(nats: &str, function: &FunctionKey, count: usize) -> Workers {
+        let result = |task| wire::TaskDone { task, sha256: vec![0; 32], ..Default::default() };
+        Workers::start_with(nats, function, count, result).await
+    }
+
+    /// Workers that say this of each task.
+    pub async fn start_with(
+        nats: &str,
+        function: &FunctionKey,
+        count: usize,
+        result: impl Fn(u32) -> wire::TaskDone + Send + Sync + 'static,
+    ) -> Workers {
+        let result: Says = Arc::new(result);
         let chunks = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
         // A worker is a process with a connection of its own; four connections are enough to not be the limit.
@@ -27,27 +43,27 @@ impl Workers {
             let client = async_nats::connect(nats).await.expect("NATS is there");
             for at in 0..count.div_ceil(4) {
                 let id: WorkerId = format!("noop-{connection}-{at}").parse().expect("good");
-                tasks.spawn(work(client.clone(), function.clone(), id, Arc::clone(&chunks)));
+                tasks.spawn(work(client.clone(), function.clone(), id, Arc::clone(&result), Arc::clone(&chunks)));
             }
         }
         Workers { _tasks: tasks, chunks }
     }
 }
 
-async fn work(client: async_nats::Client, function: FunctionKey, id: WorkerId, chunks: Arc<AtomicU64>) {
+async fn work(client: async_nats::Client, function: FunctionKey, id: WorkerId, result: Says, chunks: Arc<AtomicU64>) {
     let subjects = Subjects::new("framewake".parse().expect("good"));
     let context = jetstream::new(client.clone());
     let stream = context.get_stream(subjects.orders_stream()).await.expect("the scheduler made it");
     let consumer: PullConsumer =
         stream.get_consumer(&subjects.orders_consumer(&function)).await.expect("made with the function");
-    beat(&client, &subjects, &function, &id, None).await;
+    beat(&client, &subjects, &function, &id).await;
     tokio::spawn({
         let (client, subjects, function, id) = (client.clone(), subjects.clone(), function.clone(), id.clone());
         async move {
             let mut tick = tokio::time::interval(Duration::from_secs(5));
             loop {
                 tick.tick().await;
-                beat(&client, &subjects, &function, &id, None).await;
+                beat(&client, &subjects, &function, &id).await;
             }
         }
     });
@@ -72,20 +88,14 @@ async fn work(client: async_nats::Client, function: FunctionKey, id: WorkerId, c
             if !answer.refused.is_empty() {
                 continue;
             }
-            for done in results(&answer.tasks).chunks(wire::REPORT_TASKS_MAX) {
+            let results: Vec<_> = wire::task_set(&answer.tasks).iter().map(|task| result(task)).collect();
+            for done in results.chunks(wire::REPORT_TASKS_MAX) {
                 send(&context, &subjects, &id, &order, done.to_vec(), wire::AttemptEnd::None).await;
             }
             send(&context, &subjects, &id, &order, Vec::new(), wire::AttemptEnd::Finished).await;
             chunks.fetch_add(1, Ordering::Relaxed);
         }
     }
-}
-
-fn results(tasks: &[wire::TaskRun]) -> Vec<wire::TaskDone> {
-    wire::task_set(tasks)
-        .iter()
-        .map(|task| wire::TaskDone { task, sha256: vec![0; 32], ..Default::default() })
-        .collect()
 }
 
 async fn send(
@@ -105,7 +115,7 @@ async fn send(
     sent.await.expect("stored");
 }
 
-async fn beat(client: &async_nats::Client, subjects: &Subjects, function: &FunctionKey, id: &WorkerId, _: Option<()>) {
+async fn beat(client: &async_nats::Client, subjects: &Subjects, function: &FunctionKey, id: &WorkerId) {
     let heartbeat = wire::Heartbeat {
         worker: id.to_string(),
         function: function.name.to_string(),
