@@ -79,4 +79,6 @@ frames:   $PWD/$out/frames ($(find "$out/frames" -type f | wc -l) files, each de
 video:    $PWD/$out/castle.mp4 ($(wc -c <"$out/castle.mp4") bytes)
 workers:  $started rose from zero, $left are left; the farm has stopped
 Its database, store and logs are in $PWD/.demo/farm and .demo/farm.log
+To look at it again, as a flip-book too, and open the address that it prints:
+  PATH=$PWD/.venv/bin:\$PATH $framewake dev --data .demo/farm
 END

@@ -161,8 +161,9 @@ impl NatsServer {
         self.make_keys()?;
         let (port, folder, log) = (self.port, self.data.join("nats"), self.data.join("nats.log"));
         // An acknowledged report may be lost with the power for this long; what is lost costs a check, not a render.
+        // Of itself it promises its streams no more than three quarters of what is free now, and refuses those that reserve more.
         let text = format!(
-            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\", sync_interval: \"1s\" }}\ninclude ./nats-trusted.conf\n",
+            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\", sync_interval: \"1s\", max_file_store: 6GiB }}\ninclude ./nats-trusted.conf\n",
             folder.display()
         );
         let config = config_file(&self.data);

@@ -6,8 +6,8 @@ const SHOWN = /\.(png|jpe?g|gif|webp|avif|svg)$/i;
 const PLAYED = /\.(mp4|webm|mov|m4v)$/i;
 const LIGHT = /\.exr$/i;
 
-/** Pixels kept loaded, of four bytes each: some twelve frames of 1920×1080 or more previews. */
-export const PIXELS_MAX = 32 << 20;
+/** Pixels kept loaded, of four bytes each, so 64 MiB: eight frames of 1920×1080, or eighteen previews. */
+export const PIXELS_MAX = 16 << 20;
 /** Kept all the same: two that are compared, and those that come next. */
 const KEPT_MIN = 4;
 /** Most pixels of a file that the browser is asked to show itself, 512 MiB decoded: panoramas of 16384×8192 are no more. */
@@ -99,7 +99,7 @@ class Picture {
   paint(canvas, tone) {
     const { width, height, texels } = this.light;
     const brush = canvas.getContext("2d");
-    const image = brush.createImageData(width, height);
+    const image = easel(brush, width, height);
     const { data } = image;
     const table = tone.table();
     for (let at = 0; at < texels.length; at += 4) {
@@ -111,6 +111,14 @@ class Picture {
     }
     brush.putImageData(image, 0, 0);
   }
+}
+
+let painted = null;
+
+/** Where pixels are painted before they are shown. One for all: a flip-book would leave one of some megabytes behind with each frame. */
+function easel(brush, width, height) {
+  if (painted?.width !== width || painted.height !== height) painted = brush.createImageData(width, height);
+  return painted;
 }
 
 /** How light becomes color: so many stops brighter, and white at once or softly. */
@@ -185,9 +193,12 @@ async function inflate(parts, size) {
   return bytes;
 }
 
-/** Each line of a PNG says how its bytes were foretold from those to the left and above; what is written is what was left to say. */
+/**
+ * Each line of a PNG says how its bytes were foretold from those to the left and above; what is written is what was left to say.
+ * The texels take the place of the lines: each is a byte or more before what it is made of.
+ */
 function unfilter(lines, wide, height) {
-  const texels = new Uint8Array(wide * height);
+  const texels = lines.subarray(0, wide * height);
   let above = new Uint8Array(wide);
   for (let line = 0; line < height; line += 1) {
     const begin = line * (wide + 1);

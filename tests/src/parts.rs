@@ -39,6 +39,10 @@ pub fn path() -> std::ffi::OsString {
     std::env::join_paths(folders).expect("PATH has no odd names")
 }
 
+/// Else a server has room for as many farms as fit into three quarters of what is free on the disk, which is another number on
+/// each machine.
+const ROOM: &str = "jetstream { max_file_store: 64GiB }\n";
+
 /// Ports for tests: below the range from which the system takes ports for connections, so that no
 /// connection takes one away; each has a companion 10000 above, which SeaweedFS uses for gRPC.
 const PORTS: std::ops::Range<u16> = 11_000..22_000;
@@ -207,11 +211,9 @@ impl Nats {
         std::fs::create_dir_all(&self.folder).expect("the test's folder is writable");
         let mut command = Command::new(tool("nats-server"));
         command.args(["-js", "-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"]).arg(&self.folder);
-        if !self.config.is_empty() {
-            let file = self.folder.with_extension("conf");
-            std::fs::write(&file, &self.config).expect("the test's folder is writable");
-            command.arg("-c").arg(file);
-        }
+        let file = self.folder.with_extension("conf");
+        std::fs::write(&file, format!("{ROOM}{}", self.config)).expect("the test's folder is writable");
+        command.arg("-c").arg(file);
         let log = self.folder.with_extension("log");
         self.running = Some(Running::start("nats-server", &mut command, &log));
     }

@@ -253,6 +253,22 @@ async fn a_scheduler_without_nats_says_so_takes_jobs_and_goes_on_when_it_comes()
     assert_eq!(view.tasks.done, 3);
 }
 
+#[tokio::test]
+async fn a_nats_without_room_for_the_streams_is_said_with_the_way_out() {
+    let mut farm = TestFarm::start(0).await;
+    farm.kill_scheduler();
+    farm.nats.configure("jetstream { max_file_store: 1GiB }\n");
+    farm.nats.kill();
+    farm.nats.wipe();
+    farm.nats.restart();
+    farm.spawn_scheduler();
+    framewake_tests::wait::until(SOON, "the reason is said", || async {
+        let said = farm.client.readiness().await.ok()?.parts["nats"].clone();
+        (said.contains("reserve 5 GiB") && said.contains("max_file_store")).then_some(())
+    })
+    .await;
+}
+
 /// Runs `framewake` with arguments; exit code and what it said.
 fn cli(farm: &TestFarm, arguments: &[&str]) -> (i32, String) {
     let output = Command::new(built("framewake"))

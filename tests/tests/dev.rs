@@ -6,6 +6,7 @@ use framewake_proto::ids::JobId;
 use framewake_tests::farm::{SOON, kill, processes, unique};
 use framewake_tests::jobs;
 use framewake_tests::parts::{Running, built, free_port, path, root};
+use framewake_tests::tight::Tight;
 use framewake_tests::wait::{until, until_sync};
 use rustix::process::Signal;
 use serde_json::json;
@@ -69,6 +70,16 @@ fn dev_runs_a_job_and_leaves_nothing_behind() {
     assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
     dev.end();
     assert_eq!(dev.processes(""), [0; 0], "nats-server and workers are gone");
+}
+
+#[test]
+fn dev_is_ready_where_little_of_the_disk_is_free() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let Some(_tight) = Tight::mount(&folder.path().join("data"), "64m") else {
+        eprintln!("LEFT OUT: this machine allows no mount, so there is no small disk");
+        return;
+    };
+    Dev::start(folder.path(), free_port()).end();
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! The streams and consumers of a farm, and their settings.
 
 use super::{Look, Queue};
-use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::context::{CreateStreamError, DeleteStreamError, GetStreamError};
+use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, DeleteStreamError, GetStreamError};
 use async_nats::jetstream::stream::{
     Compression, Config, ConsumerError, DiscardPolicy, InfoError, PurgeError, RetentionPolicy, StorageType,
 };
+use async_nats::jetstream::{Context, ErrorCode};
 use framewake_proto::ids::FunctionKey;
 use framewake_proto::subjects::{
     LOGS_AGE_MAX, LOGS_BYTES_MAX, ORDER_ACK_WAIT, ORDERS_MAX, REPORTS_BYTES_MAX, Subjects,
@@ -28,6 +28,11 @@ pub(super) enum Error {
         #[source]
         error: CreateStreamError,
     },
+    #[error(
+        "there is no room for the stream {name}: a farm's streams reserve {} GiB; free NATS' disk, or let it promise more by `max_file_store` in the block `jetstream` of its configuration",
+        (REPORTS_BYTES_MAX + LOGS_BYTES_MAX) >> 30
+    )]
+    NoRoom { name: String },
     #[error("cannot remove the stream {name}")]
     Delete {
         name: String,
@@ -56,7 +61,7 @@ pub(super) async fn take(queue: &Queue) -> Result<(), Look> {
     let (context, ours) = (&queue.context, &queue.owner.farm);
     for mut config in [orders(&queue.subjects), reports(&queue.subjects), logs(&queue.subjects)] {
         let name = config.name.clone();
-        let failed = |error| Look::NotReady(Error::Create { name: name.clone(), error });
+        let failed = |error| Look::NotReady(cannot_make(name.clone(), error));
         config.metadata.insert(FARM.to_owned(), ours.clone());
         let stream = context.get_or_create_stream(config.clone()).await.map_err(failed)?;
         let found = &stream.cached_info().config;
@@ -81,6 +86,18 @@ pub(super) async fn take(queue: &Queue) -> Result<(), Look> {
         }
     }
     Ok(())
+}
+
+fn cannot_make(name: String, error: CreateStreamError) -> Error {
+    let code = match error.kind() {
+        CreateStreamErrorKind::JetStream(said) => said.error_code(),
+        _ => return Error::Create { name, error },
+    };
+    // The server's own bound, and the account's.
+    if [ErrorCode::STORAGE_RESOURCES_EXCEEDED, ErrorCode::INSUFFICIENT_RESOURCES].contains(&code) {
+        return Error::NoRoom { name };
+    }
+    Error::Create { name, error }
 }
 
 /// The streams as they were found.
