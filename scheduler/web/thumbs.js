@@ -1,6 +1,7 @@
 // Thumbnails of a step's outputs, a page of them at a time, however many there are.
 
 import { fill, h, noteProblem, number } from "./lib.js";
+import { kindOf } from "./picture.js";
 
 /** On one page: some lines of them, also on a phone. */
 const THUMBS = 24;
@@ -59,8 +60,11 @@ export class Thumbs {
     if (this.items.length < THUMBS || !this.next) await this.show(this.from);
   }
 
-  /** The thumbnail of an output; while it has none, the kind of its file. */
+  /** The thumbnail of an output; while it has none, the kind of its file. Of a video the browser shows the first frame itself. */
   picture(output) {
+    if (kindOf(output.name) === "played") {
+      return h("video", { src: this.reel.address(output), preload: "metadata", muted: true, "aria-hidden": "true" });
+    }
     const dot = output.name.lastIndexOf(".");
     const none = h("span", { class: "none soft" }, dot < 0 ? "–" : output.name.slice(dot + 1, dot + 6));
     const again = PICTURE.test(output.name) ? [...AGAIN_MS] : [];

@@ -1,6 +1,6 @@
 //! A real browser without a window, for the tests of the pages.
 
-use crate::farm::processes;
+use crate::farm::{kill, processes};
 use crate::parts::{Running, free_port, root, tool};
 use crate::wait::until;
 use fantoccini::actions::{InputSource, KeyAction, KeyActions};
@@ -270,11 +270,24 @@ impl Browser {
         std::fs::write(file, bytes).expect("the picture can be written");
     }
 
-    /// Ends it; a test that fails before lets it end with the driver.
+    /// Ends it; a test that fails before leaves that to the drop.
     pub async fn close(mut self) {
         let _ = self.client.clone().close().await;
         self.driver.signal(rustix::process::Signal::TERM);
         self.driver.wait(SOON);
+    }
+}
+
+impl Drop for Browser {
+    /// A driver that is killed leaves its browser behind.
+    fn drop(&mut self) {
+        // Its number may be another's by now.
+        if self.driver.ended() {
+            return;
+        }
+        for (pid, _) in self.processes() {
+            kill(pid);
+        }
     }
 }
 

@@ -367,7 +367,7 @@ async fn of_many_frames_a_page_of_thumbnails_is_held_and_the_ends_are_reached_by
     browser.open(&format!("{}/jobs/{}", farm.url(), video.id)).await;
     let played = "return Boolean(document.querySelector('.stage video[controls]'))
                       && document.querySelector('.viewer [aria-label=\"Next frame\"]').checkVisibility() === false
-                      && document.querySelector('.thumb .none')?.innerText === 'mp4'";
+                      && document.querySelector('.thumb video')?.videoWidth > 0";
     browser.wait("the video is shown", played).await;
     browser.close().await;
 }
