@@ -55,7 +55,7 @@ function feed(upkeep) {
 }
 
 function line(event) {
-  return h("li", {}, when(event.at), h("div", {}, h("a", { href: `/jobs/${part(event.job)}`, class: "mono" }, `job …${event.job.slice(-6)}`), told(event), event.message && h("div", { class: "soft small" }, event.message)));
+  return h("li", { "data-key": `${event.event} ${event.at}` }, when(event.at), h("div", {}, h("a", { href: `/jobs/${part(event.job)}`, class: "mono" }, `job …${event.job.slice(-6)}`), told(event), event.message && h("div", { class: "soft small" }, event.message)));
 }
 
 function told(event) {

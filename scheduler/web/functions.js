@@ -37,7 +37,7 @@ export async function show({ main, upkeep, title }) {
     fill(place, names.size ? [...names].map(([name, versions]) => {
       const newest = versions.find((item) => item.newest) ?? versions[0];
       const { spec, workers } = newest;
-      return h("section", { class: "card" },
+      return h("section", { class: "card", "data-key": name },
         h("div", { class: "row between" }, h("h2", {}, `${name}@${newest.version}`), h("a", { class: "button", href: `/submit?function=${part(name)}`, "aria-label": `Submit a job of ${name}` }, "Submit a job")),
         spec.description && h("p", {}, spec.description),
         h("p", { class: "soft small" }, [

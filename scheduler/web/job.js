@@ -1,6 +1,6 @@
 // One job: how far it is, every frame of it, its pictures, who tried what, the logs, the cost.
 
-import { h, fill, api, action, ago, asked, bar, bytes, calmly, card, empty, figures, may, money, note, number, part, seconds, state, sure, table, when, words } from "./lib.js";
+import { h, fill, foothold, hide, api, action, ago, asked, bar, bytes, calmly, card, empty, figures, may, money, note, number, part, seconds, state, sure, table, when, words } from "./lib.js";
 import { Strip, frameOf } from "./strip.js";
 import { Viewer } from "./viewer.js";
 import { logOf } from "./log.js";
@@ -171,14 +171,18 @@ export async function show({ main, upkeep, title, names }) {
   }
 
   let log = null;
+  /** To where the log was opened from. */
+  let back = null;
   const logPlace = h("div");
   attempts.append(logPlace);
   function openLog(attempt, running) {
     log?.end();
+    back = foothold(document.body);
     log = logOf(id, attempt, running, upkeep);
     fill(logPlace, h("div", { class: "row between" }, h("h3", {}, `Log of attempt ${attempt}`),
-      h("button", { type: "button", onclick: () => { log.end(); fill(logPlace); } }, "Close")), log.element);
+      h("button", { type: "button", onclick: () => { log.end(); fill(logPlace); back(); } }, "Close")), log.element);
     logPlace.scrollIntoView({ block: "nearest" });
+    log.text.focus({ preventScroll: true });
   }
   const tried = attemptsOf(id, upkeep, openLog, (shown) => {
     attemptsRunning = shown.filter((one) => one.outcome === "running").length;
@@ -196,7 +200,7 @@ export async function show({ main, upkeep, title, names }) {
   const picked = new Map();
 
   const lookAtFailures = upkeep.part(failures, async () => {
-    failures.parentElement.hidden = job.tasks.failed === 0;
+    hide(failures.parentElement, job.tasks.failed === 0);
     if (failures.parentElement.hidden) return;
     const page = await get(`/tasks?state=failed&limit=${FAILURES}`);
     const key = (task) => `${task.step} ${task.frame}`;

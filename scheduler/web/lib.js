@@ -12,17 +12,79 @@ export function h(tag, attributes = {}, ...children) {
   return fill(element, ...children);
 }
 
-const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
+const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex='0']";
+
+/** Each with what it is known by when it is drawn anew; `data-key` tells those apart whose names are the same. */
+function marks(list) {
+  const seen = new Map();
+  return list.map((one) => {
+    const name = [one.tagName, one.type, one.getAttribute("aria-label") ?? one.labels?.[0]?.textContent ?? one.textContent, one.getAttribute("href"),
+      one.closest("[data-key]")?.dataset.key].join("\n");
+    const nth = seen.get(name) ?? 0;
+    seen.set(name, nth + 1);
+    return `${nth} ${name}`;
+  });
+}
+
+/** Goes to the first of these that can be stood on; whether there is one. */
+const stand = (places) => places.some((one) => {
+  one.focus({ preventScroll: true });
+  return document.activeElement === one;
+});
+
+/** Goes to what is before a place in the same part of the page, or to that part: one reads on from there. */
+function standBefore(place) {
+  for (let part = place; part; part = part.parentElement) {
+    if (!part.matches(".card, dialog, header, main, [tabindex]")) continue;
+    const before = [...part.querySelectorAll(FOCUSABLE)].filter((one) => one.compareDocumentPosition(place) === Node.DOCUMENT_POSITION_FOLLOWING);
+    if (stand(before.reverse())) return;
+    if (!part.hasAttribute("tabindex")) part.tabIndex = -1;
+    if (stand([part])) return;
+  }
+}
 
 /**
- * Puts these in the place of what is in an element; what is false, null or undefined is left out. Who stood on a button with
- * the keyboard stands on the one in its place.
+ * Remembers where somebody stands with the keyboard within an element. Gives what puts them there again after it was drawn anew:
+ * onto the same thing wherever it is now, or, if it is gone, onto what is in its place.
+ */
+export function foothold(element) {
+  const at = document.activeElement;
+  if (!at || at === element || !element.contains(at)) return () => {};
+  const before = [...element.querySelectorAll(FOCUSABLE)];
+  const index = before.indexOf(at);
+  const mark = marks(before)[index];
+  return () => {
+    if (document.activeElement === at) return;
+    const now = [...element.querySelectorAll(FOCUSABLE)];
+    const same = now[marks(now).indexOf(mark)];
+    const near = index < 0 ? [] : [...now.slice(index), ...now.slice(0, index).reverse()];
+    if (!stand([at, ...(same ? [same] : []), ...near])) standBefore(element);
+  };
+}
+
+/** Takes a part of a page away, or shows it. */
+export function hide(element, is) {
+  const stood = is && element.contains(document.activeElement);
+  element.hidden = is;
+  if (stood) standBefore(element);
+}
+
+/**
+ * Puts these in the place of what is in an element; what is false, null or undefined is left out. Who stood somewhere in it with the
+ * keyboard stands there again, and what was pushed aside stays so.
  */
 export function fill(element, ...children) {
-  const stood = element.contains(document.activeElement) ? [...element.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement) : -1;
+  const back = foothold(element);
+  const boxes = [...element.querySelectorAll(".scroll")];
+  const pushed = boxes.some((box) => box.scrollLeft || box.scrollTop) ? marks(boxes).map((mark, at) => [mark, boxes[at].scrollLeft, boxes[at].scrollTop]) : [];
   element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   reachWide(element);
-  if (stood >= 0) element.querySelectorAll(FOCUSABLE)[stood]?.focus({ preventScroll: true });
+  if (pushed.length) {
+    const now = [...element.querySelectorAll(".scroll")];
+    const names = marks(now);
+    for (const [mark, left, top] of pushed) now[names.indexOf(mark)]?.scrollTo(left, top);
+  }
+  back();
   return element;
 }
 
@@ -144,7 +206,7 @@ export function problemBox(problem) {
 function question(text, yes, input) {
   return new Promise((resolve) => {
     let answer = null;
-    const before = document.activeElement;
+    const back = foothold(document.body);
     const box = h("dialog", { "aria-label": text }, h("form", { onsubmit: (event) => {
       event.preventDefault();
       answer = input ? input.value : "";
@@ -153,8 +215,7 @@ function question(text, yes, input) {
     h("div", { class: "row" }, h("button", { type: "submit", class: "main" }, yes), h("button", { type: "button", onclick: () => box.close() }, "Leave it"))));
     box.addEventListener("close", () => {
       box.remove();
-      // What was stood on may have been drawn anew meanwhile.
-      (before?.isConnected ? before : document.getElementById("main")).focus({ preventScroll: true });
+      back();
       resolve(answer);
     });
     document.getElementById("main").append(box);
@@ -471,7 +532,7 @@ export function table(caption, columns, items, sort = null) {
     h("table", {},
       h("caption", { class: "skip" }, caption),
       h("thead", {}, h("tr", {}, columns.map(head))),
-      h("tbody", {}, items.map((item) => h("tr", {}, columns.map(([, cell, kind]) => h("td", { class: kind }, cell(item))))))));
+      h("tbody", {}, items.map((item) => h("tr", { "data-key": item.id ?? item.name }, columns.map(([, cell, kind]) => h("td", { class: kind }, cell(item))))))));
 }
 
 export const empty = (text, ...more) => h("div", { class: "empty" }, h("p", {}, text), ...more);

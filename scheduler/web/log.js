@@ -80,5 +80,5 @@ export function logOf(job, attempt, running, upkeep) {
       h("div", { class: "row" }, search, h("label", { class: "row small" }, follow, "keep to the end")),
       h("div", { class: "row" }, said, h("a", { href: `/v1/jobs/${part(job)}/attempts/${part(attempt)}/log`, download: `${attempt}.log` }, "Download"))),
     text);
-  return { element, end: () => stopper.abort() };
+  return { element, text, end: () => stopper.abort() };
 }

@@ -31,16 +31,19 @@ export function login(why, done) {
   const button = h("button", { type: "submit", class: "main" }, "Log in");
   const form = h("form", { class: "card", onsubmit: async (event) => {
     event.preventDefault();
-    button.disabled = true;
+    // Not disabled: who stands on it with the keyboard would fall off.
+    if (button.ariaDisabled === "true") return;
+    button.ariaDisabled = "true";
     try {
       const session = await api("/session", { method: "POST", body: { token: token.value.trim() } });
       token.value = "";
       done(session);
     } catch (problem) {
       fill(wrong, problemBox(problem));
+      token.focus();
       token.select();
     } finally {
-      button.disabled = false;
+      button.ariaDisabled = null;
     }
   } },
     h("h1", {}, "Log in"), h("p", { class: "lead" }, why), provider(),

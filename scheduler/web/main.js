@@ -132,6 +132,11 @@ function go(address) {
   open(false);
 }
 
+document.querySelector("a.skip").addEventListener("click", (event) => {
+  // Followed, it would be taken for a way to another page, and what stands in a form would be gone.
+  event.preventDefault();
+  main.focus();
+});
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href^='/']");
   const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;

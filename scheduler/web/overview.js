@@ -1,6 +1,6 @@
 // What goes on: what runs, what waits and why, workers and GPUs, spending, errors, what comes next.
 
-import { h, fill, api, bar, bytes, card, command, empty, figures, may, money, number, part, state, table, when, words } from "./lib.js";
+import { h, fill, api, bar, bytes, card, command, empty, figures, hide, may, money, number, part, state, table, when, words } from "./lib.js";
 import { way } from "./workers.js";
 
 /** More often than once a second, so that it is once a second also where an answer takes a while. */
@@ -33,7 +33,7 @@ export async function show({ main, upkeep, title }) {
       h("a", { href: `/jobs/${part(job.id)}` }, job.name), `: ${number(job.tasks)} frames`,
       job.reasons.map((reason) => h("div", { class: "soft small" }, reason))))) : empty("Nothing waits."));
     drawWorkers(workers, farm, known);
-    starting.hidden = farm.starting.length === 0;
+    hide(starting, farm.starting.length === 0);
     if (farm.starting.length) fill(starting, h("h2", {}, "On their way"), onTheirWay(farm));
     fill(gpus, farm.gpus.length ? graphics(farm.gpus) : empty("No worker has told of a GPU. They tell by NVIDIA's driver, as soon as they are there."));
     fill(errors, farm.errors.length || farm.tries.length ? [failed(farm), tried(farm)] : empty("Nothing failed in the last hour."));

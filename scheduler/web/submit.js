@@ -177,7 +177,9 @@ export async function show({ main, upkeep, title, go }) {
       files.push(one);
       one.line = h("li", {}, `${file.name} (${bytes(file.size)}) as `, as, " ", one.bar, " ", one.said, " ", h("button", { type: "button", class: "quiet small", "aria-label": `Leave out ${file.name}`, onclick: () => {
         files.splice(files.indexOf(one), 1);
+        const near = (one.line.nextElementSibling ?? one.line.previousElementSibling)?.querySelector("button") ?? fields.get("/steps/0/inputs").input;
         one.line.remove();
+        near.focus();
         changed();
       } }, "leave out"));
       list.append(one.line);

@@ -19,7 +19,9 @@ export class Thumbs {
     this.from = 0;
     this.turned = 0;
     this.place = h("div", { class: "thumbs", role: "group", "aria-label": "Thumbnails" });
-    const turn = (by) => () => (by < 0 ? this.back() : this.show(this.items.at(-1).task + 1)).catch(noteProblem);
+    const turn = (by) => ({ target }) => {
+      if (target.ariaDisabled !== "true") (by < 0 ? this.back() : this.show(this.items.at(-1).task + 1)).catch(noteProblem);
+    };
     this.less = h("button", { type: "button", onclick: turn(-1) }, "Earlier frames");
     this.more = h("button", { type: "button", onclick: turn(1) }, "Later frames");
     this.said = h("span", { class: "small soft" });
@@ -91,8 +93,9 @@ export class Thumbs {
     }));
     const first = this.items[0];
     this.turns.hidden = !this.next && !(this.from > 0);
-    this.less.disabled = !(this.from > 0);
-    this.more.disabled = !this.next;
+    // Not disabled: who stands on it with the keyboard would fall off.
+    this.less.ariaDisabled = String(!(this.from > 0));
+    this.more.ariaDisabled = String(!this.next);
     this.said.textContent = first ? `frames ${number(first.frame)} – ${number(this.items.at(-1).frame)}` : "";
     this.drawMark();
   }

@@ -1,6 +1,6 @@
 // The outputs of a step: one at a time, beside another, in time as a flip-book, or as a video.
 
-import { h, fill, api, bytes, noteProblem, number, part, seconds } from "./lib.js";
+import { h, fill, hide, api, bytes, noteProblem, number, part, seconds } from "./lib.js";
 import { PIXELS_MAX, Pictures, Tone, kindOf } from "./picture.js";
 import { Reel, taskOf } from "./reel.js";
 import { Thumbs } from "./thumbs.js";
@@ -116,9 +116,9 @@ export class Viewer {
     const [picture] = this.shown;
     const { output } = picture;
     const still = picture.kind === "shown" || picture.kind === "light";
-    this.controls.hidden = !still;
-    this.comparing.hidden = !still;
-    this.exposure.hidden = !this.shown.some((each) => each.kind === "light");
+    hide(this.controls, !still);
+    hide(this.comparing, !still);
+    hide(this.exposure, !this.shown.some((each) => each.kind === "light"));
     fill(this.stage, this.shown.map((each) => h("div", { class: "side" }, each.element(this.tone))),
       this.look !== "one" && this.shown.length < 2 && h("p", { class: "side soft" }, "There is no such frame to compare with."));
     const address = this.reel.address(output);

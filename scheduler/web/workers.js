@@ -41,7 +41,7 @@ export async function show({ main, upkeep, title }) {
       : Object.keys(wanted()).length ? empty("No such workers. Search for less, or for another state.")
         : empty("No workers: there is nothing to do. A submitted job wakes some.", command("framewake submit samples/jobs/povray.yaml --wait")));
   });
-  upkeep.every(10_000, places, async () => {
+  const lookAtPlaces = upkeep.every(10_000, places, async () => {
     const page = await api("/places?limit=200", { signal: upkeep.signal });
     fill(places, page.items.length ? table("Machines and GPUs", [
       ["Place", (place) => h("span", { class: "mono" }, place.name)], ["State", (place) => [state(place.state), place.reason && h("div", { class: "soft small" }, place.reason)]],
@@ -49,7 +49,8 @@ export async function show({ main, upkeep, title }) {
       ["", (place) => place.state === "set_aside" && may("operator", { farm: true }) && action("It is mended", async () => {
         await api(`/places/${part(place.name)}/restore`, { method: "POST" });
         note(`${place.name} gets work again.`);
-      })],
+        await lookAtPlaces();
+      }, { "aria-label": `It is mended: ${place.name}` })],
     ], page.items) : empty("No machine is known yet."));
   });
 }

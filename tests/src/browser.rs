@@ -3,14 +3,14 @@
 use crate::farm::{kill, processes};
 use crate::parts::{Running, free_port, root, tool};
 use crate::wait::until;
-use fantoccini::actions::{InputSource, KeyAction, KeyActions};
-use fantoccini::key::Key;
-use fantoccini::{Client, ClientBuilder, Locator};
+use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
+
+mod keys;
 
 /// Longest wait for something on a page.
 const SOON: Duration = Duration::from_secs(30);
@@ -116,52 +116,6 @@ impl Browser {
         }
     }
 
-    /// Presses the first button or link of this name.
-    pub async fn press(&self, name: &str) {
-        let name = Value::from(name);
-        let script = format!(
-            "const found = [...document.querySelectorAll('main button, main a, main summary')].find((one) => one.innerText.trim() === {name});
-             found?.click(); return Boolean(found)"
-        );
-        self.wait(&format!("there is a button {name}"), &script).await;
-    }
-
-    /// Presses what has this name for those who can't see it: of buttons that read alike, one.
-    pub async fn press_labeled(&self, label: &str) {
-        let json = Value::from(label);
-        let script = format!(
-            "const found = document.querySelector(`[aria-label=${{CSS.escape({json})}}]`); found?.click(); return Boolean(found)"
-        );
-        self.wait(&format!("there is a button {label}"), &script).await;
-    }
-
-    /// Writes into the field of this label, in the place of what is there.
-    pub async fn write(&self, label: &str, text: &str) {
-        self.write_at("", label, text).await;
-    }
-
-    /// The same under this heading.
-    pub async fn write_under(&self, heading: &str, label: &str, text: &str) {
-        self.write_at(&format!("//section[h2[normalize-space()='{heading}']]"), label, text).await;
-    }
-
-    async fn write_at(&self, place: &str, label: &str, text: &str) {
-        let field = "*[self::input or self::select or self::textarea]";
-        let path = format!("{place}//label[span[1][normalize-space()='{label}']]//{field}");
-        let field = self.client.find(Locator::XPath(&path)).await;
-        let field = field.unwrap_or_else(|error| panic!("there is no field `{label}`: {error}"));
-        let kind = field.attr("type").await.expect("an answer");
-        let tag = field.tag_name().await.expect("an answer");
-        if tag == "select" {
-            field.select_by_value(text).await.expect("the choice is there");
-            return;
-        }
-        if kind.as_deref() != Some("file") {
-            field.clear().await.expect("a field can be emptied");
-        }
-        field.send_keys(text).await.expect("a field can be written into");
-    }
-
     /// What the page does against the rules of WCAG 2.2, levels A and AA, and good practice, as axe finds it.
     pub async fn broken_rules(&self) -> Value {
         self.ask(&axe()).await;
@@ -193,38 +147,6 @@ impl Browser {
              return [`${scrollWidth} of ${clientWidth}`, ...out.slice(0, 8).map((one) => one.outerHTML.slice(0, 120))];",
         )
         .await
-    }
-
-    /// Presses keys where one stands, as somebody without a mouse does.
-    pub async fn type_keys(&self, keys: &str) {
-        // Not those of an element: a field for files would take Tab for the name of one.
-        let presses = keys.chars().fold(KeyActions::new("keys".to_owned()), |presses, value| {
-            presses.then(KeyAction::Down { value }).then(KeyAction::Up { value })
-        });
-        self.client.perform_actions(presses).await.unwrap_or_else(|error| panic!("`{keys}` can't be typed: {error}"));
-    }
-
-    /// Goes on by Tab until one stands on what has this name: its label, or else its text.
-    pub async fn tab_to(&self, name: &str) {
-        const NAME: &str = "const at = document.activeElement;
-            return (at.getAttribute('aria-label') ?? at.labels?.[0]?.querySelector('span')?.innerText ?? at.innerText ?? '').trim()";
-        let begin = tokio::time::Instant::now();
-        let mut passed = Vec::new();
-        while begin.elapsed() < SOON {
-            self.type_keys(&Key::Tab.to_string()).await;
-            let at = self.ask(NAME).await;
-            if at == *name {
-                return;
-            }
-            passed.push(at.to_string());
-        }
-        panic!("`{name}` can't be reached by Tab, only: {}", passed.join(", "));
-    }
-
-    /// Presses what has this name, by keys alone.
-    pub async fn press_by_keys(&self, name: &str) {
-        self.tab_to(name).await;
-        self.type_keys(&Key::Enter.to_string()).await;
     }
 
     /// What the page weighs now.

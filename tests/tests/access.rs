@@ -220,9 +220,7 @@ async fn a_page_asks_who_it_is_shows_what_they_may_and_ends_with_their_token() {
     browser.write("Token", artist.secret.reveal()).await;
     browser.press("Log in").await;
     browser.sees("Submit a job").await;
-    browser
-        .ask("[...document.querySelectorAll('header button')].find((one) => one.innerText === 'Log out').click()")
-        .await;
+    browser.press_in("header", "Log out").await;
     browser.sees("You are logged out.").await;
     browser.open(&format!("{}/", farm.url())).await;
     browser.sees("This farm asks who you are.").await;

@@ -1,6 +1,7 @@
 //! The web pages of a very large job and of a very large farm: what they hold and what they ask for is bounded, and they still show
 //! what happens. How fast they are, `bench pages` tells.
 
+use fantoccini::key::Key;
 use framewake_proto::api::JobState;
 use framewake_tests::browser::{Browser, Weight};
 use framewake_tests::crowd::Crowd;
@@ -45,9 +46,10 @@ async fn a_job_of_a_million_frames_opens_like_any_other() {
     browser.sees("of 1,000,000").await;
     let drawn = "return Boolean(document.querySelector('.strip canvas')?.width > 300)";
     browser.wait("the strip of frames is drawn", drawn).await;
-    let pointed = "const strip = document.querySelector('[role=slider]'); strip.focus();
-                   strip.dispatchEvent(new KeyboardEvent('keydown', { key: 'End', bubbles: true }));
-                   return strip.getAttribute('aria-valuetext').includes('frame 1,000,000')";
+    browser.go_to("Frames of step run").await;
+    browser.type_keys(&Key::End.to_string()).await;
+    let pointed =
+        "return document.querySelector('[role=slider]').getAttribute('aria-valuetext').includes('frame 1,000,000')";
     browser.wait("the last frame is reached by keyboard", pointed).await;
     assert_light("the job", &browser.weigh().await);
     browser.press("Cancel").await;
@@ -105,13 +107,14 @@ const FRAME: &str = "const shown = () => {
         return off < 2 ? frame : -frame;
     };";
 
-async fn goes_to(browser: &Browser, key: &str, frame: i64) {
-    let press = format!(
-        "document.querySelector('.stage').dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"
-    );
-    browser.ask(&press).await;
+async fn goes_to(browser: &Browser, key: Key, frame: i64) {
+    browser.go_to("Picture of run").await;
+    browser.type_keys(&key.to_string()).await;
     browser
-        .wait(&format!("{key} leads to frame {frame} and its picture"), &format!("{FRAME} return shown() === {frame}"))
+        .wait(
+            &format!("{key:?} leads to frame {frame} and its picture"),
+            &format!("{FRAME} return shown() === {frame}"),
+        )
         .await;
 }
 
@@ -138,12 +141,12 @@ async fn pictures_of_a_million_frames_are_walked_and_played_in_bounded_memory() 
     browser.wait("the first picture is shown", "return Boolean(document.querySelector('.stage canvas'))").await;
     browser.ask("performance.setResourceTimingBufferSize(10000)").await;
     for frame in 2..=4 {
-        goes_to(&browser, "ArrowRight", frame).await;
+        goes_to(&browser, Key::Right, frame).await;
     }
-    goes_to(&browser, "ArrowLeft", 3).await;
-    goes_to(&browser, "End", last).await;
-    goes_to(&browser, "ArrowLeft", before).await;
-    goes_to(&browser, "Home", 1).await;
+    goes_to(&browser, Key::Left, 3).await;
+    goes_to(&browser, Key::End, last).await;
+    goes_to(&browser, Key::Left, before).await;
+    goes_to(&browser, Key::Home, 1).await;
     // Each thumbnail is the one of its frame.
     let thumbs = "const all = [...document.querySelectorAll('.thumb')];
         if (all.length !== 24 || !all.every((one) => one.querySelector('img')?.naturalWidth)) return false;
@@ -159,10 +162,10 @@ async fn pictures_of_a_million_frames_are_walked_and_played_in_bounded_memory() 
     let watch = format!(
         "{FRAME} window.turns = [];
          new MutationObserver(() => window.turns.push(shown())).observe(
-             document.querySelector('.viewer [role=status]'), {{ childList: true, characterData: true, subtree: true }});
-         document.querySelector('.viewer input[aria-label=\"Pictures a second\"]').value = 60"
+             document.querySelector('.viewer [role=status]'), {{ childList: true, characterData: true, subtree: true }})"
     );
     browser.ask(&watch).await;
+    browser.write("Pictures a second", "60").await;
     browser.press("Play").await;
     browser.wait("some are played", "return window.turns.length >= 60").await;
     browser.press("Pause").await;

@@ -12,10 +12,6 @@ use framewake_tests::tokens::made_here;
 use serde_json::{Value, json};
 use std::process::Command;
 
-const PRESS_LOG_OUT: &str =
-    "const out = [...document.querySelectorAll('header button')].find((one) => one.innerText === 'Log out');
-    out?.click(); return Boolean(out)";
-
 #[tokio::test]
 async fn somebody_logs_in_by_the_button_stays_over_a_restart_and_logs_out_at_both() {
     let provider = Provider::start(free_port()).await;
@@ -49,7 +45,7 @@ async fn somebody_logs_in_by_the_button_stays_over_a_restart_and_logs_out_at_bot
     browser.sees("of film").await;
     browser.wait("it greets her still", greeting).await;
     // Out here, and at the provider, which asks again who she is.
-    browser.wait("one can log out", PRESS_LOG_OUT).await;
+    browser.press_in("header", "Log out").await;
     let back =
         format!("return location.href === '{url}/' && document.body.innerText.includes('This farm asks who you are.')");
     browser.wait("the provider sends her back", &back).await;

@@ -76,9 +76,8 @@ async fn shares_budgets_and_prices_are_set_and_taken_back() {
     let job = jobs::command(&["/bin/true"], "1");
     farm.succeed(&job).await;
     browser.press_labeled("Weight of default").await;
-    let field = "const field = document.querySelector('dialog[open] input'); if (!field) return false;
-                 field.value = 7; return true";
-    browser.wait("it is asked", field).await;
+    browser.sees("Weight of default: its share").await;
+    browser.write("Weight of default: its share of the workers beside other projects, 1 to 1000", "7").await;
     browser.press("Set it").await;
     browser.sees("default weighs 7.").await;
     assert_eq!(farm.client.project(&"default".parse().expect("a name")).await.expect("known").weight, 7);
@@ -185,11 +184,7 @@ async fn an_image_that_was_refused_is_shown_with_what_was_found_and_the_version_
     browser.sees("critical").await;
     let heading = "return [...document.querySelectorAll('h2')].some((one) => one.innerText === 'shot@1')";
     browser.wait("the version before is the one that is used", heading).await;
-    let open =
-        "const card = [...document.querySelectorAll('section.card')].find((one) => one.innerText.includes('shot@1'));
-                const more = [...card.querySelectorAll('summary')].find((one) => one.innerText.includes('versions'));
-                more.click(); return true";
-    browser.wait("the versions are opened", open).await;
+    browser.press_under("shot@1", "Parameters and versions").await;
     browser.sees("refused").await;
     browser.sees("critical: CVE-2026-1111 in zlib1g 1:1.2.13, <b>overflow</b>").await;
     assert_eq!(browser.broken_rules().await, json!([]));

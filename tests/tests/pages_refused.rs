@@ -111,7 +111,7 @@ async fn old_figures_are_called_old_and_are_asked_for_again_when_the_scheduler_s
     browser.sees("Bad Name").await;
     browser.wait("it does not call itself live", NOT_LIVE).await;
     assert!(!text(&browser).await.contains("No such workers"));
-    browser.ask("document.querySelector('input[name=function]').value = 'tachyon'").await;
+    browser.write("Function", "tachyon").await;
     browser.press("Search").await;
     browser.sees("No such workers.").await;
     browser.wait("it is live", LIVE).await;

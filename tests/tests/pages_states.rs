@@ -56,8 +56,9 @@ async fn a_farm_with_nothing_yet_says_on_each_page_what_to_do_first() {
         is_good(&browser, page).await;
     }
     // A way to a page that is none, as in a link of an older version.
-    let lost = "const way = document.createElement('a'); way.href = '/nowhere'; document.querySelector('main').append(way); way.click()";
+    let lost = "const way = document.createElement('a'); way.href = '/nowhere'; way.innerText = 'An old link'; document.querySelector('main').append(way)";
     browser.ask(lost).await;
+    browser.press("An old link").await;
     browser.sees("There is no such page").await;
     is_good(&browser, "no such page").await;
     browser.press("Overview").await;

@@ -1,6 +1,5 @@
 //! Thumbnails and previews that workers keep beside frames, and the viewer that shows them in a real browser.
 
-use fantoccini::Locator;
 use fantoccini::key::Key;
 use framewake_proto::api::{JobView, OutputView};
 use framewake_proto::ids::JobId;
@@ -178,18 +177,18 @@ async fn shows(browser: &Browser, canvas: u32, x: u32, light: f64) {
     browser.wait(&format!("canvas {canvas} shows a light of {light}"), &script).await;
 }
 
-async fn keys(browser: &Browser, place: &str, keys: &str) {
-    let found = browser.client.find(Locator::Css(place)).await;
-    let element = found.unwrap_or_else(|error| panic!("there is no `{place}`: {error}"));
-    element.send_keys(keys).await.expect("it takes keys");
+/// Presses keys on what has this name.
+async fn keys(browser: &Browser, name: &str, keys: &str) {
+    browser.go_to(name).await;
+    browser.type_keys(keys).await;
 }
 
 fn pressed(key: Key) -> String {
     char::from(key).to_string()
 }
 
-const STAGE: &str = ".viewer .stage";
-const EXPOSURE: &str = ".viewer input[type=range][max='6']";
+const STAGE: &str = "Picture of render";
+const EXPOSURE: &str = "Exposure";
 
 #[tokio::test]
 async fn light_is_exposed_compared_and_played_in_the_browser() {
@@ -218,11 +217,11 @@ async fn light_is_exposed_compared_and_played_in_the_browser() {
     keys(&browser, STAGE, &"+".repeat(24)).await;
     browser.sees("+6.00 stops").await;
     shows(&browser, 0, 10, 1.0).await;
-    browser.ask("document.querySelector('.viewer input[type=checkbox]:not(:checked)').click()").await;
+    browser.tick("soft highlights").await;
     keys(&browser, STAGE, "0").await;
     keys(&browser, STAGE, &"+".repeat(12)).await;
     shows(&browser, 0, 10, 1.0 - 0.5 * f64::exp(1.0 - 2.0 * 1.44)).await;
-    browser.ask("document.querySelectorAll('.viewer input[type=checkbox]')[1].click()").await;
+    browser.tick("soft highlights").await;
     keys(&browser, STAGE, "0").await;
     shows(&browser, 0, 10, 0.18).await;
 
@@ -241,12 +240,9 @@ async fn light_is_exposed_compared_and_played_in_the_browser() {
     let (left, right) = difference(&browser).await;
     assert!(left < 8 && right > 24, "halves that are alike are black, others are not: {left} {right}");
     // The same frame of another job.
-    let script = format!(
-        "const [frame, job] = document.querySelectorAll('.viewer input.short, .viewer input.mono');
-         frame.value = ''; job.value = '{}'; job.dispatchEvent(new Event('change'))",
-        other.id
-    );
-    browser.ask(&script).await;
+    browser.write("with frame", "").await;
+    browser.write("of job", &other.id.to_string()).await;
+    browser.type_keys(&pressed(Key::Enter)).await;
     shows(&browser, 1, 80, 0.7).await;
     keys(&browser, STAGE, &pressed(Key::Right)).await;
     shows(&browser, 0, 80, 0.3).await;
@@ -260,7 +256,7 @@ async fn light_is_exposed_compared_and_played_in_the_browser() {
     }
 
     // The flip-book goes round, with both, until it is stopped.
-    browser.ask("document.querySelector('.viewer input[aria-label=\"Pictures a second\"]').value = 30").await;
+    browser.write("Pictures a second", "30").await;
     browser.ask("window.seen = new Set(); window.looks = setInterval(() => window.seen.add(document.querySelector('.viewer [role=status]').textContent.split(' · ')[0]), 5)").await;
     keys(&browser, STAGE, " ").await;
     browser.wait("every frame is played", "return window.seen.size === 4").await;
@@ -278,7 +274,7 @@ async fn light_is_exposed_compared_and_played_in_the_browser() {
 
 /// How bright the page shows the left and the right half of the stage.
 async fn difference(browser: &Browser) -> (u8, u8) {
-    browser.ask("const gain = document.querySelector('.viewer select[aria-label]'); gain.value = '4'; gain.dispatchEvent(new Event('change'))").await;
+    browser.write("How much stronger the difference is shown", "4").await;
     browser.ask("document.querySelector('.stage').scrollIntoView({ block: 'center' })").await;
     let place = browser
         .ask("const { x, y, width, height } = document.querySelector('.stage canvas').getBoundingClientRect(); return [x, y, width, height]")
