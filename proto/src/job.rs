@@ -256,7 +256,7 @@ pub struct Verify {
     /// Frames of a video.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<u32>,
-    /// An image in which every pixel is black.
+    /// An image in which every pixel is black, or as dark as dithering leaves black: at most 2 of 255.
     pub black: Policy,
     /// NaN or infinite pixels.
     pub nan: Policy,

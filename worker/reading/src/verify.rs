@@ -71,7 +71,9 @@ pub enum Bad {
     SizeUnknown(String),
     #[error("the video has {found} frames, and {expected} were asked for")]
     OtherFrames { found: u32, expected: u32 },
-    #[error("every pixel is black; hint: `verify: {{black: allow}}` accepts that")]
+    #[error(
+        "every pixel is black: look at lights, camera and what is hidden from renders; hint: `verify: {{black: allow}}` accepts that"
+    )]
     Black,
     #[error("{count} of {total} samples are NaN or infinite; hint: `verify: {{nan: allow}}` accepts that")]
     NotFinite { count: u64, total: u64 },

@@ -18,6 +18,9 @@ const PNG_EXTRAS_MAX: u64 = 16 * 1024 * 1024;
 /// coefficients of twice the size: [`DECODED_SIZE_MAX`] in all.
 const JPEG_SIZE_MAX: u64 = DECODED_SIZE_MAX / 5;
 
+/// Brightest sample of a black image, of 255: Blender dithers by default, which makes ones of some zeros, and JPEG twos of those.
+const BLACK_MAX: u32 = 2;
+
 pub(super) fn decode(mut reader: impl BufRead + Seek, extension: &str, size_bytes: u64) -> Result<Picture, Bad> {
     // The decoders forgive a missing end; we don't.
     if extension == "png" {
@@ -132,10 +135,12 @@ fn shrink(pixels: &DynamicImage) -> Option<Shrink> {
     Some(shrink)
 }
 
-/// No color anywhere; alpha is no color.
+/// No color anywhere that an eye could see; alpha is no color.
 fn is_black(pixels: &DynamicImage) -> bool {
-    fn dark<T: Copy + Default + PartialEq>(samples: &[T], channels: usize, colors: usize) -> bool {
-        samples.chunks_exact(channels).all(|pixel| pixel[..colors].iter().all(|sample| *sample == T::default()))
+    fn dark<T: Copy + Into<u32>>(samples: &[T], channels: usize, colors: usize) -> bool {
+        let white = if size_of::<T>() == 1 { u32::from(u8::MAX) } else { u32::from(u16::MAX) };
+        let black = white / u32::from(u8::MAX) * BLACK_MAX;
+        samples.chunks_exact(channels).all(|pixel| pixel[..colors].iter().all(|sample| (*sample).into() <= black))
     }
     match pixels {
         DynamicImage::ImageLuma8(image) => dark(image.as_raw(), 1, 1),

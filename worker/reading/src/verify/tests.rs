@@ -141,6 +141,18 @@ fn size_and_blackness_are_held_against_what_was_asked() {
     assert!(matches!(check(&black, "png", &Verify::default()), Err(Bad::Black)));
     let allowed = Verify { black: Policy::Allow, ..Verify::default() };
     check(&black, "png", &allowed).expect("allowed");
+    // What Blender's dithering makes of a scene without light.
+    let dithered = write_picture(folder.path(), "d.png", [1, 0, 1], ImageFormat::Png);
+    assert!(matches!(check(&dithered, "png", &Verify::default()), Err(Bad::Black)));
+    let dim = write_picture(folder.path(), "e.png", [0, 3, 0], ImageFormat::Png);
+    check(&dim, "png", &Verify::default()).expect("somebody may see it");
+    let deep = folder.path().join("f.png");
+    let save =
+        |level: u16| ::image::ImageBuffer::from_pixel(8, 8, ::image::Luma([level])).save(&deep).expect("written");
+    save(2 * 257);
+    assert!(matches!(check(&deep, "png", &Verify::default()), Err(Bad::Black)));
+    save(2 * 257 + 1);
+    check(&deep, "png", &Verify::default()).expect("above the bound");
 }
 
 fn write_exr(path: &Path, pixel: impl Fn(usize, usize) -> (f32, f32, f32) + Sync) {
