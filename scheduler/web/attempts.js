@@ -3,6 +3,8 @@
 import { h, fill, api, empty, number, part, query, seconds, state, table, when, words } from "./lib.js";
 
 const PAGE = 25;
+/** Of these nobody has counted what they said. */
+const UNCOUNTED = ["running", "lost", "canceled"];
 
 /** The list; `log(attempt, running)` opens a log, `seen(attempts)` is told those that are shown. `load()` asks anew for them. */
 export function attemptsOf(job, upkeep, log, seen) {
@@ -23,7 +25,7 @@ export function attemptsOf(job, upkeep, log, seen) {
       ["Done", (one) => number(one.done), "number"], ["Failed", (one) => number(one.failed), "number"],
       ["Began", (one) => when(one.started_at)],
       ["Took", (one) => (one.ended_at ? seconds((new Date(one.ended_at) - new Date(one.started_at)) / 1000) : ""), "number"],
-      ["", (one) => (one.has_log || one.outcome === "running") && h("button", { type: "button", "aria-label": `Log of attempt ${one.attempt}`, onclick: () => log(one.attempt, one.outcome === "running") }, "Log")],
+      ["", (one) => (one.has_log || UNCOUNTED.includes(one.outcome)) && h("button", { type: "button", "aria-label": `Log of attempt ${one.attempt}`, onclick: () => log(one.attempt, one.outcome === "running") }, "Log")],
     ], page.items), h("div", { class: "row" },
       cursor && h("button", { type: "button", onclick: to("") }, "Newest attempts"),
       page.next && h("button", { type: "button", onclick: to(page.next) }, "Older attempts"))) : empty("No attempt yet. What keeps it from one is told beside the steps."));

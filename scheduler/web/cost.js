@@ -6,7 +6,7 @@ const KEYS = ["project", "function", "pool", "day", "cause", "gpu"];
 /** Rows that are drawn; those that cost most. */
 const ROWS = 200;
 // What a row without a name is about.
-const NOBODY = { pool: "not known: workers that people started, and what was counted before pools were" };
+const NOBODY = { gpu: "none: workers without a GPU", pool: "not known: workers that people started, and what was counted before pools were" };
 
 export async function show({ main, upkeep, title }) {
   title("Cost");
@@ -33,7 +33,7 @@ export async function show({ main, upkeep, title }) {
     fill(lines, rows.length ? h("div", { class: "bars" }, (key === "day" ? rows.slice(-ROWS) : rows.slice(0, ROWS)).map((row) => {
       const line = h("i");
       line.style.width = `${(100 * row.time_us) / most}%`;
-      return h("div", { class: "line" }, h("span", {}, words(row[key] || (NOBODY[key] ?? "nobody: workers that did nothing"))), line, h("span", { class: "small soft" }, `${seconds(row.time_us / 1e6)} ${row.cost.length ? money(row.cost) : "price unknown"}`));
+      return h("div", { class: "line" }, h("span", {}, key === "cause" ? words(row.cause) : row[key] || (NOBODY[key] ?? "nobody: workers that did nothing")), line, h("span", { class: "small soft" }, `${seconds(row.time_us / 1e6)} ${row.cost.length ? money(row.cost) : "price unknown"}`));
     })) : empty("No worker was paid on these days. Choose others, or submit a job."),
     rows.length > ROWS && h("p", { class: "soft small" }, key === "day" ? `The last ${ROWS} days of ${rows.length}.` : `The ${ROWS} of ${rows.length} that took most.`));
   });

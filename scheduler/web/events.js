@@ -24,13 +24,14 @@ function feed(upkeep) {
   /** Whether what happened before was told. */
   let told = false;
   const hold = h("input", { type: "checkbox" });
+  /** What was known when somebody began to hold it. */
+  let held = null;
   function draw() {
     if (drawn !== null) return;
     // A farm at work tells hundreds a second: they are drawn when a picture is due, not one by one.
     drawn = setTimeout(() => {
       drawn = null;
-      if (hold.checked) return;
-      const shown = kept.filter((event) => chosen.has(KINDS[event.event])).slice(-SHOWN_MAX).reverse();
+      const shown = (held ?? kept).filter((event) => chosen.has(KINDS[event.event])).slice(-SHOWN_MAX).reverse();
       fill(list, shown.map(line));
       fill(nothing, told && !shown.length && empty("Nothing of this kind happened lately. Submit a job and it will:", command("framewake submit samples/jobs/povray.yaml --wait")));
     }, 250);
@@ -44,7 +45,10 @@ function feed(upkeep) {
     draw();
   });
   upkeep.onEnd(() => clearTimeout(drawn));
-  hold.addEventListener("change", draw);
+  hold.addEventListener("change", () => {
+    held = hold.checked ? [...kept] : null;
+    draw();
+  });
   return card("What happens",
     h("fieldset", { class: "row" }, h("legend", {}, "Shown"), CHOICES.map((name) => h("label", { class: "small" }, h("input", { type: "checkbox", checked: chosen.has(name), onchange: (event) => {
       if (event.target.checked) chosen.add(name);
@@ -80,8 +84,15 @@ function changes(upkeep) {
   const who = h("input", { type: "search", placeholder: "anybody", autocomplete: "off" });
   const action = h("input", { type: "search", placeholder: "job., token.add", autocomplete: "off" });
   let cursor = "";
+  /** What is searched for: what was typed when somebody said so. */
+  let wanted = {};
+  const search = () => {
+    cursor = "";
+    wanted = { who: who.value.trim(), action: action.value.trim() };
+    look(true);
+  };
   const look = upkeep.every(5000, rows, async () => {
-    const page = await api(`/audit${query({ who: who.value.trim(), action: action.value.trim(), cursor, limit: PAGE })}`, { signal: upkeep.signal });
+    const page = await api(`/audit${query({ ...wanted, cursor, limit: PAGE })}`, { signal: upkeep.signal });
     const to = (place) => () => { cursor = place; look(true); };
     fill(rows, page.items.length ? table("Changes, newest first", [
       ["When", (change) => when(change.at)], ["Who", (change) => [change.who, h("div", { class: "soft small" }, `from ${change.from}`)]],
@@ -91,6 +102,6 @@ function changes(upkeep) {
     ], page.items) : empty("No such change was made.", command("framewake audit")),
     h("div", { class: "row" }, cursor && h("button", { type: "button", onclick: to("") }, "Newest"), page.next && h("button", { type: "button", onclick: to(page.next) }, "Older")));
   });
-  return card("Who changed what", h("form", { class: "row bottom", role: "search", onsubmit: (event) => { event.preventDefault(); cursor = ""; look(true); } },
+  return card("Who changed what", h("form", { class: "row bottom", role: "search", onsubmit: (event) => { event.preventDefault(); search(); } },
     h("label", { class: "field" }, h("span", {}, "Who"), who), h("label", { class: "field" }, h("span", {}, "What begins with"), action), h("button", { type: "submit" }, "Search")), rows);
 }

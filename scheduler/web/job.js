@@ -1,6 +1,6 @@
 // One job: how far it is, every frame of it, its pictures, who tried what, the logs, the cost.
 
-import { h, fill, foothold, hide, api, action, ago, asked, bar, bytes, calmly, card, empty, figures, may, money, note, number, part, seconds, state, sure, table, when, words } from "./lib.js";
+import { h, fill, foothold, hide, api, action, ago, asked, bar, bytes, calmly, card, copy, empty, figures, may, money, note, number, part, seconds, state, sure, table, when, words } from "./lib.js";
 import { Strip, frameOf } from "./strip.js";
 import { Viewer } from "./viewer.js";
 import { logOf } from "./log.js";
@@ -32,6 +32,7 @@ export async function show({ main, upkeep, title, names }) {
   const failures = h("div");
   const costs = h("div");
   const outputs = outputsOf(id, upkeep);
+  const allOutputs = h("details", { ontoggle: () => allOutputs.open && outputs.load() }, h("summary", {}, "Outputs, to download"), outputs.element);
   const about = h("div", { class: "soft small", role: "status" });
   const file = h("pre", { tabindex: "0", role: "group", "aria-label": "Job file" });
   const lookAtFile = upkeep.part(file, async () => { file.textContent = yaml(await get("/spec")); });
@@ -48,14 +49,12 @@ export async function show({ main, upkeep, title, names }) {
     card("Pictures", viewerPlace), card("Steps", steps, reasons),
     h("section", { class: "card", id: "failures", hidden: true }, h("h2", {}, "Frames that failed"), failures),
     card("Attempts and logs", attempts),
-    h("section", { class: "card" }, h("details", { ontoggle: (event) => event.target.open && outputs.load() }, h("summary", {}, "Outputs, to download"), outputs.element)),
+    h("section", { class: "card" }, allOutputs),
     h("div", { class: "grid" }, card("Cost", costs),
       h("section", { class: "card" }, h("details", { ontoggle: (event) => event.target.open && !file.textContent && lookAtFile() },
         h("summary", {}, "Job file, as it was accepted"), file,
-      h("p", {}, action("Copy as YAML", async () => {
-        await navigator.clipboard.writeText(yaml(await get("/spec")));
-        note("Copied.");
-      }))))));
+      // What is shown, without a further wait: browsers let a page copy only at once.
+      h("p", {}, action("Copy as YAML", async () => copy(file.textContent || yaml(await get("/spec")))))))));
 
   const change = (what, said) => async () => {
     await api(`${base}/${what}`, { method: "POST" });
@@ -142,7 +141,12 @@ export async function show({ main, upkeep, title, names }) {
     const step = job.steps[at];
     strip?.end();
     viewer?.stop();
-    strip = new Strip(id, step, (task) => chosen(at, step, task));
+    chosen = null;
+    fill(about);
+    strip = new Strip(id, step, (task) => {
+      chosen = { at, step, task };
+      lookAtFrame(true);
+    });
     viewer = new Viewer(id, step, at, upkeep);
     fill(stripPlace, strip.element);
     fill(viewerPlace, viewer.element);
@@ -159,16 +163,23 @@ export async function show({ main, upkeep, title, names }) {
     if (!viewer.element.isConnected) fill(viewerPlace, viewer.element);
   });
 
-  /** What is known of one frame. */
-  async function chosen(at, step, task) {
+  /** The frame of the strip that somebody chose, and what is said of it. */
+  let chosen = null;
+  const lookAtFrame = upkeep.part(about, async () => {
+    if (!chosen) return;
+    const { at, step, task, said } = chosen;
     const page = await get(`/tasks?step=${part(step.name)}&cursor=${at}.${task}&limit=1`);
     const found = page.items[0];
-    if (!found) return;
+    if (!found || chosen?.task !== task || chosen.step !== step) return;
+    // Read aloud when it changes, and only then.
+    const is = `${found.state} ${found.failure?.attempt}`;
+    if (is === said) return;
+    chosen.said = is;
     fill(about, `Frame ${number(frameOf(step.frames, task))}: `, state(found.state), found.failure ? ` – ${words(found.failure.verdict)}: ${found.failure.message} ` : " ",
       found.failure ? h("button", { type: "button", onclick: () => openLog(found.failure.attempt, false) }, "Log of the last attempt") : "",
       found.state === "failed" && may("artist") && action("Retry this frame", () => retryThese(found.step, [found.frame])));
-    if (found.state === "done") await viewer.open(task);
-  }
+    if (found.state === "done" && said === undefined) await viewer.open(task);
+  });
 
   let log = null;
   /** To where the log was opened from. */
@@ -262,7 +273,7 @@ export async function show({ main, upkeep, title, names }) {
       viewer.step = step;
       lookAtPictures();
     }
-    await Promise.all([tried.load(), lookAtFailures(), lookAtCost(), lookAtReasons()]);
+    await Promise.all([tried.load(), lookAtFailures(), lookAtCost(), lookAtReasons(), lookAtFrame(), allOutputs.open && outputs.load()]);
     drawProgress();
   });
 
@@ -297,6 +308,7 @@ export async function show({ main, upkeep, title, names }) {
   // A link to a log: it goes on while its attempt does.
   const linked = /^#log-(\d+\.\d+)$/.exec(location.hash);
   if (linked) openLog(linked[1], true);
+  else if (location.hash === "#failures") failures.parentElement.scrollIntoView();
   const told = setInterval(() => {
     if (document.hidden || OVER.includes(job.state)) return;
     drawProgress();

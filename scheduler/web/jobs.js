@@ -5,6 +5,8 @@ import { h, fill, api, action, asked, bar, calmly, command, empty, may, note, nu
 const PAGE = 50;
 const STATES = ["queued", "running", "paused", "succeeded", "failed", "canceled"];
 const KINDS = ["job_state", "tasks_done", "task_failed"];
+/** Of those that refuse what is done to many, how many are named. */
+const TOLD_MAX = 5;
 /** What can be done to many jobs at once. */
 const BULK = [["Pause", "pause"], ["Resume", "resume"], ["Retry failed", "retry"], ["Cancel", "cancel"]];
 
@@ -12,7 +14,8 @@ export async function show({ main, upkeep, title }) {
   title("Jobs");
   const given = new URLSearchParams(location.search);
   const rows = h("div", { class: "card" });
-  const chosen = new Set();
+  /** Names by id. */
+  const chosen = new Map();
   const bulk = h("div", { class: "row", role: "group", "aria-label": "With the chosen jobs" });
   let cursor = given.get("cursor") ?? "";
   // Those of a page; the farm itself gives jobs by their age alone.
@@ -40,11 +43,14 @@ export async function show({ main, upkeep, title }) {
     h("div", { class: "row between" }, h("h1", {}, "Jobs"), may("artist") && h("a", { class: "button", href: "/submit" }, "Submit a job")),
     h("div", { class: "card row between" }, filter, bulk), rows);
 
-  /** Does it with each chosen job, and says with how many it could be done. */
+  /** Does it with each chosen job, and says with how many it could be done, and which refused and why. */
   async function each(text, work) {
-    const outcomes = await Promise.allSettled([...chosen].map(work));
-    const refused = outcomes.filter((outcome) => outcome.status === "rejected");
-    note(`${text}: ${outcomes.length - refused.length} of ${outcomes.length} jobs`, { bad: refused.length > 0, hint: refused[0]?.reason.message ?? "" });
+    const names = [...chosen.values()];
+    const outcomes = await Promise.allSettled([...chosen.keys()].map(work));
+    const refused = outcomes.map(({ reason }, at) => reason && { name: names[at], reason }).filter(Boolean);
+    const list = refused.slice(0, TOLD_MAX).map(({ name, reason }) => `${name}: ${reason.message}`);
+    if (refused.length > TOLD_MAX) list.push(`and ${number(refused.length - TOLD_MAX)} more`);
+    note(`${text}: ${number(outcomes.length - refused.length)} of ${number(outcomes.length)} jobs`, { bad: refused.length > 0, list, hint: refused[0]?.reason.hint ?? "" });
     chosen.clear();
     showBulk();
     await look();
@@ -62,13 +68,20 @@ export async function show({ main, upkeep, title }) {
       })]);
   }
 
-  const choose = (id, is) => {
-    if (is) chosen.add(id);
-    else chosen.delete(id);
+  const choose = (job, is) => {
+    if (is) chosen.set(job.id, job.name);
+    else chosen.delete(job.id);
     showBulk();
   };
 
+  const toFirst = () => h("button", { type: "button", onclick: () => { cursor = ""; remember(); look(true); } }, "First page");
+
   function draw() {
+    // Those of a later page may have changed their state meanwhile.
+    if (!page.items.length && cursor) {
+      fill(rows, empty("No more jobs of this kind.", toFirst()));
+      return;
+    }
     if (!page.items.length) {
       const any = [...new FormData(filter).values()].some(Boolean);
       fill(rows, any ? empty("No such jobs. Search for less, or for another state.") : empty("No job yet. Submit the first one here, or from a terminal:", command("framewake submit samples/jobs/povray.yaml --wait")));
@@ -76,10 +89,10 @@ export async function show({ main, upkeep, title }) {
     }
     const all = page.items.every((job) => chosen.has(job.id));
     fill(rows, may("artist") && h("label", { class: "small" }, h("input", { type: "checkbox", checked: all, onchange: (event) => {
-      page.items.forEach((job) => choose(job.id, event.target.checked));
+      page.items.forEach((job) => choose(job, event.target.checked));
       draw();
     } }), " choose all that are shown"), table("Jobs", [
-      ["", (job) => may("artist") && h("input", { type: "checkbox", "aria-label": `Choose ${job.name}`, checked: chosen.has(job.id), onchange: (event) => choose(job.id, event.target.checked) })],
+      ["", (job) => may("artist") && h("input", { type: "checkbox", "aria-label": `Choose ${job.name}`, checked: chosen.has(job.id), onchange: (event) => choose(job, event.target.checked) })],
       ["Job", (job) => [h("a", { href: `/jobs/${part(job.id)}` }, job.name), h("div", { class: "soft small mono" }, job.id)], "", (job) => job.name.toLowerCase()],
       ["Project", (job) => job.project, "", (job) => job.project],
       ["State", (job) => state(job.state), "", (job) => STATES.indexOf(job.state)],
@@ -87,7 +100,7 @@ export async function show({ main, upkeep, title }) {
       ["Priority", (job) => number(job.priority), "number", (job) => job.priority],
       ["Submitted", (job) => when(job.submitted_at), "", (job) => job.submitted_at],
     ], page.items, sort), h("div", { class: "row" },
-      cursor && h("button", { type: "button", onclick: () => { cursor = ""; remember(); look(true); } }, "First page"),
+      cursor && toFirst(),
       page.next && h("button", { type: "button", onclick: () => { cursor = page.next; remember(); look(true); } }, "Next page"),
       sort.by && h("span", { class: "soft small" }, `The ${page.items.length} shown are sorted by ${sort.by.toLowerCase()}.`)));
   }

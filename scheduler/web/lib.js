@@ -186,10 +186,27 @@ export function query(values) {
 }
 
 /** Says something in the corner for a while; what failed stays longer. */
-export function note(text, { bad = false, hint = "" } = {}) {
-  const box = h("div", { class: bad ? "note bad" : "note" }, h("p", {}, text), hint && h("p", { class: "soft small" }, hint));
+export function note(text, { bad = false, hint = "", list = [] } = {}) {
+  const box = h("div", { class: bad ? "note bad" : "note" }, h("p", {}, text), list.length > 0 && h("ul", { class: "small" }, list.map((one) => h("li", {}, one))),
+    hint && h("p", { class: "soft small" }, hint));
   document.getElementById("notes").append(box);
   setTimeout(() => box.remove(), bad ? 12_000 : 5_000);
+}
+
+/** Puts a text where it can be pasted from. A page that came without HTTPS from another machine must do it by a field. */
+export async function copy(text) {
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else {
+    const stood = document.activeElement;
+    const field = h("textarea", { class: "skip", value: text });
+    document.getElementById("main").append(field);
+    field.select();
+    const is = document.execCommand("copy");
+    field.remove();
+    stood?.focus({ preventScroll: true });
+    if (!is) throw new Problem({ title: "The browser does not let this page copy", hint: "Mark the text and copy it by the browser's own menu." }, 400);
+  }
+  note("Copied.");
 }
 
 export function noteProblem(problem) {

@@ -1,9 +1,11 @@
 // The log of an attempt: live while it runs, searched, and nothing in it is taken for more than text.
 
-import { h, fill, part, problemBox, problemOf } from "./lib.js";
+import { h, fill, number, part, problemBox, problemOf } from "./lib.js";
 
 /** Most text that is kept on the page; what came before is dropped, and that is said. */
 const TEXT_MAX = 2 * 1024 * 1024;
+/** Most places that are marked. */
+const MARKS_MAX = 1000;
 /** Colors and moves of a terminal (ECMA-48), and the titles some programs set. */
 // eslint-disable-next-line no-control-regex
 const TERMINAL = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])/g;
@@ -29,16 +31,34 @@ export class Plain {
   }
 }
 
+/** A text in pieces, with what is searched for marked in it, whatever its case. */
+function marked(text, wanted) {
+  const lower = text.toLowerCase();
+  // A few letters get longer by that; then nothing is where it was.
+  if (lower.length !== text.length) return [text];
+  const pieces = [];
+  let from = 0;
+  for (let count = 0; count < MARKS_MAX; count += 1) {
+    const at = lower.indexOf(wanted, from);
+    if (at < 0) break;
+    const end = at + wanted.length;
+    pieces.push(text.slice(from, at), h("mark", {}, text.slice(at, end)));
+    from = end;
+  }
+  return [...pieces, text.slice(from)];
+}
+
 /** The log of one attempt; it ends with the page or when another is opened. */
 export function logOf(job, attempt, running, upkeep) {
   const text = h("pre", { class: "log", tabindex: "0", role: "group", "aria-label": `Log of attempt ${attempt}` });
   const said = h("span", { class: "soft small", role: "status" });
   const search = h("input", { type: "search", placeholder: "Only lines with …", "aria-label": "Search the log", oninput: () => draw() });
-  const follow = h("input", { type: "checkbox", checked: true });
+  const follow = h("input", { type: "checkbox", checked: true, onchange: () => draw() });
   const stopper = new AbortController();
   upkeep.onEnd(() => stopper.abort());
   let whole = "";
   let dropped = false;
+  let over = false;
   let drawn = null;
 
   function draw() {
@@ -47,8 +67,8 @@ export function logOf(job, attempt, running, upkeep) {
       drawn = null;
       const wanted = search.value.toLowerCase();
       const lines = wanted ? whole.split("\n").filter((line) => line.toLowerCase().includes(wanted)) : null;
-      text.textContent = lines ? lines.join("\n") : whole;
-      said.textContent = [dropped && "the beginning is left out here: download it", lines && `${lines.length} lines`].filter(Boolean).join(" · ");
+      fill(text, lines ? marked(lines.join("\n"), wanted) : whole || (over ? "The log is empty." : ""));
+      said.textContent = [dropped && "the beginning is left out here: download it", lines && `${number(lines.length)} ${lines.length === 1 ? "line" : "lines"}`].filter(Boolean).join(" · ");
       if (follow.checked) text.scrollTop = text.scrollHeight;
     });
   }
@@ -71,7 +91,8 @@ export function logOf(job, attempt, running, upkeep) {
       }
       draw();
     }
-    if (!whole) text.textContent = "The log is empty.";
+    over = true;
+    if (!whole) draw();
   }
   read().catch((problem) => { if (problem.name !== "AbortError") said.textContent = "the connection broke: open the log again"; });
 

@@ -127,7 +127,7 @@ function graphics(gpus) {
 function failed(farm) {
   if (!farm.errors.length) return h("p", {}, "No frame has failed for good.");
   return [table("Frames that failed for good in the last hour", [
-    ["Job", (error) => [h("a", { href: `/jobs/${part(error.job)}` }, error.job_name), h("div", { class: "soft small" }, error.step)]],
+    ["Job", (error) => [h("a", { href: `/jobs/${part(error.job)}#failures` }, error.job_name), h("div", { class: "soft small" }, error.step)]],
     ["Why", (error) => [h("span", { class: "fault" }, words(error.verdict)), h("div", { class: "soft small" }, error.message)]],
     ["Frames", (error) => number(error.tasks), "number"], ["Last", (error) => when(error.at)],
   ], farm.errors), farm.errors_more && h("p", { class: "soft small" }, "More failed than is counted here.")];

@@ -1,7 +1,7 @@
 // A job by form, made from what its function asks for: checked and estimated while it is filled in; the same as a file and as a
 // command.
 
-import { h, fill, api, action, bytes, card, empty, money, note, number, part, Problem, seconds } from "./lib.js";
+import { h, fill, api, action, bytes, card, copy, empty, money, note, number, part, Problem, seconds } from "./lib.js";
 import { yaml } from "./yaml.js";
 
 /** Pieces of an upload; the scheduler takes 16 MiB. */
@@ -259,17 +259,14 @@ export async function show({ main, upkeep, title, go }) {
       [...fields.values()].find((one) => one.input.ariaInvalid === "true")?.input.focus();
     }
   }, { class: "main" });
-  const copy = (text, from) => action(text, async () => {
-    await navigator.clipboard.writeText(from.textContent);
-    note("Copied.");
-  });
+  const copies = (text, from) => action(text, () => copy(from.textContent));
 
   main.append(h("div", { class: "grid" },
     card("", h("form", { novalidate: true, onsubmit: (event) => { event.preventDefault(); submit.click(); } }, h("label", { class: "field" }, h("span", {}, "Function"), choice), place, other,
       h("section", { "aria-label": "Estimate" }, forecast), submit)),
     card("The same as a file", h("p", { class: "soft small" }, "Save it as job.yaml beside its files, and"),
-      h("pre", {}, "framewake submit job.yaml --wait"), h("p", {}), shown, h("p", {}, copy("Copy as YAML", shown)),
-      h("h2", {}, "The same as a command"), typed, h("p", {}, copy("Copy as command line", typed)))));
+      h("pre", {}, "framewake submit job.yaml --wait"), h("p", {}), shown, h("p", {}, copies("Copy as YAML", shown)),
+      h("h2", {}, "The same as a command"), typed, h("p", {}, copies("Copy as command line", typed)))));
   draw();
 }
 

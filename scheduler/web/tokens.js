@@ -1,6 +1,6 @@
 // Tokens: who may do what. A secret is shown once, when it is made.
 
-import { h, fill, api, action, command, empty, note, part, problemBox, sure, table, when } from "./lib.js";
+import { h, fill, api, action, command, copy, empty, note, part, problemBox, sure, table, when } from "./lib.js";
 
 const PAGE = 100;
 const ROLES = [["viewer", "looks"], ["artist", "submits and changes jobs"], ["operator", "looks after functions, prices, schedules"], ["admin", "makes tokens"]];
@@ -42,7 +42,7 @@ export function tokens(upkeep) {
       const answer = await api("/tokens", { method: "POST", body });
       const secret = h("input", { class: "mono", readonly: true, value: answer.secret, "aria-label": `Token of ${answer.token.name}`, size: 60 });
       fill(made, h("p", {}, `The token of ${answer.token.name}. It is shown this once: copy it now.`),
-        h("div", { class: "row" }, secret, action("Copy", async () => { await navigator.clipboard.writeText(answer.secret); note("Copied."); }), action("Done", () => fill(made))));
+        h("div", { class: "row" }, secret, action("Copy", () => copy(answer.secret)), action("Done", () => fill(made))));
       secret.select();
       form.reset();
       await load();

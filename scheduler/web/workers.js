@@ -27,6 +27,7 @@ export async function show({ main, upkeep, title }) {
     h("div", { class: "card" }, filter), card("", rows), card("Machines and GPUs", places));
   const look = upkeep.every(1000, rows, async () => {
     const page = await api(`/workers${query({ ...wanted(), cursor, limit: PAGE })}`, { signal: upkeep.signal });
+    const toFirst = () => h("button", { type: "button", onclick: () => { cursor = ""; look(true); } }, "First");
     fill(rows, page.items.length ? h("div", {}, table("Workers", [
       ["Worker", (worker) => h("span", { class: "mono" }, worker.id)],
       ["Function", (worker) => [worker.function, worker.pool && h("div", { class: "soft small" }, `in ${worker.pool}`)]],
@@ -36,10 +37,11 @@ export async function show({ main, upkeep, title }) {
       ["Machine", (worker) => [worker.host, worker.gpus.map((gpu) => h("div", { class: "soft small mono" }, gpu))]],
       ["Heard", (worker) => when(worker.seen_at)],
     ], page.items), h("div", { class: "row" },
-      cursor && h("button", { type: "button", onclick: () => { cursor = ""; look(true); } }, "First"),
+      cursor && toFirst(),
       page.next && h("button", { type: "button", onclick: () => { cursor = page.next; look(true); } }, "More")))
-      : Object.keys(wanted()).length ? empty("No such workers. Search for less, or for another state.")
-        : empty("No workers: there is nothing to do. A submitted job wakes some.", command("framewake submit samples/jobs/povray.yaml --wait")));
+      : cursor ? empty("No more workers.", toFirst())
+        : Object.keys(wanted()).length ? empty("No such workers. Search for less, or for another state.")
+          : empty("No workers: there is nothing to do. A submitted job wakes some.", command("framewake submit samples/jobs/povray.yaml --wait")));
   });
   const lookAtPlaces = upkeep.every(10_000, places, async () => {
     const page = await api("/places?limit=200", { signal: upkeep.signal });

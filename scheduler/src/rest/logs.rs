@@ -74,11 +74,14 @@ impl AttemptLog {
         if let Some(stored) = stored(app, job, number, &view).await? {
             return Ok(Some(AttemptLog(stored.into_stream())));
         }
-        // Nobody counted what a lost worker had said.
-        let may_be_live = matches!(view.outcome, AttemptOutcome::Running | AttemptOutcome::Lost);
+        // Nobody counted what a worker had said that was lost, or whose attempt was taken back with its job.
+        let may_be_live =
+            matches!(view.outcome, AttemptOutcome::Running | AttemptOutcome::Lost | AttemptOutcome::Canceled);
         if !may_be_live && !view.has_log {
             return Ok(None);
         }
+        // Of one that is over all is there.
+        let follow = follow && view.outcome == AttemptOutcome::Running;
         let away = "the log is not in the store yet, and NATS, which has it, does not answer";
         let Some(queue) = &app.logs else { return Err(Refusal::not_found("the log is not in the store")) };
         let live = queue.live_log(&view.worker, job.id, number, follow).await;

@@ -1,9 +1,10 @@
-//! Runs a farm at work and takes a picture of each web page, light and dark, into `docs/web/`. `make web-pictures`.
+//! Runs a farm at work and takes a picture of each web page, light and dark, into `docs/web/`. `make web-pictures`; of
+//! some pages alone, if it is told their names.
 
 #![allow(clippy::print_stdout)] // Says what it has taken.
 
 use framewake_proto::access::TokenAdd;
-use framewake_tests::browser::Browser;
+use framewake_tests::browser::{Browser, PHONE};
 use framewake_tests::farm::TestFarm;
 use framewake_tests::parts::{built, path, root};
 use serde_json::json;
@@ -116,20 +117,37 @@ async fn main() {
             "return ['job.submit', 'is running'].every((words) => document.body.innerText.includes(words))",
         ),
         ("settings", "/settings".to_owned(), "return document.body.innerText.includes('Told when')"),
+        ("api", "/api#jobs_submit".to_owned(), "return document.body.innerText.includes('idempotency-key')"),
+    ];
+    let on_a_phone = [
+        ("overview-phone", "/".to_owned(), "return document.body.innerText.includes('shot 030')"),
+        ("job-phone", job("orbit by POV-Ray"), picture),
     ];
     let folder = root().join("docs/web");
     std::fs::create_dir_all(&folder).expect("the repository is writable");
-    let browser = Browser::start().await;
-    browser.open(&format!("{}/", farm.url())).await;
-    for theme in ["light", "dark"] {
-        browser.ask(&format!("localStorage.setItem('theme', '{theme}')")).await;
-        for (name, page, drawn) in &pages {
-            browser.open(&format!("{}{page}", farm.url())).await;
-            browser.wait(name, drawn).await;
-            let file = folder.join(format!("{name}-{theme}.png"));
-            browser.screenshot(&file).await;
-            println!("{}", file.display());
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let take = async |browser: &Browser, pages: &[(&str, String, &str)]| {
+        browser.open(&format!("{}/", farm.url())).await;
+        for theme in ["light", "dark"] {
+            browser.ask(&format!("localStorage.setItem('theme', '{theme}')")).await;
+            for (name, page, drawn) in pages.iter().filter(|(name, ..)| is_wanted(name)) {
+                browser.open(&format!("{}{page}", farm.url())).await;
+                browser.wait(name, drawn).await;
+                let file = folder.join(format!("{name}-{theme}.png"));
+                browser.screenshot(&file).await;
+                println!("{}", file.display());
+            }
         }
+    };
+    let phone = Browser::start().await;
+    phone.widen(PHONE).await;
+    take(&phone, &on_a_phone).await;
+    phone.close().await;
+    let browser = Browser::start().await;
+    take(&browser, &pages).await;
+    if !is_wanted("login") {
+        return browser.close().await;
     }
     // The scheduler asks for tokens from now on, and so does each page.
     farm.arguments = vec!["--access".to_owned(), "tokens".to_owned()];

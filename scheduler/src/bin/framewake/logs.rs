@@ -128,7 +128,10 @@ async fn newest(context: &Context, id: JobId) -> anyhow::Result<AttemptId> {
     let mut newest: Option<AttemptView> = None;
     each_attempt(&context.client, id, |attempt| {
         let better = newest.as_ref().is_none_or(|newest| newest.started_at < attempt.started_at);
-        if (attempt.has_log || attempt.outcome == AttemptOutcome::Running) && better {
+        // Of the last two nobody counted what they said.
+        let may_have_log =
+            matches!(attempt.outcome, AttemptOutcome::Running | AttemptOutcome::Lost | AttemptOutcome::Canceled);
+        if (attempt.has_log || may_have_log) && better {
             newest = Some(attempt);
         }
         Ok(())
