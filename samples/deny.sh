@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What may come into the dependency tree, as deny.toml says: licenses, sources and bans, which need no network, and advisories
+# What may come into the dependency tree, as deny.toml says: licenses, sources and bans, which need the crates alone, and advisories
 # (RustSec), which need their database. Where that can't be had it is said, and is no success of that part: FRAMEWAKE_ADVISORIES=must
 # makes it a failure of the whole, =skip leaves that part out.
 set -euo pipefail
@@ -9,6 +9,8 @@ if [ ! -x "$deny" ]; then
   echo "cargo-deny is missing: run \`make setup\`" >&2
   exit 1
 fi
+# It reads every crate of Cargo.lock, also those that only other platforms build. What is there already is not asked for again.
+cargo fetch --locked --quiet
 "$deny" --offline --locked --log-level error check --hide-inclusion-graph licenses bans sources
 case ${FRAMEWAKE_ADVISORIES:-try} in
 skip) exit 0 ;;
