@@ -1,6 +1,6 @@
 //! A real browser without a window, for the tests of the pages.
 
-use crate::farm::{kill, processes};
+use crate::farm::{kill, parent, processes};
 use crate::parts::{Running, free_port, root, tool};
 use crate::wait::until;
 use fantoccini::key::Key;
@@ -288,13 +288,6 @@ fn axe() -> String {
     let mut files = packages.map(|entry| entry.path().join("site-packages/axe_playwright_python/axe.min.js"));
     let file = files.find(|file| file.is_file()).expect("`make setup` installs axe");
     std::fs::read_to_string(file).expect("readable")
-}
-
-/// Of which process it is a child.
-pub(crate) fn parent(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before may have spaces and brackets.
-    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Bytes of a process, as `smaps_rollup` tells them; 0 for one that is gone.

@@ -356,7 +356,13 @@ impl TestFarm {
             // Each has a keeper of the same program, which looks after its renderers.
             is_worker(process) && !process.line.contains("keep-renderers") && process.line.contains(&data)
         };
-        processes().into_iter().filter(mine).map(|process| process.pid).collect()
+        let all = processes();
+        // A child that is about to run another program still has the command line of its parent.
+        let forked = |process: &Process| {
+            let above = parent(process.pid);
+            all.iter().any(|other| Some(other.pid) == above && other.line == process.line)
+        };
+        all.iter().filter(|process| mine(process) && !forked(process)).map(|process| process.pid).collect()
     }
 
     /// Process ids of the renderers that work for this farm's workers: they are told paths of their scratch folders.
@@ -437,6 +443,13 @@ pub fn processes() -> Vec<Process> {
         Process { pid, line: String::from_utf8_lossy(&bytes).replace('\0', " ") }
     })
     .collect()
+}
+
+/// Of which process it is a child.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before may have spaces and brackets.
+    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// A key that no other test uses.

@@ -1,7 +1,6 @@
 //! A terminal without a screen: a program runs in it as at a person's, and what it draws can be read.
 
-use crate::browser::parent;
-use crate::farm::processes;
+use crate::farm::{parent, processes};
 use crate::wait::until;
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
