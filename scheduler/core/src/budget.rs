@@ -262,6 +262,7 @@ fn turn(book: &mut Book, month: &mut Month, to: Month) {
     *month = to;
     book.spent = 0;
     book.told = Standing::Fine;
+    book.stopped = false;
 }
 
 /// The month that a moment is of.

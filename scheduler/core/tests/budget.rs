@@ -425,6 +425,15 @@ proptest! {
 }
 
 #[test]
+fn a_month_that_is_used_up_by_its_first_report_is_stopped_like_the_one_before() {
+    let month = Shape { whose: Whose::Project(Period::Month), month_ends_s: Some(3), ..Shape::of(6, 2) };
+    let shape = Shape { seed: 10_277_865_199_145_610_381, workers: 1, chunk: 5, dies: true, ..month };
+    let paid_ms = World::new(shape).play();
+    assert_eq!(paid_ms.len(), 2, "the first month had its stop");
+    assert!(paid_ms.iter().all(|paid_ms| *paid_ms <= most_ms(shape)), "{paid_ms:?} ms, at most {}", most_ms(shape));
+}
+
+#[test]
 fn a_budget_that_is_forgotten_is_seen_to_be_passed() {
     for whose in [Whose::Jobs, Whose::Project(Period::Month)] {
         let shape = Shape { whose, ..Shape::of(79, 5) };
