@@ -32,6 +32,30 @@ const stand = (places) => places.some((one) => {
   return document.activeElement === one;
 });
 
+/** Whether somebody sees where they stand, or saw it before the page was as long as it is now. */
+let inSight = false;
+let tall = 0;
+const inWindow = (one) => {
+  const { top, bottom } = one.getBoundingClientRect();
+  return bottom > 0 && top < innerHeight;
+};
+
+/** Has the window follow what somebody stands on with the keyboard, where the page has put it out of their sight. */
+function keepInSight() {
+  const at = document.activeElement;
+  if (inSight && at?.matches(":focus-visible") && !inWindow(at)) at.scrollIntoView({ block: "nearest" });
+}
+// Whoever goes somewhere is led there; whoever then moves the window elsewhere wants to be there.
+addEventListener("focusin", () => { inSight = true; });
+addEventListener("scroll", () => {
+  if (document.body.offsetHeight === tall && document.activeElement) inSight = inWindow(document.activeElement);
+}, { passive: true });
+// Browsers hold a page still while it grows above, but not at its upper end, nor where what they held on to is drawn anew.
+new ResizeObserver(() => {
+  tall = document.body.offsetHeight;
+  keepInSight();
+}).observe(document.body);
+
 /** Goes to what is before a place in the same part of the page, or to that part: one reads on from there. */
 function standBefore(place) {
   for (let part = place; part; part = part.parentElement) {
@@ -53,12 +77,15 @@ export function foothold(element) {
   const before = [...element.querySelectorAll(FOCUSABLE)];
   const index = before.indexOf(at);
   const mark = marks(before)[index];
+  const was = inSight;
   return () => {
     if (document.activeElement === at) return;
     const now = [...element.querySelectorAll(FOCUSABLE)];
     const same = now[marks(now).indexOf(mark)];
     const near = index < 0 ? [] : [...now.slice(index), ...now.slice(0, index).reverse()];
     if (!stand([at, ...(same ? [same] : []), ...near])) standBefore(element);
+    inSight = was;
+    keepInSight();
   };
 }
 

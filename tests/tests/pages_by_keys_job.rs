@@ -2,6 +2,7 @@
 //! stands on, alone.
 
 use fantoccini::key::Key;
+use framewake_proto::client::Action;
 use framewake_tests::browser::Browser;
 use framewake_tests::farm::TestFarm;
 use framewake_tests::jobs;
@@ -208,5 +209,52 @@ async fn who_stands_in_a_list_stands_on_the_same_thing_while_it_grows() {
         browser.wait("one stands where one stood", rows).await;
         assert_eq!(browser.stands_on().await, "Choose the first");
     }
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn what_one_stands_on_stays_in_sight_while_the_page_grows_above_it_and_who_has_moved_away_is_left_there() {
+    let farm = TestFarm::start(2).await;
+    let go = farm.folder().join("go");
+    let script = format!("until test -e {}; do sleep 0.02; done; exit 3", go.display());
+    let mut job = jobs::command(&["/bin/sh", "-c", &script], "1-30");
+    job["steps"][0]["retries"] = json!({ "attempts": 1 });
+    job["steps"][0]["chunking"] = json!({ "mode": "fixed", "size": 1 });
+    let id = farm.submit(&job).await;
+    let browser = Browser::start().await;
+    // Large enough to come there without moving it: at its upper end a browser holds nothing still.
+    browser.client.set_window_size(1280, 1600).await.expect("a window has a size");
+    browser.open(&format!("{}/jobs/{id}", farm.url())).await;
+    browser.sees("Log").await;
+    browser.tab_to("Outputs, to download").await;
+    assert_eq!(browser.ask("return scrollY").await, json!(0));
+    // Above come the frames that failed, and more attempts.
+    std::fs::write(&go, "").expect("writable");
+    assert_eq!(farm.over(id).await.tasks.failed, 30);
+    let grown = "return document.querySelectorAll('#failures tbody tr').length >= 20
+        && document.activeElement.getBoundingClientRect().bottom + scrollY > innerHeight + 200";
+    browser.wait("the page has grown", grown).await;
+    let drawn = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))";
+    browser.ask_later(drawn).await;
+    let place = "const { top, bottom } = document.activeElement.getBoundingClientRect(); return top >= 0 && bottom <= innerHeight";
+    assert_eq!(browser.stands_on().await, "Outputs, to download");
+    assert_eq!(browser.ask(place).await, json!(true), "and is seen");
+
+    // Whoever looks elsewhere is not called back, though what failed is tried again and fails once more.
+    std::fs::remove_file(&go).expect("it is there");
+    browser.ask("scrollTo(0, 0)").await;
+    browser.ask_later(drawn).await;
+    assert_eq!(
+        browser.ask("return document.activeElement.getBoundingClientRect().top > innerHeight").await,
+        json!(true)
+    );
+    farm.client.act(id, Action::Retry).await.expect("it has failed");
+    browser.wait("nothing failed", "return document.getElementById('failures').hidden").await;
+    std::fs::write(&go, "").expect("writable");
+    assert_eq!(farm.over(id).await.tasks.failed, 30);
+    browser.wait("the page is as long as it was", grown).await;
+    browser.ask_later(drawn).await;
+    assert_eq!(browser.ask("return scrollY").await, json!(0));
+    assert_eq!(browser.stands_on().await, "Outputs, to download");
     browser.close().await;
 }
