@@ -3,6 +3,7 @@
 use framewake_proto::api::{JobState, StepState};
 use framewake_proto::client::PartQuery;
 use framewake_proto::objects::Digest;
+use framewake_proto::verdict::Verdict;
 use framewake_tests::audit::{audit_folder, frame_names, upload};
 use framewake_tests::farm::{SOON, TestFarm};
 use framewake_tests::jobs;
@@ -58,6 +59,27 @@ async fn a_later_step_waits_for_the_earlier_one_and_gets_its_outputs() {
     let encoding =
         attempts.iter().filter(|attempt| attempt.step.as_str() == "encode").map(|attempt| attempt.started_at).min();
     assert!(encoding >= rendered, "{attempts:?}");
+}
+
+#[tokio::test]
+async fn a_pattern_of_the_encoder_that_fits_no_frame_is_said_with_what_to_compare() {
+    let farm = TestFarm::start(1).await;
+    let scene = tachyon_scene(&farm).await;
+    let mut job = jobs::tachyon(scene, "1");
+    let encode = json!({
+        "name": "encode",
+        "function": "ffmpeg-encode",
+        "inputs": [{ "step": "render" }],
+        "parameters": { "frames_glob": "stills/*.png" },
+        "output": "video.mp4",
+    });
+    job["steps"].as_array_mut().expect("steps").push(encode);
+    let id = farm.submit(&job).await;
+    assert_eq!(farm.over(id).await.state, JobState::Failed);
+    let failure = farm.failures(id).await[0].failure.clone().expect("it says why");
+    assert_eq!(failure.verdict, Verdict::SceneError, "{failure:?}");
+    let said = "/stills/*.png`; hint: compare the pattern in the command, or the step's `frames_glob`, with";
+    assert!(failure.message.starts_with("no input matches `") && failure.message.contains(said), "{failure:?}");
 }
 
 #[tokio::test]

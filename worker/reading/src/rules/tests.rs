@@ -18,6 +18,13 @@ fn check_verdict(name: &str, line: &str, verdict: Verdict, words: &str) {
     assert!(finding.message.contains(words), "{:?} does not say {words:?}", finding.message);
 }
 
+/// The finding that a worker keeps of these lines: the one that knows best, or else the first.
+fn check_lines(name: &str, lines: &str, verdict: Verdict, message: &str) {
+    let findings = lines.lines().filter_map(|line| read(name, line).finding);
+    let finding = findings.min_by_key(|finding| finding.rank).unwrap_or_else(|| panic!("no verdict for {lines:?}"));
+    assert_eq!((finding.verdict, finding.message.as_str()), (verdict, message), "{lines:?}");
+}
+
 fn check_silent(name: &str, line: &str) {
     assert_eq!(read(name, line).finding, None, "{line:?}");
 }
@@ -109,7 +116,6 @@ fn failures_are_told_apart_by_what_helps() {
         RetryElsewhere,
         "CUDA",
     );
-    check_verdict("ffmpeg", "f_%03d.png: No such file or directory", SceneError, "f_%03d.png");
     check_verdict("ffmpeg", "[libx264 @ 0x55] width not divisible by 2 (33x17)", SceneError, "(33x17)");
     check_verdict("ffmpeg", "b.xml: Invalid data found when processing input", SceneError, "nothing to encode");
     check_verdict("ffmpeg", "Error splitting the argument list: Option not found", SceneError, "options");
@@ -124,6 +130,95 @@ fn failures_are_told_apart_by_what_helps() {
     // Which memory it is decides where the frame is tried again.
     check_verdict("generic", "CUDA error: out of memory in cuMemAlloc", NeedMoreVram, "GPU");
     check_verdict("generic", "kernel: out of memory", NeedMoreMemory, "machine");
+}
+
+#[test]
+fn what_ffmpeg_says_of_an_input_that_is_not_there_names_it_and_what_to_compare() {
+    let names = "hint: compare the pattern in the command with the names of the inputs";
+    // A glob that fits nothing, which it also calls a wrong option.
+    check_lines(
+        "ffmpeg",
+        "[in#0/image2 @ 0x55b326fbe900] Could not open file : frames/*.png\n\
+         [out#0/mp4 @ 0x55b326fc22c0] Output file does not contain any stream\n\
+         Error opening output file out.mp4.\n\
+         Error opening output files: Invalid argument",
+        Verdict::SceneError,
+        "no input matches `frames/*.png`; hint: compare the pattern in the command, or the step's `frames_glob`, with the \
+         names of the inputs",
+    );
+    // A pattern of numbers, of which none is there: of version 9, and of 5.
+    let pattern = format!("no input matches `frames/%04d.png`; {names}");
+    check_lines(
+        "ffmpeg",
+        "[in#0 @ 0x55cbd8c6a900] Could find no file or sequence with path 'frames/%04d.png' and index in the range 0-4\n\
+         [in#0 @ 0x55cbd8c6a5c0] Error opening input: No such file or directory\n\
+         Error opening input file frames/%04d.png.\n\
+         Error opening input files: No such file or directory",
+        Verdict::SceneError,
+        &pattern,
+    );
+    check_lines(
+        "ffmpeg",
+        "[image2 @ 0x55d1] Could find no file with path 'frames/%04d.png' and index in the range 0-4\n\
+         frames/%04d.png: No such file or directory",
+        Verdict::SceneError,
+        &pattern,
+    );
+    // One file: the same two, and one that is there and empty.
+    check_lines(
+        "ffmpeg",
+        "[in#0 @ 0x55dd210a85c0] Error opening input: No such file or directory\n\
+         Error opening input file nope.png.\n\
+         Error opening input files: No such file or directory",
+        Verdict::SceneError,
+        &format!("ffmpeg cannot open `nope.png`; {names}, and look whether that file is whole"),
+    );
+    check_lines(
+        "ffmpeg",
+        "nope.png: No such file or directory",
+        Verdict::SceneError,
+        &format!("ffmpeg cannot open `nope.png`; {names}"),
+    );
+    check_lines(
+        "ffmpeg",
+        "[in#0 @ 0x5590aee4d5c0] Error opening input: Invalid data found when processing input\n\
+         Error opening input file zero.png.\n\
+         Error opening input files: Invalid data found when processing input",
+        Verdict::SceneError,
+        &format!("ffmpeg cannot open `zero.png`; {names}, and look whether that file is whole"),
+    );
+    // Another machine has more, though the file is named here too.
+    check_lines(
+        "ffmpeg",
+        "[in#0 @ 0x55] Error opening input: Cannot allocate memory\nError opening input file a.png.",
+        Verdict::NeedMoreMemory,
+        "the machine ran out of memory",
+    );
+    check_lines(
+        "ffmpeg",
+        "[h264_nvenc @ 0x55] OpenEncodeSessionEx failed: out of memory (10): (no details)",
+        Verdict::RetryElsewhere,
+        "the GPU encoder can't be used on this machine",
+    );
+}
+
+#[test]
+fn a_scene_that_blender_can_not_read_is_told_with_what_may_have_saved_it() {
+    let other = "Blender cannot read the scene file; hint: a newer Blender than the one that renders may have saved it, then \
+                 render with that one; or it is no .blend";
+    for (why, message) in [
+        (
+            "The file was saved by a newer version, open it with Blender 9.99 (sub 85) or later",
+            "Blender cannot read the scene file: a newer one saved it; hint: render with Blender 9.99 or a newer one",
+        ),
+        ("Cannot read blend file '/in/a.blend', incomplete header, may be from a newer version of Blender", other),
+        ("Failed to read blend file '/in/a.blend': Missing DNA block", other),
+    ] {
+        let lines = format!("Error: Loading \"/in/a.blend\" failed: {why}");
+        check_lines("blender", &lines, Verdict::SceneError, message);
+    }
+    let lines = "Error: File format is not supported in file \"/in/a.blend\"";
+    check_lines("blender", lines, Verdict::SceneError, other);
 }
 
 #[test]

@@ -113,7 +113,9 @@ def open_scene(inputs, parameters, gpu):
         bpy.ops.wm.open_mainfile(filepath=path, load_ui=False, use_scripts=False)
     except RuntimeError as error:
         raise Refused(
-            f"Blender cannot read the scene `{parameters['scene']}`: {first_line(error)}", "scene_error"
+            f"Blender cannot read the scene `{parameters['scene']}`: {first_line(error)}; hint: a newer Blender than "
+            f"{bpy.app.version_string} may have saved it, then render with that one; or it is no .blend",
+            "scene_error",
         ) from error
     scene = bpy.context.scene
     check_files(inputs)
