@@ -74,6 +74,17 @@ pub enum ListenError {
     DevKeda(SocketAddr),
 }
 
+impl ListenError {
+    /// The same of the address where KEDA is answered: it brings no token, so whoever reaches that address is told.
+    #[must_use]
+    pub fn of_keda(self) -> ListenError {
+        match self {
+            ListenError::Unguarded(listen) | ListenError::Keda(listen) => ListenError::Keda(listen),
+            ListenError::Dev(listen) | ListenError::DevKeda(listen) => ListenError::DevKeda(listen),
+        }
+    }
+}
+
 impl Mode {
     /// Whether a scheduler may listen there.
     pub fn check(self, listen: SocketAddr) -> Result<(), ListenError> {
@@ -81,16 +92,6 @@ impl Mode {
             Mode::Local if !listen.ip().is_loopback() => Err(ListenError::Unguarded(listen)),
             Mode::Local | Mode::Tokens | Mode::Open => Ok(()),
         }
-    }
-
-    /// Whether KEDA may be answered there: it brings no token, so whoever reaches the address is told.
-    pub fn check_keda(self, listen: SocketAddr) -> Result<(), ListenError> {
-        self.check(listen).map_err(|_| ListenError::Keda(listen))
-    }
-
-    /// The same for a farm on one machine.
-    pub fn check_dev_keda(self, listen: SocketAddr) -> Result<(), ListenError> {
-        self.check_dev(listen).map_err(|_| ListenError::DevKeda(listen))
     }
 
     /// Whether a farm on one machine may listen there.
@@ -235,17 +236,19 @@ mod tests {
             assert_eq!(Mode::Open.check_dev(address).is_ok(), dev_open, "{address}");
             assert!(Mode::Tokens.check(address).is_ok() && Mode::Tokens.check_dev(address).is_ok());
             assert!(Mode::Open.check(address).is_ok());
-            for mode in [Mode::Local, Mode::Tokens, Mode::Open] {
-                assert_eq!(mode.check_keda(address).is_ok(), mode.check(address).is_ok(), "{mode:?} {address}");
-                assert_eq!(mode.check_dev_keda(address).is_ok(), mode.check_dev(address).is_ok(), "{mode:?} {address}");
-            }
         }
         let beyond = at("0.0.0.0:7700");
-        for refused in [Mode::Local.check(beyond), Mode::Local.check_keda(beyond)] {
-            let said = refused.expect_err("refused").to_string();
-            assert!(["--access tokens", "--access open", "127.0.0.1"].iter().all(|way| said.contains(way)), "{said}");
+        let refused = Mode::Local.check(beyond).expect_err("refused");
+        let of_dev = Mode::Open.check_dev(beyond).expect_err("refused");
+        let ways = ["--access tokens", "--access open", "127.0.0.1"];
+        for (said, ways, of_keda) in [
+            (refused.to_string(), &ways[..], false),
+            (refused.of_keda().to_string(), &ways[..], true),
+            (of_dev.to_string(), &["--access tokens", "127.0.0.1"][..], false),
+            (of_dev.of_keda().to_string(), &["--access tokens", "127.0.0.1"][..], true),
+        ] {
+            assert!(ways.iter().all(|way| said.contains(way)), "{said}");
+            assert_eq!(said.contains("--keda-listen"), of_keda, "{said}");
         }
-        let said = Mode::Open.check_dev_keda(beyond).expect_err("refused").to_string();
-        assert!(said.contains("--keda-listen") && said.contains("--access tokens"), "{said}");
     }
 }

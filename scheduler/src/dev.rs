@@ -1,5 +1,6 @@
 //! A whole farm on one machine: `framewake dev`.
 
+use crate::access::ListenError;
 use crate::config::{Config, DevConfig};
 use crate::credentials::{Issuer, Settings, server};
 use crate::{serve, shutdown, telemetry};
@@ -38,7 +39,7 @@ pub async fn run(config: DevConfig) -> Result<()> {
     let listen = config.shared.listen;
     config.shared.access.check_dev(listen)?;
     if let Some(keda) = config.shared.keda_listen {
-        config.shared.access.check_dev_keda(keda)?;
+        config.shared.access.check_dev(keda).map_err(ListenError::of_keda)?;
     }
     let data = &config.shared.data;
     fs::create_dir_all(data).with_context(|| format!("the data folder `{}`", data.display()))?;

@@ -1,6 +1,6 @@
 //! Puts the parts of a scheduler together, runs them, and takes them apart.
 
-use crate::access::{self, Access, Oidc};
+use crate::access::{self, Access, ListenError, Oidc};
 use crate::config::{Config, Shared};
 use crate::credentials::Issuer;
 use crate::engine::{self, Added, Engine, Handle, Health, Message};
@@ -41,7 +41,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let shared = &config.shared;
     shared.access.check(shared.listen)?;
     if let Some(keda) = shared.keda_listen {
-        shared.access.check_keda(keda)?;
+        shared.access.check(keda).map_err(ListenError::of_keda)?;
     }
     shared.oidc.check(shared.access)?;
     let oidc = Oidc::open(&shared.oidc)?.map(Arc::new);

@@ -237,14 +237,7 @@ impl Speaking {
                     .header_read_timeout(HEAD_TIMEOUT)
                     .max_buf_size(HEAD_SIZE_MAX)
                     .serve_connection(socket, service);
-                let mut connection = std::pin::pin!(connection);
-                tokio::select! {
-                    ended = connection.as_mut() => ended,
-                    () = goodbye.cancelled() => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
-                    }
-                }
+                attend(connection, http1::Connection::graceful_shutdown, &goodbye).await
             }
             Speech::Grpc => {
                 let connection = http2::Builder::new(TokioExecutor::new())
@@ -253,18 +246,23 @@ impl Speaking {
                     .max_concurrent_streams(REQUESTS_MAX)
                     .max_header_list_size(GRPC_HEAD_SIZE_MAX)
                     .serve_connection(socket, service);
-                let mut connection = std::pin::pin!(connection);
-                tokio::select! {
-                    ended = connection.as_mut() => ended,
-                    () = goodbye.cancelled() => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
-                    }
-                }
+                attend(connection, http2::Connection::graceful_shutdown, &goodbye).await
             }
         };
         if let Err(error) = ended {
             debug!("a connection broke: {error}");
+        }
+    }
+}
+
+/// Serves a connection to its end. Once it is time to go, what was begun on it is finished and nothing more is.
+async fn attend<C: Future>(connection: C, wind_up: impl FnOnce(Pin<&mut C>), goodbye: &CancellationToken) -> C::Output {
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = goodbye.cancelled() => {
+            wind_up(connection.as_mut());
+            connection.await
         }
     }
 }
