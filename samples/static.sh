@@ -2,6 +2,7 @@
 # Builds what is handed out, into dist/ARCHITECTURE of this machine: the worker as one static file, and the program that reads GPUs
 # for it. `gpu` or `worker`: only that; `all`: the scheduler and the command line too. The same sources give the same bytes,
 # wherever they lie: nothing of the folders they are built in gets into them (docs/releases.md).
+# `lacks`: builds nothing, and names what the static worker takes that is not here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case $(uname -m) in
@@ -10,6 +11,14 @@ aarch64) machine=aarch64 architecture=arm64 ;;
 *) echo "no images are made for $(uname -m)" >&2; exit 1 ;;
 esac
 target=$machine-unknown-linux-musl
+lacks() {
+  command -v musl-gcc >/dev/null 2>&1 || echo "musl-gcc (Debian: apt-get install musl-tools)"
+  [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || rustup --quiet target add "$target" >&2 || echo "Rust's target $target"
+}
+if [ "$*" = lacks ]; then
+  lacks
+  exit
+fi
 wanted=" ${*:-worker gpu} "
 [ "$wanted" != " all " ] || wanted=" worker gpu scheduler "
 built=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -23,12 +32,10 @@ export CARGO_ENCODED_RUSTFLAGS
 export CFLAGS="${CFLAGS:-} -ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$PWD=/framewake -ffile-prefix-map=$built=/target"
 mkdir -p "dist/$architecture"
 if [[ $wanted == *" worker "* ]]; then
-  if ! command -v musl-gcc >/dev/null 2>&1; then
-    echo "musl-gcc is missing (Debian: apt-get install musl-tools)" >&2
+  lacking=$(lacks)
+  if [ -n "$lacking" ]; then
+    printf 'the static worker takes what is not here:\n%s\n' "$lacking" >&2
     exit 1
-  fi
-  if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
-    rustup target add "$target"
   fi
   export "CC_${machine}_unknown_linux_musl=musl-gcc"
   cargo build --release --locked -p framewake-worker --target "$target"
