@@ -3,8 +3,7 @@
 use crate::farm::{kill, parent, processes};
 use crate::parts::{Running, free_port, root, tool};
 use crate::wait::until;
-use fantoccini::key::Key;
-use fantoccini::{Client, ClientBuilder, Locator};
+use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -91,6 +90,13 @@ impl Browser {
         self.client.execute(script, Vec::new()).await.unwrap_or_else(|error| panic!("`{script}` fails: {error}"))
     }
 
+    /// What a script gives back that is a list of texts.
+    pub async fn texts(&self, script: &str) -> Vec<String> {
+        let told = self.ask(script).await;
+        let texts = told.as_array().unwrap_or_else(|| panic!("`{script}` gives no list, but {told}")).iter();
+        texts.map(|text| text.as_str().unwrap_or_else(|| panic!("{text} is no text")).to_owned()).collect()
+    }
+
     /// What a script gives to its last argument, a function, when it has it.
     pub async fn ask_later(&self, script: &str) -> Value {
         let given = self.client.execute_async(script, Vec::new()).await;
@@ -130,12 +136,8 @@ impl Browser {
 
     /// Makes the page so wide; a window can't be as narrow as a phone.
     pub async fn widen(&self, width: u32) {
-        let session = self.client.session_id().await.expect("an answer").expect("there is a session");
-        let url = format!("http://127.0.0.1:{}/session/{session}/goog/cdp/execute", self.driver_port);
         let params = json!({ "width": width, "height": 900, "deviceScaleFactor": 0, "mobile": false });
-        let body = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": params });
-        let answer = reqwest::Client::new().post(url).json(&body).send().await.expect("the driver answers");
-        assert!(answer.status().is_success(), "{:?}", answer.text().await);
+        self.tell("Emulation.setDeviceMetricsOverride", &params).await;
         self.wait("the page is as wide", &format!("return innerWidth === {width}")).await;
     }
 
@@ -191,51 +193,6 @@ impl Browser {
     pub async fn screenshot(&self, file: &Path) {
         let bytes = self.client.screenshot().await.expect("a picture of the page");
         std::fs::write(file, bytes).expect("the picture can be written");
-    }
-
-    /// Presses by the mouse, as far as the page is told, the first button or link of this name.
-    pub async fn click_on(&self, name: &str) {
-        let name = Value::from(name);
-        let script = format!(
-            "const found = [...document.querySelectorAll('main button, main a, main summary')].find((one) => one.innerText.trim() === {name});
-             found?.click(); return Boolean(found)"
-        );
-        self.wait(&format!("there is a button {name}"), &script).await;
-    }
-
-    /// The same by the name for those who can't see it.
-    pub async fn click_labeled(&self, label: &str) {
-        let json = Value::from(label);
-        let script = format!(
-            "const found = document.querySelector(`[aria-label=${{CSS.escape({json})}}]`); found?.click(); return Boolean(found)"
-        );
-        self.wait(&format!("there is a button {label}"), &script).await;
-    }
-
-    /// Presses a button by the pointer, for what browsers let a page do only where somebody has.
-    pub async fn click(&self, name: &str) {
-        let button = self.client.find(Locator::XPath(&format!("//main//button[normalize-space()='{name}']"))).await;
-        let button = button.unwrap_or_else(|error| panic!("there is no button `{name}`: {error}"));
-        button.click().await.unwrap_or_else(|error| panic!("`{name}` can't be pressed: {error}"));
-    }
-
-    /// Presses the box that has this label.
-    pub async fn press_label(&self, label: &str) {
-        let json = Value::from(label);
-        let script = format!(
-            "const found = [...document.querySelectorAll('main label')].find((one) => one.innerText.trim() === {json});
-             found?.click(); return Boolean(found)"
-        );
-        self.wait(&format!("there is a box {label}"), &script).await;
-    }
-
-    /// Writes into the field that has this label for those who can't see it.
-    pub async fn write_labeled(&self, label: &str, text: &str) {
-        let field = self.client.find(Locator::XPath(&format!("//*[@aria-label='{label}']"))).await;
-        let field = field.unwrap_or_else(|error| panic!("there is no field `{label}`: {error}"));
-        // By keys, of which the page is told.
-        let all = format!("{}a{}{}", char::from(Key::Control), char::from(Key::Null), char::from(Key::Delete));
-        field.send_keys(&format!("{all}{text}")).await.expect("a field can be written into");
     }
 
     /// A command of the browser's own protocol, for what the driver has no words.

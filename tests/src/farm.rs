@@ -309,6 +309,12 @@ impl TestFarm {
     }
 
     /// Submits and gives the job's id.
+    /// What REST answers, field by field.
+    pub async fn rest(&self, address: &str) -> Value {
+        let answer = reqwest::get(format!("{}/v1{address}", self.url())).await.expect("answered");
+        answer.json().await.expect("JSON")
+    }
+
     pub async fn submit(&self, job: &Value) -> JobId {
         self.client.submit(job, &unique()).await.unwrap_or_else(|error| panic!("refused: {error:?}")).id
     }

@@ -1,11 +1,12 @@
 //! What somebody does with jobs on the pages: finds them, moves many at once, reads a log, tries frames again, takes outputs and job
 //! files with them. Each by buttons, with the effect that it has.
 
-use framewake_proto::api::{JobState, JobView};
-use framewake_proto::client::{Action, JobQuery};
+use fantoccini::key::Key;
+use framewake_proto::api::{AttemptOutcome, JobState, JobView};
+use framewake_proto::client::{Action, JobQuery, PartQuery};
 use framewake_proto::ids::JobId;
 use framewake_tests::browser::Browser;
-use framewake_tests::farm::{SOON, TestFarm};
+use framewake_tests::farm::{SOON, TestFarm, kill};
 use framewake_tests::jobs;
 use framewake_tests::parts::{built, path};
 use framewake_tests::wait::{until, until_ok};
@@ -17,16 +18,6 @@ use std::process::Command;
 
 /// Jobs on a page of the list.
 const PAGE: usize = 50;
-
-/// What REST answers, field by field.
-async fn rest(farm: &TestFarm, address: &str) -> Value {
-    let answer = reqwest::get(format!("{}/v1{address}", farm.url())).await.expect("answered");
-    answer.json().await.expect("JSON")
-}
-
-fn texts(value: &Value) -> Vec<&str> {
-    value.as_array().expect("a list").iter().map(|text| text.as_str().expect("text")).collect()
-}
 
 /// Adds to a file what a renderer reads on.
 fn append(file: &Path, text: &str) {
@@ -44,7 +35,7 @@ async fn a_log_is_plain_text_searched_and_kept_to_its_end_while_it_grows() {
     let id = farm.submit(&jobs::command(&["/usr/bin/tail", "-n", "+1", "-f", &said.display().to_string()], "1")).await;
     let browser = Browser::start().await;
     browser.open(&format!("{}/jobs/{id}", farm.url())).await;
-    browser.click_on("Log").await;
+    browser.press("Log").await;
     browser.sees("no texture: <img").await;
     let plain = "Texture <b>wood</b> &amp; more\nno texture: <img src=x onerror='window.struck = true'>\n";
     let whole = browser.ask("return document.querySelector('pre.log').textContent").await;
@@ -57,7 +48,7 @@ async fn a_log_is_plain_text_searched_and_kept_to_its_end_while_it_grows() {
         format!("return document.querySelector('pre.log').textContent.trimEnd() === {}", json!(lines.join("\n")))
     };
     let mut lines: Vec<&str> = plain.trim_end().lines().collect();
-    browser.write_labeled("Search the log", "TEXTURE").await;
+    browser.write("Search the log", "TEXTURE").await;
     browser.wait("the lines with it are left", &found(&lines)).await;
     browser.sees("2 lines").await;
     append(&said, "nothing\na third texture\n");
@@ -65,8 +56,8 @@ async fn a_log_is_plain_text_searched_and_kept_to_its_end_while_it_grows() {
     browser.wait("one more has it", &found(&lines)).await;
     browser.sees("3 lines").await;
     let marked = "return [...document.querySelectorAll('pre.log mark')].map((one) => one.textContent)";
-    assert_eq!(texts(&browser.ask(marked).await), ["Texture", "texture", "texture"]);
-    browser.write_labeled("Search the log", "").await;
+    assert_eq!(browser.texts(marked).await, ["Texture", "texture", "texture"]);
+    browser.write("Search the log", "").await;
     browser
         .wait("all are there again", "return document.querySelector('pre.log').textContent.includes('line 299')")
         .await;
@@ -80,20 +71,20 @@ async fn a_log_is_plain_text_searched_and_kept_to_its_end_while_it_grows() {
     browser.wait("it goes on", &says("followed")).await;
     browser.wait("its end is seen", at_end).await;
     // Whoever reads what was said before is left there.
-    browser.press_label("keep to the end").await;
+    browser.tick("keep to the end").await;
     browser.ask("document.querySelector('pre.log').scrollTop = 40").await;
     append(&said, "left alone\n");
     browser.wait("it goes on", &says("left alone")).await;
     browser.ask_later("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))").await;
     assert_eq!(browser.ask("return document.querySelector('pre.log').scrollTop").await, json!(40));
-    browser.press_label("keep to the end").await;
+    browser.tick("keep to the end").await;
     browser.wait("its end is seen", at_end).await;
 
     farm.client.act(id, Action::Cancel).await.expect("it runs still");
     assert_eq!(farm.over(id).await.state, JobState::Canceled);
     // Also of what was canceled, which may be why.
-    browser.click_on("Close").await;
-    browser.click_on("Log").await;
+    browser.press("Close").await;
+    browser.press("Log").await;
     browser.wait("it is read again", &says("left alone")).await;
     let log = until_ok(SOON, "the worker has said that it stopped", async || {
         let log = reqwest::get(format!("{}/v1/jobs/{id}/attempts/1.1/log", farm.url())).await.expect("answered");
@@ -104,8 +95,41 @@ async fn a_log_is_plain_text_searched_and_kept_to_its_end_while_it_grows() {
     assert!(log.contains("<b>wood</b> &amp; ") && log.contains("left alone\n"), "{log:?}");
     let downloads = farm.folder().join("downloads");
     browser.download_into(&downloads).await;
-    browser.click_on("Download").await;
+    browser.press("Download").await;
     arrives(&downloads.join("1.1.log"), log.as_bytes()).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn what_an_attempt_said_before_its_worker_was_lost_is_read_on_the_page() {
+    let farm = TestFarm::start(1).await;
+    let go = farm.folder().join("go");
+    let script = format!(
+        "test ! -e {0} || exit 0; echo half of it is there; until test -e {0}; do sleep 0.02; done",
+        go.display()
+    );
+    let id = farm.submit(&jobs::command(&["/bin/sh", "-c", &script], "1")).await;
+    until(SOON, "it is heard", async || {
+        let log =
+            reqwest::get(format!("{}/v1/jobs/{id}/attempts/1.1/log", farm.url())).await.ok()?.text().await.ok()?;
+        log.contains("half of it is there").then_some(())
+    })
+    .await;
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/jobs/{id}", farm.url())).await;
+    browser.sees("running").await;
+    farm.worker_pids().into_iter().for_each(kill);
+    until(SOON, "it is lost", async || {
+        let attempts = farm.client.attempts(id, &PartQuery::default()).await.ok()?.items;
+        attempts.iter().any(|one| one.attempt == "1.1" && one.outcome == AttemptOutcome::Lost).then_some(())
+    })
+    .await;
+    std::fs::write(&go, "").expect("writable");
+    assert_eq!(farm.over(id).await.state, JobState::Succeeded);
+    browser.press_labeled("Log of attempt 1.1").await;
+    browser.sees("Log of attempt 1.1").await;
+    let log = "return document.querySelector('pre.log').textContent.includes('half of it is there')";
+    browser.wait("what it said is there", log).await;
     browser.close().await;
 }
 
@@ -174,7 +198,7 @@ async fn many_jobs_are_searched_sorted_and_turned_by_the_page() {
     let newest = shots(&mut (6..=55).rev());
     assert_eq!(newest.len(), PAGE);
     lists(&browser, &newest).await;
-    browser.click_on("Next page").await;
+    browser.press("Next page").await;
     let oldest = shots(&mut (1..=5).rev().chain([800, 900]));
     lists(&browser, &oldest).await;
     // A place that can be kept and sent.
@@ -182,32 +206,32 @@ async fn many_jobs_are_searched_sorted_and_turned_by_the_page() {
     browser.open(here.as_str().expect("text")).await;
     lists(&browser, &oldest).await;
     // Of the page that is shown; the farm gives them by their age.
-    browser.click_on("Priority").await;
+    browser.press("Priority").await;
     lists(&browser, &shots(&mut [800, 1, 2, 3, 4, 5, 900].into_iter())).await;
     browser.sees("The 7 shown are sorted by priority.").await;
-    browser.click_on("Priority ▴").await;
+    browser.press("Priority ▴").await;
     lists(&browser, &shots(&mut [900, 5, 4, 3, 2, 1, 800].into_iter())).await;
-    browser.click_on("Job").await;
+    browser.press("Job").await;
     lists(&browser, &shots(&mut [1, 2, 3, 4, 5, 800, 900].into_iter())).await;
-    browser.click_on("First page").await;
+    browser.press("First page").await;
     lists(&browser, &shots(&mut (6..=55))).await;
 
     browser.open(&format!("{}/jobs", farm.url())).await;
     lists(&browser, &newest).await;
     browser.write("Name", "t 05").await;
-    browser.click_on("Search").await;
+    browser.press("Search").await;
     lists(&browser, &shots(&mut (50..=55).rev())).await;
     browser.write("Project", "film").await;
-    browser.click_on("Search").await;
+    browser.press("Search").await;
     lists(&browser, &shots(&mut [55, 53, 51].into_iter())).await;
     browser.write("Label", "turn=1").await;
-    browser.click_on("Search").await;
+    browser.press("Search").await;
     lists(&browser, &shots(&mut [51].into_iter())).await;
     let here = browser.ask("return location.href").await;
     browser.open(here.as_str().expect("text")).await;
     lists(&browser, &shots(&mut [51].into_iter())).await;
     browser.write("Project", "nobody").await;
-    browser.click_on("Search").await;
+    browser.press("Search").await;
     browser.sees("No such jobs.").await;
     for field in ["Name", "Project", "Label"] {
         browser.write(field, "").await;
@@ -221,14 +245,14 @@ async fn many_jobs_are_searched_sorted_and_turned_by_the_page() {
     lists(&browser, &waiting.iter().rev().take(PAGE).cloned().collect::<Vec<_>>()).await;
     browser.write("Order", "oldest").await;
     lists(&browser, &waiting[..PAGE]).await;
-    browser.click_on("Next page").await;
+    browser.press("Next page").await;
     lists(&browser, &waiting[PAGE..]).await;
     // They end or begin while one looks at their page: the way back stays.
     for job in jobs_of(&farm).await.iter().filter(|job| waiting[PAGE..].contains(&job.name)) {
         farm.client.act(job.id, Action::Cancel).await.expect("it waits");
     }
     browser.sees("No more jobs").await;
-    browser.click_on("First page").await;
+    browser.press("First page").await;
     lists(&browser, &waiting[..PAGE]).await;
     browser.close().await;
 }
@@ -236,7 +260,7 @@ async fn many_jobs_are_searched_sorted_and_turned_by_the_page() {
 /// Ticks these jobs.
 async fn choose(browser: &Browser, names: &[&str]) {
     for name in names {
-        browser.click_labeled(&format!("Choose {name}")).await;
+        browser.press_labeled(&format!("Choose {name}")).await;
     }
     browser.sees(&format!("{} chosen", names.len())).await;
 }
@@ -253,7 +277,7 @@ async fn many_jobs_are_moved_at_once_and_those_that_are_refused_are_named_with_w
     browser.open(&format!("{}/jobs?order=oldest", farm.url())).await;
     let four = ["shot 900", "shot 800", "shot 010", "shot 011"];
     choose(&browser, &four).await;
-    browser.click_on("Pause").await;
+    browser.press("Pause").await;
     browser.sees("Pause: 2 of 4 jobs").await;
     browser.sees("shot 900: ").await;
     browser.sees("is failed: it can't be paused").await;
@@ -265,16 +289,16 @@ async fn many_jobs_are_moved_at_once_and_those_that_are_refused_are_named_with_w
     let shown = "return document.querySelectorAll('.state.paused').length === 2";
     browser.wait("the list shows it", shown).await;
     choose(&browser, &four[2..]).await;
-    browser.click_on("Resume").await;
+    browser.press("Resume").await;
     browser.sees("Resume: 2 of 2 jobs").await;
     assert_eq!(states(&four[2..]).await, [JobState::Queued; 2]);
     browser.wait("the list shows it", "return document.querySelectorAll('.state.paused').length === 0").await;
 
     choose(&browser, &four[2..]).await;
-    browser.click_on("Priority …").await;
+    browser.press("Priority …").await;
     browser.sees("Priority of 2 jobs within their projects").await;
-    browser.ask("document.querySelector('dialog[open] input').value = 93").await;
-    browser.click_on("Set it").await;
+    browser.write("Priority of 2 jobs within their projects, 0 to 100", "93").await;
+    browser.press("Set it").await;
     browser.sees("Priority: 2 of 2 jobs").await;
     for name in &four[2..] {
         assert_eq!(named(&farm, name).await.priority, 93);
@@ -284,25 +308,25 @@ async fn many_jobs_are_moved_at_once_and_those_that_are_refused_are_named_with_w
     browser.wait("the list shows it", shown).await;
 
     choose(&browser, &["shot 900", "shot 800"]).await;
-    browser.click_on("Retry failed").await;
+    browser.press("Retry failed").await;
     browser.sees("Retry failed: 1 of 2 jobs").await;
     browser.sees("is canceled: it can't be retried").await;
     let again = named(&farm, "shot 900").await;
     assert!(!again.state.is_over() && again.tasks.failed == 0, "{again:?}");
 
     browser.write("Name", "shot 04").await;
-    browser.click_on("Search").await;
+    browser.press("Search").await;
     let ten: Vec<String> = (40..=49).map(|number| format!("shot {number:03}")).collect();
     lists(&browser, &ten).await;
-    browser.press_label("choose all that are shown").await;
+    browser.tick("choose all that are shown").await;
     browser.sees("10 chosen").await;
-    browser.click_on("Cancel").await;
+    browser.press("Cancel").await;
     browser.sees("Cancel 10 jobs?").await;
-    browser.click_on("Leave it").await;
+    browser.press("Leave it").await;
     browser.wait("the question is gone", "return !document.querySelector('dialog')").await;
     assert!(jobs_of(&farm).await.iter().all(|job| job.state != JobState::Canceled || job.name == "shot 800"));
-    browser.click_on("Cancel").await;
-    browser.click_on("Cancel them").await;
+    browser.press("Cancel").await;
+    browser.press("Cancel them").await;
     browser.sees("Cancel: 10 of 10 jobs").await;
     let canceled = jobs_of(&farm).await.into_iter().filter(|job| job.state == JobState::Canceled);
     let canceled: Vec<String> = canceled.map(|job| job.name).filter(|name| name != "shot 800").collect();
@@ -338,7 +362,7 @@ async fn frames_are_tried_again_from_the_list_of_failures_and_from_the_strip() {
     let browser = Browser::start().await;
     browser.open(&format!("{}/jobs/{id}", farm.url())).await;
     // While it runs, and not only of what was there when it was opened.
-    browser.click_on("Outputs, to download").await;
+    browser.press("Outputs, to download").await;
     browser.sees("57 of 60").await;
     assert_eq!(farm.over(id).await.state, JobState::Failed);
     browser.sees("out/004.txt").await;
@@ -346,9 +370,9 @@ async fn frames_are_tried_again_from_the_list_of_failures_and_from_the_strip() {
     browser.wait("three are listed", &format!("{failures} 3")).await;
     for frame in [2, 3] {
         std::fs::write(farm.folder().join(format!("mended{frame}")), "").expect("writable");
-        browser.click_labeled(&format!("Choose frame {frame} of run")).await;
+        browser.press_labeled(&format!("Choose frame {frame} of run")).await;
     }
-    browser.click_on("Retry these 2").await;
+    browser.press("Retry these 2").await;
     browser.sees("2 frames are tried again.").await;
     browser.wait("one is left", &format!("{failures} 1")).await;
     until(SOON, "those that were chosen are done, and no other", async || {
@@ -357,18 +381,17 @@ async fn frames_are_tried_again_from_the_list_of_failures_and_from_the_strip() {
     })
     .await;
     assert_eq!(failed_frames(&farm, id).await, [1]);
-    let tried = rest(&farm, &format!("/jobs/{id}/attempts?limit=200")).await;
+    let tried = farm.rest(&format!("/jobs/{id}/attempts?limit=200")).await;
     assert_eq!(tried["items"].as_array().map(Vec::len), Some(62), "the third was not tried again");
     browser.sees("59 of 60").await;
 
-    let first = "document.querySelector('.strip[role=slider]')
-        .dispatchEvent(new KeyboardEvent('keydown', { key: 'Home', bubbles: true }))";
-    browser.ask(first).await;
+    browser.go_to("Frames of step run").await;
+    browser.type_keys(&Key::Home.to_string()).await;
     browser.sees("Frame 1: failed").await;
-    browser.click_on("Log of the last attempt").await;
+    browser.press("Log of the last attempt").await;
     browser.sees("no license for frame 1").await;
     std::fs::write(farm.folder().join("mended1"), "").expect("writable");
-    browser.click_on("Retry this frame").await;
+    browser.press("Retry this frame").await;
     browser.sees("Frame 1 is tried again.").await;
     assert_eq!(farm.over(id).await.tasks.done, 60);
     // What was said of it is not left there.
@@ -386,7 +409,7 @@ async fn attempts_and_outputs_are_turned_by_the_page_and_outputs_and_job_file_ar
     assert_eq!(farm.over(id).await.state, JobState::Failed);
     let browser = Browser::start().await;
     browser.open(&format!("{}/jobs/{id}", farm.url())).await;
-    let told = rest(&farm, &format!("/jobs/{id}/attempts?order=newest&limit=200")).await;
+    let told = farm.rest(&format!("/jobs/{id}/attempts?order=newest&limit=200")).await;
     let attempts: Vec<&str> =
         told["items"].as_array().expect("a list").iter().map(|one| one["attempt"].as_str().expect("an id")).collect();
     assert_eq!(attempts.len(), 60);
@@ -400,41 +423,41 @@ async fn attempts_and_outputs_are_turned_by_the_page_and_outputs_and_job_file_ar
         )
     };
     browser.wait("the newest are shown", &are("Attempts", &attempts[..25])).await;
-    browser.click_on("Older attempts").await;
+    browser.press("Older attempts").await;
     browser.wait("older ones are shown", &are("Attempts", &attempts[25..50])).await;
-    browser.click_on("Older attempts").await;
+    browser.press("Older attempts").await;
     browser.wait("the oldest are shown", &are("Attempts", &attempts[50..])).await;
-    browser.click_labeled(&format!("Log of attempt {}", attempts[59])).await;
+    browser.press_labeled(&format!("Log of attempt {}", attempts[59])).await;
     browser.sees(&format!("Log of attempt {}", attempts[59])).await;
-    browser.click_on("Newest attempts").await;
+    browser.press("Newest attempts").await;
     browser.wait("the newest are shown", &are("Attempts", &attempts[..25])).await;
 
-    browser.click_on("Outputs, to download").await;
+    browser.press("Outputs, to download").await;
     let outputs: Vec<String> = (4..=60).map(|frame| format!("out/{frame:03}.txt")).collect();
     let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
     browser.wait("the first are shown", &are("Outputs", &outputs[..25])).await;
-    browser.click_on("Next").await;
+    browser.press("Next").await;
     browser.wait("the next are shown", &are("Outputs", &outputs[25..50])).await;
-    browser.click_on("Next").await;
+    browser.press("Next").await;
     browser.wait("the last are shown", &are("Outputs", &outputs[50..])).await;
     let downloads = farm.folder().join("downloads");
     browser.download_into(&downloads).await;
-    browser.click_on("out/060.txt").await;
+    browser.press("out/060.txt").await;
     arrives(&downloads.join("060.txt"), b"frame 60\n").await;
-    browser.click_on("Before").await;
+    browser.press("Before").await;
     browser.wait("those before are shown", &are("Outputs", &outputs[25..50])).await;
-    browser.click_on("Before").await;
+    browser.press("Before").await;
     browser.wait("the first are shown", &are("Outputs", &outputs[..25])).await;
 
     // The job as it was accepted, to the letter, also where a name looks like something else.
-    browser.click_on("Job file, as it was accepted").await;
+    browser.press("Job file, as it was accepted").await;
     browser.sees("version: \"1.10\"").await;
     let shown = browser.ask("return document.querySelector('pre[aria-label=\"Job file\"]').textContent").await;
-    let spec = rest(&farm, &format!("/jobs/{id}/spec")).await;
+    let spec = farm.rest(&format!("/jobs/{id}/spec")).await;
     let read: Value = serde_saphyr::from_str(shown.as_str().expect("text")).expect("YAML");
     assert_eq!(read, spec);
     assert_eq!((&spec["name"], &spec["labels"]), (&job["name"], &job["labels"]));
-    browser.click("Copy as YAML").await;
+    browser.press("Copy as YAML").await;
     browser.sees("Copied.").await;
     assert_eq!(browser.copied().await, shown.as_str().expect("text"));
     browser.close().await;
@@ -446,7 +469,7 @@ async fn submitted(farm: &TestFarm, command: &mut Command) -> Value {
     let output = command.output().expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let newest = jobs_of(farm).await.into_iter().next().expect("there is one");
-    rest(farm, &format!("/jobs/{}/spec", newest.id)).await
+    farm.rest(&format!("/jobs/{}/spec", newest.id)).await
 }
 
 #[tokio::test]
@@ -462,24 +485,24 @@ async fn what_the_form_copies_makes_the_same_job_as_its_button() {
     browser.write("Outputs", "").await;
     browser.write("program", "/bin/echo").await;
     browser.write("words", "1.10,null,- x,{frame}").await;
-    browser.click("Copy as YAML").await;
+    browser.press("Copy as YAML").await;
     browser.sees("Copied.").await;
     let file = farm.folder().join("job.yaml");
     std::fs::write(&file, browser.copied().await).expect("writable");
     // Where the browser keeps its clipboard from pages: from another machine without HTTPS.
     browser.ask("Object.defineProperty(navigator, 'clipboard', { value: undefined, configurable: true })").await;
-    browser.click("Copy as command line").await;
+    browser.press("Copy as command line").await;
     browser.ask("delete navigator.clipboard").await;
     let begins = async || {
         let copied = browser.copied().await;
         copied.starts_with("framewake submit - --wait").then_some(copied)
     };
     let typed = until(SOON, "the command is copied", begins).await;
-    browser.click_on("Submit").await;
+    browser.press("Submit").await;
     browser.wait("the page of the job opens", "return location.pathname.startsWith('/jobs/')").await;
     let by_form = jobs_of(&farm).await;
     assert_eq!(by_form.len(), 1);
-    let by_form = rest(&farm, &format!("/jobs/{}/spec", by_form[0].id)).await;
+    let by_form = farm.rest(&format!("/jobs/{}/spec", by_form[0].id)).await;
     assert_eq!(by_form["steps"][0]["parameters"]["words"], json!(["1.10", "null", "- x", "{frame}"]));
     let by_file = submitted(&farm, Command::new(built("framewake")).args(["submit", "job.yaml", "--wait"])).await;
     assert_eq!(by_file, by_form);

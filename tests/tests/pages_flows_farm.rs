@@ -1,7 +1,7 @@
 //! What somebody does on the pages who looks after a farm from day to day: schedules, a machine that was mended, what things cost,
 //! what happens and who changed what, and why something failed. Each by buttons, with the effect that it has.
 
-use fantoccini::Locator;
+use fantoccini::key::Key;
 use framewake_proto::api::{JobChange, JobState, PlaceState};
 use framewake_proto::ids::Name;
 use framewake_proto::schedule::ScheduleState;
@@ -11,32 +11,11 @@ use framewake_tests::jobs;
 use framewake_tests::nvml::gpu;
 use framewake_tests::parts::{built, path, root};
 use framewake_tests::wait::until;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::process::Command;
 
 /// Changes on a page of the list.
 const PAGE: usize = 50;
-
-/// What REST answers, field by field.
-async fn rest(farm: &TestFarm, address: &str) -> Value {
-    let answer = reqwest::get(format!("{}/v1{address}", farm.url())).await.expect("answered");
-    answer.json().await.expect("JSON")
-}
-
-/// Writes into a field that has no label of its own line, or chooses in it.
-async fn write(browser: &Browser, field: &str, text: &str) {
-    let field = browser.client.find(Locator::Css(field)).await.expect("it is there");
-    if field.tag_name().await.expect("an answer") == "select" {
-        field.select_by_value(text).await.expect("the choice is there");
-        return;
-    }
-    field.clear().await.expect("it can be emptied");
-    field.send_keys(text).await.expect("it can be written into");
-}
-
-fn texts(value: &Value) -> Vec<&str> {
-    value.as_array().expect("a list").iter().map(|text| text.as_str().expect("text")).collect()
-}
 
 #[tokio::test]
 async fn a_schedule_is_paused_resumed_and_run_now_and_its_dues_and_runs_are_seen() {
@@ -61,21 +40,19 @@ async fn a_schedule_is_paused_resumed_and_run_now_and_its_dues_and_runs_are_seen
     let first = "const days = [...document.querySelectorAll('.calendar > li')];
         return days.findIndex((day) => /nightly/.test(day.innerText)) - days.findIndex((day) => day.classList.contains('today'))";
     assert!([json!(0), json!(1)].contains(&browser.ask(first).await), "it is due today or tomorrow");
-    browser.click_on("nightly").await;
+    browser.press("nightly").await;
     browser.sees("Next runs of nightly").await;
     browser.sees("It was not due yet.").await;
-    let told = browser
-        .ask("return [...document.querySelectorAll('main ol:not(.calendar) > li')].map((one) => one.textContent)")
-        .await;
+    let told = "return [...document.querySelectorAll('main ol:not(.calendar) > li')].map((one) => one.textContent)";
     let local: Vec<&str> = due.iter().take(10).map(|time| time.local.as_str()).collect();
-    assert_eq!(texts(&told)[..10], local);
+    assert_eq!(browser.texts(told).await[..10], local);
 
-    browser.click_labeled("Pause nightly").await;
+    browser.press_labeled("Pause nightly").await;
     browser.sees("nightly is paused.").await;
     assert_eq!(farm.client.schedule(&name).await.expect("known").state, ScheduleState::Paused);
     browser.wait("it is not due", "return !/nightly/.test(document.querySelector('.calendar').innerText)").await;
     // By hand it goes all the same, and what became of it is seen without a further look.
-    browser.click_labeled("Run nightly").await;
+    browser.press_labeled("Run nightly").await;
     browser.sees("nightly runs now.").await;
     browser.sees("run by hand").await;
     let runs = farm.client.schedule_runs(&name, None).await.expect("listed").items;
@@ -83,11 +60,11 @@ async fn a_schedule_is_paused_resumed_and_run_now_and_its_dues_and_runs_are_seen
     let made = runs[0].job.expect("it has a job");
     assert_eq!(farm.over(made).await.state, JobState::Succeeded);
     browser.wait("how it ended is seen", "return Boolean(document.querySelector('main table .state.succeeded'))").await;
-    browser.click_labeled("Resume nightly").await;
+    browser.press_labeled("Resume nightly").await;
     browser.sees("nightly goes on.").await;
     assert_eq!(farm.client.schedule(&name).await.expect("known").state, ScheduleState::Active);
     browser.wait("it is due again", drawn).await;
-    browser.click_on("run 1").await;
+    browser.press("run 1").await;
     browser.wait("it leads to its job", &format!("return location.pathname === '/jobs/{made}'")).await;
     browser.sees("night of 20").await;
     browser.close().await;
@@ -122,7 +99,7 @@ async fn a_gpu_that_was_set_aside_is_brought_back_by_who_mended_it() {
     browser.open(&format!("{}/workers", farm.url())).await;
     farm.nvml().says(&well);
     std::fs::write(&go, "").expect("writable");
-    browser.click_on("It is mended").await;
+    browser.press("It is mended").await;
     browser.sees("gets work again.").await;
     // At once, where it stood.
     browser.wait("it is not set aside", "return !document.querySelector('.state.set_aside')").await;
@@ -163,9 +140,9 @@ async fn what_was_paid_is_told_by_project_function_pool_day_cause_and_gpu() {
     browser.open(&format!("{}/cost?from={today}&to={today}", farm.url())).await;
     let lines = "return [...document.querySelectorAll('.bars .line')].map((line) => line.firstChild.textContent)";
     for key in ["project", "function", "pool", "day", "cause", "gpu"] {
-        write(&browser, "select[name=by]", key).await;
+        browser.write("by", key).await;
         browser.wait("it is asked for", &format!("return location.search.includes('by={key}')")).await;
-        let told = rest(&farm, &format!("/costs?from={today}&to={today}&by={key}")).await;
+        let told = farm.rest(&format!("/costs?from={today}&to={today}&by={key}")).await;
         let mut rows = told["rows"].as_array().expect("a list").clone();
         rows.sort_by_key(|row| std::cmp::Reverse(row["time_us"].as_u64()));
         let wanted: Vec<String> = rows
@@ -195,9 +172,10 @@ async fn what_was_paid_is_told_by_project_function_pool_day_cause_and_gpu() {
         .expect("told");
     assert!(by_project.rows.iter().any(|row| row.project.as_deref() == Some("film_a")), "{by_project:?}");
     // Of one project alone, by what it went to.
-    write(&browser, "select[name=by]", "cause").await;
-    write(&browser, "input[name=project]", "ad-b\n").await;
-    let told = rest(&farm, &format!("/costs?from={today}&to={today}&by=cause&project=ad-b")).await;
+    browser.write("by", "cause").await;
+    browser.write("project", "ad-b").await;
+    browser.type_keys(&Key::Enter.to_string()).await;
+    let told = farm.rest(&format!("/costs?from={today}&to={today}&by=cause&project=ad-b")).await;
     let causes = told["rows"].as_array().expect("a list").len();
     browser
         .wait(
@@ -206,7 +184,8 @@ async fn what_was_paid_is_told_by_project_function_pool_day_cause_and_gpu() {
         )
         .await;
     browser.sees("failed").await;
-    write(&browser, "input[name=project]", "nobody\n").await;
+    browser.write("project", "nobody").await;
+    browser.type_keys(&Key::Enter.to_string()).await;
     browser.sees("No worker was paid on these days.").await;
     browser.close().await;
 }
@@ -234,18 +213,18 @@ async fn events_are_chosen_by_kind_and_held_still_while_more_happen() {
     browser.wait("failures are told", &some("frame 2 of run failed")).await;
     assert_eq!(browser.ask(&none("began frames")).await, json!(true));
     for (kind, words) in [("attempts", "began frames"), ("steps", "step run is")] {
-        browser.press_label(kind).await;
+        browser.tick(kind).await;
         browser.wait(&format!("{kind} are told"), &some(words)).await;
-        browser.press_label(kind).await;
+        browser.tick(kind).await;
         browser.wait(&format!("{kind} are left out"), &none(words)).await;
     }
-    browser.press_label("failures").await;
+    browser.tick("failures").await;
     browser.wait("failures are left out", &none("frame 2 of run failed")).await;
-    browser.press_label("failures").await;
+    browser.tick("failures").await;
     browser.wait("failures are told", &some("frame 2 of run failed")).await;
 
     // What comes while it is held is not shown, for longer than it takes to be drawn; and then it is.
-    browser.press_label("hold still").await;
+    browser.tick("hold still").await;
     let held = browser.ask(&format!("return {FEED}.length")).await;
     browser.ask("window.heard = []; new EventSource('/v1/events').addEventListener('task_failed', () => window.heard.push(performance.now()))").await;
     let second = farm.submit(&failing("second", "1-20")).await;
@@ -257,16 +236,16 @@ async fn events_are_chosen_by_kind_and_held_still_while_more_happen() {
         .await;
     assert_eq!(browser.ask(&format!("return {FEED}.length")).await, held);
     // Of what is held one may still choose.
-    browser.press_label("failures").await;
+    browser.tick("failures").await;
     browser.wait("failures are left out", &none("of run failed")).await;
-    browser.press_label("failures").await;
+    browser.tick("failures").await;
     browser.wait("they are there, and no others", &format!("return {FEED}.length === {held}")).await;
     assert_eq!(farm.over(second).await.state, JobState::Failed);
-    browser.press_label("hold still").await;
+    browser.tick("hold still").await;
     browser.wait("what came meanwhile is told", &some("frame 20 of run failed")).await;
     let latest = format!("return {FEED}.length > {held} && {FEED}[0].includes('job …{}')", &second.to_string()[20..]);
     browser.wait("the newest is above", &latest).await;
-    browser.click_on(&format!("job …{}", &second.to_string()[20..])).await;
+    browser.press(&format!("job …{}", &second.to_string()[20..])).await;
     browser.wait("it leads to its job", &format!("return location.pathname === '/jobs/{second}'")).await;
     browser.close().await;
 }
@@ -283,13 +262,13 @@ async fn changes_are_searched_and_older_ones_are_reached() {
     let rows = |count: usize| format!("return document.querySelectorAll('main tbody tr').length === {count}");
     browser.wait("the newest are shown", &rows(PAGE)).await;
     browser.write("What begins with", "job.change").await;
-    browser.click_on("Search").await;
+    browser.press("Search").await;
     browser.wait("the newest are shown", &rows(PAGE)).await;
-    browser.click_on("Older").await;
+    browser.press("Older").await;
     browser.wait("the oldest are shown", &rows(5)).await;
     // What is typed is not searched for before somebody says so, though the list is asked for again and again.
     let asked = "return performance.getEntriesByType('resource').filter((one) => one.name.includes('/v1/audit')).map((one) => one.name)";
-    let before = texts(&browser.ask(asked).await).len();
+    let before = browser.texts(asked).await.len();
     browser.write("What begins with", "job.submit").await;
     browser
         .wait(
@@ -297,24 +276,22 @@ async fn changes_are_searched_and_older_ones_are_reached() {
             &asked.replace("return ", &format!("return {before} < ")).replace(".map((one) => one.name)", ".length"),
         )
         .await;
-    let last = browser.ask(asked).await;
-    assert!(
-        texts(&last).last().is_some_and(|address| address.contains("action=job.change") && address.contains("cursor=")),
-        "{last}"
-    );
-    browser.click_on("Search").await;
+    let addresses = browser.texts(asked).await;
+    let last = addresses.last().expect("one at least");
+    assert!(last.contains("action=job.change") && last.contains("cursor="), "{last}");
+    browser.press("Search").await;
     browser.wait("the one is found", &rows(1)).await;
     browser.sees("job.submit").await;
     browser.write("Who", "nobody").await;
-    browser.click_on("Search").await;
+    browser.press("Search").await;
     browser.sees("No such change was made.").await;
     browser.write("Who", "local").await;
     browser.write("What begins with", "").await;
-    browser.click_on("Search").await;
+    browser.press("Search").await;
     browser.wait("all of hers are found", &rows(PAGE)).await;
-    browser.click_on("Older").await;
+    browser.press("Older").await;
     browser.wait("the oldest are shown", &rows(6)).await;
-    browser.click_on("Newest").await;
+    browser.press("Newest").await;
     browser.wait("the newest are shown", &rows(PAGE)).await;
     browser.close().await;
 }
@@ -332,12 +309,12 @@ async fn an_error_of_the_last_hour_leads_to_the_frames_that_failed() {
     browser.sees("Frames that failed for good in the last hour").await;
     let overview = farm.client.overview().await.expect("told");
     assert_eq!(overview.errors.iter().map(|error| (error.job, error.tasks)).collect::<Vec<_>>(), [(id, 2)]);
-    browser.click_on("shot 070").await;
+    browser.press("shot 070").await;
     browser.wait("it leads to its job", &format!("return location.pathname === '/jobs/{id}'")).await;
     browser.sees("Error: no camera <i>cam_7</i>").await;
     let seen = "const { top, bottom } = document.getElementById('failures').getBoundingClientRect(); return top < innerHeight && bottom > 0";
     browser.wait("the frames that failed are in sight", seen).await;
-    browser.click_labeled("Log of frame 6").await;
+    browser.press_labeled("Log of frame 6").await;
     browser.sees("Log of attempt").await;
     let log = "return document.querySelector('pre.log').textContent.includes('no camera <i>cam_7</i>')";
     browser.wait("their log is open", log).await;

@@ -329,14 +329,22 @@ async fn of_many_frames_a_page_of_thumbnails_is_held_and_the_ends_are_reached_by
     browser.wait("the first frame is shown", &shown(1)).await;
     keys(&browser, STAGE, &pressed(Key::End)).await;
     browser.wait("the last frame is shown", &shown(260)).await;
+    browser.wait("there is none after it", "return [...document.querySelectorAll('main button')].some((one) => one.innerText === 'Later frames' && one.ariaDisabled === 'true')").await;
     keys(&browser, STAGE, &pressed(Key::Left)).await;
     browser.wait("and the one before", &shown(259)).await;
     keys(&browser, STAGE, &pressed(Key::Home)).await;
     browser.wait("the first again", &shown(1)).await;
     browser.press("Later frames").await;
     browser.sees("frames 25 – 48").await;
+    // Which way there is nothing is said, to who can't see it too, and whoever stands there stays.
+    let ends = "const is = (name) => [...document.querySelectorAll('main button')].find((one) => one.innerText === name).ariaDisabled;
+                return [is('Earlier frames'), is('Later frames')]";
+    assert_eq!(browser.ask(ends).await, json!(["false", "false"]));
     browser.press("Earlier frames").await;
     browser.sees("frames 1 – 24").await;
+    assert_eq!(browser.ask(ends).await, json!(["true", "false"]));
+    browser.type_keys(&pressed(Key::Enter)).await;
+    assert_eq!(browser.stands_on().await, "Earlier frames");
     browser.press("Later frames").await;
     browser.sees("frames 25 – 48").await;
     browser.press("30").await;
