@@ -1,15 +1,19 @@
 //! A terminal without a screen: a program runs in it as at a person's, and what it draws can be read.
 
-use crate::farm::{parent, processes};
+use crate::farm::{TestFarm, parent, processes};
+use crate::parts::built;
 use crate::wait::until;
+use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest wait for something on it.
 const SOON: Duration = Duration::from_secs(30);
+/// Longest until somebody is out who wants to leave, whatever the scheduler does. A request waits two minutes for its answer.
+const AT_ONCE: Duration = Duration::from_secs(3);
 
 pub struct Terminal {
     child: Child,
@@ -24,6 +28,15 @@ impl std::fmt::Debug for Terminal {
 }
 
 impl Terminal {
+    /// Runs `framewake` with a word, as `top`, against a farm, where `environment` has more than somebody's own.
+    pub fn framewake(word: &str, url: &str, columns: u16, rows: u16, environment: &[(&str, &str)]) -> Terminal {
+        let mut command = Command::new("script");
+        command.env("FRAMEWAKE_URL", url).env("TERM", "xterm-256color").env("LANG", "C.UTF-8");
+        command.env_remove("NO_COLOR").envs(environment.iter().copied());
+        let line = format!("exec '{}' {word}", built("framewake").display());
+        Terminal::start(&mut command, &line, columns, rows)
+    }
+
     /// Runs a command of a shell in a terminal of this size; `script`, a part of every Debian, makes it.
     pub fn start(command: &mut Command, line: &str, columns: u16, rows: u16) -> Terminal {
         let line = format!("stty cols {columns} rows {rows}; {line}");
@@ -46,6 +59,24 @@ impl Terminal {
 
     pub fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).and_then(|()| self.keys.flush()).expect("it reads keys");
+    }
+
+    /// Stops the scheduler, and presses a key for what it is asked for then.
+    pub async fn press_unanswered(&mut self, farm: &mut TestFarm, key: &str, what: &str) {
+        farm.scheduler().signal(Signal::STOP);
+        self.press(key);
+        self.sees(&format!("{what}: no answer yet")).await;
+    }
+
+    /// Leaves by a key without waiting for that answer, of which it is said that there was none; gives the exit code.
+    pub async fn leave_unanswered(mut self, key: &str, what: &str) -> i32 {
+        let begin = Instant::now();
+        self.press(key);
+        self.sees(&format!("{what}: the scheduler has not answered; it may be done yet")).await;
+        assert!(!self.is_taken(), "what was said stays");
+        let code = self.end().await;
+        assert!(begin.elapsed() < AT_ONCE, "{key:?}: {:?}", begin.elapsed());
+        code
     }
 
     /// What is on it now, line by line.

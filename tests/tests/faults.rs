@@ -70,20 +70,32 @@ fn escape_braces(mut function: Value) -> Value {
     function
 }
 
+/// How long this machine takes now for what a farm takes milliseconds for where nothing else runs: one program, to its end.
+async fn yardstick(farm: &TestFarm) -> Duration {
+    let begin = Instant::now();
+    farm.succeed(&jobs::command(&["/bin/true"], "1")).await;
+    begin.elapsed()
+}
+
 #[tokio::test]
 async fn cancel_stops_a_running_renderer_within_two_seconds() {
     let farm = TestFarm::start(1).await;
-    // It ignores TERM and leaves a child behind.
+    farm.succeed(&jobs::command(&["/bin/true"], "1")).await;
+    let before = yardstick(&farm).await;
+    // It ignores TERM, and so does the child that it leaves behind.
     let marker = framewake_tests::farm::unique();
-    let script = format!("trap '' TERM; sleep 1000 & sleep 1000; echo {marker}");
+    let script = format!("trap '' TERM; sh -c 'sleep 1000; true' {marker} & sleep 1000; echo {marker}");
     let id = farm.submit(&jobs::command(&["/bin/sh", "-c", &script], "1")).await;
-    let running = || processes().iter().any(|process| process.line.contains(&marker));
-    until(SOON, "the renderer runs", || async { running().then_some(()) }).await;
+    let running = || processes().iter().filter(|process| process.line.contains(&marker)).count();
+    until(SOON, "the renderer and its child run", || async { (running() >= 2).then_some(()) }).await;
     let begin = Instant::now();
     let view = farm.client.act(id, Action::Cancel).await.expect("it can be canceled");
     assert_eq!(view.state, JobState::Canceled);
-    until(SOON, "the renderer is gone", || async { (!running()).then_some(()) }).await;
-    assert!(begin.elapsed() < Duration::from_secs(2), "it took {:?}", begin.elapsed());
+    until(SOON, "the renderer and its child are gone", || async { (running() == 0).then_some(()) }).await;
+    let took = begin.elapsed();
+    // Beside others on this machine all takes longer; waiting for the frame, or for a heartbeat, would not be made good by that.
+    let (longest, after) = (Duration::from_secs(2), yardstick(&farm).await);
+    assert!(took < longest + 4 * before.max(after), "it took {took:?}, and one program {before:?} and {after:?}");
 }
 
 #[tokio::test]

@@ -3,22 +3,14 @@
 use framewake_proto::api::JobState;
 use framewake_tests::farm::{SOON, TestFarm};
 use framewake_tests::jobs;
-use framewake_tests::parts::built;
 use framewake_tests::terminal::Terminal;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
-
-/// Longest until somebody is out who wants to leave, whatever the scheduler does. A request waits two minutes for its answer.
-const AT_ONCE: Duration = Duration::from_secs(3);
+use std::time::Instant;
 
 fn tail(url: &str, columns: u16, rows: u16, environment: &[(&str, &str)]) -> Terminal {
-    let mut command = Command::new("script");
-    command.env("FRAMEWAKE_URL", url).env("TERM", "xterm-256color").env("LANG", "C.UTF-8");
-    command.env_remove("NO_COLOR").envs(environment.iter().copied());
-    Terminal::start(&mut command, &format!("exec '{}' tail", built("framewake").display()), columns, rows)
+    Terminal::framewake("tail", url, columns, rows, environment)
 }
 
 /// A job of which the third frame says something that a terminal would obey, and fails until a file is there.
@@ -163,23 +155,15 @@ async fn keys_are_heard_while_the_scheduler_does_not_answer_an_action_and_one_le
     let id = farm.submit(&stumbles(&farm.folder().join("there"), "1-400", "0.1")).await;
     let mut terminal = tail(&farm.url(), 100, 30, &[]);
     terminal.sees("of 400 done").await;
-    farm.scheduler().signal(Signal::STOP);
-    terminal.press("p");
-    terminal.sees("pause: no answer yet").await;
+    terminal.press_unanswered(&mut farm, "p", "pause").await;
     terminal.press("?");
     terminal.sees("cancel it, after a question").await;
     terminal.press(" ");
     farm.scheduler().signal(Signal::CONT);
     terminal.sees("pause: it is paused").await;
     assert_eq!(farm.client.job(id).await.expect("known").state, JobState::Paused);
-    farm.scheduler().signal(Signal::STOP);
-    terminal.press("+");
-    terminal.sees("priority: no answer yet").await;
-    let begin = Instant::now();
-    terminal.press("q");
-    terminal.sees("priority: the scheduler has not answered; it may be done yet").await;
-    assert_eq!(terminal.end().await, 130);
-    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+    terminal.press_unanswered(&mut farm, "+", "priority").await;
+    assert_eq!(terminal.leave_unanswered("q", "priority").await, 130);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,15 +8,9 @@ use framewake_tests::terminal::Terminal;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::process::Command;
-use std::time::{Duration, Instant};
-
-/// Longest until somebody is out who wants to leave, whatever the scheduler does. A request waits two minutes for its answer.
-const AT_ONCE: Duration = Duration::from_secs(3);
 
 fn top(url: &str, columns: u16, rows: u16) -> Terminal {
-    let mut command = Command::new("script");
-    command.env("FRAMEWAKE_URL", url).env("TERM", "xterm-256color").env("LANG", "C.UTF-8");
-    Terminal::start(&mut command, &format!("exec '{}' top", built("framewake").display()), columns, rows)
+    Terminal::framewake("top", url, columns, rows, &[])
 }
 
 fn named(name: &str, words: &[&str], frames: &str) -> Value {
@@ -101,9 +95,7 @@ async fn keys_are_heard_while_the_scheduler_does_not_answer_an_action_and_one_le
     let long = farm.submit(&named("the long one", &["/bin/sleep", "0.2"], "1-500")).await;
     let mut terminal = top(&farm.url(), 120, 40);
     terminal.sees("1 running, 0 queued").await;
-    farm.scheduler().signal(Signal::STOP);
-    terminal.press("p");
-    terminal.sees("pause: no answer yet").await;
+    terminal.press_unanswered(&mut farm, "p", "pause").await;
     terminal.press("3");
     terminal.sees("No worker has a GPU now.").await;
     // One at a time: this one is not done.
@@ -114,15 +106,9 @@ async fn keys_are_heard_while_the_scheduler_does_not_answer_an_action_and_one_le
     terminal.sees("the long one is paused").await;
     assert_eq!(farm.client.job(long).await.expect("known").priority, 50);
     for leave in ["q", "\u{3}"] {
-        farm.scheduler().signal(Signal::STOP);
-        terminal.press("p");
-        terminal.sees(": no answer yet").await;
-        let begin = Instant::now();
-        terminal.press(leave);
-        terminal.sees("the scheduler has not answered; it may be done yet").await;
-        assert!(!terminal.is_taken());
-        assert_eq!(terminal.end().await, 0);
-        assert!(begin.elapsed() < AT_ONCE, "{leave:?}: {:?}", begin.elapsed());
+        // Whether the job goes on by now, the answer to the one before has told.
+        terminal.press_unanswered(&mut farm, "p", "").await;
+        assert_eq!(terminal.leave_unanswered(leave, "").await, 0);
         farm.scheduler().signal(Signal::CONT);
         terminal = top(&farm.url(), 120, 40);
         terminal.sees("the long one").await;
