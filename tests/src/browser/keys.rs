@@ -42,16 +42,14 @@ const STAND: &str = "
         return { name: now.name, lost, tag, type, chosen, options: [...found.options ?? []].map((one) => one.value) };
     };";
 
-/// On what one stands, and whether one sees that: it has a ring around it and is in the window, unless the page has grown above it
-/// since the last look, as when a list comes that was asked for.
+/// On what one stands, and whether one sees that: it has a ring around it and is in the window, also where the page has grown above it
+/// meanwhile, as when a list comes that was asked for.
 const RING: &str = "
     const at = document.activeElement;
     const { outlineStyle, outlineWidth } = getComputedStyle(at);
     const box = at.getBoundingClientRect();
-    const tall = document.documentElement.scrollHeight;
     const here = box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
-    const seen = placeOf(at) === null || (outlineStyle !== 'none' && parseFloat(outlineWidth) > 0 && (here || window.tall !== tall));
-    if (seen) window.tall = tall;
+    const seen = placeOf(at) === null || (outlineStyle !== 'none' && parseFloat(outlineWidth) > 0 && here);
     return [placeOf(at), seen, `outline ${outlineStyle}, from ${box.top} to ${box.bottom} of ${innerHeight}`]";
 
 /// On what one stands.
