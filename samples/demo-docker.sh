@@ -48,11 +48,13 @@ command -v nats-server >/dev/null 2>&1 || samples/setup.sh demo
 samples/static.sh
 samples/base-image.sh
 image=framewake/povray:3.7
+architecture=amd64
+[ "$(uname -m)" = x86_64 ] || architecture=arm64
 # BuildKit makes only the stages that are needed. A newer client wants a plug-in for it, which Debian's does without.
 client=docker
 docker buildx version >/dev/null 2>&1 || [ ! -x /usr/bin/docker ] || client=/usr/bin/docker
 build() { DOCKER_BUILDKIT=1 "$client" build --quiet --network "$build_network" "$@" . ; }
-build -f dockerfiles/worker.Dockerfile --build-arg BUILT=prebuilt --build-arg TARGETARCH=amd64 -t framewake/worker:0.1.0 >/dev/null
+build -f dockerfiles/worker.Dockerfile --build-arg BUILT=prebuilt --build-arg TARGETARCH="$architecture" -t framewake/worker:0.1.0 >/dev/null
 build -f dockerfiles/povray.Dockerfile -t "$image" >/dev/null
 docker images --format '{{.Repository}}:{{.Tag}}  {{.Size}}' framewake/worker
 docker images --format '{{.Repository}}:{{.Tag}}  {{.Size}}' framewake/povray

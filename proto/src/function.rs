@@ -206,7 +206,7 @@ pub struct Resources {
     /// Oldest driver of the GPUs that will do: `550.54`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_min: Option<DriverVersion>,
-    /// Shares of the machine's `--slots` that one worker takes on the local provider.
+    /// Shares that one worker takes of its pool's `max`, as of this machine's `--slots`.
     pub slots: u32,
     /// Processors of one worker made of an image, in thousandths: `2000`. Absent: as many as there are.
     #[serde(skip_serializing_if = "Option::is_none")]

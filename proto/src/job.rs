@@ -244,6 +244,13 @@ impl Default for Timeouts {
     }
 }
 
+impl Timeouts {
+    /// The longest time of a task, as its author says it. Who leaves it as it is says nothing of how long tasks take.
+    pub fn frame_said(&self) -> Option<Span> {
+        Some(self.frame).filter(|frame| *frame != Timeouts::default().frame)
+    }
+}
+
 /// What an output must be, beyond being whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

@@ -60,7 +60,7 @@ pub struct PoolSpec {
 }
 
 /// The GPUs of a machine of a pool.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoolGpu {
     /// As its driver names it: `NVIDIA L4`.
@@ -177,6 +177,11 @@ impl PoolSpec {
                     // An engine gives the first GPU to all who ask for one.
                     let reason = "a pool with GPUs says what they are (`gpu`) and which (`gpus`)";
                     faults.push(Fault::new("/provider/gpus", reason));
+                }
+                if let Some(gpu) = self.gpu.as_ref().filter(|gpu| gpu.count as usize > docker.gpus.len()) {
+                    let (count, named) = (gpu.count, docker.gpus.len());
+                    let reason = format!("a worker can have {count}, and `provider.gpus` names {named}");
+                    faults.push(Fault::new("/gpu/count", reason));
                 }
             }
             ProviderSpec::Kubernetes(kubernetes) => kubernetes.faults("/provider", &mut faults),

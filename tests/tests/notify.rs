@@ -132,7 +132,9 @@ async fn a_target_that_hangs_holds_up_nobody_and_what_is_given_up_is_kept_and_ca
     // A try that hangs takes ten.
     assert!(since.elapsed() < Duration::from_secs(8), "one that hangs holds up another: {:?}", since.elapsed());
     assert!(!hanging.got().is_empty());
-    assert_eq!(shown(&farm, "hanging", |_| true).await.waiting, 6);
+    // On a slow machine the first of them is given up by now.
+    let view = shown(&farm, "hanging", |_| true).await;
+    assert_eq!(view.waiting + view.dead, 6, "{view:?}");
     let view = shown(&farm, "broken", |view| view.dead == 6).await;
     assert!(view.failure.contains("500"), "{view:?}");
 

@@ -229,7 +229,9 @@ impl Config {
         self.worker.clone().unwrap_or_else(|| {
             let host: String = self.host().to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
             let host = if host.is_empty() { "worker" } else { &host[..host.len().min(HOST_PART_MAX)] };
-            let id = format!("{host}-{}-{}", std::process::id(), framewake_proto::time::Timestamp::now().0);
+            // Containers of one node have its name, the same process number, and may begin in the same millisecond.
+            let (process, now) = (std::process::id(), framewake_proto::time::Timestamp::now().0);
+            let id = format!("{host}-{process}-{now}-{:08x}", fastrand::u32(..));
             id.parse().expect("letters, digits and hyphens, and not too many")
         })
     }
@@ -358,6 +360,9 @@ mod tests {
         let config = read("--host Node.Example_7", &[]).expect("good");
         let worker = config.worker_id();
         assert!(worker.as_str().starts_with("nodeexample7-"), "{worker}");
+        // Within one millisecond, as in containers that begin together.
+        let others: std::collections::BTreeSet<_> = (0..200).map(|_| config.worker_id()).collect();
+        assert_eq!(others.len(), 200);
         let long = read(&format!("--host {}", "n".repeat(200)), &[]).expect("good");
         assert!(long.worker_id().as_str().len() <= framewake_proto::ids::NAME_LEN_MAX);
         assert!(read("--host ...", &[]).expect("good").worker_id().as_str().starts_with("worker-"));

@@ -4,7 +4,7 @@
 use super::{PoolSpec, ProviderSpec};
 use crate::function::{Architecture, FunctionSpec, Resources};
 use crate::ids::Name;
-use crate::job::{Fault, Step, Timeouts};
+use crate::job::{Fault, Step};
 use crate::size::Size;
 
 /// What the user can do about it, whatever it is.
@@ -142,9 +142,7 @@ impl PoolSpec {
         if let Some(reason) = self.short_of_gpu_memory(needed).filter(|_| function.resources.gpus > 0) {
             return Some(("/gpu_memory", reason));
         }
-        // Who leaves the limit as it is says nothing of how long frames take.
-        let said = Some(step.timeouts.frame).filter(|frame| *frame != Timeouts::default().frame);
-        if let (Some(frame), Some(longest)) = (said, self.provider.longest_run())
+        if let (Some(frame), Some(longest)) = (step.timeouts.frame_said(), self.provider.longest_run())
             && frame > longest
         {
             let reason = format!("its workers may run for {longest}, and a frame for {frame}");

@@ -59,6 +59,7 @@ use framewake_proto::time::Timestamp;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::time::Duration;
 
 /// Chunk numbers are reserved on disk in blocks of this size, so that none is used twice after a crash.
 const CHUNK_NUMBERS_BLOCK: u64 = 10_000;
@@ -228,6 +229,8 @@ struct Step {
     /// Least memory of a GPU that its tasks need, as the job says; and as was learned.
     gpu_memory_bytes: u64,
     vram: Vram,
+    /// Longest a task may take, where the job says so.
+    frame_limit: Option<Duration>,
     /// No orders before this: the license is not to be had.
     hold: Option<Timestamp>,
     license_waits: u32,

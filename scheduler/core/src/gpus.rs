@@ -4,12 +4,15 @@ use crate::values::Place;
 use framewake_proto::driver::DriverVersion;
 use framewake_proto::function::Resources;
 use framewake_proto::ids::WorkerId;
+use framewake_proto::pool::PoolGpu;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// GPUs that are remembered: as many as places are.
 const GPUS_MAX: usize = 20_000;
 /// A task needs so much more memory than was measured: from frame to frame it varies.
 const MARGIN_PERCENT: u64 = 15;
+/// A GPU of 24 GiB has 22.5 of them for tasks: with at least so much of what its pool says, it is one of that pool's.
+const TOLD_PERCENT: u64 = 85;
 
 /// A GPU, as its driver describes it; what it did not tell is absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +43,25 @@ impl From<&Resources> for GpuNeeds {
     }
 }
 
+impl GpuNeeds {
+    /// Why such a GPU will not do. What is not known of it is not held against it.
+    fn refuses(&self, model: &str, driver: Option<&DriverVersion>, memory_bytes: Option<u64>) -> Option<&'static str> {
+        if memory_bytes.is_some_and(|memory| memory < self.memory_bytes) {
+            return Some("its GPU has too little memory for the task");
+        }
+        let named = |part: &String| model.to_lowercase().contains(&part.to_lowercase());
+        if !self.models.is_empty() && !model.is_empty() && !self.models.iter().any(named) {
+            return Some("its GPU is of another model than the task asks for");
+        }
+        if let (Some(least), Some(driver)) = (&self.driver_min, driver)
+            && driver < least
+        {
+            return Some("the driver of its GPU is older than the task asks for");
+        }
+        None
+    }
+}
+
 /// How the GPUs of the provider's machine are given to workers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Handing {
@@ -56,6 +78,8 @@ pub enum Handing {
 #[derive(Debug, Default)]
 pub(crate) struct Gpus {
     known: BTreeMap<Place, Gpu>,
+    /// Models, in small letters, and memories that are among them.
+    kinds: BTreeSet<(String, u64)>,
     /// Those of the provider's machine; `None`: workers take what they find.
     pub(crate) here: Option<BTreeSet<Place>>,
     /// Why they are not known yet.
@@ -73,6 +97,7 @@ impl Gpus {
         if self.known.len() >= GPUS_MAX && !self.known.contains_key(&gpu.place) {
             return false;
         }
+        self.kinds.extend(gpu.memory_bytes.map(|memory| (gpu.model.to_lowercase(), memory)));
         self.known.insert(gpu.place.clone(), gpu);
         true
     }
@@ -86,6 +111,16 @@ impl Gpus {
         self.known.is_empty() || self.known.values().any(|gpu| misfit(gpu, needs).is_none())
     }
 
+    /// Why GPUs of a pool that says this of them will not do: by the memory of such as were heard of, else by what it says.
+    pub(crate) fn misfit_in(&self, said: &PoolGpu, needs: &GpuNeeds) -> Option<&'static str> {
+        let model = said.model.to_lowercase();
+        let alike = |(of, memory): &&(String, u64)| {
+            of.contains(&model) && *memory <= said.memory.0 && *memory >= said.memory.0 / 100 * TOLD_PERCENT
+        };
+        let heard = self.kinds.iter().filter(alike).map(|(_, memory)| *memory).max();
+        needs.refuses(&said.model, said.driver.as_ref(), Some(heard.unwrap_or(said.memory.0)))
+    }
+
     /// The most memory of one of those models.
     pub(crate) fn memory_max(&self, needs: &GpuNeeds) -> Option<u64> {
         let any = GpuNeeds { memory_bytes: 0, ..needs.clone() };
@@ -95,19 +130,7 @@ impl Gpus {
 
 /// Why this GPU will not do. What its driver did not tell is not held against it.
 pub(crate) fn misfit(gpu: &Gpu, needs: &GpuNeeds) -> Option<&'static str> {
-    if gpu.memory_bytes.is_some_and(|memory| memory < needs.memory_bytes) {
-        return Some("its GPU has too little memory for the task");
-    }
-    let named = |model: &String| gpu.model.to_lowercase().contains(&model.to_lowercase());
-    if !needs.models.is_empty() && !gpu.model.is_empty() && !needs.models.iter().any(named) {
-        return Some("its GPU is of another model than the task asks for");
-    }
-    if let (Some(least), Some(driver)) = (&needs.driver_min, &gpu.driver)
-        && driver < least
-    {
-        return Some("the driver of its GPU is older than the task asks for");
-    }
-    None
+    needs.refuses(&gpu.model, gpu.driver.as_ref(), gpu.memory_bytes)
 }
 
 /// What is known of the GPU memory that the tasks of a step take, in bytes.

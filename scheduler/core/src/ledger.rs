@@ -230,6 +230,10 @@ impl Ledger {
         }
     }
 
+    pub(crate) fn account(&self, worker: &WorkerId) -> Option<&Account> {
+        self.accounts.get(worker)
+    }
+
     /// It spoke. Not durable by itself: the next claim makes it so.
     pub(crate) fn spoke(&mut self, now: Timestamp, worker: &WorkerId, gpu: &str) {
         self.change(worker, |account, _, prices| {

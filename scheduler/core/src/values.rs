@@ -9,6 +9,7 @@ use framewake_proto::budget::{Period, ProjectBudget, Standing};
 use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Budget, Chunking, Job, Retries};
 use framewake_proto::money::Money;
+use framewake_proto::pool::PoolGpu;
 use framewake_proto::price::Market;
 use framewake_proto::start::StartPoint;
 use framewake_proto::tasks::TaskSet;
@@ -72,6 +73,10 @@ pub struct PoolRules {
     pub starts_a_minute: u32,
     /// Model of its GPUs as the price table calls it; empty: none, or not known.
     pub gpu: String,
+    /// What it says of its GPUs before any was heard of; `None`: it has none, or they are looked for.
+    pub gpu_said: Option<PoolGpu>,
+    /// Longest a worker may run there; `None`: any.
+    pub longest_run: Option<Duration>,
     /// It is the scheduler's own machine: its GPUs are given out one by one, and who runs there is told of before anything
     /// else. Of any other place it has to be heard first.
     pub here: bool,
@@ -88,6 +93,8 @@ impl PoolRules {
             start_within: Duration::from_mins(1),
             starts_a_minute: u32::MAX,
             gpu: String::new(),
+            gpu_said: None,
+            longest_run: None,
             here: true,
         }
     }
@@ -114,6 +121,8 @@ pub struct NewStep {
     pub retries: Retries,
     /// Least memory of a GPU that its tasks need; 0: as the function asks for.
     pub gpu_memory_bytes: u64,
+    /// Longest a task of it may take, where the job says so.
+    pub frame_limit: Option<Duration>,
     /// What earlier jobs of its scene tell.
     pub vram: Vram,
     /// Indexes of the steps that come before; without cycles.
@@ -128,6 +137,7 @@ impl From<&Job> for NewJob {
             chunking: step.chunking,
             retries: step.retries,
             gpu_memory_bytes: step.gpu_memory_bytes,
+            frame_limit: step.timeouts.frame_said().map(|limit| limit.0),
             vram: Vram::default(),
             after: step.after.clone(),
         });

@@ -28,7 +28,16 @@ fn apply(farm: &mut Farm, event: Event) -> Applied {
 fn step(tasks: u32, after: Vec<usize>) -> NewStep {
     let retries = Retries { attempts: 1, ..Retries::default() };
     let chunking = Chunking::Fixed { size: 10 };
-    NewStep { function: function(), tasks, chunking, retries, gpu_memory_bytes: 0, vram: Vram::default(), after }
+    NewStep {
+        function: function(),
+        tasks,
+        chunking,
+        retries,
+        gpu_memory_bytes: 0,
+        frame_limit: None,
+        vram: Vram::default(),
+        after,
+    }
 }
 
 fn set(tasks: &[u32]) -> TaskSet {

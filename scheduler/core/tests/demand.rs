@@ -37,6 +37,7 @@ fn job(tasks: u32) -> NewJob {
         chunking,
         retries,
         gpu_memory_bytes: 0,
+        frame_limit: None,
         vram: framewake_core::gpus::Vram::default(),
         after: Vec::new(),
     };

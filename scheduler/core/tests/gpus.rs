@@ -95,6 +95,7 @@ impl World {
             // One try: nothing here may spend it.
             retries: Retries { attempts: 1, backoff: second, backoff_max: second },
             gpu_memory_bytes: declared,
+            frame_limit: None,
             vram: framewake_core::gpus::Vram::default(),
             after: Vec::new(),
         };

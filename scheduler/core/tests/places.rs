@@ -102,6 +102,7 @@ impl World {
             chunking: Chunking::Fixed { size: 1 },
             retries: Retries { attempts: 3, backoff: second, backoff_max: second },
             gpu_memory_bytes: 0,
+            frame_limit: None,
             vram: framewake_core::gpus::Vram::default(),
             after: Vec::new(),
         };
@@ -361,6 +362,7 @@ fn a_frame_that_kills_its_workers_is_quarantined_with_what_happened_each_time() 
                 chunking: Chunking::Fixed { size: 1 },
                 retries: Retries::default(),
                 gpu_memory_bytes: 0,
+                frame_limit: None,
                 vram: framewake_core::gpus::Vram::default(),
                 after: Vec::new(),
             };

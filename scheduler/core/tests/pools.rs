@@ -1,15 +1,20 @@
 //! Several pools: which is tried first, what each may hold, and what happens when one gives nothing.
 
-use framewake_core::effect::Effect;
+use framewake_core::effect::{ClaimAnswer, Effect};
 use framewake_core::event::{Event, RequestId, StartStep, WorkerEnd};
 use framewake_core::farm::{Applied, Farm, Listener};
-use framewake_core::values::{FunctionRules, NewJob, NewStep, PoolRules, ScalingRules, Settings, Snapshot};
-use framewake_proto::ids::{FunctionKey, JobId, Name, WorkerId};
+use framewake_core::gpus::Gpu;
+use framewake_core::ledger::{Account, Doing};
+use framewake_core::values::{FunctionRules, NewJob, NewStep, Place, PoolRules, ScalingRules, Settings, Snapshot};
+use framewake_proto::ids::{AttemptId, FunctionKey, JobId, Name, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
+use framewake_proto::pool::PoolGpu;
 use framewake_proto::price::Market;
+use framewake_proto::size::Size;
 use framewake_proto::time::Timestamp;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -42,6 +47,7 @@ struct World {
     workers: BTreeMap<WorkerId, Name>,
     /// In the order in which they were asked for.
     asked: Vec<Name>,
+    orders: Vec<AttemptId>,
 }
 
 impl World {
@@ -50,7 +56,7 @@ impl World {
         let snapshot = Snapshot { functions: vec![(function(), rules)], ..Snapshot::default() };
         let farm = Farm::restore(Settings::default(), START, snapshot);
         let (workers, asked) = (BTreeMap::new(), Vec::new());
-        let mut world = World { farm, now: START, jobs: 0, workers, asked };
+        let mut world = World { farm, now: START, jobs: 0, workers, asked, orders: Vec::new() };
         let names: Vec<Name> = pools.iter().map(|pool| pool.name.clone()).collect();
         world.apply(Event::PoolsSet { pools, unfit: BTreeMap::new() });
         for pool in names {
@@ -73,18 +79,55 @@ impl World {
     }
 
     fn submit(&mut self, tasks: u32) {
+        self.submit_with(tasks, 0, None);
+    }
+
+    /// A job whose tasks need so much GPU memory, and may take so long.
+    fn submit_with(&mut self, tasks: u32, gpu_memory_bytes: u64, frame_limit: Option<Duration>) {
         self.jobs += 1;
         let step = NewStep {
             function: function(),
             tasks,
             chunking: Chunking::Fixed { size: 1 },
             retries: Retries::default(),
-            gpu_memory_bytes: 0,
+            gpu_memory_bytes,
+            frame_limit,
             vram: framewake_core::gpus::Vram::default(),
             after: Vec::new(),
         };
         let job = NewJob { project: name("film"), budget: None, deadline: None, priority: 50, steps: vec![step] };
-        self.apply(Event::JobSubmitted { id: JobId(self.jobs.into()), job });
+        let applied = self.apply(Event::JobSubmitted { id: JobId(self.jobs.into()), job });
+        self.note_orders(&applied);
+    }
+
+    fn note_orders(&mut self, applied: &Applied) {
+        self.orders.extend(applied.effects.iter().filter_map(|effect| match effect {
+            Effect::PublishOrder { attempt, .. } => Some(*attempt),
+            _ => None,
+        }));
+    }
+
+    /// The worker of this pool that was asked for last comes up with this GPU, and claims the newest order.
+    fn come_up(&mut self, pool: &str, gpu: Gpu) -> Applied {
+        let worker = self.workers.iter().rev().find(|(_, of)| of.as_str() == pool).map(|(id, _)| id.clone());
+        let worker = worker.expect("one was asked for");
+        let (places, model, progress) = (vec![gpu.place.clone()], gpu.model.clone(), None);
+        self.apply(Event::GpusDescribed { gpus: vec![gpu] });
+        let (function, request) = (function(), RequestId(1));
+        self.apply(Event::WorkerSeen {
+            request,
+            worker: worker.clone(),
+            function,
+            holds: None,
+            draining: false,
+            places,
+            gpu: model,
+            progress,
+        });
+        let attempt = *self.orders.last().expect("something is offered");
+        let applied = self.apply(Event::AttemptClaimed { request, worker, attempt });
+        self.note_orders(&applied);
+        applied
     }
 
     fn pass(&mut self, time: Duration) {
@@ -141,6 +184,135 @@ fn a_pool_that_is_not_fit_is_never_asked() {
     assert!(explained[0].iter().any(|reason| reason.contains("worker starting")), "{explained:?}");
 }
 
+const GIB: u64 = 1 << 30;
+
+/// Two pools of GPUs, the smaller tried first.
+fn two_sizes() -> Vec<PoolRules> {
+    let said = |model: &str, gib: u64| {
+        Some(PoolGpu { model: model.to_owned(), memory: Size(gib * GIB), count: 1, driver: None })
+    };
+    let small = PoolRules { gpu_said: said("NVIDIA L4", 24), ..pool("small", 10) };
+    vec![small, PoolRules { order: 1, gpu_said: said("NVIDIA H100", 80), ..pool("large", 10) }]
+}
+
+fn with_gpu() -> FunctionRules {
+    FunctionRules { gpus: 1, ..FunctionRules::without_gpu(1, 1) }
+}
+
+/// As its driver describes it.
+fn gpu(model: &str, memory_bytes: u64) -> Gpu {
+    let (uuid, model) = ("GPU-1".to_owned(), model.to_owned());
+    Gpu { place: Place::new("node/GPU-1"), uuid, model, driver: None, memory_bytes: Some(memory_bytes) }
+}
+
+fn is_granted(applied: &Applied) -> bool {
+    applied
+        .effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::AnswerClaim { answer: ClaimAnswer::Granted { .. }, .. }))
+}
+
+#[test]
+fn what_needs_a_large_gpu_is_begun_where_a_pool_says_it_has_some() {
+    let mut world = World::new(two_sizes(), with_gpu());
+    // Only small ones were ever heard of.
+    world.apply(Event::GpusDescribed { gpus: vec![gpu("NVIDIA L4", 22 * GIB)] });
+    world.submit_with(5, 40 * GIB, None);
+    assert_eq!(world.asked, [name("large")]);
+    let reasons = world.farm.explain(world.now, JobId(1u128.into()), &Listener::default()).expect("a job").remove(0);
+    assert!(!reasons.iter().any(|reason| reason.contains("no GPU fits")), "{reasons:?}");
+}
+
+#[test]
+fn what_no_gpu_can_hold_is_told_and_nobody_is_asked_for() {
+    let mut world = World::new(two_sizes(), with_gpu());
+    world.apply(Event::GpusDescribed { gpus: vec![gpu("NVIDIA L4", 22 * GIB)] });
+    world.submit_with(5, 81 * GIB, None);
+    assert_eq!(world.asked, []);
+    let reasons = world.farm.explain(world.now, JobId(1u128.into()), &Listener::default()).expect("a job").remove(0);
+    assert!(reasons.iter().any(|reason| reason.contains("no GPU fits")), "{reasons:?}");
+    // Until there is a pool that has some.
+    let mut pools = two_sizes();
+    pools[1].gpu_said = pools[1].gpu_said.take().map(|said| PoolGpu { memory: Size(141 * GIB), ..said });
+    world.apply(Event::PoolsSet { pools, unfit: BTreeMap::new() });
+    assert_eq!(world.asked, [name("large")]);
+}
+
+#[test]
+fn a_gpu_with_less_than_its_pool_says_is_tried_once_and_then_the_next_pool() {
+    let mut world = World::new(two_sizes(), with_gpu());
+    world.submit_with(5, 23 * GIB, None);
+    assert_eq!(world.asked, [name("small")], "as it says");
+    let claimed = world.come_up("small", gpu("NVIDIA L4", 22 * GIB));
+    assert!(!is_granted(&claimed), "{claimed:?}");
+    let worker = world.workers.keys().next().cloned().expect("one");
+    world.end(&worker, WorkerEnd::Left);
+    world.pass(Duration::from_mins(2));
+    assert_eq!(world.asked, [name("small"), name("large")]);
+    let claimed = world.come_up("large", gpu("NVIDIA H100", 79 * GIB));
+    assert!(is_granted(&claimed), "{claimed:?}");
+    // Of another model than its pool says: nothing was known of it, and the next one would be no better.
+    let mut world = World::new(two_sizes(), with_gpu());
+    world.submit_with(5, 23 * GIB, None);
+    let claimed = world.come_up("small", gpu("NVIDIA T4", 15 * GIB));
+    assert!(!is_granted(&claimed), "{claimed:?}");
+    world.pass(Duration::from_mins(2));
+    assert_eq!(world.asked, [name("small"), name("large")]);
+}
+
+#[test]
+fn a_frame_that_may_take_longer_than_workers_may_run_somewhere_is_done_elsewhere() {
+    let short = PoolRules { longest_run: Some(Duration::from_mins(9)), ..pool("short", 10) };
+    let pools = || vec![short.clone(), PoolRules { order: 1, ..pool("long", 10) }];
+    let mut world = World::new(pools(), FunctionRules::without_gpu(1, 1));
+    world.submit_with(5, 0, Some(Duration::from_mins(20)));
+    assert_eq!(world.asked, [name("long")]);
+    // One that came for other work does not get it.
+    let mut world = World::new(pools(), FunctionRules::without_gpu(1, 1));
+    world.submit_with(5, 0, Some(Duration::from_mins(9)));
+    assert_eq!(world.asked, [name("short")]);
+    world.apply(Event::JobCanceled { id: JobId(1u128.into()) });
+    world.submit_with(5, 0, Some(Duration::from_mins(20)));
+    let claimed = world.come_up("short", gpu("NVIDIA L4", 22 * GIB));
+    assert!(!is_granted(&claimed), "{claimed:?}");
+    world.pass(Duration::from_mins(2));
+    assert_eq!(world.asked, [name("short"), name("long")]);
+}
+
+#[test]
+fn nobody_who_may_render_is_stopped_for_being_silent_after_a_restart() {
+    let found = |account: Option<Doing>| {
+        let worker: WorkerId = "w1-1".parse().expect("a good id");
+        let account = account.map(|doing| Account {
+            worker: worker.clone(),
+            function: Arc::new(function()),
+            gpu: "".into(),
+            pool: Some(name("cloud")),
+            opened_at: START,
+            until: START,
+            doing,
+            work: None,
+        });
+        let functions = vec![(function(), FunctionRules::without_gpu(4, 1))];
+        let snapshot = Snapshot { functions, accounts: account.into_iter().collect(), ..Snapshot::default() };
+        let farm = Farm::restore(Settings::default(), START, snapshot);
+        let (workers, asked) = (BTreeMap::new(), Vec::new());
+        let mut world = World { farm, now: START, jobs: 0, workers, asked, orders: Vec::new() };
+        world.apply(Event::PoolsSet { pools: vec![pool("cloud", 4)], unfit: BTreeMap::new() });
+        world.apply(Event::WorkerFound { worker, function: function(), pool: name("cloud"), gpus: Vec::new() });
+        world.apply(Event::PoolReached { pool: name("cloud") });
+        world.apply(Event::ReportsDrained);
+        world.now = world.now.after(START_WITHIN * 2);
+        let applied = world.apply(Event::TimePassed);
+        applied.effects.iter().any(|effect| matches!(effect, Effect::StopWorker { .. }))
+    };
+    let attempt = "7.1".parse().expect("an attempt");
+    assert!(found(Some(Doing::Starting { spoke_at: None })), "it was asked for and never came");
+    assert!(!found(Some(Doing::Working { attempt, upload_ms: 0 })));
+    assert!(!found(Some(Doing::Starting { spoke_at: Some(START) })));
+    assert!(!found(None), "it was thought gone before the restart");
+}
+
 #[test]
 fn workers_that_others_start_are_counted_and_not_asked_for() {
     let unfit = BTreeMap::from([(name("cloud"), "its workers are started by others (scaling.external)".to_owned())]);
@@ -163,7 +335,7 @@ fn a_place_that_has_not_told_who_is_there_gets_no_more() {
     let snapshot = Snapshot { functions: vec![(function(), FunctionRules::without_gpu(4, 1))], ..Snapshot::default() };
     let farm = Farm::restore(Settings::default(), START, snapshot);
     let (workers, asked) = (BTreeMap::new(), Vec::new());
-    let mut world = World { farm, now: START, jobs: 0, workers, asked };
+    let mut world = World { farm, now: START, jobs: 0, workers, asked, orders: Vec::new() };
     world.apply(Event::PoolsSet { pools: vec![pool("cloud", 4)], unfit: BTreeMap::new() });
     world.apply(Event::ReportsDrained);
     world.submit(50);

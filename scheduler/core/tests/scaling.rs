@@ -73,6 +73,7 @@ impl World {
             chunking: Chunking::Fixed { size: 1 },
             retries: Retries::default(),
             gpu_memory_bytes: 0,
+            frame_limit: None,
             vram: framewake_core::gpus::Vram::default(),
             after: (0..at).collect(),
         });

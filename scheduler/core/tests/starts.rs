@@ -97,6 +97,7 @@ impl World {
             chunking: Chunking::default(),
             retries: Retries::default(),
             gpu_memory_bytes: 0,
+            frame_limit: None,
             vram: framewake_core::gpus::Vram::default(),
             after: Vec::new(),
         };

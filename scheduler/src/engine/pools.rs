@@ -57,6 +57,8 @@ fn rules(pool: &PoolSpec) -> PoolRules {
         // A process is started in no time, and its machine is ours.
         starts_a_minute: if here { u32::MAX } else { pool.starts_a_minute },
         gpu: pool.gpu.as_ref().map_or_else(String::new, |gpu| gpu_model(&gpu.model).to_owned()),
+        gpu_said: pool.gpu.clone().filter(|_| !here),
+        longest_run: pool.provider.longest_run().map(|longest| longest.0),
         here,
     }
 }

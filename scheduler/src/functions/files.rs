@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use framewake_core::scale::keep::Window;
 use framewake_core::values::LOCAL_POOL;
 use framewake_proto::function::FunctionSpec;
+use framewake_proto::ids::Name;
 use framewake_proto::job::Fault;
 use framewake_proto::pool::{POOLS_MAX, PoolMachine, PoolSpec, ProviderSpec, STARTS_A_MINUTE_MAX};
 use framewake_proto::price::Market;
@@ -46,6 +47,7 @@ pub(crate) fn pools(paths: &[PathBuf], slots: u32) -> Result<Vec<PoolSpec>> {
     for (file, _) in local.skip(1) {
         wrong.push(format!("{}: /provider: there is one pool of this machine already", file.display()));
     }
+    wrong.extend(shared_gpus(&read));
     if read.len() >= POOLS_MAX {
         wrong.push(format!("there are {} pools, more than the {POOLS_MAX} allowed", read.len()));
     }
@@ -58,6 +60,23 @@ pub(crate) fn pools(paths: &[PathBuf], slots: u32) -> Result<Vec<PoolSpec>> {
         pools.push(local_pool(slots));
     }
     Ok(pools)
+}
+
+/// GPUs of one engine that two pools name: each would give them away.
+fn shared_gpus(pools: &[(PathBuf, PoolSpec)]) -> Vec<String> {
+    let mut named: BTreeMap<(&str, &str), &Name> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for (file, pool) in pools {
+        let ProviderSpec::Docker(docker) = &pool.provider else { continue };
+        for gpu in &docker.gpus {
+            let host = docker.host.as_str();
+            if let Some(other) = named.insert((host, gpu), &pool.name) {
+                let file = file.display();
+                wrong.push(format!("{file}: /provider/gpus: `{gpu}` of this engine is with pool `{other}` already"));
+            }
+        }
+    }
+    wrong
 }
 
 /// This machine, with room for so many workers.
@@ -156,6 +175,7 @@ mod tests {
     fn all_that_is_wrong_with_pools_is_said_at_once() {
         let wrong = "name: odd\nmax: 0\nstarts_a_minute: 0\nprovider: { kind: docker, host: ftp://x, gpus: [a, a] }\n";
         let local = "name: this\nmax: 1\nprovider: { kind: local }\n";
+        let gpus = "name: NAME\nmax: 1\ngpu: { model: L4, memory: 24GiB }\nprovider: { kind: docker, gpus: [GPU-1] }\n";
         let files = [
             ("a.yaml", DOCKER),
             ("b.yaml", DOCKER),
@@ -164,6 +184,9 @@ mod tests {
             ("e.yaml", "name: y\nmax: 1\nsize: 3\nprovider: { kind: local }\n"),
             ("f.yaml", local),
             ("g.yaml", &local.replace("this", "that")),
+            ("h.yaml", &gpus.replace("NAME", "one")),
+            ("i.yaml", &gpus.replace("NAME", "two")),
+            ("j.yaml", &gpus.replace("NAME", "three").replace("GPU-1", "GPU-2").replace("24GiB", "24GiB, count: 2")),
         ];
         let expected = [
             "b.yaml: /name: `big` is the pool of",
@@ -176,6 +199,8 @@ mod tests {
             "e.yaml: ",
             "`size`",
             "g.yaml: /provider: there is one pool of this machine",
+            "i.yaml: /provider/gpus: `GPU-1` of this engine is with pool `one` already",
+            "j.yaml: /gpu/count: a worker can have 2, and `provider.gpus` names 1",
         ];
         check(&files, 2, Err(&expected));
     }

@@ -54,6 +54,7 @@ impl World {
             chunking: Chunking::Fixed { size: 10 },
             retries: Retries::default(),
             gpu_memory_bytes: 0,
+            frame_limit: None,
             vram: framewake_core::gpus::Vram::default(),
             after: Vec::new(),
         };

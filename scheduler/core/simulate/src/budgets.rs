@@ -122,6 +122,7 @@ impl World {
                 chunking: Chunking::Fixed { size: CHUNK_FRAMES },
                 retries: Retries::default(),
                 gpu_memory_bytes: 0,
+                frame_limit: None,
                 vram: framewake_core::gpus::Vram::default(),
                 after: Vec::new(),
             };

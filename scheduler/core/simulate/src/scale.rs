@@ -124,6 +124,7 @@ fn job(size: Size, number: u32, chance: &mut Chance) -> JobShape {
         // A frame that passes with 0.5 % fails five times in a row once in 3 * 10^11.
         retries: Retries { attempts: 5, backoff: Span(Duration::from_secs(1)), ..Retries::default() },
         gpu_memory_bytes: 0,
+        frame_limit: None,
         vram: framewake_core::gpus::Vram::default(),
         after,
     };

@@ -202,6 +202,7 @@ impl Shape {
                 chunking,
                 retries,
                 gpu_memory_bytes: 0,
+                frame_limit: None,
                 vram: framewake_core::gpus::Vram::default(),
                 after,
             });

@@ -88,6 +88,7 @@ impl Farm {
             if !self.is_of_use(worker, function) {
                 // Its GPU and its slot are for one that can do more.
                 self.ask_to_leave(now, worker.clone(), out);
+                self.note_useless(now, worker, function, reason);
             }
             return Err(reason);
         }

@@ -82,6 +82,11 @@ impl Farm {
         lost.or_else(|| self.starts.before.remove(id)).unwrap_or_default()
     }
 
+    /// Whether it was on its way, unheard, before a restart.
+    pub(super) fn was_starting(&self, id: &WorkerId) -> bool {
+        self.starts.before.get(id).is_some_and(|timeline| timeline.at(StartPoint::Nats).is_none())
+    }
+
     /// It is asked for now, and has been wanted for a while.
     pub(super) fn begin_start(&mut self, now: Timestamp, id: &WorkerId, wanted: Timestamp) {
         let Some(worker) = self.workers.get_mut(id) else { return };

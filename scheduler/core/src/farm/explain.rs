@@ -118,6 +118,7 @@ impl Farm {
         let any_fits = self.fit_pools(at).next().is_some();
         let told = self.passed_over(now, at).into_iter().filter_map(|PassedOver { pool, why, reason }| match why {
             WhyNot::Unfit if any_fits => None,
+            WhyNot::Useless => Some(format!("pool {pool} is of no use for what waits: {reason}")),
             WhyNot::Unfit | WhyNot::TooSmall => Some(format!("no pool fits `{key}`: {pool}: {reason}")),
             WhyNot::Failing => Some(format!("no worker of `{key}` starts in pool {pool}: {reason}")),
             WhyNot::Away | WhyNot::Full | WhyNot::Pausing | WhyNot::Gpus => {

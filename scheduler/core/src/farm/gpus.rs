@@ -4,7 +4,8 @@ use super::{Applied, Farm};
 use crate::change::Change;
 use crate::gpus::{Gpu, GpuNeeds, Handing, Vram, misfit};
 use crate::health::Standing;
-use crate::values::Place;
+use crate::pool::Pool;
+use crate::values::{Place, PoolRules};
 use framewake_proto::ids::{JobId, WorkerId};
 use framewake_proto::time::Timestamp;
 use std::collections::BTreeSet;
@@ -34,9 +35,14 @@ impl Farm {
             news |= self.gpus.describe(gpu);
         }
         if news {
-            for (job, step) in std::mem::take(&mut self.unplaceable) {
-                self.enqueue(now, job, step);
-            }
+            self.place_again(now);
+        }
+    }
+
+    /// What waited for a GPU that can hold it may go on.
+    pub(super) fn place_again(&mut self, now: Timestamp) {
+        for (job, step) in std::mem::take(&mut self.unplaceable) {
+            self.enqueue(now, job, step);
         }
     }
 
@@ -51,15 +57,61 @@ impl Farm {
         Some(GpuNeeds { memory_bytes, ..function.gpu_needs.clone() })
     }
 
-    /// Whether some GPU that was heard of can do with the step.
+    /// Whether some GPU that was heard of, or that a pool says it has, can do with the step.
     pub(super) fn is_placeable(&self, job: JobId, at: usize) -> bool {
-        self.needs_of(job, at).is_none_or(|needs| self.gpus.can_any(&needs))
+        let Some(needs) = self.needs_of(job, at) else { return true };
+        let promises =
+            |pool: &Pool| pool.rules.gpu_said.as_ref().is_some_and(|said| self.gpus.misfit_in(said, &needs).is_none());
+        self.gpus.can_any(&needs) || self.step(job, at).is_some_and(|step| self.fit_pools(step.function).any(promises))
     }
 
     /// Why the worker can't take a task of this step.
     pub(super) fn misfit(&self, worker: &WorkerId, job: JobId, at: usize) -> Option<&'static str> {
+        let pool = self.workers.get(worker).and_then(|worker| self.pools.get(worker.pool.as_ref()?));
+        if pool.is_some_and(|pool| self.outlasts(pool, job, at)) {
+            return Some("a task may take longer than workers may run there");
+        }
         let needs = self.needs_of(job, at)?;
         self.gpus_of(worker).into_iter().find_map(|gpu| misfit(gpu, &needs))
+    }
+
+    fn outlasts(&self, pool: &Pool, job: JobId, at: usize) -> bool {
+        let limit = self.step(job, at).and_then(|step| step.frame_limit);
+        limit.zip(pool.rules.longest_run).is_some_and(|(limit, longest)| limit > longest)
+    }
+
+    /// Why workers of the function would find nothing in this pool that they could do, though something waits.
+    pub(super) fn useless(&self, pool: &Pool, function: usize) -> Option<&'static str> {
+        let PoolRules { gpu_said, longest_run, .. } = &pool.rules;
+        if longest_run.is_none() && gpu_said.is_none() {
+            return None;
+        }
+        let mut waiting = self.steps_next(function);
+        let unplaceable = self
+            .unplaceable
+            .iter()
+            .filter(|(job, at)| self.step(*job, *at).is_some_and(|step| step.function == function && step.left() > 0));
+        waiting.extend(unplaceable.take(STEPS_TRIED_MAX));
+        let mut why = None;
+        for (job, at) in waiting {
+            let here = if self.outlasts(pool, job, at) {
+                Some("a task may take longer than workers may run there")
+            } else {
+                let needs = self.needs_of(job, at);
+                gpu_said.as_ref().zip(needs).and_then(|(said, needs)| self.gpus.misfit_in(said, &needs))
+            };
+            // One that can be done is use enough.
+            why = Some(here?);
+        }
+        why
+    }
+
+    /// A worker leaves that found nothing it could do: the next one of its pool would do no better, and others are tried
+    /// first. On this machine each is given a GPU that will do.
+    pub(super) fn note_useless(&mut self, now: Timestamp, id: &WorkerId, function: usize, reason: &str) {
+        let Some(worker) = self.workers.get(id).filter(|worker| !worker.has_worked) else { return };
+        let pool = worker.pool.clone().filter(|pool| self.pools.get(pool).is_some_and(|pool| !pool.rules.here));
+        self.start_failed(now, function, pool.as_ref(), format!("a worker was of no use for what waits: {reason}"));
     }
 
     /// Those of its GPUs that are known.
@@ -215,7 +267,7 @@ impl Farm {
 
     /// Why a step fits no GPU, for people.
     pub(super) fn misfit_reason(&self, job: JobId, at: usize) -> Option<String> {
-        let needs = self.needs_of(job, at).filter(|needs| !self.gpus.can_any(needs))?;
+        let needs = self.needs_of(job, at).filter(|_| !self.is_placeable(job, at))?;
         let largest =
             self.gpus.memory_max(&needs).map_or("none of the GPUs is of that model or driver".to_owned(), |max| {
                 format!("the largest that was heard of has {}", framewake_proto::size::Size(max))

@@ -71,6 +71,7 @@ impl Farm {
                 again: BTreeSet::new(),
                 timing: stored.timing,
                 gpu_memory_bytes: step.gpu_memory_bytes,
+                frame_limit: step.frame_limit,
                 vram: step.vram.with(stored.vram),
                 hold: None,
                 license_waits: 0,

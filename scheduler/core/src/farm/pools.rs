@@ -45,6 +45,8 @@ pub enum WhyNot {
     Unfit,
     /// It could not hold even one worker.
     TooSmall,
+    /// It can do nothing of what waits.
+    Useless,
     Away,
     /// Starts there failed lately.
     Failing,
@@ -78,6 +80,7 @@ impl Farm {
             }
         }
         self.touched.extend(0..self.functions.len());
+        self.place_again(now);
     }
 
     /// The place of the pool answers and has told who is there, or it does not answer.
@@ -265,6 +268,9 @@ impl Farm {
         if function.rules.slots > pool.rules.max {
             let reason = format!("a worker takes {} slots and there are {}", function.rules.slots, pool.rules.max);
             return Some((WhyNot::TooSmall, reason));
+        }
+        if let Some(reason) = self.useless(pool, at) {
+            return Some((WhyNot::Useless, reason.to_owned()));
         }
         let taken = self.taken(name);
         if taken + function.rules.slots > pool.rules.max {

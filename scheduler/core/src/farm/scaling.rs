@@ -208,6 +208,9 @@ impl Farm {
     fn start_in(&mut self, now: Timestamp, at: usize, name: &Name, missing: u32, out: &mut Applied) -> Started {
         let slots = self.functions[at].rules.slots;
         let mut started = Started { workers: 0, short: None };
+        if self.pools.get(name).is_some_and(|pool| self.useless(pool, at).is_some()) {
+            return started;
+        }
         let mut most = missing;
         if let Some(within) = self.functions[at].in_pools.get(name) {
             if within.starts.not_before.is_some_and(|until| until > now) {

@@ -5,7 +5,7 @@ use super::{Applied, Farm, PassedOver, ScalingStatus, WhyNot, Worker, WorkerStat
 use crate::chunk::ChunkState;
 use crate::effect::{Control, Effect};
 use crate::event::{Progress, RequestId, WorkerEnd};
-use crate::ledger::Work;
+use crate::ledger::{Doing, Work};
 use crate::loss;
 use crate::timers::Timer;
 use crate::values::Place;
@@ -208,8 +208,11 @@ impl Farm {
         let known = self.workers.get(id).map(|worker| (worker.function, worker.pool.is_some()));
         match (known, self.function_index.get(key).copied()) {
             (None, Some(function)) => {
+                // One of before a restart is late in its start only if it was asked for and never heard of: any other may
+                // render, however long it is silent, and is never stopped.
+                let state = if self.is_unheard(id) { WorkerState::Starting } else { WorkerState::Idle };
                 self.ledger.open(now, id, key, Some(pool.clone()));
-                self.add_worker(now, id, function, Some(pool), WorkerState::Starting);
+                self.add_worker(now, id, function, Some(pool), state);
             }
             // It spoke before its place was heard.
             (Some((function, false)), _) => {
@@ -224,6 +227,14 @@ impl Farm {
             (Some((_, true)), _) | (None, None) => {}
         }
         self.give_gpus(id, gpus);
+    }
+
+    /// Whether it was asked for and nothing was heard of it, as far as that is durable.
+    fn is_unheard(&self, id: &WorkerId) -> bool {
+        match self.ledger.account(id) {
+            Some(account) => matches!(account.doing, Doing::Starting { spoke_at: None }),
+            None => self.was_starting(id),
+        }
     }
 
     pub(super) fn pool_of(&self, id: &WorkerId) -> Option<Name> {

@@ -4,8 +4,8 @@ use crate::Context;
 use crate::failure::{BadInput, Outcome};
 use crate::printer::table;
 use crate::{follow, job_file, local_inputs, retry, submit, text};
-use framewake_proto::api::JobState;
-use framewake_proto::client::Error;
+use framewake_proto::api::{AttemptOutcome, JobState};
+use framewake_proto::client::{Error, PartQuery};
 use framewake_proto::estimate::{EstimateView, MoneyRange, MsRange, OptionEstimate};
 use framewake_proto::frames::FrameSet;
 use framewake_proto::ids::{JobId, Name};
@@ -13,10 +13,12 @@ use framewake_proto::job::PRIORITY_MAX;
 use framewake_proto::money::{Micros, Money};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most frames of a probe: beyond them it is a job.
 const PROBE_MAX: u32 = 100;
+/// Attempts of a probe that are looked at: each frame is a chunk at most.
+const ATTEMPTS_MAX: u32 = 200;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -58,6 +60,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
             Outcome::Done => {}
             other => return Ok(other),
         }
+        wait_for_figures(context, submitted.id).await?;
         view = retry::while_passing(printer, ask).await?;
     }
     if printer.is_json() {
@@ -83,6 +86,24 @@ async fn wait(context: &Context, id: JobId) -> anyhow::Result<Outcome> {
             JobState::Canceled => return Ok(Outcome::Canceled),
         }
     }
+}
+
+/// What an attempt tells is known when it has ended, a moment after its last frame is done.
+async fn wait_for_figures(context: &Context, id: JobId) -> anyhow::Result<()> {
+    const LOOK_EVERY: Duration = Duration::from_millis(100);
+    /// A worker that dies between the two says no more.
+    const WAIT_MAX: Duration = Duration::from_secs(5);
+    let query = PartQuery { limit: Some(ATTEMPTS_MAX), ..PartQuery::default() };
+    let since = Instant::now();
+    while since.elapsed() < WAIT_MAX {
+        let ask = async || context.client.attempts(id, &query).await;
+        let attempts = retry::while_passing(&context.printer, ask).await?;
+        if attempts.items.iter().all(|attempt| attempt.outcome != AttemptOutcome::Running) {
+            break;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 /// The job with a few frames of each step that waits for no other.

@@ -192,6 +192,7 @@ impl World<'_> {
             chunking: Chunking::Fixed { size: 1 },
             retries: Retries::default(),
             gpu_memory_bytes: 0,
+            frame_limit: None,
             vram: framewake_core::gpus::Vram::default(),
             after: Vec::new(),
         };

@@ -100,7 +100,7 @@ pub(crate) fn push(context: &Context, args: &PushArgs) -> anyhow::Result<Outcome
     engine.show(vec!["push".into(), (&target).into()])?;
     let digests = engine.ask(["image", "inspect", "--format", "{{json .RepoDigests}}", &target])?;
     let digests: Vec<String> = serde_json::from_str(digests.trim()).unwrap_or_default();
-    let Some(image) = digests.into_iter().find(|digest| repository(digest) == name) else {
+    let Some(image) = digests.into_iter().find(|digest| full_name(digest) == full_name(&name)) else {
         bail!("`{}` pushed {target}, but knows no digest of it there", engine.shown());
     };
     file.set_image(&image)?;
@@ -123,6 +123,20 @@ fn repository(image: &str) -> &str {
     let name = image.split('@').next().unwrap_or_default();
     let tag = name.rfind(':').filter(|at| !name[*at..].contains('/'));
     tag.map_or(name, |at| &name[..at])
+}
+
+/// The same with the registry that is meant where none is named: engines leave it out, or write it where it was left out.
+/// A first part is a registry's address with a dot, a port, or as `localhost`
+/// ([reference](https://github.com/distribution/reference/blob/main/normalize.go)).
+fn full_name(image: &str) -> String {
+    let name = repository(image);
+    let (registry, path) = match name.split_once('/') {
+        Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (first, path),
+        _ => ("docker.io", name),
+    };
+    let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
+    let library = if registry == "docker.io" && !path.contains('/') { "library/" } else { "" };
+    format!("{registry}/{library}{path}")
 }
 
 /// A function's file, whose comments and order stay as they are.
@@ -250,6 +264,21 @@ mod tests {
         ] {
             assert_eq!(repository(image), name);
         }
+    }
+
+    #[test]
+    fn an_image_is_known_by_the_name_that_an_engine_gives_it() {
+        for (asked, told) in [
+            ("docker.io/team/toon", "team/toon@sha256:ab"),
+            ("team/toon", "docker.io/team/toon@sha256:ab"),
+            ("toon", "docker.io/library/toon@sha256:ab"),
+            ("localhost/toon", "localhost/toon@sha256:ab"),
+            ("host:5000/team/toon", "host:5000/team/toon@sha256:ab"),
+        ] {
+            assert_eq!(full_name(asked), full_name(told), "{asked}");
+        }
+        assert_ne!(full_name("registry.example/toon"), full_name("toon"));
+        assert_ne!(full_name("team/toon"), full_name("host:5000/team/toon"));
     }
 
     #[test]
