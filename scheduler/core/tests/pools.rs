@@ -234,8 +234,10 @@ fn what_no_gpu_can_hold_is_told_and_nobody_is_asked_for() {
     // Until there is a pool that has some.
     let mut pools = two_sizes();
     pools[1].gpu_said = pools[1].gpu_said.take().map(|said| PoolGpu { memory: Size(141 * GIB), ..said });
-    world.apply(Event::PoolsSet { pools, unfit: BTreeMap::new() });
+    let applied = world.apply(Event::PoolsSet { pools, unfit: BTreeMap::new() });
+    world.note_orders(&applied);
     assert_eq!(world.asked, [name("large")]);
+    assert!(!world.orders.is_empty(), "and it is offered");
 }
 
 #[test]
