@@ -193,7 +193,10 @@ pub async fn run(config: &Config, life: Life) -> Result<Ended, Error> {
     };
     gpus.known().await;
     let setup = Setup { gpus: gpus.uuids(), ..Setup::new(welcome.function, folders.clone(), path, confinement)? };
-    setup.check().map_err(Error::Renderer)?;
+    if let Err(error) = setup.check() {
+        tracing::info!("programs are looked for in PATH={}", setup.path);
+        return Err(Error::Renderer(error));
+    }
     tracing::info!(worker = %worker, function = %config.function, "worker is ready for orders");
     let crew = Crew {
         worker: worker.clone(),

@@ -89,7 +89,7 @@ impl Committer {
         let (Some(path), Some(key)) = (output.path, self.key(frame)) else {
             return Ok(done);
         };
-        let (file, mut verified) = self.verify(&path).await?;
+        let (file, mut verified) = self.verify(&path, &output.said).await?;
         let staging = staging_key(&self.worker, attempt, task);
         let made = pictures::make(std::mem::take(&mut verified.seen));
         let (created, made) = tokio::join!(self.store.create(&key, &file, &staging), made);
@@ -127,7 +127,7 @@ impl Committer {
         // Whatever a renderer left there, a link for one, is not written through.
         let _usually_absent = tokio::fs::remove_file(scratch).await;
         let content = self.store.fetch(&key, scratch, OUTPUT_SIZE_MAX).await.map_err(|error| store_failure(&error))?;
-        let (_, mut verified) = self.verify(scratch).await.map_err(|failure| Failure {
+        let (_, mut verified) = self.verify(scratch, "").await.map_err(|failure| Failure {
             verdict: Verdict::OutputBad,
             message: format!("object `{key}` is there from an earlier attempt and is not good: {}", failure.message),
             evidence: String::new(),
@@ -141,8 +141,9 @@ impl Committer {
         Ok(Some(done))
     }
 
-    /// Opens and checks a file. What is stored is what was opened, whatever the renderer does with the name since.
-    async fn verify(&self, path: &Path) -> Result<(Arc<OutputFile>, Verified), Failure> {
+    /// Opens and checks a file. What is stored is what was opened, whatever the renderer does with the name since. Why there is none,
+    /// what it `said` last may tell.
+    async fn verify(&self, path: &Path, said: &str) -> Result<(Arc<OutputFile>, Verified), Failure> {
         let extension =
             self.step.output.as_ref().map_or(String::new(), framewake_proto::template::OutputTemplate::extension);
         let wanted = self.step.order.verify;
@@ -155,7 +156,13 @@ impl Committer {
         };
         match tokio::task::spawn_blocking(check).await {
             Ok(Ok((file, verified))) => Ok((Arc::new(file), verified)),
-            Ok(Err(bad)) => Err(Failure::new(Verdict::OutputBad, Chain(&bad).to_string())),
+            Ok(Err(bad)) => {
+                let evidence = if matches!(bad, Bad::Missing | Bad::Empty) { said } else { "" };
+                Err(Failure {
+                    evidence: evidence.to_owned(),
+                    ..Failure::new(Verdict::OutputBad, Chain(&bad).to_string())
+                })
+            }
             Err(_) => Err(Failure::new(Verdict::OutputBad, "the output does not decode: the decoder gave up on it")),
         }
     }

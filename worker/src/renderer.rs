@@ -226,6 +226,8 @@ pub struct Output {
     pub elapsed: Duration,
     /// What its GPUs did, by their driver; `None` where that is not known.
     pub gpu: Option<GpuUse>,
+    /// Its last words, which may tell why there is no file.
+    pub said: String,
 }
 
 /// What a renderer needs beside the task.

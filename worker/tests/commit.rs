@@ -50,6 +50,7 @@ impl Desk {
             memory_peak_bytes: 5,
             gpu: None,
             elapsed: Duration::from_millis(12),
+            said: String::new(),
         }
     }
 }

@@ -104,6 +104,7 @@ pub async fn render_chunk(
                 memory_peak_bytes: 0,
                 elapsed: monitor.elapsed(),
                 gpu: monitor.gpu_use(),
+                said: monitor.said(),
             };
             sent += 1;
             monitor.begin_frame(chunk.tasks[sent].0);
@@ -179,7 +180,7 @@ impl Files {
         let program = process::find_program(&words[0], &setup.path).map_err(|error| {
             // Which program it is came from the job, so the job can be wrong.
             let verdict = if from_job { Verdict::SceneError } else { Verdict::RetryElsewhere };
-            Failure::new(verdict, error.to_string())
+            error.failure(verdict)
         })?;
         let launch = Launch {
             program,
@@ -296,6 +297,7 @@ impl Run {
             memory_peak_bytes: self.memory_peak_bytes,
             elapsed: monitor.elapsed(),
             gpu: monitor.gpu_use(),
+            said: monitor.said(),
         }
     }
 }

@@ -290,12 +290,14 @@ impl<'a> Monitor<'a> {
         self.found.as_ref().is_some_and(|found| found.finding.verdict == Verdict::Done)
     }
 
+    /// The renderer's last words.
+    pub(super) fn said(&self) -> String {
+        self.recent.iter().cloned().collect::<Vec<String>>().join("\n")
+    }
+
     /// A failure with the lines that show it.
     pub(super) fn failure(&self, verdict: Verdict, message: &str) -> Failure {
-        let lines = self.found.as_ref().map_or_else(
-            || self.recent.iter().cloned().collect::<Vec<String>>().join("\n"),
-            |found| found.lines.join("\n"),
-        );
+        let lines = self.found.as_ref().map_or_else(|| self.said(), |found| found.lines.join("\n"));
         Failure {
             verdict,
             message: clip(message, FAILURE_MESSAGE_MAX).to_owned(),

@@ -2,9 +2,11 @@
 //! ended with all it left behind.
 
 use super::confinement::{self, Confinement};
-use super::leftovers;
 use super::usage::Usage;
+use super::{Failure, leftovers};
 use crate::lines::{Line, LineCutter};
+use framewake_proto::chain::Chain;
+use framewake_proto::verdict::Verdict;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -33,8 +35,8 @@ pub struct Launch {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("program `{0}` is not installed: it is not in PATH ({1})")]
-    NotFound(String, String),
+    #[error("program `{program}` is not installed: it is not in PATH")]
+    NotFound { program: String, path: String },
     #[error(transparent)]
     Confinement(#[from] confinement::Error),
     #[error("cannot start `{}`", program.display())]
@@ -43,6 +45,17 @@ pub enum Error {
         #[source]
         error: std::io::Error,
     },
+}
+
+impl Error {
+    /// What it means for a task. `PATH` may have thousands of letters: it is told as evidence, once, and not in each sentence.
+    pub(super) fn failure(&self, verdict: Verdict) -> Failure {
+        let evidence = match self {
+            Error::NotFound { path, .. } => format!("PATH={path}"),
+            Error::Confinement(_) | Error::Start { .. } => String::new(),
+        };
+        Failure { evidence, ..Failure::new(verdict, Chain(self).to_string()) }
+    }
 }
 
 /// Something that a renderer did.
@@ -219,5 +232,5 @@ pub fn find_program(name: &str, path: &str) -> Result<PathBuf, Error> {
     } else {
         path.split(':').filter(|folder| !folder.is_empty()).map(|folder| Path::new(folder).join(name)).find(|f| runs(f))
     };
-    found.map(absolute).ok_or_else(|| Error::NotFound(name.to_owned(), path.to_owned()))
+    found.map(absolute).ok_or_else(|| Error::NotFound { program: name.to_owned(), path: path.to_owned() })
 }

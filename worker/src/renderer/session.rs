@@ -131,8 +131,8 @@ impl Live {
         let listener = UnixListener::bind(&socket).map_err(|error| here("listen for the bridge", &error))?;
         let mut words = command.iter().map(|word| fill(word, &script, &socket));
         let name = words.next().unwrap_or_default();
-        let program = process::find_program(&name, &setup.path)
-            .map_err(|error| Failure::new(Verdict::RetryElsewhere, error.to_string()))?;
+        let program =
+            process::find_program(&name, &setup.path).map_err(|error| error.failure(Verdict::RetryElsewhere))?;
         let launch = Launch {
             program,
             arguments: words.map(Into::into).collect(),
@@ -220,6 +220,7 @@ impl Live {
                     memory_peak_bytes,
                     elapsed: monitor.elapsed(),
                     gpu: monitor.gpu_use(),
+                    said: monitor.said(),
                 }))
             }
             Tell::Failed { message, verdict } => Ok(failed(monitor, &message, verdict)),
