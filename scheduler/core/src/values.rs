@@ -297,6 +297,21 @@ pub struct StoredJob {
     pub steps: Vec<StoredStep>,
 }
 
+impl StoredJob {
+    /// Whether any task failed for good, of all or of one step's these.
+    pub fn has_failed(&self, only: Option<&(usize, TaskSet)>) -> bool {
+        any_failed(self.steps.iter().map(|step| &step.failed), only)
+    }
+}
+
+/// Whether any of each step's failed tasks is meant: all are, or of one step these.
+pub(crate) fn any_failed<'a>(failed: impl Iterator<Item = &'a TaskSet>, only: Option<&(usize, TaskSet)>) -> bool {
+    failed.enumerate().any(|(at, failed)| match only {
+        None => !failed.is_empty(),
+        Some((step, tasks)) => at == *step && tasks.iter().any(|task| failed.contains(task)),
+    })
+}
+
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StoredStep {
     pub done: TaskSet,

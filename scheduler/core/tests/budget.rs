@@ -480,6 +480,7 @@ fn a_used_up_budget_is_said_and_lifted_by_a_resume() {
     world.rest();
     let told = world.explained();
     assert!(told.contains("of 5.00 USD is spent, and no frame fits into the rest"), "{told}");
+    assert_eq!(told.lines().count(), 1, "nothing else holds it: {told}");
     let mut out = Applied::default();
     world.farm.apply(world.now, Event::JobResumed { id: id() }, &mut out);
     assert!(out.changes.contains(&Change::JobBudget { job: id(), budget: None }));
@@ -513,6 +514,7 @@ fn a_held_project_demands_nothing_and_goes_on_with_more_money_or_the_next_month(
             told.contains("held by the budget of project film: ") && told.contains(" of 5.00 USD is spent this month"),
             "{told}"
         );
+        assert!(!told.contains("capacity"), "nothing else holds it: {told}");
         let status = world.farm.budgets().next().expect("one").clone();
         assert!(
             status.held && status.standing == Standing::UsedUp && status.month.to_string() == "2023-11",

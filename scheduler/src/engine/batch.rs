@@ -520,6 +520,11 @@ impl Engine {
         if self.farm.job_state(id).is_none() {
             return self.change_over_job(id, command, batch).await;
         }
+        if let JobCommand::Retry(only) = &command
+            && !self.farm.has_failed(id, only.as_ref())
+        {
+            return Ok(Err(Refused::NothingFailed));
+        }
         let event = match command {
             JobCommand::Cancel => Event::JobCanceled { id },
             JobCommand::Pause => Event::JobPaused { id },
@@ -572,6 +577,9 @@ impl Engine {
         let Some((stored, job)) = self.store.revive(id, &self.functions).await? else {
             return Ok(Err(Refused::NotFound));
         };
+        if !stored.has_failed(only.as_ref()) {
+            return Ok(Err(Refused::NothingFailed));
+        }
         self.jobs.insert(id, job);
         if let Some(traces) = &mut self.traces
             && let Some(before) = self.store.trace_of(id).await?

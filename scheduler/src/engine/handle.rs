@@ -110,6 +110,8 @@ pub enum Refused {
     NotFound,
     #[error("the job is {state}")]
     WrongState { state: JobState },
+    #[error("no such task of the job failed for good")]
+    NothingFailed,
     #[error("the idempotency key was used with another body")]
     Conflict,
     #[error(

@@ -301,9 +301,17 @@ pub(super) async fn why_waiting(app: &App, job: &JobView, own_alone: bool) -> An
 async fn command(app: &App, id: JobId, command: JobCommand) -> Answer<Json<JobView>> {
     app.handle.change_job(id, command.clone()).await.map_err(|error| match (error, &command) {
         (Refused::WrongState { state }, command) => wrong_state(id, state, command),
+        (Refused::NothingFailed, JobCommand::Retry(Some(_))) => {
+            nothing_failed(&format!("none of these frames of job {id}"))
+                .hint(format!("`framewake frames {id} --failed` lists those that did"))
+        }
         (error, _) => refused(&error, Some(id)),
     })?;
     view(app, id).await
+}
+
+fn nothing_failed(which: &str) -> Refusal {
+    Refusal::new(Code::WrongState, format!("{which} failed for good: there is nothing to try again"))
 }
 
 fn wrong_state(id: JobId, state: JobState, command: &JobCommand) -> Refusal {
@@ -352,6 +360,9 @@ pub(crate) fn refused(error: &Refused, id: Option<JobId>) -> Refusal {
     match error {
         Refused::NotFound => id.map_or_else(|| Refusal::not_found("there is no such job"), no_such_job),
         Refused::WrongState { state } => Refusal::new(Code::WrongState, format!("the job is {state}")),
+        Refused::NothingFailed => {
+            nothing_failed(&id.map_or_else(|| "no frame of the job".to_owned(), |id| format!("no frame of job {id}")))
+        }
         Refused::Conflict => key_conflict(),
         Refused::TooManyVersions(max) => {
             let detail = format!("the function has {max} versions, the most there may be; add it under another name");

@@ -504,6 +504,13 @@ impl Farm {
         (workers > 0).then_some(workers)
     }
 
+    /// Whether nothing more of the step is given out for now, for want of money.
+    pub(super) fn is_kept_by_budget(&self, now: Timestamp, id: JobId, at: usize) -> bool {
+        let project = self.jobs.get(&id).and_then(|job| self.purses.get(&job.project));
+        project.is_some_and(|purse| purse.serving != Serving::Open)
+            || matches!(self.room_of_job(now, id, at), Room::Later | Room::None)
+    }
+
     /// Whether a job's budget keeps it from going on.
     pub(super) fn is_held_by_budget(&self, now: Timestamp, id: JobId, at: usize) -> bool {
         self.job_state(id) == Some(JobState::Paused) && self.explain_book(now, id, at).is_some()

@@ -53,6 +53,10 @@ impl Farm {
             reasons.push(format!("dependency: {word} {} {verb} not done yet", before.join(", ")));
             return reasons;
         }
+        // It would wait however many workers there were.
+        if job.state == JobState::Paused || self.is_kept_by_budget(now, id, at) {
+            return reasons;
+        }
         if let Some(until) = step.hold.filter(|until| *until > now) {
             reasons.push(format!("license: none was free; tried again in {} s", until.since(now).as_secs() + 1));
         }

@@ -6,7 +6,7 @@ use crate::budget::Book;
 use crate::change::{Change, JobState, Outcome, StepState};
 use crate::chunk::ChunkState;
 use crate::effect::{Control, Effect};
-use crate::values::{LogSize, NewJob, StoredJob, StoredStep, Timing};
+use crate::values::{LogSize, NewJob, StoredJob, StoredStep, Timing, any_failed};
 use framewake_proto::ids::{ChunkId, JobId, Name};
 use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
@@ -287,6 +287,11 @@ impl Farm {
         for function in 0..self.functions.len() {
             self.withdraw_function(now, function);
         }
+    }
+
+    /// Whether any task of a job failed for good, of all or of one step's these.
+    pub fn has_failed(&self, id: JobId, only: Option<&(usize, TaskSet)>) -> bool {
+        self.jobs.get(&id).is_some_and(|job| any_failed(job.steps.iter().map(|step| &step.failed), only))
     }
 
     /// Tasks that failed for good wait again, all or of one step these; steps that were canceled for their sake are blocked again.
