@@ -18,15 +18,15 @@ export async function show({ main, upkeep, title }) {
   const chosen = new Map();
   const bulk = h("div", { class: "row", role: "group", "aria-label": "With the chosen jobs" });
   let cursor = given.get("cursor") ?? "";
+  /** Cursors of the pages that one came by, which the browser keeps with this one. */
+  let before = history.state?.before ?? [];
   // Those of a page; the farm itself gives jobs by their age alone.
   const sort = { by: null, down: false, change: (by, down) => { Object.assign(sort, { by, down }); draw(); } };
   let page = { items: [] };
 
   const filter = h("form", { class: "row", role: "search", onsubmit: (event) => {
     event.preventDefault();
-    cursor = "";
-    remember();
-    look(true);
+    goTo("", []);
   }, onchange: (event) => event.target.form.requestSubmit() },
     h("label", {}, h("span", { class: "skip" }, "Name"), h("input", { name: "name", type: "search", placeholder: "Name has …", value: given.get("name") ?? "" })),
     h("label", {}, h("span", { class: "skip" }, "Project"), h("input", { name: "project", placeholder: "Project", value: given.get("project") ?? "" })),
@@ -37,7 +37,12 @@ export async function show({ main, upkeep, title }) {
       h("option", { value: "" }, "Newest first"), h("option", { value: "oldest", selected: given.get("order") === "oldest" }, "Oldest first"))),
     h("button", { type: "submit" }, "Search"));
   const wanted = () => query({ ...Object.fromEntries(new FormData(filter)), cursor });
-  const remember = () => history.replaceState(null, "", `/jobs${wanted()}`);
+  function goTo(place, back) {
+    cursor = place;
+    before = back;
+    history.replaceState({ before }, "", `/jobs${wanted()}`);
+    look(true);
+  }
 
   main.append(
     h("div", { class: "row between" }, h("h1", {}, "Jobs"), may("artist") && h("a", { class: "button", href: "/submit" }, "Submit a job")),
@@ -74,12 +79,13 @@ export async function show({ main, upkeep, title }) {
     showBulk();
   };
 
-  const toFirst = () => h("button", { type: "button", onclick: () => { cursor = ""; remember(); look(true); } }, "First page");
+  const turn = (text, place, back) => h("button", { type: "button", onclick: () => goTo(place, back) }, text);
+  const toBefore = () => [turn("First page", "", []), before.length > 0 && turn("Previous page", before.at(-1), before.slice(0, -1))];
 
   function draw() {
     // Those of a later page may have changed their state meanwhile.
     if (!page.items.length && cursor) {
-      fill(rows, empty("No more jobs of this kind.", toFirst()));
+      fill(rows, empty("No more jobs of this kind.", h("div", { class: "row" }, toBefore())));
       return;
     }
     if (!page.items.length) {
@@ -100,8 +106,8 @@ export async function show({ main, upkeep, title }) {
       ["Priority", (job) => number(job.priority), "number", (job) => job.priority],
       ["Submitted", (job) => when(job.submitted_at), "", (job) => job.submitted_at],
     ], page.items, sort), h("div", { class: "row" },
-      cursor && toFirst(),
-      page.next && h("button", { type: "button", onclick: () => { cursor = page.next; remember(); look(true); } }, "Next page"),
+      cursor && toBefore(),
+      page.next && turn("Next page", page.next, [...before, cursor]),
       sort.by && h("span", { class: "soft small" }, `The ${page.items.length} shown are sorted by ${sort.by.toLowerCase()}.`)));
   }
 

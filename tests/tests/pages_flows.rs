@@ -205,6 +205,17 @@ async fn many_jobs_are_searched_sorted_and_turned_by_the_page() {
     let here = browser.ask("return location.href").await;
     browser.open(here.as_str().expect("text")).await;
     lists(&browser, &oldest).await;
+    // Loaded anew in its place, the browser still knows what one came by; from elsewhere by its address nobody does.
+    browser.click_on("First page").await;
+    lists(&browser, &newest).await;
+    browser.click_on("Next page").await;
+    lists(&browser, &oldest).await;
+    browser.ask("location.reload(); return null").await;
+    browser.click_on("Previous page").await;
+    lists(&browser, &newest).await;
+    browser.open(here.as_str().expect("text")).await;
+    lists(&browser, &oldest).await;
+    assert_eq!(browser.ask("return document.body.innerText.includes('Previous page')").await, false);
     // Of the page that is shown; the farm gives them by their age.
     browser.press("Priority").await;
     lists(&browser, &shots(&mut [800, 1, 2, 3, 4, 5, 900].into_iter())).await;
