@@ -70,6 +70,7 @@ async fn a_failed_job_shows_frames_reasons_and_logs_and_its_exit_code() {
     std::fs::write(&file, text).expect("writable");
     let said = framewake(&farm, &["submit", &file.display().to_string(), "--wait"]);
     assert_eq!(said.code, 1, "{}\n{}", said.out, said.err);
+    assert!(said.out.contains("run: failed, 0 of 2 tasks done, 2 failed\n"), "{}", said.out);
     let frames = good(&farm, &["frames", "latest", "--failed"]);
     assert!(frames.contains(&marker), "the lines that show it: {frames}");
     let log = good(&farm, &["logs", "latest"]);
@@ -90,7 +91,10 @@ async fn jobs_are_paused_resumed_prioritized_and_canceled() {
     good(&farm, &["submit", &file.display().to_string(), "--frames", "101-400", "--project", "film"]);
     good(&farm, &["pause", "latest"]);
     let explained = good(&farm, &["explain", "latest"]);
-    assert!(explained.contains("paused"), "{explained}");
+    let reasons: Vec<&str> = explained.lines().filter(|line| line.starts_with("  - ")).collect();
+    assert!(reasons.len() == 1 && reasons[0].contains("the job is paused"), "{explained}");
+    let none = framewake(&farm, &["retry", "latest"]);
+    assert!(none.code == 1 && none.err.contains("failed for good: there is nothing to try again"), "{}", none.err);
     good(&farm, &["priority", "latest", "90"]);
     good(&farm, &["resume", "latest"]);
     let job = json_lines(&good(&farm, &["job", "latest", "--json"]));
@@ -186,6 +190,104 @@ async fn of_failed_frames_those_are_rendered_again_that_are_named() {
     let mut again: Vec<&str> = tried.lines().skip(5).collect();
     again.sort_unstable();
     assert_eq!(again, ["2", "4", "5"]);
+    let mut one_fails = jobs::command(&["/bin/sh", "-c", "[ {frame} != 2 ]"], "1-2");
+    one_fails["steps"][0]["retries"] = json!({ "attempts": 1 });
+    farm.over(farm.submit(&one_fails).await).await;
+    let none = framewake(&farm, &["retry", "latest", "--frames", "1"]);
+    assert!(none.code == 1 && none.err.contains("none of these frames of job"), "{}", none.err);
+    good(&farm, &["retry", "latest", "--frames", "1-2"]);
     let wrong = framewake(&farm, &["retry", "latest", "--frames", "6"]);
     assert!(wrong.code != 0 && wrong.err.contains("frame 6 is not one of this step"), "{}", wrong.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_wrong_with_a_job_file_is_said_at_once_though_an_input_is_missing() {
+    let farm = TestFarm::start(1).await;
+    let file = farm.folder().join("job.yaml");
+    let text = "name: wrong\nsteps:\n- name: render\n  function: povray\n  frames: 1-\n  inputs: [{ path: orbit.pov }]\n  \
+                parameters: { scene: orbit.pov, widht: 64 }\n  output: 'frames/{frame:04}.png'\n\
+                - name: again\n  function: povray\n  inputs: [{ path: textures }]\n  \
+                parameters: { scene: textures/orbit.pov }\n  output: frame.png\n";
+    std::fs::write(&file, text).expect("writable");
+    let file = file.display().to_string();
+    for command in ["submit", "estimate"] {
+        let said = framewake(&farm, &[command, &file]);
+        assert_eq!(said.code, 2, "{}", said.err);
+        let fields: Vec<&str> = said.err.lines().filter(|line| line.starts_with("  ")).collect();
+        let told = |field: &str, reason: &str| fields.iter().any(|line| line.contains(field) && line.contains(reason));
+        assert!(told("steps[0].inputs[0].path", "`orbit.pov` is not there"), "{}", said.err);
+        assert!(told("steps[1].inputs[0].path", "`textures` is not there"), "{}", said.err);
+        assert!(told("steps[0].frames", "`1-`"), "{}", said.err);
+        assert!(told("steps[0].parameters.widht", "did you mean `width`"), "{}", said.err);
+        assert_eq!(fields.len(), 4, "and nothing that only follows from these: {}", said.err);
+    }
+    assert_eq!(good(&farm, &["jobs", "--json"]), "", "nothing was stored");
+    // Without a farm, what is known here.
+    let output = Command::new(built("framewake")).args(["submit", &file, "--url", "http://127.0.0.1:1"]).output();
+    let output = output.expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("`orbit.pov` is not there"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reason_of_a_failure_comes_first_and_what_shows_it_once() {
+    let farm = TestFarm::start(1).await;
+    let marker = unique();
+    let words = format!("echo {marker}");
+    let job = jobs::command_with_output(&["/bin/sh", "-c", &words], "1", "frame.png");
+    let fails = async |mut job: Value| {
+        job["steps"][0]["retries"] = json!({ "attempts": 1 });
+        let id = farm.submit(&job).await;
+        farm.over(id).await;
+        (framewake(&farm, &["tail", "latest"]).out, good(&farm, &["frames", "latest", "--failed"]))
+    };
+    // It ended well without its file, and only what it said can tell why.
+    let (_, frames) = fails(job).await;
+    let lines: Vec<&str> = frames.lines().collect();
+    assert!(lines[0].contains("failed: the renderer wrote no output (output_bad"), "{frames}");
+    assert_eq!(lines[1..], [format!("    | {marker}")], "{frames}");
+    let (tail, frames) = fails(jobs::command(&["no-such-program"], "1")).await;
+    assert!(tail.contains("program `no-such-program` is not installed: it is not in PATH (scene_error)"), "{tail}");
+    assert!(!tail.contains("/bin"), "PATH is long, and is told where the evidence is: {tail}");
+    assert_eq!(frames.matches("PATH=").count(), 1, "{frames}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_estimate_without_prices_says_so_once_and_how_to_set_them() {
+    let farm = TestFarm::start(1).await;
+    let file = "samples/jobs/command.yaml";
+    good(&farm, &["submit", file, "--wait", "--frames", "1-2"]);
+    let told = good(&farm, &["estimate", file]);
+    assert!(told.contains("no price is set: `framewake prices set any 0.30USD`"), "{told}");
+    assert!(!told.contains("unknown") && !told.lines().any(|line| line.trim_end().ends_with("cost")), "{told}");
+    good(&farm, &["prices", "set", "any", "0.30USD"]);
+    let told = good(&farm, &["estimate", file]);
+    assert!(told.contains("USD") && !told.contains("price"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_and_usage_are_of_the_command_line() {
+    let farm = TestFarm::start(1).await;
+    for (arguments, command) in [
+        (&["schedules", "show", "nightly"][..], "schedules"),
+        (&["job", "01ARZ3NDEKTSV4RRFFQ69G5FAV"], "jobs"),
+        (&["budgets", "rm", "film"], "budgets"),
+        (&["notify", "show", "ops"], "notify"),
+        (&["tokens", "revoke", "jane"], "tokens"),
+        (&["workers", "show", "w-1"], "workers"),
+        (&["workers", "restore", "host/gpu"], "workers places"),
+    ] {
+        let said = framewake(&farm, arguments);
+        assert!(said.code != 0 && !said.err.contains("/v1"), "{arguments:?}: {}", said.err);
+        assert!(said.err.contains(&format!("`framewake {command}`")), "{arguments:?}: {}", said.err);
+    }
+    // The address is given by the environment here, as it mostly is.
+    for (arguments, usage) in [
+        (&["retry"][..], "framewake retry [OPTIONS] <JOBS>..."),
+        (&["--url", "jobs", "schedules", "show"], "framewake schedules show [OPTIONS] <NAME>"),
+        (&["retry", "latest", "--frobs"], "framewake retry [OPTIONS] <JOBS>..."),
+    ] {
+        let said = framewake(&farm, arguments);
+        assert!(said.code == 2 && said.err.contains(&format!("Usage: {usage}\n")), "{}", said.err);
+    }
 }

@@ -68,6 +68,8 @@ fn dev_runs_a_job_and_leaves_nothing_behind() {
         .output()
         .expect("the program runs");
     assert!(submit.status.success(), "{}", String::from_utf8_lossy(&submit.stderr));
+    // A machine without a GPU is no news, and its loader's words are nobody's.
+    assert!(!dev.running.log().contains("libnvidia"), "{}", dev.running.log());
     dev.end();
     assert_eq!(dev.processes(""), [0; 0], "nats-server and workers are gone");
 }

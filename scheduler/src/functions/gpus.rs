@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How often they are looked for anew: one may be built in, or its driver be loaded.
 const LIST_EVERY: Duration = Duration::from_mins(5);
@@ -52,7 +52,8 @@ pub(crate) async fn hand_out(program: PathBuf, handle: Handle) {
                 (None, LIST_EVERY)
             }
             Listed::Nothing(why) => {
-                info!("workers find their GPUs themselves, because none is listed here: {why}");
+                // So it is on most machines; `framewake doctor` says whether something lacks one.
+                debug!("workers find their GPUs themselves, because none is listed here: {why}");
                 (Some(Handing::Own), LIST_EVERY)
             }
             Listed::Hangs => {

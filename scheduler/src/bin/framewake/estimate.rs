@@ -38,7 +38,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
     let printer = &context.printer;
     let job_file::JobFile { mut body, folder } = job_file::read(&args.file)?;
     args.changes.make(&mut body)?;
-    let inputs = local_inputs::find(&mut body, &folder)?;
+    let inputs = submit::find_inputs(context, &mut body, &folder).await?;
     let digests = submit::hash_inputs(context, &inputs).await?;
     local_inputs::replace(&mut body, &inputs, &digests);
     let ask = async || context.client.estimate(&body, args.workers.as_deref()).await;
@@ -169,14 +169,22 @@ fn show(context: &Context, view: &EstimateView, probed: bool) -> anyhow::Result<
         return Ok(());
     }
     let by_pool = view.options.iter().any(|option| option.pool.is_some());
+    let priced = view.options.iter().any(|option| !option.cost.is_empty());
     let head = ["pool", "workers", "time", "cost"];
-    let mut rows = table(if by_pool { &head } else { &head[1..] }, &[]);
+    let columns = usize::from(!by_pool)..if priced { 4 } else { 3 };
+    let mut rows = table(&head[columns.clone()], &[]);
     for option in &view.options {
         let pool = option.pool.as_ref().map_or("any", Name::as_str).to_owned();
         let cells = [pool, option.workers.to_string(), time(option.time_ms), cost(option)];
-        rows.add_row(cells.into_iter().skip(usize::from(!by_pool)));
+        rows.add_row(cells.into_iter().take(columns.end).skip(columns.start));
     }
     printer.table(&rows)?;
+    if !priced {
+        let set = "`framewake prices set any 0.30USD` says what an hour of a worker costs";
+        printer.line(format_args!("what it costs is not known, for no price is set: {set}"))?;
+    } else if view.options.iter().any(|option| !option.unknown_prices.is_empty()) {
+        printer.line("`framewake prices set` gives a price to what has none")?;
+    }
     // Of each pool once, whatever the number of workers.
     let mut pools: Vec<&OptionEstimate> = view.options.iter().filter(|option| option.pool.is_some()).collect();
     pools.dedup_by_key(|option| &option.pool);
@@ -186,13 +194,12 @@ fn show(context: &Context, view: &EstimateView, probed: bool) -> anyhow::Result<
         }
     }
     if let Some(outputs) = &view.outputs {
-        let told = |price: Option<MoneyRange>| price.map_or("price unknown".to_owned(), |range| money(&range));
         let (low, high) = (outputs.low_bytes as f64 / 1e9, outputs.high_bytes as f64 / 1e9);
-        printer.line(format_args!(
-            "outputs: {low:.3}–{high:.3} GB; storage, about, for a month: {}; fetching all once, about: {}",
-            told(outputs.storage_a_month),
-            told(outputs.egress)
-        ))?;
+        let told = |what, price: &MoneyRange| format!("; {what}, about: {}", money(price));
+        let storage = outputs.storage_a_month.as_ref().map(|price| told("storage for a month", price));
+        let egress = outputs.egress.as_ref().map(|price| told("fetching all once", price));
+        let prices = [storage, egress].into_iter().flatten().collect::<String>();
+        printer.line(format_args!("outputs: {low:.3}–{high:.3} GB{prices}"))?;
     }
     if !view.unknown_steps.is_empty() {
         let names: Vec<&str> = view.unknown_steps.iter().map(Name::as_str).collect();

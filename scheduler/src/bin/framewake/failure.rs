@@ -129,7 +129,9 @@ fn details(error: &anyhow::Error) -> (&[Fault], Option<String>) {
             return (&bad.faults, bad.hint.clone());
         }
         match cause.downcast_ref::<client::Error>() {
-            Some(client::Error::Refused(problem)) => return (&problem.faults, problem.hint.clone()),
+            Some(client::Error::Refused(problem)) => {
+                return (&problem.faults, problem.hint.as_deref().map(in_commands));
+            }
             Some(client::Error::Unreachable { .. }) => {
                 let hint = "start one with: framewake dev\nor say where one is with --url or FRAMEWAKE_URL";
                 return (&[], Some(hint.to_owned()));
@@ -138,6 +140,26 @@ fn details(error: &anyhow::Error) -> (&[Fault], Option<String>) {
         }
     }
     (&[], None)
+}
+
+/// The REST interface names its own addresses; here there are commands for them.
+const COMMANDS: [(&str, &str); 12] = [
+    ("GET /v1/jobs", "`framewake jobs`"),
+    ("GET /v1/schedules", "`framewake schedules`"),
+    ("GET /v1/budgets", "`framewake budgets`"),
+    ("GET /v1/prices", "`framewake prices list`"),
+    ("GET /v1/tokens", "`framewake tokens`"),
+    ("put new rules in its place with PUT", "put new rules in its place with `framewake schedules apply`"),
+    ("put it in the place of that one with PUT", "put it in the place of that one with `--replace`"),
+    ("GET /v1/places", "`framewake workers places`"),
+    ("GET /v1/workers", "`framewake workers`"),
+    ("GET /v1/notifications/targets", "`framewake notify`"),
+    ("GET /v1/notifications/dead", "`framewake notify dead`"),
+    ("GET /readyz", "`framewake doctor`"),
+];
+
+fn in_commands(hint: &str) -> String {
+    COMMANDS.iter().fold(hint.to_owned(), |hint, (address, command)| hint.replace(address, command))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::printer::{Printer, Style};
 use crate::retry::Pauses;
 use crate::watch::Watch;
 use crate::{job, text};
-use framewake_proto::api::{EventView, Happening, JobState, JobView, TaskState};
+use framewake_proto::api::{EventView, Happening, JobState, JobView, StepState, TaskState};
 use framewake_proto::client::{Client, Error, Events, PartQuery};
 use framewake_proto::ids::JobId;
 use framewake_proto::verdict::Verdict;
@@ -180,7 +180,12 @@ impl Follower<'_> {
                 event = events.next() => match event {
                     Ok(Some(event)) => {
                         self.watch.apply(&event, self.started.elapsed());
+                        // Failures are not counted by events: how a step ended is told with the counts of its end.
+                        let counted = if self.is_uncounted_end(&event) { self.look().await } else { Ok(()) };
                         self.view.event(&self.watch, &event)?;
+                        if let Err(error) = counted {
+                            return Ok(Err(error));
+                        }
                         if !matches!(&event.what, Happening::JobState { state } if state.is_over()) {
                             continue;
                         }
@@ -209,6 +214,14 @@ impl Follower<'_> {
         }
     }
 
+    /// The event ends a step of which tasks seem to be left.
+    fn is_uncounted_end(&self, event: &EventView) -> bool {
+        use StepState::{Canceled, Failed, Succeeded};
+        let Happening::StepState { step, state: Succeeded | Failed | Canceled } = &event.what else { return false };
+        let known = self.watch.job.steps.iter().find(|known| known.name == *step);
+        known.is_some_and(|known| known.tasks.waiting + known.tasks.open > 0)
+    }
+
     /// The job is over and its last event, or the end of the stream, does not come.
     fn is_past_waiting(&self) -> bool {
         self.over_since.is_some_and(|since| since.elapsed() > LAST_EVENT_WAIT)
@@ -227,6 +240,7 @@ impl Follower<'_> {
         self.looked_at = Instant::now();
         Ok(())
     }
+
     async fn wait(&mut self, pause: Duration) -> io::Result<()> {
         let end = Instant::now() + pause;
         let mut ticks = ticks();

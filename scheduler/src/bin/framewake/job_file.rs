@@ -213,8 +213,10 @@ fn is_plain(value: &Value) -> bool {
     value.is_number() || value.is_boolean()
 }
 
-/// Gives a step other frames than it has. One without frames is a single task, which no frames could be of.
+/// Gives a step other frames than it has. One without frames is a single task, which no frames could be of. A step that takes
+/// them and asks for as many in its video asks for as many as there are now.
 fn set_frames(body: &mut Value, frames: &Frames) -> Result<(), BadInput> {
+    let count = |text: &str| text.parse::<FrameSet>().ok().map(|set| set.len());
     let step = match &frames.step {
         Some(name) => step(body, name)?,
         None => only_step_with_frames(body, &frames.frames)?,
@@ -223,7 +225,19 @@ fn set_frames(body: &mut Value, frames: &Frames) -> Result<(), BadInput> {
         let name = name_of(step).unwrap_or_default();
         return Err(BadInput::new(format!("step `{name}` has no frames in the job, so it can't have others")));
     };
+    let before = old.as_str().and_then(count);
     *old = Value::from(frames.frames.as_str());
+    let (name, now) = (name_of(step), count(&frames.frames));
+    for step in steps(body) {
+        let inputs = step.get("inputs").and_then(Value::as_array);
+        let takes = inputs.is_some_and(|all| all.iter().any(|input| input["step"].as_str() == name.as_deref()));
+        if let (true, Some(before), Some(now)) = (takes && name.is_some(), before, now)
+            && let Some(wanted) = step.get_mut("verify").and_then(|verify| verify.get_mut("frames"))
+            && *wanted == before
+        {
+            *wanted = Value::from(now);
+        }
+    }
     Ok(())
 }
 
@@ -361,6 +375,15 @@ mod tests {
             assert_eq!(body, json!({"steps": [{"name": "render", "frames": "1-3"}, {"name": "encode"}]}), "{text}");
         }
         assert_eq!(changed(&two, "right=7").expect("changed")["steps"][1]["frames"], "7");
+        // Of a step that takes them; not of one that asks for another number, or takes others.
+        let encode = |step: &str, frames: u32| json!({"inputs": [{"step": step}], "verify": {"frames": frames}});
+        let video = json!({"steps": [
+            {"name": "left", "frames": "1-9"}, {"name": "right", "frames": "1-9"},
+            encode("left", 9), encode("left", 18), encode("right", 9),
+        ]});
+        let wanted = changed(&video, "left=1-3").expect("changed");
+        let wanted: Vec<&Value> = (2..5).map(|step| &wanted["steps"][step]["verify"]["frames"]).collect();
+        assert_eq!(wanted, [&json!(3), &json!(18), &json!(9)]);
         let refused = |body: &Value, text: &str| {
             let BadInput { message, hint, .. } = changed(body, text).expect_err(text);
             format!("{message}; {}", hint.unwrap_or_default())

@@ -81,6 +81,37 @@ pub(crate) fn replace(body: &mut Value, inputs: &LocalInputs, digests: &BTreeMap
     }
 }
 
+/// The job as if all files that it names were there, for who asks what else is wrong with it.
+pub(crate) fn stand_in(body: &Value) -> Value {
+    let mut whole = body.clone();
+    for (step, input, given) in local_paths(body) {
+        let at = format!("/steps/{step}/inputs/{input}");
+        let object = whole.pointer_mut(&at).and_then(Value::as_object_mut).expect("the input was found there");
+        object.remove("path");
+        object.insert("digest".to_owned(), Value::String(Digest::of(b"").to_string()));
+        object.entry("as").or_insert_with(|| Value::String(own_name(given)));
+    }
+    whole
+}
+
+/// Whether a fault that the farm finds in the [`stand_in`] comes of the stand-in alone: it is about an input that is known not to be
+/// of use, or about a file in a folder that is one.
+pub(crate) fn is_of_stand_in(body: &Value, known: &[Fault], fault: &Fault) -> bool {
+    let below = |at: &str| fault.field.starts_with(&format!("{at}/"));
+    known.iter().filter_map(|known| known.field.strip_suffix("/path")).any(|input| {
+        let step = input.rsplitn(3, '/').last().unwrap_or_default();
+        let text = |name: &str| body.pointer(&format!("{input}/{name}")).and_then(Value::as_str);
+        let place = text("as").map_or_else(|| own_name(text("path").unwrap_or_default()), str::to_owned);
+        let named = body.pointer(&fault.field).and_then(Value::as_str);
+        let inside = named.is_some_and(|named| named.starts_with(&format!("{}/", place.trim_end_matches('/'))));
+        below(input) || (below(&format!("{step}/parameters")) && inside)
+    })
+}
+
+fn own_name(given: &str) -> String {
+    Path::new(given).file_name().unwrap_or_else(|| given.as_ref()).to_string_lossy().into_owned()
+}
+
 /// Step, input and text of each `path`. Inputs that also name something else are left for the scheduler to refuse.
 fn local_paths(body: &Value) -> impl Iterator<Item = (usize, usize, &str)> {
     let steps = body.get("steps").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();

@@ -43,7 +43,8 @@ mod upload;
 mod watch;
 mod workers;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser, Subcommand};
 use contexts::{Asked, Environment};
 use failure::Outcome;
 use framewake_proto::client::{Action, Client};
@@ -156,7 +157,7 @@ pub(crate) struct Context {
 
 fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("nothing has installed another before main");
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| with_whole_usage(error).exit());
     let printer = Printer::new(cli.json);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -178,6 +179,25 @@ fn main() -> ExitCode {
     // A thread that hashes a large file must not hold up Ctrl-C.
     runtime.shutdown_background();
     code
+}
+
+/// With the usage of the whole command: by itself clap shows what was given, and a global option from the environment is that too.
+fn with_whole_usage(mut error: clap::Error) -> clap::Error {
+    if error.get(ContextKind::Usage).is_some() {
+        let mut command = Cli::command();
+        command.build();
+        let mut command = &mut command;
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            if ["--url", "--context"].contains(&word.as_str()) {
+                words.next();
+            } else if command.find_subcommand(&word).is_some() {
+                command = command.find_subcommand_mut(&word).expect("just found");
+            }
+        }
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(command.render_usage()));
+    }
+    error
 }
 
 fn end(printer: &Printer, outcome: anyhow::Result<Outcome>) -> ExitCode {

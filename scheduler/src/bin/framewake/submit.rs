@@ -9,7 +9,7 @@ use framewake_proto::client::Error;
 use framewake_proto::objects::Digest;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -41,7 +41,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
         body["name"] = Value::String(name);
     }
     args.changes.make(&mut body)?;
-    let inputs = local_inputs::find(&mut body, &folder)?;
+    let inputs = find_inputs(context, &mut body, &folder).await?;
     let digests = hash_inputs(context, &inputs).await?;
     local_inputs::replace(&mut body, &inputs, &digests);
     // A fresh key, so that a submission whose answer is lost can be sent again without a second job.
@@ -60,6 +60,25 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
     let repeated = args.idempotency_key.is_some() && submitted.repeated;
     say(context, &Submitted { repeated, ..submitted }, args.wait)?;
     if args.wait { follow::run(context, submitted.id).await } else { Ok(Outcome::Done) }
+}
+
+/// The job's local files. Where some can't be used, the farm is asked what else is wrong with the job, so that all is said at
+/// once; nothing is stored by that.
+pub(crate) async fn find_inputs(context: &Context, body: &mut Value, folder: &Path) -> anyhow::Result<LocalInputs> {
+    let mut bad = match local_inputs::find(body, folder) {
+        Ok(inputs) => return Ok(inputs),
+        Err(bad) => bad,
+    };
+    // A farm that is away, or says nothing of faults, keeps nobody from hearing of those that are known.
+    if let Err(Error::Refused(problem)) = context.client.estimate(&local_inputs::stand_in(body), None).await {
+        let mut others = problem.faults;
+        others.retain(|fault| !local_inputs::is_of_stand_in(body, &bad.faults, fault));
+        if !others.is_empty() {
+            bad.faults.append(&mut others);
+            bad.message = format!("{} fields are wrong", bad.faults.len());
+        }
+    }
+    Err(bad.into())
 }
 
 pub(crate) async fn hash_inputs(context: &Context, inputs: &LocalInputs) -> anyhow::Result<BTreeMap<PathBuf, Digest>> {
