@@ -32,6 +32,9 @@ pub struct OrderInput {
     /// Relative path in the inputs folder; the folder itself for a step's outputs (may be empty).
     pub staged_as: String,
     pub source: OrderSource,
+    /// How many bytes of an address must stay as they are, wherever it leads to: those of the beginning that the operator allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +65,7 @@ impl StepOrder {
                     OrderSource::Outputs { frames: other.frames.to_string(), template }
                 }
             };
-            Some(OrderInput { staged_as: input.staged_as.clone(), source })
+            Some(OrderInput { staged_as: input.staged_as.clone(), source, within: None })
         });
         StepOrder {
             job: id,
@@ -78,5 +81,16 @@ impl StepOrder {
             verify: step.verify,
             allow_cpu: step.allow_cpu,
         }
+    }
+
+    /// With addresses that lead nowhere but where these beginnings allow. One that none of them allows any more leads nowhere else.
+    #[must_use]
+    pub fn within(mut self, beginnings: &[String]) -> StepOrder {
+        for input in &mut self.inputs {
+            let OrderSource::Url(url) = &input.source else { continue };
+            let fitting = beginnings.iter().filter(|beginning| url.starts_with(beginning.as_str()));
+            input.within = Some(fitting.map(String::len).min().unwrap_or(url.len()));
+        }
+        self
     }
 }

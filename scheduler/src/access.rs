@@ -5,6 +5,7 @@
 //! Not here: what an address needs (`rules`) is a table; what is shown of whom, the handlers of `rest` narrow.
 
 pub(crate) mod errand;
+mod names;
 pub(crate) mod note;
 mod oidc;
 mod origin;
@@ -14,18 +15,19 @@ mod table;
 mod token;
 mod wrong;
 
+pub use names::HostName;
+pub(crate) use names::{is_ours, name_in};
 pub use oidc::OidcSettings;
-#[cfg(test)]
-pub(crate) use oidc::Person;
-pub(crate) use oidc::{Error as OidcError, LOGIN_WITHIN, LoggedIn, Oidc};
+pub(crate) use oidc::{Error as OidcError, LOGIN_WITHIN, LoggedIn, Oidc, Person};
 pub use origin::Origin;
 #[cfg(test)]
 pub(crate) use sessions::UNUSED_FOR;
 pub(crate) use sessions::{
-    COOKIE, Kept as KeptSession, Key as SessionKey, SESSION_FOR, SESSIONS_MAX, Session, Sessions, make as make_session,
+    CookieNames, Kept as KeptSession, Key as SessionKey, SESSION_FOR, SESSIONS_MAX, Session, Sessions,
+    make as make_session,
 };
 pub(crate) use table::{Held, TokenTable, Why};
-pub(crate) use token::{Token, TokenId, make as make_token};
+pub(crate) use token::{Token, TokenId, make as make_token, name_fault};
 pub(crate) use wrong::{Tries, Wrong};
 
 use clap::ValueEnum;
@@ -49,7 +51,7 @@ pub enum Mode {
     Local,
     /// Who has a token
     Tokens,
-    /// Everybody who reaches the address: for a proxy in front that asks who it is
+    /// Everybody who reaches the address, by an IP address or one of `--names`: for a proxy in front that asks who it is
     Open,
 }
 
@@ -57,7 +59,7 @@ pub enum Mode {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ListenError {
     #[error(
-        "{0} can be reached from other machines, and nobody would be asked who they are: use `--access tokens` (`framewake-scheduler token` makes the first one), listen on 127.0.0.1, or say `--access open` if a proxy in front asks"
+        "{0} can be reached from other machines, and nobody would be asked who they are: use `--access tokens` (`framewake-scheduler token` makes the first one), listen on 127.0.0.1, or say `--access open` (with `--names`) if a proxy in front asks"
     )]
     Unguarded(SocketAddr),
     #[error(
@@ -72,6 +74,10 @@ pub enum ListenError {
         "`framewake dev` is open on this machine only: on `--keda-listen` {0} it needs `--access tokens` (`framewake-scheduler token --data DIR` makes the first one), or use 127.0.0.1"
     )]
     DevKeda(SocketAddr),
+    #[error(
+        "`--cors-allow {0}` needs `--access tokens`: nobody would be asked for a token, and its pages could do whatever an admin may; leave it out, or ask for tokens"
+    )]
+    Origin(String),
 }
 
 impl ListenError {
@@ -81,6 +87,7 @@ impl ListenError {
         match self {
             ListenError::Unguarded(listen) | ListenError::Keda(listen) => ListenError::Keda(listen),
             ListenError::Dev(listen) | ListenError::DevKeda(listen) => ListenError::DevKeda(listen),
+            ListenError::Origin(origin) => ListenError::Origin(origin),
         }
     }
 }
@@ -91,6 +98,14 @@ impl Mode {
         match self {
             Mode::Local if !listen.ip().is_loopback() => Err(ListenError::Unguarded(listen)),
             Mode::Local | Mode::Tokens | Mode::Open => Ok(()),
+        }
+    }
+
+    /// Whether pages of others may ask: they bring a token, where one is asked for.
+    pub fn check_origins(self, origins: &[Origin]) -> Result<(), ListenError> {
+        match (self, origins.first()) {
+            (Mode::Local | Mode::Open, Some(origin)) => Err(ListenError::Origin(origin.as_str().to_owned())),
+            (Mode::Local | Mode::Open | Mode::Tokens, _) => Ok(()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the scheduler is told at its start: arguments, or the environment.
 
-use crate::access::{Mode, OidcSettings, Origin};
+use crate::access::{HostName, Mode, OidcSettings, Origin};
 use crate::engine::JOBS_MAX_DEFAULT;
 use crate::metrics::Alias;
 use crate::telemetry::LogFormat;
@@ -24,6 +24,10 @@ pub struct Shared {
     /// Who may use the REST interface and the pages
     #[arg(long, env = "FRAMEWAKE_ACCESS", value_enum, default_value_t)]
     pub access: Mode,
+    /// Names beside `localhost` and IP addresses under which the farm is reached where nobody is asked for a token, as
+    /// `farm.example`: a page of another site, whose name was made to lead here, is refused (DNS rebinding)
+    #[arg(long, env = "FRAMEWAKE_NAMES", value_delimiter = ',')]
+    pub names: Vec<HostName>,
     #[command(flatten)]
     pub oidc: OidcSettings,
     /// File with the scheduler's certificate and those of its authorities (PEM), for TLS at every address that it listens on;
@@ -33,7 +37,7 @@ pub struct Shared {
     /// File with the key of the certificate (PEM)
     #[arg(long, env = "FRAMEWAKE_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Origins whose pages may ask with a token, as `https://tools.example`; none without it
+    /// Origins whose pages may ask with a token, as `https://tools.example`; none without it. Needs `--access tokens`
     #[arg(long, env = "FRAMEWAKE_CORS_ALLOW", value_delimiter = ',')]
     pub cors_allow: Vec<Origin>,
     /// Function files, or folders of them, to register at the start

@@ -38,6 +38,7 @@ pub async fn run(config: DevConfig) -> Result<()> {
     telemetry::start(&config.shared.log, config.shared.log_format);
     let listen = config.shared.listen;
     config.shared.access.check_dev(listen)?;
+    config.shared.access.check_origins(&config.shared.cors_allow)?;
     if let Some(keda) = config.shared.keda_listen {
         config.shared.access.check_dev(keda).map_err(ListenError::of_keda)?;
     }

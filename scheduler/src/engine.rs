@@ -11,6 +11,7 @@ pub(crate) mod glance;
 pub mod handle;
 mod measuring;
 pub(crate) mod notices;
+mod outputs;
 mod perform;
 mod pools;
 mod scaling;
@@ -142,6 +143,8 @@ pub(crate) struct Engine {
     store: Store,
     jobs: JobCache,
     jobs_max: usize,
+    /// Beginnings of addresses that workers may fetch from.
+    urls: Vec<String>,
     schedules: Timetable,
     notices: Notices,
     deployments: Deployments,
@@ -205,6 +208,7 @@ impl Engine {
             store,
             jobs: JobCache::default(),
             jobs_max: JOBS_MAX_DEFAULT as usize,
+            urls: Vec::new(),
             schedules,
             notices,
             deployments,
@@ -232,6 +236,13 @@ impl Engine {
     #[must_use]
     pub(crate) fn with_jobs_max(mut self, jobs_max: u32) -> Engine {
         self.jobs_max = jobs_max as usize;
+        self
+    }
+
+    /// Lets addresses lead workers no further than where they begin so.
+    #[must_use]
+    pub(crate) fn with_urls(mut self, beginnings: Vec<String>) -> Engine {
+        self.urls = beginnings;
         self
     }
 

@@ -61,7 +61,7 @@ pub(crate) use server::serve_router;
 pub(crate) use shares::{Class, Pass, Peer, peer_of};
 pub(crate) use tls::{Certificate, Speech};
 
-use crate::access::{self, Access, Origin};
+use crate::access::{self, Access, CookieNames, HostName, Origin};
 use crate::engine::handle::Handle;
 use crate::metrics::Metrics;
 use crate::notify::Ways;
@@ -69,7 +69,7 @@ use crate::objects::Objects;
 use crate::queue::Queue;
 use crate::store::read::Reader;
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use shares::Shares;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +98,9 @@ pub struct App {
     certificate: Option<Arc<Certificate>>,
     /// Origins whose pages may ask, with a token.
     origins: Vec<Origin>,
+    pub(crate) cookies: CookieNames,
+    /// Names under which is answered whoever is asked for no token.
+    names: Vec<HostName>,
     inputs: border::KnownInputs,
     probe: health::LastProbe,
     shares: Shares,
@@ -129,6 +132,8 @@ impl App {
             access: Access::default(),
             certificate: None,
             origins: Vec::new(),
+            cookies: CookieNames::of(""),
+            names: Vec::new(),
             inputs: border::KnownInputs::default(),
             probe: health::LastProbe::default(),
             feeds: feeds::Feeds::default(),
@@ -158,6 +163,18 @@ impl App {
     /// Pages of these origins may ask.
     pub(crate) fn with_origins(mut self, origins: Vec<Origin>) -> App {
         self.origins = origins;
+        self
+    }
+
+    /// With cookies of its own.
+    pub(crate) fn of_farm(mut self, id: &str) -> App {
+        self.cookies = CookieNames::of(id);
+        self
+    }
+
+    /// To be reached by these names too, where nobody is asked for a token.
+    pub(crate) fn with_names(mut self, names: Vec<HostName>) -> App {
+        self.names = names;
         self
     }
 
@@ -195,9 +212,9 @@ pub fn router(app: Arc<App>) -> Router {
     guarded(answering(&app), app)
 }
 
-/// The whole interface, where only this machine may ask.
-fn local_router(app: Arc<App>) -> Router {
-    guarded(answering(&app).layer(from_fn(guard::only_local_names)), app)
+/// The whole interface, where nobody is asked who they are.
+fn named_router(app: Arc<App>) -> Router {
+    guarded(answering(&app).layer(from_fn_with_state(app.clone(), guard::only_our_names)), app)
 }
 
 fn answering(app: &App) -> Router<Arc<App>> {

@@ -40,6 +40,7 @@ const PART_END_MAX: Duration = Duration::from_secs(15);
 pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), stop: CancellationToken) -> Result<()> {
     let shared = &config.shared;
     shared.access.check(shared.listen)?;
+    shared.access.check_origins(&shared.cors_allow)?;
     if let Some(keda) = shared.keda_listen {
         shared.access.check(keda).map_err(ListenError::of_keda)?;
     }
@@ -58,7 +59,8 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let issuer = seed.map(|file| Issuer::open(file, Subjects::new(config.farm.clone()))).transpose()?;
     let address: Address = config.store.parse()?;
     let store = Store::open(&shared.data).await?;
-    let owner = Owner::this(store.farm(), &std::path::absolute(&shared.data).context("the data folder")?);
+    let farm = store.farm().to_owned();
+    let owner = Owner::this(&farm, &std::path::absolute(&shared.data).context("the data folder")?);
     let mail = shared.smtp.as_deref().map(|url| Mail::new(url, shared.smtp_from.as_deref())).transpose()?;
     let listener = TcpListener::bind(shared.listen).await.with_context(|| {
         format!("cannot listen on {}: is another program there? Choose another address with --listen", shared.listen)
@@ -74,7 +76,7 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let (health_in, health) = watch::channel(Health { nats: "not connected yet".to_owned(), ..Health::default() });
     let settings = Settings { aside: shared.set_aside.0, ..Settings::default() };
     let (engine, handle, commands) = Engine::load(store, settings, health, Arc::clone(&metrics)).await?;
-    let mut engine = engine.with_jobs_max(shared.jobs_max);
+    let mut engine = engine.with_jobs_max(shared.jobs_max).with_urls(shared.urls_allowed.clone());
     let tracing = CancellationToken::new();
     let mut lane = None;
     if let Some((outlet, opened)) = Lane::open(&shared.traces, &metrics)? {
@@ -162,7 +164,8 @@ pub async fn run(config: Config, end_workers: bool, ready: impl FnOnce(&str), st
     let over = access.restore(reader.sessions().await?, Timestamp::now());
     handle.tell_access(over.into_iter().map(AccessWrite::SessionEnded).collect()).await;
     let app = App::new(handle, reader, objects, uploads, metrics, urls, ways).with_access(access);
-    let app = Arc::new(app.with_certificate(certificate).with_origins(shared.cors_allow.clone()));
+    let app = app.with_certificate(certificate).with_origins(shared.cors_allow.clone());
+    let app = Arc::new(app.with_names(shared.names.clone()).of_farm(&farm));
     let mut scaler = tokio::spawn(keda::serve(keda, app.clone(), serving.clone()));
     let mut clients = tokio::spawn(openfaas::serve(
         shared.openfaas.clone(),

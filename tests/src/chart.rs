@@ -86,6 +86,7 @@ pub fn cases() -> Vec<Case> {
 fn everything() -> Value {
     json!({
         "access": "open",
+        "names": ["render.example"],
         "image": { "repository": "registry.example/framewake/scheduler", "digest": format!("sha256:{}", "ab".repeat(32)) },
         "imagePullSecrets": ["registry"],
         "store": { "setup": true, "endpoint": "http://seaweedfs.storage:8333", "existingSecret": "store" },

@@ -23,6 +23,8 @@ pub enum Answer {
     Redirect(String),
     /// An error of so many bytes.
     Long(usize),
+    /// An error with these words.
+    Says(String),
 }
 
 /// A request as it came.
@@ -132,6 +134,7 @@ async fn answer(
         Answer::Status(status) => Response::builder().status(status).body(Full::default()),
         Answer::Hang => std::future::pending().await,
         Answer::Redirect(to) => Response::builder().status(307).header(LOCATION, to).body(Full::default()),
+        Answer::Says(words) => Response::builder().status(500).body(Full::from(words)),
         Answer::Long(size_bytes) => Response::builder().status(500).body(Full::from(vec![b'a'; size_bytes])),
     };
     Ok(response.expect("a good response"))

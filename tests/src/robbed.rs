@@ -18,13 +18,13 @@ pub fn subjects() -> Subjects {
     Subjects::new("framewake".parse().expect("a good name"))
 }
 
-/// Two functions, of which `theirs` is rendered by real workers and `hostile` by what is none.
+/// Functions, of which `theirs` is rendered by real workers, `hostile` by what is none, and `shared` by both.
 pub fn functions(folder: &Path) -> PathBuf {
     let functions = folder.join("functions");
     std::fs::create_dir_all(&functions).expect("the test's folder is writable");
-    for name in ["theirs", "hostile"] {
+    for (name, max) in [("theirs", 1), ("hostile", 1), ("shared", 2)] {
         let text = format!(
-            "name: {name}\ndriver: {{ kind: command, command: [\"{{program}}\", \"{{words}}\"] }}\nscaling: {{ max: 1, linger: 5s }}\n\
+            "name: {name}\ndriver: {{ kind: command, command: [\"{{program}}\", \"{{words}}\"] }}\nscaling: {{ max: {max}, linger: 5s }}\n\
              parameters:\n  program: {{ type: text }}\n  words: {{ type: words, default: [] }}\n"
         );
         std::fs::write(functions.join(format!("{name}.yaml")), text).expect("the test's folder is writable");

@@ -21,11 +21,16 @@ const PATIENCE: Duration = Duration::from_millis(700);
 
 /// A worker program that is what it should be, but for this function: there it leaves all that it was given in `loot`, and waits.
 pub fn plant(folder: &Path, function: &str) -> PathBuf {
+    plant_if(folder, function, "true")
+}
+
+/// The same once this command says so; until then it is what it should be there, too.
+pub fn plant_if(folder: &Path, function: &str, condition: &str) -> PathBuf {
     let (program, loot) = (folder.join("worker.sh"), folder.join("loot"));
     std::fs::create_dir_all(&loot).expect("the test's folder is writable");
     let script = format!(
-        "#!/bin/sh\ncase \"$*\" in\n*'--function {function}@'*)\n  note={loot}/$$\n  tr '\\0' '\\n' < /proc/$$/environ > $note.new\n  \
-         echo \"ARGUMENTS=$*\" >> $note.new\n  mv $note.new $note\n  exec sleep 600;;\nesac\nexec {worker} \"$@\"\n",
+        "#!/bin/sh\ncase \"$*\" in\n*'--function {function}@'*) if {condition}; then\n  note={loot}/$$\n  tr '\\0' '\\n' < /proc/$$/environ > $note.new\n  \
+         echo \"ARGUMENTS=$*\" >> $note.new\n  mv $note.new $note\n  exec sleep 600\nfi;;\nesac\nexec {worker} \"$@\"\n",
         loot = loot.display(),
         worker = built("framewake-worker").display(),
     );

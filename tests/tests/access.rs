@@ -1,12 +1,14 @@
 //! Who is let in, as a user meets it: real programs, real tokens, and where their secrets must not be.
 
 use framewake_proto::access::{Role, TokenAdd};
+use framewake_proto::api::JobState;
 use framewake_proto::client::Client;
 use framewake_proto::notify::Secret;
 use framewake_tests::browser::Browser;
 use framewake_tests::farm::{SOON, TestFarm};
 use framewake_tests::jobs;
 use framewake_tests::parts::{built, free_port, path};
+use framewake_tests::receiver::{Answer, Receiver};
 use framewake_tests::tls::Authority;
 use framewake_tests::tokens::{ask_for_tokens, made_here};
 use framewake_tests::wait::until;
@@ -61,6 +63,24 @@ async fn a_scheduler_says_how_it_may_be_reached() {
         let output = dev.output().expect("it runs");
         assert!(!output.status.success() && said(&output).contains("--access tokens"), "{}", said(&output));
     }
+    // Pages of others bring a token: where none is asked for, they would do as an admin does.
+    for (program, before, access) in [
+        ("framewake-scheduler", &["--store", "file:///nowhere/to/be"][..], &[][..]),
+        ("framewake-scheduler", &["--store", "file:///nowhere/to/be"], &["--access", "open"]),
+        ("framewake", &["dev"], &[]),
+    ] {
+        let mut command = Command::new(built(program));
+        command.args(before).args(["--listen", "127.0.0.1:0", "--cors-allow", "https://tools.example", "--data"]);
+        let output = command.arg(&data).args(access).output().expect("it runs");
+        let told = said(&output);
+        let ways = ["--cors-allow https://tools.example", "--access tokens"];
+        assert!(!output.status.success() && ways.iter().all(|way| told.contains(way)), "{told}");
+        assert!(!data.exists(), "before anything is made");
+    }
+    // Names of people are no names of tokens.
+    let mut command = Command::new(built("framewake-scheduler"));
+    let output = command.args(["token", "--name", "oidc-jane", "--data"]).arg(&data).output().expect("it runs");
+    assert!(!output.status.success() && said(&output).contains("choose another"), "{}", said(&output));
     // KEDA brings no token: who listens for it beyond this machine has said that they mean it.
     let keda = ["--listen", "127.0.0.1:0", "--keda-listen", "0.0.0.0:0", "--data"];
     for (program, before, access) in [
@@ -169,6 +189,53 @@ async fn secrets_are_nowhere_but_where_they_were_shown() {
     let id = first.reveal().split('_').nth(1).expect("an id");
     let found = std::fs::read(&backup).expect("there").windows(id.len()).any(|window| window == id.as_bytes());
     assert!(found, "the search sees what is there: the id, which may be said");
+}
+
+/// As somebody who may write to one part of a server, and leads from there to another.
+#[tokio::test]
+async fn an_address_leads_no_further_than_the_beginning_that_is_allowed() {
+    let server = Receiver::start(free_port(), |_| Answer::Status(200)).await;
+    let host = server.url().trim_end_matches("/hook").to_owned();
+    let mut farm = TestFarm::start(1).await;
+    farm.arguments = vec!["--urls-allowed".to_owned(), format!("{host}/pub/")];
+    farm.restart_scheduler().await;
+    for (to, state) in [("/pub/b.bin", JobState::Succeeded), ("/private/b.bin", JobState::Failed)] {
+        let asked = server.got().len();
+        server.behave(move |at| if at == asked + 1 { Answer::Redirect(to.to_owned()) } else { Answer::Status(200) });
+        let mut job = jobs::command(&["/bin/true"], "1");
+        job["steps"][0]["inputs"] = json!([{ "url": format!("{host}/pub/a.bin"), "as": "a.bin" }]);
+        job["steps"][0]["retries"] = json!({ "attempts": 1 });
+        let id = farm.submit(&job).await;
+        let view = farm.over(id).await;
+        assert_eq!(view.state, state, "{to}: {}", farm.scheduler_log());
+        let followed = if state == JobState::Succeeded { 2 } else { 1 };
+        assert_eq!(server.got().len() - asked, followed, "{to}");
+    }
+}
+
+/// A browser keeps the cookies of all ports of a host in one place.
+#[tokio::test]
+async fn who_logs_in_to_two_farms_of_one_machine_stays_in_both() {
+    let farms = [guarded().await, guarded().await];
+    let http = reqwest::Client::new();
+    let mut kept = std::collections::BTreeMap::new();
+    for (farm, token) in &farms {
+        let login = http.post(format!("{}/v1/session", farm.url())).json(&json!({ "token": token.reveal() }));
+        let answer = login.send().await.expect("an answer");
+        let set = answer.headers()["set-cookie"].to_str().expect("text").to_owned();
+        let (name, value) = set.split(';').next().and_then(|pair| pair.split_once('=')).expect("a cookie");
+        kept.insert(name.to_owned(), value.to_owned());
+    }
+    let cookies = kept.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+    let jobs = async |farm: &TestFarm| {
+        let jobs = http.get(format!("{}/v1/jobs", farm.url())).header("cookie", &cookies);
+        jobs.send().await.expect("an answer").status().as_u16()
+    };
+    let [(one, _), (two, _)] = &farms;
+    assert_eq!((jobs(one).await, jobs(two).await), (200, 200));
+    let out = http.delete(format!("{}/v1/session", one.url())).header("cookie", &cookies).header("origin", one.url());
+    assert_eq!(out.send().await.expect("an answer").status(), 204);
+    assert_eq!((jobs(one).await, jobs(two).await), (401, 200), "out of one is not out of the other");
 }
 
 #[tokio::test]

@@ -334,6 +334,10 @@ fn whoever_asks_needs_a_token_unless_the_farm_is_said_to_be_open() {
         let environment = container["env"].as_array().expect("variables");
         let access = environment.iter().find(|it| it["name"] == "FRAMEWAKE_ACCESS").expect("it is said");
         assert_eq!(access["value"], if open { "open" } else { "tokens" });
+        // By these and no other names, of which those who ask from within the cluster are some.
+        let names = environment.iter().find(|it| it["name"] == "FRAMEWAKE_NAMES").map(|it| it["value"].clone());
+        let all = "farm-framewake,farm-framewake.render,farm-framewake.render.svc,farm-framewake.render.svc.cluster.local,farm.example,render.example";
+        assert_eq!(names, open.then(|| json!(all)));
         let first =
             "kubectl -n render exec deployment/farm-framewake --container scheduler -- framewake-scheduler token";
         assert_eq!(rendered.notes.contains(first), !open, "{}", rendered.notes);

@@ -14,7 +14,7 @@ use framewake_tests::audit::upload;
 use framewake_tests::farm::{SOON, Store, TestFarm, kill};
 use framewake_tests::parts::{Nats, Running, S3_SECRET, built};
 use framewake_tests::robbed::{Robbed, functions, job, join_token, subjects};
-use framewake_tests::thief::{Loot, Session, join, plant};
+use framewake_tests::thief::{Loot, Session, join, plant, plant_if};
 use framewake_tests::tls::Authority;
 use framewake_tests::wait::until;
 use futures::StreamExt;
@@ -547,5 +547,147 @@ async fn a_worker_reaches_in_the_store_what_its_attempt_needs_and_nothing_else()
     let sent = context.publish(subjects().report(worker), report.encode_to_vec().into()).await.expect("sent");
     sent.await.expect("stored");
     until(SOON, "the attempt is over", || async { asking.sign(call("GET", &our_frame)).await.err() }).await;
+    kill(robbed.loot.pid);
+}
+
+/// A job with an input, whose script is given the place of its output.
+fn with_files(function: &str, project: &str, input: Digest, script: &str) -> Value {
+    let mut job = job(function, project, script, "1");
+    job["steps"][0]["parameters"]["words"] = json!(["-c", script, "sh", "{output}"]);
+    job["steps"][0]["inputs"] = json!([{ "digest": input, "as": "input.txt" }]);
+    job["steps"][0]["output"] = json!("frames/{frame}.txt");
+    job
+}
+
+#[tokio::test]
+async fn of_a_function_of_two_projects_a_worker_reaches_what_its_own_attempt_needs_alone() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let (now, go) = (folder.path().join("now"), folder.path().join("go"));
+    let program = plant_if(folder.path(), "shared", &format!("test -e {}", now.display()));
+    let functions = functions(folder.path());
+    let farm = TestFarm::start_guarded(2, true, &functions, |farm| farm.worker = Some(program)).await;
+    let (their_input, our_input) = (upload(&farm.client, b"theirs").await, upload(&farm.client, b"ours").await);
+    let done = farm.succeed(&with_files("shared", "theirs", their_input, "echo theirs > \"$1\"")).await.id;
+    let waits = format!("until test -e {}; do sleep 0.05; done; echo theirs > \"$1\"", go.display());
+    let mut open = with_files("shared", "theirs", their_input, &waits);
+    open["steps"][0]["timeouts"] = json!({ "silent": "2m" });
+    let open = farm.submit(&open).await;
+    let victim = until(SOON, "a real worker is at theirs", || async {
+        let attempts = farm.client.attempts(open, &PartQuery::default()).await.ok()?;
+        attempts.items.first().map(|attempt| attempt.worker.clone())
+    })
+    .await;
+    std::fs::write(&now, "").expect("writable");
+    let mut once = with_files("shared", "ours", our_input, "true");
+    once["steps"][0]["retries"] = json!({ "attempts": 1 });
+    let ours = farm.submit(&once).await;
+    let loot = Loot::find(folder.path(), &[]).await;
+    let victims = loot.function.clone();
+    let robbed = Robbed { farm, loot, theirs: open, ours, victim, victims, go, folder };
+    let mut session = robbed.session(&robbed.join().await).await;
+    let Loot { worker, function, .. } = &robbed.loot;
+    let hello = Hello { worker: worker.to_string(), function: "shared".to_owned(), function_version: 1 };
+    let welcome: HelloAnswer = session.ask(subjects().hello(function, worker), &hello).await.expect("answered");
+    assert_eq!(welcome.refused, "");
+
+    // Whatever it claims, it is given its own order and no other: theirs is somebody's already.
+    let mut granted = Vec::new();
+    for (chunk, attempt) in (1..=GUESSES).flat_map(|chunk| [(chunk, 1), (chunk, 2)]) {
+        let claim = Claim { worker: worker.to_string(), chunk, attempt, want_step: true, ..Claim::default() };
+        let answer: ClaimAnswer = session.ask(subjects().claim(function, worker), &claim).await.expect("answered");
+        if answer.refused.is_empty() {
+            let step: Value = serde_json::from_slice(&answer.step).expect("a step");
+            assert_eq!(step["job"], json!(ours), "an attempt of {step} is given to it");
+            granted.push((chunk, attempt));
+        }
+    }
+    let &[own] = &granted[..] else { panic!("one order is its own: {granted:?}") };
+
+    // In their name it says nothing, and what it says as itself of their attempt is nobody's word.
+    let victim = robbed.victim.clone();
+    session.may_not_publish(&subjects().report(&victim), b"").await;
+    session.may_not_publish(&subjects().claim(function, &victim), b"").await;
+    let theirs = |job| job_prefix(&"theirs".parse().expect("good"), job);
+    let attempts = robbed.farm.client.attempts(open, &PartQuery::default()).await.expect("a list").items;
+    let held: AttemptId = attempts[0].attempt.parse().expect("a good id");
+    let lie = wire::Report {
+        worker: worker.to_string(),
+        chunk: held.chunk.0,
+        attempt: held.number,
+        done: vec![wire::TaskDone {
+            task: 0,
+            key: format!("{}frames/1.txt", theirs(open)),
+            size_bytes: 4,
+            sha256: vec![7; 32],
+            ..wire::TaskDone::default()
+        }],
+        end: wire::AttemptEnd::Finished.into(),
+        ..wire::Report::default()
+    };
+    let context = jetstream::new(session.client.clone());
+    let sent = context.publish(subjects().report(worker), lie.encode_to_vec().into()).await.expect("sent");
+    sent.await.expect("stored");
+
+    // Their inputs by digest, what they have made and what they are to make, for its own attempt and for all that it can guess.
+    let (their_frame, next_frame) = (format!("{}frames/1.txt", theirs(done)), format!("{}frames/1.txt", theirs(open)));
+    let our_frame = format!("{}frames/1.txt", job_prefix(&"ours".parse().expect("good"), ours));
+    let mut asking = Asking { robbed: &robbed, session, attempt: own };
+    let get = asking.sign(call("GET", &input_key(&our_input))).await.expect("its own input");
+    for guess in (1..=GUESSES).flat_map(|chunk| [(chunk, 1), (chunk, 2)]) {
+        asking.attempt = guess;
+        asking.refuses(call("GET", &input_key(&their_input))).await;
+        asking.refuses(create(&next_frame)).await;
+        if guess != own {
+            asking.refuses(call("GET", &our_frame)).await;
+        }
+    }
+    asking.attempt = own;
+    for key in
+        [&their_frame, &next_frame, &theirs(done), &theirs(open), &input_key(&their_input), "", "jobs/", "inputs/"]
+    {
+        for method in ["GET", "HEAD", "PUT", "DELETE"] {
+            asking.refuses(call(method, key)).await;
+            asking.refuses(StoreCall { if_none_match: "*".to_owned(), ..call(method, key) }).await;
+        }
+        asking.refuses(StoreCall { query: "list-type=2".to_owned(), ..call("GET", key) }).await;
+    }
+    let Store::S3(s3) = &robbed.farm.store else { unreachable!("started so") };
+    let (bucket, http) = (format!("{}/made-by-framewake", s3.endpoint()), reqwest::Client::new());
+    let (_, signature) = get.split_once('?').expect("a signed address");
+    for other in [
+        get.replace(&input_key(&our_input), &input_key(&their_input)),
+        format!("{bucket}?list-type=2&{signature}"),
+        format!("{bucket}?list-type=2"),
+    ] {
+        assert_ne!(other, get);
+        assert_eq!(http.get(&other).send().await.expect("answered").status(), 403, "{other}");
+    }
+    assert_eq!(http.get(&get).send().await.expect("answered").text().await.expect("text"), "ours");
+
+    // Nor is it believed that what they made is its own: whoever sees its job would be sent it.
+    let lie = wire::Report {
+        worker: worker.to_string(),
+        chunk: own.0,
+        attempt: own.1,
+        done: vec![wire::TaskDone {
+            key: their_frame.clone(),
+            size_bytes: 7,
+            sha256: Digest::of(b"theirs\n").0.to_vec(),
+            ..wire::TaskDone::default()
+        }],
+        end: wire::AttemptEnd::Finished.into(),
+        ..wire::Report::default()
+    };
+    let sent = context.publish(subjects().report(worker), lie.encode_to_vec().into()).await.expect("sent");
+    sent.await.expect("stored");
+    assert_eq!(robbed.farm.over(ours).await.state, JobState::Failed);
+    assert_eq!(robbed.farm.outputs(ours).await.len(), 0);
+
+    // Theirs ends as if nobody had been there.
+    std::fs::write(&robbed.go, "").expect("writable");
+    let view = robbed.farm.over(open).await;
+    assert_eq!((view.state, view.tasks.done), (JobState::Succeeded, 1), "{}", robbed.farm.scheduler_log());
+    let outputs = robbed.farm.outputs(open).await;
+    assert_eq!(outputs[0].sha256, Digest::of(b"theirs\n"), "{outputs:?}");
     kill(robbed.loot.pid);
 }

@@ -2,12 +2,15 @@
 
 use framewake_proto::api::JobState;
 use framewake_proto::client::JobQuery;
+use framewake_proto::objects::job_prefix;
 use framewake_proto::subjects::Subjects;
 use framewake_proto::wire;
 use framewake_tests::browser::{Browser, PHONE};
 use framewake_tests::farm::TestFarm;
 use framewake_tests::jobs;
-use framewake_tests::parts::{built, path, root};
+use framewake_tests::noop::Workers;
+use framewake_tests::parts::{built, free_port, path, root};
+use framewake_tests::receiver::{Answer, Receiver};
 use prost::Message;
 use serde_json::{Value, json};
 use std::process::Command;
@@ -93,7 +96,13 @@ const MARK: &str = "<img src=x onerror='window.struck = true'>";
 
 #[tokio::test]
 async fn what_jobs_and_renderers_say_is_text_and_nothing_else() {
-    let farm = TestFarm::start(1).await;
+    let mut farm = TestFarm::start(1).await;
+    farm.restart_scheduler_with(&[("FRAMEWAKE_NOTIFY_ALLOW", "127.0.0.1/32"), ("FRAMEWAKE_NOTIFY_FOR", "0s")]).await;
+    // One who is told answers with markup.
+    let receiver = Receiver::start(free_port(), |_| Answer::Says(MARK.to_owned())).await;
+    let way = json!({ "kind": "webhook", "url": receiver.url(), "secret": "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=" });
+    let target = json!({ "name": "hook", "on": ["failed"], "way": way });
+    farm.client.add_target(&serde_json::from_value(target).expect("a target")).await.expect("a good target");
     let mut function = json!({
         "name": "marked", "description": "another version",
         "driver": { "kind": "command", "command": ["/bin/sh", "-c", "{script}"] },
@@ -111,6 +120,33 @@ async fn what_jobs_and_renderers_say_is_text_and_nothing_else() {
     assert_eq!(farm.over(bad).await.state, JobState::Failed);
     let schedule = json!({ "name": "nightly", "cron": "0 2 * * *", "zone": "UTC", "job": failing });
     farm.client.add_schedule(&schedule).await.expect("a good schedule");
+    // A file's name with markup is refused, of whoever submits and of whoever renders.
+    let external = json!({
+        "name": "lied", "driver": { "kind": "command", "command": ["true", "{output}"] }, "scaling": { "external": true },
+    });
+    farm.client.add_function(&external).await.expect("a good function");
+    let step = json!({ "name": "run", "function": "lied", "frames": "1-2", "output": "shot {frame}.png", "retries": { "attempts": 1 } });
+    let mut lied = json!({ "name": "lied", "steps": [step] });
+    lied["steps"][0]["output"] = json!(format!("{MARK}{{frame}}.png"));
+    farm.client.submit(&lied, "lied").await.expect_err("a name with markup");
+    lied["steps"][0]["output"] = json!("shot {frame}.png");
+    let lied = farm.submit(&lied).await;
+    let prefix = job_prefix(&"default".parse().expect("a name"), lied);
+    let says = move |task: u32| wire::TaskDone {
+        task,
+        key: if task == 0 { format!("{prefix}shot 1.png") } else { format!("{prefix}{MARK}2.png") },
+        sha256: vec![7; 32],
+        width: 64,
+        height: 36,
+        device: MARK.to_owned(),
+        renderer: MARK.to_owned(),
+        ..wire::TaskDone::default()
+    };
+    let liars = Workers::start_with(&farm.nats.url(), &"lied@1".parse().expect("a key"), 4, says).await;
+    assert_eq!(farm.over(lied).await.state, JobState::Failed);
+    let names: Vec<String> = farm.outputs(lied).await.into_iter().map(|output| output.name).collect();
+    assert_eq!(names, ["shot 1.png"]);
+    drop(liars);
     // Somebody who has a worker's place in the farm says what he likes.
     let mut worker =
         wire::Heartbeat { worker: "liar".to_owned(), function: "command".to_owned(), ..Default::default() };
@@ -123,27 +159,35 @@ async fn what_jobs_and_renderers_say_is_text_and_nothing_else() {
     let subject = subjects.heartbeat(&key, &worker.worker.parse().expect("a good id"));
     nats.request(subject, worker.encode_to_vec().into()).await.expect("an answer");
     let browser = Browser::start().await;
-    // Each with what it shows of it, in its own place.
+    // Each with what it shows of it, or else with what it has from the farm: then it is drawn.
     let pages = [
-        ("/", "main"),
-        ("/jobs", "main"),
-        ("/workers", "main"),
-        ("/functions", "main"),
-        ("/submit?function=marked", "main"),
-        ("/events", "main"),
-        ("/schedules", "h1"),
-        ("/cost", "h1"),
-        ("/settings", "h1"),
+        ("/", MARK),
+        ("/jobs", MARK),
+        ("/workers", MARK),
+        ("/functions", MARK),
+        ("/submit?function=marked", MARK),
+        ("/events", MARK),
+        ("/schedules", "nightly"),
+        ("/cost", "default"),
+        ("/settings", MARK),
     ];
     let struck = "return window.struck ?? document.querySelectorAll('img[src=x]').length";
-    for (page, place) in pages {
+    for (page, words) in pages {
         browser.open(&format!("{}{page}", farm.url())).await;
-        if place == "main" {
-            browser.sees(MARK).await;
-        }
-        browser.wait("the page is drawn", "return Boolean(document.querySelector('h1'))").await;
+        browser.sees(words).await;
         assert_eq!(browser.ask(struck).await, json!(0), "{page}");
     }
+    // What a target answers, when somebody tries it.
+    browser.press("Test hook").await;
+    browser.sees("hook was not told: ").await;
+    assert_eq!(browser.ask(struck).await, json!(0));
+    // What is said of an output: in the viewer, its thumbnails and the list.
+    browser.open(&format!("{}/jobs/{lied}", farm.url())).await;
+    browser.sees("shot 1.png").await;
+    browser.sees(MARK).await;
+    browser.press("Outputs, to download").await;
+    browser.wait("the list is drawn", "return Boolean(document.querySelector('a[download=\"shot 1.png\"]'))").await;
+    assert_eq!(browser.ask(struck).await, json!(0));
     let file = farm.folder().join("<img src=x onerror=window.struck=1>.txt");
     std::fs::write(&file, "a scene").expect("writable");
     browser.open(&format!("{}/submit?function=marked", farm.url())).await;

@@ -16,6 +16,7 @@ use framewake_proto::template::OutputTemplate;
 use framewake_proto::verdict::Verdict;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
+use reqwest::header::LOCATION;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub enum Error {
     Url { name: String, url: String },
     #[error("input `{name}`: `{url}` was answered with {status}")]
     Refused { name: String, url: String, status: u16 },
+    #[error("input `{name}`: `{url}` leads {why}")]
+    Led { name: String, url: String, why: &'static str },
     #[error("input `{name}` is larger than the {size_max} bytes allowed")]
     TooLarge { name: String, size_max: u64 },
     #[error("cannot fetch input `{name}` from `{url}`")]
@@ -66,11 +69,12 @@ impl Error {
     pub fn failure(&self) -> Failure {
         let verdict = match self {
             // Missing for everyone: no other worker will find it.
-            Error::Absent { .. } | Error::OutputAbsent(_) | Error::Url { .. } | Error::TooLarge { .. } => {
-                Verdict::SceneError
-            }
+            Error::Absent { .. }
+            | Error::OutputAbsent(_)
+            | Error::Url { .. }
+            | Error::Led { .. }
+            | Error::TooLarge { .. } => Verdict::SceneError,
             Error::Refused { status, .. } if (300..500).contains(status) && *status != 429 => Verdict::SceneError,
-            Error::Http { error, .. } if error.is_redirect() => Verdict::SceneError,
             Error::Refused { .. } | Error::Http { .. } => Verdict::RetrySame,
             Error::Store { error, .. } => error.verdict(),
             // Two inputs want the same place; elsewhere they would too.
@@ -137,7 +141,7 @@ impl Inputs {
             }
             OrderSource::Url(url) => {
                 make_parent(&to, &input.staged_as).await?;
-                self.fetch_url(url, &input.staged_as, &to).await
+                self.fetch_url(url, input.within, &input.staged_as, &to).await
             }
             OrderSource::Outputs { frames, template } => self.fetch_outputs(order, frames, template, &to).await,
         }
@@ -165,7 +169,7 @@ impl Inputs {
             .await
     }
 
-    async fn fetch_url(&self, url: &str, name: &str, to: &Path) -> Result<(), Error> {
+    async fn fetch_url(&self, url: &str, within: Option<usize>, name: &str, to: &Path) -> Result<(), Error> {
         let wrong = || Error::Url { name: name.to_owned(), url: shown(url) };
         let parsed = reqwest::Url::parse(url).map_err(|_| wrong())?;
         match parsed.scheme() {
@@ -188,16 +192,20 @@ impl Inputs {
                     Err(error) => Err(failed(error)),
                 }
             }
-            "http" | "https" => self.fetch_http(parsed, name, to).await,
+            "http" | "https" => {
+                let beginning = within.and_then(|bytes| reqwest::Url::parse(url.get(..bytes)?).ok());
+                let beginning = beginning.unwrap_or_else(|| parsed.join("/").expect("http addresses have a path"));
+                self.fetch_http(&Source { url: parsed, beginning }, name, to).await
+            }
             _ => Err(wrong()),
         }
     }
 
-    async fn fetch_http(&self, url: reqwest::Url, name: &str, to: &Path) -> Result<(), Error> {
+    async fn fetch_http(&self, source: &Source, name: &str, to: &Path) -> Result<(), Error> {
         const TRIES_MAX: u32 = 4;
         let mut wait = Duration::from_millis(500);
         for number in 1.. {
-            match self.fetch_http_once(url.clone(), name, to).await {
+            match self.fetch_http_once(source, name, to).await {
                 Err(error) if number < TRIES_MAX && error.failure().verdict == Verdict::RetrySame => {
                     tracing::warn!(error = %Chain(&error), number, "fetching an input failed; trying again");
                 }
@@ -209,16 +217,28 @@ impl Inputs {
         unreachable!("the loop returns at its last try")
     }
 
-    async fn fetch_http_once(&self, url: reqwest::Url, name: &str, to: &Path) -> Result<(), Error> {
-        let shown = shown(url.as_str());
-        let failed = |error: reqwest::Error| Error::Http {
-            name: name.to_owned(),
-            url: shown.clone(),
-            // It would print the whole URL, signature and all.
-            error: error.without_url(),
-        };
+    /// The answer of an address, or of where it leads.
+    async fn answer_of(&self, source: &Source, name: &str) -> Result<reqwest::Response, Error> {
+        let shown = shown(source.url.as_str());
+        let failed = |error| http_error(name, &shown, error);
+        let led = |why| Error::Led { name: name.to_owned(), url: shown.clone(), why };
+        let mut url = source.url.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let response = self.http.get(url.clone()).send().await.map_err(failed)?;
+            let next = response.headers().get(LOCATION).filter(|_| response.status().is_redirection());
+            let Some(next) = next else { return Ok(response) };
+            let next = next.to_str().ok().and_then(|next| url.join(next).ok());
+            url = next.ok_or_else(|| led("to what is no address"))?;
+            source.allows(&url).map_err(led)?;
+        }
+        Err(led("on and on"))
+    }
+
+    async fn fetch_http_once(&self, source: &Source, name: &str, to: &Path) -> Result<(), Error> {
+        let shown = shown(source.url.as_str());
+        let failed = |error| http_error(name, &shown, error);
         let file_failed = |error| Error::File { name: name.to_owned(), error };
-        let response = self.http.get(url).send().await.map_err(failed)?;
+        let response = self.answer_of(source, name).await?;
         let status = response.status();
         if !status.is_success() {
             return Err(Error::Refused { name: name.to_owned(), url: shown.clone(), status: status.as_u16() });
@@ -238,6 +258,32 @@ impl Inputs {
             file.write_all(&piece).await.map_err(file_failed)?;
         }
         file.flush().await.map_err(file_failed)
+    }
+}
+
+fn http_error(name: &str, shown: &str, error: reqwest::Error) -> Error {
+    // It would print the whole URL, signature and all.
+    Error::Http { name: name.to_owned(), url: shown.to_owned(), error: error.without_url() }
+}
+
+/// An address, and what it must begin with wherever it leads.
+struct Source {
+    url: reqwest::Url,
+    beginning: reqwest::Url,
+}
+
+impl Source {
+    /// The scheduler allowed this beginning and no other: neither another service of its host, nor a way that others can read.
+    fn allows(&self, next: &reqwest::Url) -> Result<(), &'static str> {
+        if next.origin() != self.url.origin() {
+            return Err("to another host, port or scheme");
+        }
+        // Dots that were written so that they are none for us may be some for the server.
+        let dots = next.path().contains("..") || next.path().to_ascii_lowercase().contains("%2e");
+        if dots || !next.path().starts_with(self.beginning.path()) {
+            return Err("out of the part of its host that this farm fetches from (`--urls-allowed`)");
+        }
+        Ok(())
     }
 }
 
@@ -270,19 +316,9 @@ fn shown(url: &str) -> String {
 }
 
 fn http_client() -> reqwest::Client {
-    // The scheduler allowed this host and no other, nor another service of it, nor a way that others can read.
-    let same_host = reqwest::redirect::Policy::custom(|attempt| {
-        let origin = attempt.previous().first().map(reqwest::Url::origin);
-        if attempt.previous().len() > REDIRECTS_MAX {
-            attempt.error("too many redirects")
-        } else if Some(attempt.url().origin()) == origin {
-            attempt.follow()
-        } else {
-            attempt.error("it redirects to another host, port or scheme")
-        }
-    });
     trust::http(reqwest::Client::builder())
-        .redirect(same_host)
+        // Followed by hand: how far depends on the address.
+        .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(10))
         .read_timeout(Duration::from_mins(1))
         .build()

@@ -138,6 +138,52 @@ async fn a_redirect_may_not_leave_its_host_nor_reach_other_services_of_it() {
     }
 }
 
+/// Where `/pub/a.bin` leads to `to`, and everything else says `hello`; with which beginning of it is allowed.
+async fn led(to: &str, within: Option<&str>) -> Result<Vec<u8>, Error> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let host = format!("http://{}", listener.local_addr().expect("has one"));
+    let away = format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 2048];
+            let read = stream.read(&mut request).await.unwrap_or_default();
+            let first = request[..read].starts_with(b"GET /pub/a.bin ");
+            let found = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+            let _gone = stream.write_all(if first { away.as_bytes() } else { found.as_bytes() }).await;
+        }
+    });
+    let within = within.map(|path| host.len() + path.len());
+    let source = json!({"url": format!("{host}/pub/a.bin")});
+    let mut desk = desk(&json!([{"staged_as": "a.bin", "source": source, "within": within}]));
+    desk.stage().await.map(|staged| read(&staged, "a.bin"))
+}
+
+#[tokio::test]
+async fn a_redirect_may_not_leave_the_beginning_that_is_allowed() {
+    for inside in ["/pub/b.bin", "b.bin", "/pub/deep/c.bin?signed=1", "/pub/deep/../b.bin"] {
+        assert_eq!(led(inside, Some("/pub/")).await.expect(inside), b"hello");
+    }
+    for outside in [
+        "/private/a.bin",
+        "../private/a.bin",
+        "/pub/../private/a.bin",
+        "/pub/%2e%2e/private/a.bin",
+        "/pub/..%2fprivate/a.bin",
+        "/public/a.bin",
+        "/",
+        // To itself, for ever.
+        "/pub/a.bin",
+    ] {
+        let error = led(outside, Some("/pub/")).await.expect_err(outside);
+        assert!(matches!(error, Error::Led { .. }), "{outside}: {error:?}");
+        assert_eq!(error.failure().verdict, Verdict::SceneError, "{outside}");
+    }
+    // Of the whole host, or where an older scheduler says nothing.
+    for within in [Some("/"), None] {
+        assert_eq!(led("/private/a.bin", within).await.expect("allowed"), b"hello");
+    }
+}
+
 #[tokio::test]
 async fn lengths_that_lie_are_not_believed() {
     let longer = fetch("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello and more").await;

@@ -120,9 +120,18 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{/* Names by which a farm is reached that asks nobody for a token. */}}
+{{- define "framewake.names" -}}
+{{- $service := printf "%s.%s.svc" (include "framewake.name" .) .Release.Namespace -}}
+{{- $names := list (include "framewake.name" .) (printf "%s.%s" (include "framewake.name" .) .Release.Namespace) $service (printf "%s.cluster.local" $service) -}}
+{{- if .Values.ingress.enabled }}{{ $names = append $names .Values.ingress.host }}{{ end -}}
+{{- if and .Values.route.enabled .Values.route.host }}{{ $names = append $names .Values.route.host }}{{ end -}}
+{{- concat $names .Values.names | uniq | join "," -}}
+{{- end }}
+
 {{/* What does not go together, said before anything is made. */}}
 {{- define "framewake.check" -}}
-{{- $ours := list "FRAMEWAKE_DATA" "FRAMEWAKE_LISTEN" "FRAMEWAKE_ACCESS" "FRAMEWAKE_FARM" "FRAMEWAKE_STORE" "FRAMEWAKE_STORE_SETUP" "FRAMEWAKE_NATS_URL" "FRAMEWAKE_NATS_SEED_FILE" "FRAMEWAKE_POOLS" "FRAMEWAKE_FUNCTIONS" "FRAMEWAKE_SLOTS" "FRAMEWAKE_SMTP" "FRAMEWAKE_SMTP_FROM" "FRAMEWAKE_LEADER_LEASE" "FRAMEWAKE_TLS_CERT" "FRAMEWAKE_TLS_KEY" "FRAMEWAKE_KEDA_LISTEN" "FRAMEWAKE_OPENFAAS_LISTEN" "FRAMEWAKE_OPENFAAS_PASSWORD_FILE" "FRAMEWAKE_OPENFAAS_CALLBACK_SECRET_FILE" -}}
+{{- $ours := list "FRAMEWAKE_DATA" "FRAMEWAKE_LISTEN" "FRAMEWAKE_ACCESS" "FRAMEWAKE_NAMES" "FRAMEWAKE_FARM" "FRAMEWAKE_STORE" "FRAMEWAKE_STORE_SETUP" "FRAMEWAKE_NATS_URL" "FRAMEWAKE_NATS_SEED_FILE" "FRAMEWAKE_POOLS" "FRAMEWAKE_FUNCTIONS" "FRAMEWAKE_SLOTS" "FRAMEWAKE_SMTP" "FRAMEWAKE_SMTP_FROM" "FRAMEWAKE_LEADER_LEASE" "FRAMEWAKE_TLS_CERT" "FRAMEWAKE_TLS_KEY" "FRAMEWAKE_KEDA_LISTEN" "FRAMEWAKE_OPENFAAS_LISTEN" "FRAMEWAKE_OPENFAAS_PASSWORD_FILE" "FRAMEWAKE_OPENFAAS_CALLBACK_SECRET_FILE" -}}
 {{- range $name, $_ := .Values.scheduler.environment }}
 {{- if has $name $ours }}{{ fail (printf "scheduler.environment.%s: the chart sets it itself, from another value" $name) }}{{ end -}}
 {{- end -}}

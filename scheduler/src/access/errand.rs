@@ -1,8 +1,8 @@
 //! The first token, made on the machine itself: whoever may read the database needs none to prove it.
 
-use super::token::{Token, make};
+use super::token::{Token, make, name_fault};
 use crate::store::{self, Store};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use framewake_proto::access::{Role, TOKENS_MAX};
 use framewake_proto::duration::Span;
 use framewake_proto::ids::Name;
@@ -22,6 +22,9 @@ pub(crate) async fn add_token(
     lasts: Option<Span>,
     now: Timestamp,
 ) -> Result<Secret> {
+    if let Some(fault) = name_fault(&name) {
+        bail!(fault);
+    }
     let (id, secret, sha256) = make();
     let expires_at =
         lasts.map(|Span(lasts)| Timestamp(now.0.saturating_add(i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX))));

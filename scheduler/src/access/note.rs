@@ -25,6 +25,15 @@ pub(crate) async fn carry<F: Future>(row: AuditRow, request: F) -> (F::Output, O
     (output, left)
 }
 
+/// What was there before, where only the request's body says what it is about; before the change is asked for.
+pub(crate) fn set_before(before: String) {
+    let _ = NOTE.try_with(|note| {
+        if let Some(row) = note.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            row.before = before;
+        }
+    });
+}
+
 /// The note of the request at hand, once.
 pub(crate) fn take() -> Option<Box<AuditRow>> {
     NOTE.try_with(|note| note.take()).ok().flatten()

@@ -91,6 +91,11 @@ impl Error {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Person {
     pub(crate) name: Name,
+    /// Whom they call themselves at the provider, which others may too, and the provider's own word for them, which is theirs alone.
+    #[serde(default)]
+    pub(crate) called: String,
+    #[serde(default)]
+    pub(crate) subject: String,
     pub(crate) role: Role,
     pub(crate) project: Option<Name>,
     /// By which provider, and the group that let them in: what they may do ends with the rule that says it.
@@ -358,7 +363,9 @@ impl Oidc {
         let groups = groups(&claims.more, &self.groups_claim);
         let rule = rights(&self.groups, &groups).ok_or_else(|| Error::NoGroup(clip(called)))?;
         let GroupRule { group, role, project } = rule.clone();
-        Ok(Person { name: name_of(called), role, project, issuer: self.provider.issuer.as_str().to_owned(), group })
+        let (issuer, subject) = (self.provider.issuer.as_str().to_owned(), clip(&claims.sub));
+        let name = name_of(called, &issuer, &claims.sub);
+        Ok(Person { name, called: clip(called), subject, role, project, issuer, group })
     }
 }
 
@@ -388,10 +395,18 @@ fn groups(claims: &HashMap<String, Value>, path: &str) -> Vec<String> {
     }
 }
 
-/// A name for lists and the audit: it can't be mistaken for that of a token, for tokens are named by who makes them.
-fn name_of(called: &str) -> Name {
+/// What names of people begin with, and no token's name.
+pub(crate) const PERSON: &str = "oidc-";
+/// Letters of what somebody is called that stand in their name.
+const CALLED_MAX: usize = 48;
+
+/// A name for lists and the audit. At the provider `jane.doe` and `jane-doe` may be two, and names of ours can't tell them apart:
+/// the end does, which is made of what the provider gives to nobody else.
+fn name_of(called: &str, issuer: &str, subject: &str) -> Name {
     let letters = called.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
-    let text: String = "oidc-".chars().chain(letters).take(63).collect();
+    let letters: String = letters.take(CALLED_MAX).collect();
+    let digest = Sha256::new().chain_update(issuer).chain_update([0u8]).chain_update(subject).finalize();
+    let text = format!("{PERSON}{letters}-{}", hex::encode(&digest[..4]));
     text.parse().expect("made of what names are made of")
 }
 
@@ -433,9 +448,28 @@ mod tests {
 
     #[test]
     fn whatever_somebody_is_called_is_a_name_of_ours() {
-        assert_eq!(name_of("Jane.Doe@Studio.example").as_str(), "oidc-jane-doe-studio-example");
+        let name = |called: &str, subject: &str| name_of(called, "https://login.example", subject).to_string();
+        assert!(name("Jane.Doe@Studio.example", "1").starts_with("oidc-jane-doe-studio-example-"));
         for odd in ["", "ä", &"x".repeat(300), "../../etc", "<b>"] {
-            assert!(name_of(odd).as_str().starts_with("oidc-"), "{odd}");
+            assert!(name(odd, "1").starts_with("oidc-"), "{odd}");
         }
+    }
+
+    #[test]
+    fn two_people_have_two_names_whatever_they_call_themselves() {
+        let long = "x".repeat(200);
+        let called = ["jane.doe", "jane-doe", "jane_doe", "Jane-Doe", "\u{e4}\u{e4}", "\u{f6}\u{f6}", &long, &long];
+        let mut names: Vec<Name> = called
+            .iter()
+            .enumerate()
+            .map(|(at, called)| name_of(called, "https://login.example", &at.to_string()))
+            .collect();
+        names.push(name_of("jane.doe", "https://other.example", "0"));
+        let one = name_of("jane.doe", "https://login.example", "0");
+        assert_eq!(one, names[0], "the same at each login");
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all, "{names:?}");
     }
 }

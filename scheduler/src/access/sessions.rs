@@ -14,8 +14,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Name of the cookie.
-pub(crate) const COOKIE: &str = "framewake_session";
+/// What the cookies of a farm are called. A browser has one place for those of all ports of a host, so each farm has names of its
+/// own: or who logs in to one of two farms on a machine would be logged out of the other.
+#[derive(Debug)]
+pub(crate) struct CookieNames {
+    pub(crate) session: String,
+    /// Holds a login at a provider to the browser that began it.
+    pub(crate) login: String,
+}
+
+impl CookieNames {
+    /// Of the farm with this id.
+    pub(crate) fn of(farm: &str) -> CookieNames {
+        let mark = hex::encode(&Sha256::digest(farm)[..4]);
+        CookieNames { session: format!("framewake_session_{mark}"), login: format!("framewake_login_{mark}") }
+    }
+}
+
 /// How long one lasts: a day at work.
 pub(crate) const SESSION_FOR: Duration = Duration::from_hours(12);
 /// How long one lasts that nobody uses: a long lunch. A page that is open uses it.
@@ -281,6 +296,8 @@ mod tests {
     fn jane() -> Person {
         Person {
             name: "oidc-jane".parse().expect("a name"),
+            called: "jane".to_owned(),
+            subject: "1".to_owned(),
             role: Role::Artist,
             project: None,
             issuer: "https://login.example".to_owned(),

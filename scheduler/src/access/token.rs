@@ -4,6 +4,7 @@
 //! stored. A slow, salted hash is for what people make up: for secrets of at least 112 bits an approved one-way function is
 //! enough (NIST SP 800-63B, 5.1.2.2), because none can be tried out.
 
+use super::oidc::PERSON;
 use framewake_proto::access::{Role, TOKEN_PREFIX, TokenView};
 use framewake_proto::ids::Name;
 use framewake_proto::notify::Secret;
@@ -66,6 +67,12 @@ impl Token {
             used_at: self.used_at,
         }
     }
+}
+
+/// Why a token may not have this name; none: it may.
+pub(crate) fn name_fault(name: &Name) -> Option<String> {
+    let taken = name.as_str().starts_with(PERSON);
+    taken.then(|| format!("`{PERSON}…` are names of people who log in by the provider of identities: choose another"))
 }
 
 /// A new token's id, its text and what is kept of it.

@@ -364,6 +364,7 @@ impl Engine {
                 self.apply(event, batch);
             }
             Message::Reported(event, token) => {
+                let event = self.own_outputs(event).await?;
                 self.count_load(&event);
                 if let Some(traces) = &mut self.traces {
                     traces.hear(&event);
@@ -665,10 +666,7 @@ impl Engine {
     }
 
     async fn step_order(&mut self, id: JobId, step: usize) -> Result<Option<StepOrder>, Error> {
-        let job = match self.jobs.get(id) {
-            Some(job) => Some(job.clone()),
-            None => self.store.jobs(&[id], &self.functions).await?.pop().map(|(_, job)| job),
-        };
+        let job = self.job(id).await?;
         Ok(job.filter(|job| step < job.steps.len()).map(|job| StepOrder::new(id, &job, step)))
     }
 

@@ -93,7 +93,8 @@ impl Engine {
     fn granted(&self, job: JobId, step: usize, tasks: &TaskSet, want_step: bool) -> wire::ClaimAnswer {
         let order = match self.jobs.get(job) {
             Some(cached) if want_step => {
-                serde_json::to_vec(&StepOrder::new(job, cached, step)).expect("an order can be written as JSON")
+                let order = StepOrder::new(job, cached, step).within(&self.urls);
+                serde_json::to_vec(&order).expect("an order can be written as JSON")
             }
             _ => Vec::new(),
         };

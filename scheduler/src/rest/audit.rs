@@ -16,16 +16,19 @@ use axum::http::header::LOCATION;
 use axum::http::request::Parts;
 use axum::response::Response;
 use framewake_proto::access::AuditView;
-use framewake_proto::api::Page;
+use framewake_proto::api::{Page, TaskState};
 use framewake_proto::ids::{JobId, Name};
 use framewake_proto::time::Timestamp;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Most bytes that are noted of what was before, and of what is after.
 const NOTED_MAX: usize = 2048;
 /// Largest answer to a change that is read for what is after: a job of many steps, a function with its bounds.
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
+/// Most failed frames that are named.
+const FAILED_MAX: u32 = 200;
 /// Most bytes of an address that are noted.
 const SUBJECT_MAX: usize = 300;
 
@@ -48,7 +51,7 @@ impl Noting {
     /// Looks at what is there before.
     pub(super) async fn begin(app: &App, rule: &'static Rule, caller: &Caller, parts: &Parts, names: &Names) -> Noting {
         let request = parts.extensions.get::<RequestId>().map_or(String::new(), |RequestId(id)| id.clone());
-        let (before, project) = look(app, rule.of, names).await;
+        let (before, project) = look(app, rule, names).await;
         let row = AuditRow {
             bulk: rule.kind == Kind::Bulk,
             who: caller.name.clone(),
@@ -75,6 +78,9 @@ impl Noting {
             return response;
         }
         self.row.at = Timestamp::now();
+        if let Some(row) = left {
+            self.row.before = row.before;
+        }
         let (mut parts, body) = response.into_parts();
         if let Some(OfProject(project)) = parts.extensions.remove() {
             self.row.project = Some(project);
@@ -87,7 +93,7 @@ impl Noting {
         let (after, body) = match (self.rule.of, noted_as) {
             (_, Some(NotedAs(value))) => (value.to_string(), body),
             (Of::Job, None) => {
-                let (after, _) = look(app, Of::Job, &self.names).await;
+                let (after, _) = look(app, self.rule, &self.names).await;
                 (after.map_or(String::new(), |value| value.to_string()), body)
             }
             (_, None) => match axum::body::to_bytes(body, ANSWER_MAX).await {
@@ -120,14 +126,28 @@ impl Noting {
     }
 }
 
+/// Notes what was there before a change that only its body tells of.
+pub(super) fn note_before(before: &Value) {
+    note::set_before(cut(&before.to_string(), NOTED_MAX));
+}
+
 /// What an address names, shortly, and its project.
-async fn look(app: &App, of: Of, names: &Names) -> (Option<Value>, Option<Name>) {
+async fn look(app: &App, rule: &Rule, names: &Names) -> (Option<Value>, Option<Name>) {
     let name = || named(names, "name").parse::<Name>().ok();
-    match of {
+    match rule.of {
         Of::Job => {
             let Ok(id) = named(names, "id").parse::<JobId>() else { return (None, None) };
             let Ok(Some(job)) = app.reader.job(id).await else { return (None, None) };
-            (Some(json!({"name": job.name, "state": job.state, "priority": job.priority})), Some(job.project))
+            let mut shown = json!({"name": job.name, "state": job.state, "priority": job.priority});
+            match rule.action {
+                "job.budget" => {
+                    let spec = app.reader.job_spec(id).await.ok().flatten();
+                    shown["budget"] = json!(spec.and_then(|spec| spec.budget));
+                }
+                "job.retry" => shown["failed"] = json!(failed(app, id).await),
+                _ => {}
+            }
+            (Some(shown), Some(job.project))
         }
         Of::Schedule => {
             let Some(name) = name() else { return (None, None) };
@@ -145,6 +165,24 @@ async fn look(app: &App, of: Of, names: &Names) -> (Option<Value>, Option<Name>)
         Of::Farm | Of::Project => look_at_farm(app, names).await,
         Of::Nobody | Of::Own | Of::Shared => (None, None),
     }
+}
+
+/// Frames of each step that failed, as far as they are few.
+async fn failed(app: &App, id: JobId) -> Option<BTreeMap<Name, String>> {
+    let key = app.reader.job_key(id).await.ok().flatten()?;
+    let tasks = app.reader.tasks(&key, None, Some(TaskState::Failed), (0, 0), FAILED_MAX).await.ok()?;
+    let mut frames: BTreeMap<Name, Vec<(i64, i64)>> = BTreeMap::new();
+    for task in tasks.items {
+        let runs = frames.entry(task.step).or_default();
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == task.frame => *last = task.frame,
+            _ => runs.push((task.frame, task.frame)),
+        }
+    }
+    let more = if tasks.next.is_some() { "…" } else { "" };
+    let run = |(first, last): (i64, i64)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let text = |runs: Vec<(i64, i64)>| runs.into_iter().map(run).collect::<Vec<_>>().join(",") + more;
+    Some(frames.into_iter().map(|(step, runs)| (step, text(runs))).collect())
 }
 
 /// Shares and budgets; the rest of the farm says in its answers what is after.

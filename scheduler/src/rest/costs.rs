@@ -5,7 +5,7 @@ use super::narrow::{self, Narrowed};
 use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
 use super::query::{Query, clip, invalid, job_id, not_one_of};
-use super::{App, jobs, schema};
+use super::{App, audit, jobs, schema};
 use crate::access::Caller;
 use crate::engine::Refused;
 use axum::Json;
@@ -26,6 +26,7 @@ use framewake_proto::price::{
     PaidByChange, PaidByView, PriceRow, PricesAdd, PricesAdded, ROWS_MAX, SOURCE_MAX, WORD_MAX,
 };
 use framewake_proto::time::{Day, Timestamp};
+use serde_json::json;
 use std::sync::Arc;
 
 /// Largest body with rows of prices.
@@ -283,6 +284,9 @@ pub(super) async fn pay_by(
             "",
             "give either `price`, the number of a row, or `own`, an amount",
         )]));
+    }
+    if let Some(before) = app.reader.price_on(&paid_for, since).await? {
+        audit::note_before(&json!(before));
     }
     let stored = app.handle.pay_by(paid_for.clone(), since, price, own).await.map_err(|error| match error {
         Refused::NotFound => Refusal::new(Code::NotFound, "there is no such row, or no room for more prices")

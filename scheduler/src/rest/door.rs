@@ -9,7 +9,7 @@ use super::query::{clip, invalid};
 use super::shares::{Peer, peer_of};
 use super::{App, audit, jobs};
 use crate::access::rules::{Kind, Of, Rule, rule, rules_of};
-use crate::access::{COOKIE, Caller, Held, Session, Tries, Why};
+use crate::access::{Caller, Held, Session, Tries, Why};
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE as COOKIES, HOST, ORIGIN, WWW_AUTHENTICATE};
@@ -220,7 +220,7 @@ pub(super) async fn is_of(app: &App, job: JobId, only: &Name) -> Answer<bool> {
 /// Who asks. Counts those who bring something that opens nothing.
 async fn identify(app: &Arc<App>, headers: &HeaderMap, peer: Peer, method: &Method) -> Answer<Caller> {
     let now = Timestamp::now();
-    let found = match credentials(headers)? {
+    let found = match credentials(headers, &app.cookies.session)? {
         Credentials::None => return Err(unknown()),
         Credentials::Token(text) => find(app, text, now).await,
         Credentials::Session(cookie) => {
@@ -288,7 +288,7 @@ enum Credentials<'a> {
 }
 
 /// One of them, said once: whoever says two things means one of them for somebody else.
-fn credentials(headers: &HeaderMap) -> Answer<Credentials<'_>> {
+fn credentials<'a>(headers: &'a HeaderMap, cookie: &str) -> Answer<Credentials<'a>> {
     let unclear = |what: &str| {
         Refusal::new(Code::Unauthorized, format!("the request has {what}: nobody can say whose it is"))
             .hint("send one `authorization: Bearer fw_…`, or the cookie of one session")
@@ -307,7 +307,7 @@ fn credentials(headers: &HeaderMap) -> Answer<Credentials<'_>> {
                 .ok_or_else(|| unclear("an `authorization` that is not `Bearer fw_…`"));
         }
     }
-    let mut found = cookies(headers);
+    let mut found = cookies(headers, cookie);
     match (found.next(), found.next()) {
         (None, _) => Ok(Credentials::None),
         (Some(cookie), None) => Ok(Credentials::Session(cookie)),
@@ -315,11 +315,11 @@ fn credentials(headers: &HeaderMap) -> Answer<Credentials<'_>> {
     }
 }
 
-/// Cookies of our name.
-pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// Cookies of this name.
+pub(super) fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(COOKIES).iter().filter_map(|line| line.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+    pairs.filter(move |(given, _)| *given == name).map(|(_, value)| value)
 }
 
 /// A change that comes with a cookie must say that a page of ours sent it: all browsers do, and another site's page is refused

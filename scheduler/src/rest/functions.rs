@@ -4,7 +4,7 @@ use super::body;
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::{Query, clip};
-use super::{App, jobs, schema};
+use super::{App, audit, jobs, schema};
 use crate::access::Caller;
 use crate::engine::Added;
 use crate::store::read::StoredFunction;
@@ -18,6 +18,7 @@ use framewake_proto::function::FunctionSpec;
 use framewake_proto::ids::{FunctionKey, FunctionRef, nearest};
 use framewake_proto::job::JOB_SIZE_MAX;
 use framewake_proto::scaling::ScalingExplained;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -112,6 +113,9 @@ pub(super) async fn add(
         return Err(Refusal::faults(faults));
     }
     let before = app.handle.functions();
+    if let Some((version, spec)) = before.newest(&spec.name) {
+        audit::note_before(&json!({"name": spec.name, "version": version, "spec": **spec}));
+    }
     let Added { key, active } = app.handle.add_function(spec).await.map_err(|error| jobs::refused(&error, None))?;
     let status = match before.get(&key) {
         Some(_) => StatusCode::OK,

@@ -3,6 +3,7 @@
 use super::App;
 use super::problem::{self, Code, Refusal};
 use super::shares::{Class, peer_of};
+use crate::access::{HostName, is_ours, name_in};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, STRICT_TRANSPORT_SECURITY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -138,8 +139,8 @@ pub(crate) fn cross_origin() -> Response {
     Refusal::new(Code::CrossOrigin, "a page of another site may not change anything here").into_response()
 }
 
-/// On a loopback address a name other than `localhost` is a page that had its name point here (DNS rebinding).
-pub(super) async fn only_local_names(request: Request, next: Next) -> Response {
+/// Where nobody is asked who they are, another name than ours is a page that had its name point here (DNS rebinding).
+pub(super) async fn only_our_names(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let mut hosts = request.headers().get_all(HOST).iter();
     // A whole address as the target counts before the header.
     let named = match (request.uri().authority(), hosts.next(), hosts.next()) {
@@ -148,35 +149,16 @@ pub(super) async fn only_local_names(request: Request, next: Next) -> Response {
         (None, Some(host), None) => host.to_str().ok(),
         (_, _, Some(_)) => None,
     };
-    if named.is_some_and(is_local) {
+    if named.is_some_and(|host| is_ours(host, &app.names)) {
         return next.run(request).await;
     }
-    Refusal::new(Code::CrossOrigin, "this scheduler answers under `localhost` and IP addresses only").into_response()
-}
-
-fn is_local(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    // HTTP/1.0 and plain tools send no host at all; a browser always does.
-    host.is_empty() || bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_this_machine_are_local() {
-        for host in
-            ["localhost", "localhost:7700", "LOCALHOST:1", "127.0.0.1:7700", "[::1]:7700", "[::1]", "10.0.0.7", ""]
-        {
-            assert!(is_local(host), "{host}");
-        }
-        for host in ["evil.example:7700", "localhost.evil.example", "127.0.0.1.evil.example:7700", "evil:77x"] {
-            assert!(!is_local(host), "{host}");
-        }
+    let ours: Vec<&str> = ["localhost"].into_iter().chain(app.names.iter().map(HostName::as_str)).collect();
+    let detail = format!("this scheduler answers under IP addresses and `{}` only", ours.join("`, `"));
+    let name = named.map(name_in).and_then(|name| name.parse::<HostName>().ok());
+    let refusal = Refusal::new(Code::CrossOrigin, detail);
+    match name {
+        Some(name) => refusal.hint(format!("for `{0}` start it with `--names {0}`", name.as_str())),
+        None => refusal,
     }
+    .into_response()
 }

@@ -1,6 +1,7 @@
 //! The way to a provider of identities and back: two addresses that browsers are sent to, so what goes wrong is told by the page
 //! they end on.
 
+use super::door::cookies;
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
 use super::query::Query;
@@ -10,7 +11,7 @@ use super::{App, RequestId};
 use crate::access::{LOGIN_WITHIN, LoggedIn, Oidc, OidcError, SESSION_FOR, make_session, make_token};
 use axum::Extension;
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, COOKIE, LOCATION, SET_COOKIE};
+use axum::http::header::{CACHE_CONTROL, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use framewake_proto::chain::Chain;
@@ -18,8 +19,6 @@ use framewake_proto::time::Timestamp;
 use std::sync::Arc;
 use tracing::warn;
 
-/// Holds a login to the browser that began it. The provider's page sends people back from another site, so it is `Lax`.
-const KEPT: &str = "framewake_login";
 /// Longest state or code that is read; ours have 43 signs, and codes of large providers about a thousand.
 const WORD_MAX: usize = 4096;
 
@@ -28,9 +27,10 @@ fn provider(app: &App) -> Answer<&Oidc> {
     app.access.oidc.as_deref().ok_or_else(none)
 }
 
-fn kept(state: &str, seconds: u64, secure: bool) -> String {
-    let secure = if secure { "; Secure" } else { "" };
-    format!("{KEPT}={state}; Path=/v1/session/oidc; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")
+/// Holds a login to the browser that began it. The provider's page sends people back from another site, so it is `Lax`.
+fn kept(app: &App, state: &str, seconds: u64, secure: bool) -> String {
+    let (name, secure) = (&app.cookies.login, if secure { "; Secure" } else { "" });
+    format!("{name}={state}; Path=/v1/session/oidc; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")
 }
 
 /// To another address, which the browser asks for by `GET`.
@@ -58,7 +58,7 @@ pub(super) async fn ask_provider(State(app): State<Arc<App>>, peer: Peer, query:
     let query = query.only(&["to"])?;
     Ok(match provider.begin(query.one("to")?.unwrap_or("/")).await {
         Ok(begun) => {
-            let cookie = kept(&begun.state, LOGIN_WITHIN.as_secs(), provider.is_encrypted());
+            let cookie = kept(&app, &begun.state, LOGIN_WITHIN.as_secs(), provider.is_encrypted());
             send_to(begun.address.as_str(), vec![cookie])
         }
         Err(error) => turned_away(&error, peer, Vec::new()),
@@ -92,23 +92,18 @@ pub(super) async fn come_back(
     };
     let state = word("state")?.unwrap_or_default();
     let secure = provider.is_encrypted();
-    let forget = kept("", 0, secure);
-    Ok(match provider.finish(cookie(&headers), state, &code).await {
+    let forget = kept(&app, "", 0, secure);
+    // Two of them are none.
+    let mut begun = cookies(&headers, &app.cookies.login);
+    let begun = begun.next().filter(|value| !value.is_empty() && begun.next().is_none());
+    Ok(match provider.finish(begun, state, &code).await {
         Ok(LoggedIn { person, to, id_token }) => {
             // What it is called where it is taken back or noted: there is no token.
             let (id, _, _) = make_token();
             let (cookie, kept) = make_session(id, Some(person), Some(&id_token), Timestamp::now());
             welcome(&app, kept, peer, request.map(|Extension(id)| id)).await?;
-            send_to(&to, vec![forget, set_cookie(&cookie, SESSION_FOR.as_secs(), secure)])
+            send_to(&to, vec![forget, set_cookie(&app.cookies.session, &cookie, SESSION_FOR.as_secs(), secure)])
         }
         Err(error) => turned_away(&error, peer, vec![forget]),
     })
-}
-
-/// What the browser kept; two of them are none.
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let mut found = pairs.filter(|(name, _)| *name == KEPT).map(|(_, value)| value);
-    found.next().filter(|value| !value.is_empty() && found.next().is_none())
 }

@@ -2,7 +2,7 @@
 
 use super::problem::{self, Code, Refusal};
 use super::shares::{Class, Peer};
-use super::{App, Speech, local_router, router};
+use super::{App, Speech, named_router, router};
 use crate::store::AccessWrite;
 use axum::Router;
 use axum::body::Body;
@@ -64,8 +64,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves until `shutdown` is canceled, then lets open requests finish.
 pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationToken) -> io::Result<()> {
     // Whoever must show a token may come by any name: a page that had its name point here has none.
-    let local = listener.local_addr()?.ip().is_loopback() && !app.access.asks();
-    let router = if local { local_router(app.clone()) } else { router(app.clone()) };
+    let router = if app.access.asks() { router(app.clone()) } else { named_router(app.clone()) };
     tokio::spawn(sweep(app.clone(), shutdown.clone()));
     tokio::spawn(note_uses(app.clone(), shutdown.clone()));
     // Every address shows the same one.

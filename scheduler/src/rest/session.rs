@@ -6,7 +6,7 @@ use super::openapi::Problems;
 use super::problem::Answer;
 use super::shares::Peer;
 use super::{App, RequestId, jobs, schema};
-use crate::access::{COOKIE, Caller, KeptSession, Oidc, SESSION_FOR, Session, Why, make_session};
+use crate::access::{Caller, KeptSession, Oidc, Person, SESSION_FOR, Session, Why, make_session};
 use crate::store::{AccessWrite, AuditRow};
 use axum::body::Body;
 use axum::extract::State;
@@ -55,7 +55,8 @@ pub(super) async fn begin(
     let held = door::find(&app, token.reveal().trim(), now).await.map_err(|why| door::turn_away(&app, peer, why))?;
     let (cookie, kept) = make_session(held.token.id, None, None, now);
     let caller = welcome(&app, kept, peer, request.map(|Extension(id)| id)).await?;
-    let set = set_cookie(&cookie, SESSION_FOR.as_secs(), is_encrypted(&headers, app.certificate.is_some()));
+    let secure = is_encrypted(&headers, app.certificate.is_some());
+    let set = set_cookie(&app.cookies.session, &cookie, SESSION_FOR.as_secs(), secure);
     let view = WhoView { who: Some(caller.view()), ..view(&app) };
     Ok(([(SET_COOKIE, set)], Json(view)).into_response())
 }
@@ -71,8 +72,14 @@ pub(super) async fn welcome(app: &App, kept: KeptSession, peer: Peer, request: O
     // A token may have been revoked in this very moment.
     let held = app.access.behind(&session).ok_or_else(|| door::turn_away(app, peer, Why::Unknown))?;
     let caller = Caller::of(held);
-    let group = kept.person.as_ref().map(|person| &person.group);
-    let after = json!({"role": caller.role, "project": caller.project, "group": group}).to_string();
+    let mut after = json!({"role": caller.role, "project": caller.project});
+    if let Some(Person { called, subject, issuer, group, .. }) = &kept.person {
+        after["group"] = json!(group);
+        after["called"] = json!(called);
+        after["subject"] = json!(subject);
+        after["issuer"] = json!(issuer);
+    }
+    let after = after.to_string();
     let row = AuditRow { action: "session.begin", after, ..row(&caller, peer, request) };
     let writes = vec![AccessWrite::SessionBegun(kept.clone()), AccessWrite::Changed(Box::new(row))];
     app.handle.write_access(writes).await.map_err(|error| jobs::refused(&error, None))?;
@@ -110,7 +117,7 @@ pub(super) async fn end(
 ) -> Answer<Response> {
     let (mut go_on_at, mut ended) = (None, false);
     let request = request.map(|Extension(id)| id);
-    for cookie in cookies(&headers) {
+    for cookie in cookies(&headers, &app.cookies.session) {
         // At once, and then for good.
         let Some(session) = app.access.sessions.end(cookie) else { continue };
         let mut writes = vec![AccessWrite::SessionEnded(session.key())];
@@ -127,7 +134,8 @@ pub(super) async fn end(
             }
         }
     }
-    let forget = [(SET_COOKIE, set_cookie("", 0, is_encrypted(&headers, app.certificate.is_some())))];
+    let secure = is_encrypted(&headers, app.certificate.is_some());
+    let forget = [(SET_COOKIE, set_cookie(&app.cookies.session, "", 0, secure))];
     let mut answer = match go_on_at {
         Some(address) => (forget, Json(LoggedOut { go_on_at: address.into() })).into_response(),
         None => (StatusCode::NO_CONTENT, forget).into_response(),
@@ -144,7 +152,7 @@ fn is_encrypted(headers: &HeaderMap, here: bool) -> bool {
     here || headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https")
 }
 
-pub(super) fn set_cookie(value: &str, seconds: u64, secure: bool) -> String {
+pub(super) fn set_cookie(name: &str, value: &str, seconds: u64, secure: bool) -> String {
     let secure = if secure { "; Secure" } else { "" };
-    format!("{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
+    format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }

@@ -1,6 +1,7 @@
 //! The interface against a real engine, a real database and a real folder, without sockets and without NATS.
 
 mod access;
+mod audit;
 mod bodies;
 mod budgets;
 mod copies;
@@ -121,10 +122,16 @@ impl Farm {
 
     /// The same farm with an interface that remembers nothing.
     fn restarted(self) -> Farm {
+        self.anew(|app| app)
+    }
+
+    /// The same farm with an interface that remembers nothing, and is as somebody wants it.
+    fn anew(self, made: impl FnOnce(App) -> App) -> Farm {
         let uploads = Uploads::open(self.folder.path().join("uploads"), UploadLimits::default()).expect("a folder");
         let App { handle, reader, objects, metrics, urls, .. } = &*self.app;
         let (handle, reader, objects) = (handle.clone(), reader.clone(), objects.clone());
-        let app = Arc::new(App::new(handle, reader, objects, uploads, metrics.clone(), urls.clone(), ways()));
+        let app = App::new(handle, reader, objects, uploads, metrics.clone(), urls.clone(), ways());
+        let app = Arc::new(made(app));
         Farm { router: super::router(app.clone()), app, ..self }
     }
 
@@ -137,15 +144,11 @@ impl Farm {
 
     /// The same after a restart: at the door is known what is in the database.
     async fn guarded_anew(self) -> Farm {
-        let uploads = Uploads::open(self.folder.path().join("uploads"), UploadLimits::default()).expect("a folder");
-        let App { handle, reader, objects, metrics, urls, .. } = &*self.app;
+        let App { handle, reader, .. } = &*self.app;
         let access = Access::new(Mode::Tokens, reader.tokens().await.expect("they are read"));
         let over = access.restore(reader.sessions().await.expect("they are read"), Timestamp::now());
         handle.write_access(over.into_iter().map(AccessWrite::SessionEnded).collect()).await.expect("written");
-        let (handle, reader, objects) = (handle.clone(), reader.clone(), objects.clone());
-        let app = App::new(handle, reader, objects, uploads, metrics.clone(), urls.clone(), ways());
-        let app = Arc::new(app.with_access(access));
-        Farm { router: super::router(app.clone()), app, ..self }
+        self.anew(|app| app.with_access(access))
     }
 
     async fn send(&self, request: Request<Body>) -> Reply {

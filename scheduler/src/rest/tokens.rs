@@ -6,7 +6,7 @@ use super::openapi::Problems;
 use super::problem::{Answer, Code, Refusal};
 use super::query::{Query, clip};
 use super::{App, door, jobs, schema};
-use crate::access::{Caller, Token, TokenId, make_token};
+use crate::access::{Caller, Token, TokenId, make_token, name_fault};
 use crate::store::AccessWrite;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -59,6 +59,9 @@ pub(super) async fn add(
     let TokenAdd { name, role, project, lasts } = body::take(&headers, body, JOB_SIZE_MAX, &schema::TOKEN_ADD).await?;
     if lasts.is_some_and(|Span(lasts)| lasts.is_zero()) {
         return Err(Refusal::faults(vec![Fault::new("/lasts", "must be more than 0")]));
+    }
+    if let Some(fault) = name_fault(&name) {
+        return Err(Refusal::faults(vec![Fault::new("/name", fault)]));
     }
     if caller.only().is_some() && project.as_ref() != caller.only() {
         let own = caller.only().map(ToString::to_string).unwrap_or_default();

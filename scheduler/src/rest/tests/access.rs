@@ -2,8 +2,8 @@
 
 use super::super::{answering, guarded};
 use super::*;
+use crate::access::make_token;
 use crate::access::rules::{Kind, Of, RULES, Rule, table};
-use crate::access::{COOKIE, make_token};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Builder;
 use axum::routing::get;
@@ -510,7 +510,7 @@ async fn a_page_logs_in_is_no_one_elses_and_logs_out() {
     with(Request::post(&path).header("origin", "http://farm")).await.problem(409, "wrong-state");
     let two = farm.send(
         Request::get("/v1/jobs")
-            .header("cookie", format!("{cookie}; {COOKIE}=00"))
+            .header("cookie", format!("{cookie}; {}=00", farm.app.cookies.session))
             .body(Body::empty())
             .expect("a request"),
     );

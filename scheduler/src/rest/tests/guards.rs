@@ -1,7 +1,7 @@
 //! What every request passes.
 
 use super::super::shares::{Class, LOOKS_MAX, PARTS, Pass, Peer, STREAMS_MAX};
-use super::super::{answering, guarded, local_router};
+use super::super::{answering, guarded, named_router};
 use super::*;
 use axum::routing::get;
 use std::net::IpAddr;
@@ -64,7 +64,7 @@ async fn pages_of_other_sites_change_nothing() {
     cancel("sec-fetch-site", "cross-site").await.problem(403, "cross-origin");
     cancel("origin", "http://localhost:7700").await.problem(404, "not-found");
     cancel("x-none", "x").await.problem(404, "not-found");
-    let local = local_router(farm.app.clone());
+    let local = named_router(farm.app.clone());
     let ask = async |host: &str| {
         let request = Request::get("/v1/jobs").header("host", host).body(Body::empty()).expect("a request");
         local.clone().oneshot(request).await.expect("an answer").status()

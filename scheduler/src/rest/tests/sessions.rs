@@ -2,7 +2,7 @@
 
 use super::access::token;
 use super::*;
-use crate::access::{COOKIE, Person, UNUSED_FOR, make_session, make_token};
+use crate::access::{Person, UNUSED_FOR, make_session, make_token};
 use framewake_proto::access::{AuditView, Role, WhoView};
 use framewake_proto::api::Page;
 use framewake_proto::notify::Secret;
@@ -18,13 +18,13 @@ impl Farm {
     }
 
     async fn who(&self, cookie: &str) -> Option<String> {
-        let request = Request::get("/v1/session").header("cookie", format!("{COOKIE}={cookie}"));
+        let request = Request::get("/v1/session").header("cookie", format!("{}={cookie}", self.app.cookies.session));
         let view: WhoView = self.send(request.body(Body::empty()).expect("a request")).await.json();
         view.who.map(|who| who.name)
     }
 
     async fn log_out(&self, cookie: &str) -> StatusCode {
-        let request = Request::delete("/v1/session").header("cookie", format!("{COOKIE}={cookie}"));
+        let request = Request::delete("/v1/session").header("cookie", format!("{}={cookie}", self.app.cookies.session));
         let request = request.header("origin", "http://farm").header("host", "farm");
         self.send(request.body(Body::empty()).expect("a request")).await.status
     }
@@ -59,7 +59,8 @@ async fn a_restart_ends_no_session_and_a_logout_or_a_revoked_token_ends_it_for_g
     let farm = farm.guarded_anew().await;
     assert_eq!((farm.who(&one).await, farm.who(&two).await.as_deref()), (None, Some("jane")));
     // With the token go its sessions.
-    let revoke = Request::delete(format!("/v1/tokens/{}", jane.id)).header("cookie", format!("{COOKIE}={admin}"));
+    let revoke = Request::delete(format!("/v1/tokens/{}", jane.id))
+        .header("cookie", format!("{}={admin}", farm.app.cookies.session));
     let revoke = revoke.header("origin", "http://farm").header("host", "farm").body(Body::empty()).expect("a request");
     assert_eq!(farm.send(revoke).await.status, StatusCode::NO_CONTENT);
     assert_eq!(farm.who(&two).await, None);
@@ -67,7 +68,8 @@ async fn a_restart_ends_no_session_and_a_logout_or_a_revoked_token_ends_it_for_g
     let farm = farm.guarded_anew().await;
     assert_eq!((farm.who(&two).await, farm.who(&admin).await.as_deref()), (None, Some("root")));
     // Both ends of each are noted.
-    let request = Request::get("/v1/audit?action=session.").header("cookie", format!("{COOKIE}={admin}"));
+    let request =
+        Request::get("/v1/audit?action=session.").header("cookie", format!("{}={admin}", farm.app.cookies.session));
     let audit: Page<AuditView> = farm.send(request.body(Body::empty()).expect("a request")).await.json();
     let noted: Vec<(&str, &str)> =
         audit.items.iter().rev().map(|row| (row.action.as_str(), row.who.as_str())).collect();
@@ -100,6 +102,8 @@ async fn the_session_of_somebody_without_a_token_is_ended_by_its_id() {
     let farm = Farm::start().await.guarded(vec![root, other]).await;
     let person = Person {
         name: "oidc-jane".parse().expect("a name"),
+        called: "jane".to_owned(),
+        subject: "1".to_owned(),
         role: Role::Artist,
         project: Some("film".parse().expect("a name")),
         issuer: "https://login.example".to_owned(),

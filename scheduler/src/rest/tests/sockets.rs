@@ -52,6 +52,44 @@ async fn the_server_answers_on_its_socket_and_ends_streams_when_it_stops() {
 }
 
 #[tokio::test]
+async fn who_is_asked_for_no_token_is_answered_under_our_names_alone_wherever_one_listens() {
+    let named = |mode| {
+        move |app: App| {
+            app.with_access(Access::new(mode, Vec::new())).with_names(vec!["farm.example".parse().expect("a name")])
+        }
+    };
+    for (listen, mode) in [("127.0.0.1:0", Mode::Open), ("0.0.0.0:0", Mode::Open), ("127.0.0.1:0", Mode::Tokens)] {
+        let farm = Farm::start().await.anew(named(mode));
+        let listener = TcpListener::bind(listen).await.expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, farm.app.clone(), stop.clone()));
+        for (host, ours) in [
+            ("evil.example", false),
+            ("farm.example.evil.example", false),
+            ("farm.example", true),
+            ("FARM.example:7700", true),
+            ("localhost:1", true),
+            ("192.0.2.7", true),
+        ] {
+            let mut socket = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
+            ask(&mut socket, &format!("GET /v1/jobs HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await;
+            let heard = hear(&mut socket, "no such text").await;
+            let status = match (mode, ours) {
+                (Mode::Tokens, _) => "401",
+                (_, true) => "200",
+                (_, false) => "403",
+            };
+            assert!(heard.starts_with(&format!("HTTP/1.1 {status}")), "{listen} {mode:?} {host}: {heard}");
+            // Who meant well is told what to do.
+            assert_eq!(heard.contains(&format!("--names {host}")), status == "403", "{heard}");
+        }
+        stop.cancel();
+        tokio::time::timeout(PATIENCE, serving).await.expect("in time").expect("no panic").expect("no error");
+    }
+}
+
+#[tokio::test]
 async fn connections_past_a_clients_share_hear_why_and_the_others_go_on() {
     let farm = Farm::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -202,25 +202,31 @@ impl Reader {
         .bind(super::fetch(limit))
         .fetch_all(&self.pool)
         .await?;
-        let views = rows.iter().map(|row| {
-            Ok(PaidByView { paid_for: row.try_get("paid_for")?, since: Day(row.try_get("since")?), price: price(row)? })
-        });
-        let views = views.collect::<Result<Vec<_>, Error>>()?;
+        let views = rows.iter().map(paid_by).collect::<Result<Vec<_>, Error>>()?;
         Ok(page(views, limit, |view| format!("{}.{}", view.since.0, view.paid_for), |view| view))
     }
 
-    /// What a GB costs today.
-    pub async fn price_of_outputs(&self, paid_for: &PaidFor, day: Day) -> Result<Option<Money>, Error> {
+    /// What is paid by on this day.
+    pub async fn price_on(&self, paid_for: &PaidFor, day: Day) -> Result<Option<PaidByView>, Error> {
         let row = sqlx::query(
-            "SELECT prices.* FROM paid_by JOIN prices ON prices.id = price WHERE paid_for = ? AND since <= ?
+            "SELECT prices.*, paid_for, since FROM paid_by JOIN prices ON prices.id = price WHERE paid_for = ? AND since <= ?
              ORDER BY since DESC LIMIT 1",
         )
         .bind(paid_for.to_string())
         .bind(day.0)
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.as_ref().map(price).transpose()?.map(|row| row.an_hour))
+        row.as_ref().map(paid_by).transpose()
     }
+
+    /// What a GB costs on this day.
+    pub async fn price_of_outputs(&self, paid_for: &PaidFor, day: Day) -> Result<Option<Money>, Error> {
+        Ok(self.price_on(paid_for, day).await?.map(|view| view.price.an_hour))
+    }
+}
+
+fn paid_by(row: &SqliteRow) -> Result<PaidByView, Error> {
+    Ok(PaidByView { paid_for: row.try_get("paid_for")?, since: Day(row.try_get("since")?), price: price(row)? })
 }
 
 fn price(row: &SqliteRow) -> Result<PriceRow, Error> {
