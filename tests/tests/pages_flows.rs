@@ -206,12 +206,12 @@ async fn many_jobs_are_searched_sorted_and_turned_by_the_page() {
     browser.open(here.as_str().expect("text")).await;
     lists(&browser, &oldest).await;
     // Loaded anew in its place, the browser still knows what one came by; from elsewhere by its address nobody does.
-    browser.click_on("First page").await;
+    browser.press("First page").await;
     lists(&browser, &newest).await;
-    browser.click_on("Next page").await;
+    browser.press("Next page").await;
     lists(&browser, &oldest).await;
     browser.ask("location.reload(); return null").await;
-    browser.click_on("Previous page").await;
+    browser.press("Previous page").await;
     lists(&browser, &newest).await;
     browser.open(here.as_str().expect("text")).await;
     lists(&browser, &oldest).await;
