@@ -126,6 +126,8 @@ async fn what_an_attempt_said_before_its_worker_was_lost_is_read_on_the_page() {
     .await;
     std::fs::write(&go, "").expect("writable");
     assert_eq!(farm.over(id).await.state, JobState::Succeeded);
+    // Not while the page still takes it for running.
+    browser.wait("the page knows", "return Boolean(document.querySelector('td .state.lost'))").await;
     browser.press_labeled("Log of attempt 1.1").await;
     browser.sees("Log of attempt 1.1").await;
     let log = "return document.querySelector('pre.log').textContent.includes('half of it is there')";
