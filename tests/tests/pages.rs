@@ -178,7 +178,7 @@ async fn what_jobs_and_renderers_say_is_text_and_nothing_else() {
         assert_eq!(browser.ask(struck).await, json!(0), "{page}");
     }
     // What a target answers, when somebody tries it.
-    browser.press("Test hook").await;
+    browser.press_labeled("Test hook").await;
     browser.sees("hook was not told: ").await;
     assert_eq!(browser.ask(struck).await, json!(0));
     // What is said of an output: in the viewer, its thumbnails and the list.

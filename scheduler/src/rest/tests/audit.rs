@@ -26,9 +26,9 @@ async fn of_a_jobs_budget_is_noted_what_it_was_and_is() {
     bounded["budget"] = json!({"limit": "5USD"});
     let path = format!("/v1/jobs/{}/budget", farm.submit(&bounded).await);
     for (budget, was, is) in [
-        (json!({"limit": "9USD"}), Some("5 USD"), Some("9 USD")),
-        (Value::Null, Some("9 USD"), None),
-        (json!({"limit": "2USD"}), None, Some("2 USD")),
+        (json!({"limit": "9USD"}), Some("5.00 USD"), Some("9.00 USD")),
+        (Value::Null, Some("9.00 USD"), None),
+        (json!({"limit": "2USD"}), None, Some("2.00 USD")),
     ] {
         farm.put(&path, &json!({"budget": budget})).await;
         let limits = farm.noted("job.budget").await.map(|side| side["budget"]["limit"].as_str().map(str::to_owned));
@@ -60,7 +60,7 @@ async fn of_a_price_and_of_a_function_is_noted_what_counted_until_then() {
     assert_eq!(farm.noted("price.pay-by").await[0], Value::Null, "nothing was paid by");
     farm.put("/v1/paid-by/gpu:L4", &json!({"own": "4USD"})).await;
     let prices = farm.noted("price.pay-by").await.map(|side| side["price"]["an_hour"].clone());
-    assert_eq!(prices, [json!("3 USD"), json!("4 USD")]);
+    assert_eq!(prices, [json!("3.00 USD"), json!("4.00 USD")]);
 
     let [before, after] = farm.noted("function.add").await;
     assert_eq!((before, &after["version"]), (Value::Null, &json!(1)));
