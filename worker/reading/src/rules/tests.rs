@@ -133,6 +133,25 @@ fn failures_are_told_apart_by_what_helps() {
 }
 
 #[test]
+fn what_ffmpeg_means_is_told_and_not_the_general_words_at_its_end() {
+    check_lines(
+        "ffmpeg",
+        "[libx264 @ 0x55d80b81fc80] width not divisible by 2 (65x37)\n\
+         [vost#0:0/libx264 @ 0x55d80b819600] Terminating thread with return code -22 (Invalid argument)\n\
+         Conversion failed!",
+        Verdict::SceneError,
+        "the encoder refuses the size: width not divisible by 2 (65x37)",
+    );
+    check_lines(
+        "ffmpeg",
+        "[libx264 @ 0x5569fe4d3f80] Unable to parse \"crf\" option value \"abc\"",
+        Verdict::SceneError,
+        "ffmpeg does not understand its options; hint: look at the words of the function's command and the step's \
+         parameters",
+    );
+}
+
+#[test]
 fn what_ffmpeg_says_of_an_input_that_is_not_there_names_it_and_what_to_compare() {
     let names = "hint: compare the pattern in the command with the names of the inputs";
     // A glob that fits nothing, which it also calls a wrong option.
