@@ -46,8 +46,8 @@ async fn log_in(farm: &TestFarm) -> String {
         let ours = at.starts_with(&farm.url());
         let answer = client.get(&at).header(COOKIE, if ours { &kept } else { "" }).send().await.expect("an answer");
         let cookies = answer.headers().get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
-        let pairs = cookies.filter_map(|line| line.split(';').next()).filter(|pair| !pair.ends_with('='));
-        if let Some(pair) = pairs.last().filter(|_| ours) {
+        let mut pairs = cookies.filter_map(|line| line.split(';').next()).filter(|pair| !pair.ends_with('='));
+        if let Some(pair) = pairs.next_back().filter(|_| ours) {
             kept = pair.to_owned();
         }
         let to = answer.headers()[LOCATION].to_str().expect("text").to_owned();
@@ -93,14 +93,14 @@ async fn what_a_farm_is_trusted_with_is_in_no_log_answer_trace_or_list_of_proces
         ("chat", json!({ "kind": "slack", "url": format!("http://127.0.0.1:{}/{CHAT}", free_port()) })),
         ("people", json!({ "kind": "mail", "to": ["ann@example.org"] })),
     ];
-    let mut told = String::new();
+    let mut told = Vec::new();
     for (name, way) in ways {
         let spec: TargetSpec =
             serde_json::from_value(json!({ "name": name, "on": ["succeeded", "failed"], "way": way }))
                 .expect("a target");
-        told += &format!("{:?}", farm.client.add_target(&spec).await.expect("it is taken"));
+        told.push(format!("{:?}", farm.client.add_target(&spec).await.expect("it is taken")));
         let name: Name = name.parse().expect("a name");
-        told += &format!("{:?}", farm.client.test_target(&name).await.expect("it is tried"));
+        told.push(format!("{:?}", farm.client.test_target(&name).await.expect("it is tried")));
     }
     let job = jobs::command_with_output(&["/bin/sh", "-c", "echo > \"$0\"", "{output}"], "1-2", "{frame}.txt");
     let done = farm.succeed(&job);
@@ -122,7 +122,7 @@ async fn what_a_farm_is_trusted_with_is_in_no_log_answer_trace_or_list_of_proces
     for page in &pages {
         let answer = http.get(format!("{}{page}", farm.url())).header(COOKIE, &cookie).send().await.expect("an answer");
         assert_eq!(answer.status(), 200, "{page}");
-        told += &answer.text().await.expect("text");
+        told.push(answer.text().await.expect("text"));
     }
     for arguments in
         [&["notify", "list"][..], &["notify", "dead"], &["audit"], &["--json", "audit"], &["doctor"], &["tokens"]]
@@ -130,11 +130,10 @@ async fn what_a_farm_is_trusted_with_is_in_no_log_answer_trace_or_list_of_proces
         let mut command = Command::new(built("framewake"));
         command.args(arguments).env("FRAMEWAKE_URL", farm.url()).env("FRAMEWAKE_TOKEN", first.reveal());
         let output = command.env("PATH", path()).env("NO_COLOR", "1").output().expect("it runs");
-        told += &format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        told.extend([output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()));
     }
-    for got in collector.got() {
-        told += &String::from_utf8_lossy(&got.body);
-    }
+    told.extend(collector.got().iter().map(|got| String::from_utf8_lossy(&got.body).into_owned()));
+    let told = told.join("\n");
     let lines: Vec<String> = processes().into_iter().map(|process| process.line).collect();
     farm.scheduler().signal(rustix::process::Signal::TERM);
     farm.scheduler().wait(SOON);
