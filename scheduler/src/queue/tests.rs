@@ -52,6 +52,10 @@ impl Nats {
     fn rise(&mut self) {
         let mut command = Command::new(program());
         command.args(["-js", "-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"]).arg(self.folder.path());
+        // Else it has room for no more than three quarters of what is free on the disk.
+        let room = self.folder.path().join("nats.conf");
+        std::fs::write(&room, "jetstream { max_file_store: 64GiB }\n").expect("writable");
+        command.arg("-c").arg(room);
         self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nats-server starts"));
     }
 
