@@ -309,8 +309,16 @@ export async function show({ main, upkeep, title, names }) {
   const linked = /^#log-(\d+\.\d+)$/.exec(location.hash);
   if (linked) openLog(linked[1], true);
   else if (location.hash === "#failures") failures.parentElement.scrollIntoView();
+  // Of a job that is over nothing is told any more; somebody may have tried it again.
+  const lookAgain = upkeep.part([head], async () => {
+    if ((await get("")).state !== job.state) await refresh();
+  });
   const told = setInterval(() => {
-    if (document.hidden || OVER.includes(job.state)) return;
+    if (document.hidden) return;
+    if (OVER.includes(job.state)) {
+      lookAgain();
+      return;
+    }
     drawProgress();
     lookAtReasons();
     lookAtCost();

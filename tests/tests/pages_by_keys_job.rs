@@ -248,6 +248,8 @@ async fn what_one_stands_on_stays_in_sight_while_the_page_grows_above_it_and_who
         browser.ask("return document.activeElement.getBoundingClientRect().top > innerHeight").await,
         json!(true)
     );
+    // Of a job that is over nobody tells the page any more that it is tried again.
+    browser.wait("it is over there too", "return Boolean(document.querySelector('main > div .state.failed'))").await;
     farm.client.act(id, Action::Retry).await.expect("it has failed");
     browser.wait("nothing failed", "return document.getElementById('failures').hidden").await;
     std::fs::write(&go, "").expect("writable");
