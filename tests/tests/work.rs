@@ -140,6 +140,10 @@ async fn blender_frames_are_the_ones_that_blender_alone_renders() {
         "output": "{frame:04}.png",
     }] });
     let view = farm.succeed(&job).await;
+    // Another job on the same scene, at once, finds the renderer loaded.
+    let again = farm.succeed(&job).await;
+    let step = &again.steps[0];
+    assert!(step.load_s.expect("measured") < 1.0, "the session was not reused: {step:?}");
     for output in farm.outputs(view.id).await {
         assert!(output.renderer.to_lowercase().contains("blender"), "{output:?}");
         assert_eq!(output.device, "CPU", "{output:?}");
@@ -147,10 +151,6 @@ async fn blender_frames_are_the_ones_that_blender_alone_renders() {
         let direct = direct.join(format!("{:04}.png", output.frame));
         assert_eq!(pixels(&stored), pixels(&direct), "frame {}", output.frame);
     }
-    // Another job on the same scene finds the renderer loaded.
-    let again = farm.succeed(&job).await;
-    let step = &again.steps[0];
-    assert!(step.load_s.expect("measured") < 1.0, "the session was not reused: {step:?}");
 }
 
 /// The bridge runs under the program too, here Debian's, which is years older than the module.
