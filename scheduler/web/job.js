@@ -90,11 +90,14 @@ export async function show({ main, upkeep, title, names }) {
 
   function drawProgress() {
     const { tasks } = job;
+    // While it is paused nothing is left to wait for; it has another pace afterwards.
+    const still = OVER.includes(job.state) || job.state === "paused";
+    if (still) paces.length = 0;
     const begun = (Date.now() - new Date(job.submitted_at)) / 1000;
     const took = job.finished_at ? (new Date(job.finished_at) - new Date(job.submitted_at)) / 1000 : begun;
     fill(progress, bar(tasks), h("p", {}), figures([
       ["Done", `${number(tasks.done)} of ${number(tasks.total)}`], ["Open", number(tasks.open)], ["Waiting", number(tasks.waiting)], ["Failed", number(tasks.failed)],
-      ["Time", seconds(took)], ...(OVER.includes(job.state) ? [] : [["Left", eta()]]),
+      ["Time", seconds(took)], ...(still ? [] : [["Left", eta()]]),
     ]));
   }
 

@@ -190,7 +190,7 @@ export async function api(path, { method = "GET", body, signal, headers = {} } =
   return text ? JSON.parse(text) : {};
 }
 
-const noAnswer = () => new Problem({ title: "The scheduler does not answer", hint: "Is it running? This page tries again by itself." }, 0);
+export const noAnswer = () => new Problem({ title: "The scheduler does not answer", hint: "Is it running? This page tries again by itself." }, 0);
 
 /** What an answer refuses, with its text. */
 export function problemOf(answer, text) {
@@ -579,6 +579,11 @@ export function table(caption, columns, items, sort = null) {
       h("tbody", {}, items.map((item) => h("tr", { "data-key": item.id ?? item.name }, columns.map(([, cell, kind]) => h("td", { class: kind }, cell(item))))))));
 }
 
+/** A sentence of the scheduler's: what it has between backquotes is code. */
+export const prose = (text) => String(text ?? "").split(/`([^`]+)`/).map((piece, at) => (at % 2 ? h("code", {}, piece) : piece));
+
+/** Under a list of which there is more than a page. */
+export const cut = (page, text) => page.next && h("p", { class: "soft small" }, text);
 export const empty = (text, ...more) => h("div", { class: "empty" }, h("p", {}, text), ...more);
 export const command = (text) => h("pre", {}, text);
 export const card = (title, ...content) => h("section", { class: "card" }, title && h("h2", {}, title), ...content);

@@ -1,7 +1,7 @@
 // A job by form, made from what its function asks for: checked and estimated while it is filled in; the same as a file and as a
 // command.
 
-import { h, fill, api, action, bytes, card, copy, empty, money, note, number, part, Problem, seconds } from "./lib.js";
+import { h, fill, api, action, bytes, card, copy, cut, empty, money, noAnswer, note, number, part, Problem, problemOf, prose, seconds } from "./lib.js";
 import { yaml } from "./yaml.js";
 
 /** Pieces of an upload; the scheduler takes 16 MiB. */
@@ -11,6 +11,10 @@ const FILE_MAX = 1024 * 1024 * 1024;
 /** How often a piece is tried again after the connection broke, each time after twice as long. */
 const TRIES = 6;
 const PAUSE_MS = 500;
+/** How long the scheduler is waited for that says when to come back, without any piece getting through. */
+const WAIT_MS_MAX = 5 * 60_000;
+/** Functions that can be chosen. */
+const FUNCTIONS = 500;
 /** The form is checked when nobody has typed for so long. */
 const CHECK_AFTER_MS = 400;
 /** Parts of a form that are about the same field. */
@@ -19,7 +23,7 @@ const longest = (pointers, field) => pointers.filter((pointer) => field === poin
 export async function show({ main, upkeep, title, go }) {
   title("Submit a job");
   main.append(h("h1", {}, "Submit a job"));
-  const page = await api("/functions?limit=500", { signal: upkeep.signal });
+  const page = await api(`/functions?limit=${FUNCTIONS}`, { signal: upkeep.signal });
   const newest = page.items.filter((item) => item.newest);
   if (!newest.length) {
     main.append(empty("No function is registered yet, so there is nothing that could render.", h("pre", {}, "framewake functions add samples/functions/blender.yaml")));
@@ -51,8 +55,11 @@ export async function show({ main, upkeep, title, go }) {
   }
 
   function say(pointer, reason) {
-    const { input, fault } = fields.get(pointer);
-    if (fault.textContent !== reason) fault.textContent = reason;
+    const one = fields.get(pointer);
+    const { input, fault } = one;
+    // Read aloud when it changes, and only then.
+    if ((one.reason ?? "") !== reason) fill(fault, prose(reason));
+    one.reason = reason;
     if (reason) input.setAttribute("aria-invalid", "true");
     else input.removeAttribute("aria-invalid");
   }
@@ -127,7 +134,7 @@ export async function show({ main, upkeep, title, go }) {
     typed.textContent = ["framewake submit - --wait", " <<'JOB'\n", text, "JOB\n"].join("");
     clearTimeout(waiting);
     waiting = setTimeout(() => check().catch((problem) => {
-      if (problem.name !== "AbortError") fill(forecast, h("p", { class: "soft small" }, problem.message));
+      if (problem.name !== "AbortError") fill(forecast, h("p", { class: "soft small" }, prose(problem.message)));
     }), CHECK_AFTER_MS);
   }
   upkeep.onEnd(() => clearTimeout(waiting));
@@ -159,7 +166,7 @@ export async function show({ main, upkeep, title, go }) {
     fill(other);
     for (const fault of faults) {
       const at = longest([...fields.keys()], fault.field);
-      if (!at) other.append(h("p", { class: "fault" }, `${fault.field}: ${fault.reason}`));
+      if (!at) other.append(h("p", { class: "fault" }, prose(`${fault.field}: ${fault.reason}`)));
       else if (all || fields.get(at).touched) said.set(at, fault.reason);
       else untouched.add(fields.get(at).text);
     }
@@ -183,7 +190,7 @@ export async function show({ main, upkeep, title, go }) {
         changed();
       } }, "leave out"));
       list.append(one.line);
-      hash(one).then(changed).catch((problem) => { one.said.textContent = problem.message; });
+      hashed(one).then(changed).catch((problem) => fill(one.said, prose(problem.message)));
     }
     fields.get("/steps/0/inputs").touched = true;
     // The only file that was chosen by itself, and the only parameter that can mean it.
@@ -194,6 +201,18 @@ export async function show({ main, upkeep, title, go }) {
 
   /** As a job file names it, which lies beside the files. */
   const pathOf = ({ path, file, as }) => ({ path, ...(as.value === file.name ? {} : { as: as.value }) });
+
+  /** The one that is hashed now; those after it wait, for each lies in memory as a whole. */
+  let hashing = Promise.resolve();
+  function hashed(one) {
+    if (!one.hashing) {
+      one.said.textContent = "waits to be hashed";
+      // It may have been left out meanwhile.
+      one.hashing = hashing.then(() => (files.includes(one) && !upkeep.signal.aborted ? hash(one) : undefined));
+      hashing = one.hashing.catch(() => { one.hashing = null; });
+    }
+    return one.hashing;
+  }
 
   async function hash(one) {
     if (!crypto.subtle) throw new Problem({ title: "Files can be sent from here only over HTTPS or on this machine", hint: "Use `framewake submit`, which has no such limit." }, 400);
@@ -206,8 +225,10 @@ export async function show({ main, upkeep, title, go }) {
 
   /** Sends what the farm lacks of a file, from where it was left: before a broken connection, or on another day. */
   async function send(one) {
-    if (!one.digest) await hash(one);
+    await hashed(one);
+    if (!one.digest) return;
     let tries = 0;
+    let waited = 0;
     one.bar.hidden = false;
     for (;;) {
       try {
@@ -218,23 +239,38 @@ export async function show({ main, upkeep, title, go }) {
           const answer = await fetch(`/v1/inputs/${one.digest}?offset=${at}&size=${one.file.size}`, {
             method: "PATCH", headers: { "content-type": "application/octet-stream" }, body: one.file.slice(at, at + PIECE), signal: upkeep.signal,
           });
-          const read = await answer.json();
-          if (!answer.ok) throw new Problem(read, answer.status);
-          ({ received_bytes: at, complete } = read);
+          const text = await answer.text();
+          if (!answer.ok) throw problemOf(answer, text);
+          ({ received_bytes: at, complete } = JSON.parse(text));
           tries = 0;
+          waited = 0;
         }
         one.bar.value = 1;
         one.said.textContent = "is there";
         return;
       } catch (problem) {
-        // No answer, or one of a proxy: what arrived is kept.
-        const passes = problem.name !== "AbortError" && (!(problem instanceof Problem) || problem.status === 0 || problem.status >= 500);
-        if (!passes || tries >= TRIES) throw problem instanceof Problem ? problem : new Problem({ title: `${one.file.name} could not be sent: the connection breaks`, hint: "Press Submit again: it goes on from where it was." }, 0);
-        one.said.textContent = "the connection broke: trying again";
-        await new Promise((later) => { setTimeout(later, PAUSE_MS * 2 ** tries); });
+        if (problem.name === "AbortError") throw problem;
+        const known = problem instanceof Problem ? problem : noAnswer();
+        // It says when to come back.
+        if (known.passes && known.after !== null && waited < WAIT_MS_MAX) {
+          const wait = Math.max(PAUSE_MS, known.again());
+          waited += wait;
+          await pause(one, wait, [prose(known.message), `: waits ${seconds(wait / 1000)}, and goes on`]);
+          continue;
+        }
+        // No answer, or one of a proxy: what arrived is kept. Or another window sends the same, and it goes on where that one is.
+        const elsewhere = known.status === 409;
+        if (!(known.passes || elsewhere) || tries >= TRIES) throw problem instanceof Problem ? problem : new Problem({ title: `${one.file.name} could not be sent: the connection breaks`, hint: "Press Submit again: it goes on from where it was." }, 0);
+        await pause(one, PAUSE_MS * 2 ** tries, elsewhere ? "somebody else sends it too: goes on from there" : "the connection broke: trying again");
         tries += 1;
       }
     }
+  }
+
+  async function pause(one, ms, why) {
+    fill(one.said, why);
+    await new Promise((later) => { setTimeout(later, ms); });
+    upkeep.signal.throwIfAborted();
   }
 
   // One key for one form: pressed twice, or again after a lost answer, it is one job.
@@ -262,7 +298,7 @@ export async function show({ main, upkeep, title, go }) {
   const copies = (text, from) => action(text, () => copy(from.textContent));
 
   main.append(h("div", { class: "grid" },
-    card("", h("form", { novalidate: true, onsubmit: (event) => { event.preventDefault(); submit.click(); } }, h("label", { class: "field" }, h("span", {}, "Function"), choice), place, other,
+    card("", h("form", { novalidate: true, onsubmit: (event) => { event.preventDefault(); submit.click(); } }, h("label", { class: "field" }, h("span", {}, "Function"), choice), cut(page, `The first ${FUNCTIONS} versions by name can be chosen; framewake submit takes all.`), place, other,
       h("section", { "aria-label": "Estimate" }, forecast), submit)),
     card("The same as a file", h("p", { class: "soft small" }, "Save it as job.yaml beside its files, and"),
       h("pre", {}, "framewake submit job.yaml --wait"), h("p", {}), shown, h("p", {}, copies("Copy as YAML", shown)),
