@@ -7,7 +7,7 @@ use framewake_proto::notify::Secret;
 use framewake_tests::browser::Browser;
 use framewake_tests::farm::{SOON, TestFarm};
 use framewake_tests::jobs;
-use framewake_tests::parts::{built, free_port, path};
+use framewake_tests::parts::{built, files_below, free_port, path};
 use framewake_tests::receiver::{Answer, Receiver};
 use framewake_tests::tls::Authority;
 use framewake_tests::tokens::{ask_for_tokens, made_here};
@@ -15,7 +15,7 @@ use framewake_tests::wait::until;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// A farm that asks for tokens, and writes down all it does; and its first one.
@@ -177,7 +177,7 @@ async fn secrets_are_nowhere_but_where_they_were_shown() {
         let secret = secret.reveal().rsplit('_').next().expect("a secret");
         assert!(!told.contains(secret), "{told}");
         assert!(lines.iter().all(|line| !line.contains(secret)));
-        for file in files(farm.folder()) {
+        for file in files_below(farm.folder()) {
             let bytes = std::fs::read(&file).unwrap_or_default();
             searched += bytes.len();
             let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
@@ -354,21 +354,4 @@ async fn a_renewed_certificate_is_taken_and_a_bad_one_is_not() {
         assert_eq!(two.greeted(port, speech).await.as_deref(), Some(speech), "{port}");
         assert_eq!(one.greeted(port, speech).await, None, "{port}");
     }
-}
-
-/// All files below.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let kind = entry.file_type().expect("a kind");
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file() {
-                found.push(entry.path());
-            }
-        }
-    }
-    found
 }

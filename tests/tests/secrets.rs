@@ -4,7 +4,7 @@ use framewake_proto::ids::Name;
 use framewake_proto::notify::TargetSpec;
 use framewake_tests::farm::{SOON, TestFarm, processes};
 use framewake_tests::jobs;
-use framewake_tests::parts::{S3_SECRET, built, free_port, path, root};
+use framewake_tests::parts::{S3_SECRET, built, files_below, free_port, path, root};
 use framewake_tests::provider::{self, Provider};
 use framewake_tests::receiver::{Answer, MailServer, Receiver, Tls};
 use framewake_tests::tls::Authority;
@@ -12,7 +12,7 @@ use framewake_tests::tokens::ask_for_tokens;
 use framewake_tests::wait::until;
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// 32 bytes that the receivers know.
@@ -21,22 +21,6 @@ const HOOK: &str = "hook-address-nobody-else-knows";
 const CHAT: &str = "chat-address-nobody-else-knows";
 const MAIL: &str = "mail-pa55word-nobody-else-knows";
 const COLLECTOR: &str = "collectors-key-nobody-else-knows";
-
-/// All files below.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let kind = entry.file_type().expect("a kind");
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file() {
-                found.push(entry.path());
-            }
-        }
-    }
-    found
-}
 
 /// Logs somebody in by the provider; the cookie of their session.
 async fn log_in(farm: &TestFarm) -> String {
@@ -164,7 +148,7 @@ async fn what_a_farm_is_trusted_with_is_in_no_log_answer_trace_or_list_of_proces
         assert!(lines.iter().all(|line| !line.contains(secret)), "{what} is in {lines:?}");
     }
     let mut searched = 0;
-    for file in files(farm.folder()) {
+    for file in files_below(farm.folder()) {
         let (own, database) = kept(&file);
         let bytes = std::fs::read(&file).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
