@@ -5,7 +5,7 @@ use super::body;
 use super::border::{self, Border};
 use super::openapi::Problems;
 use super::problem::{Answer, Refusal};
-use super::query::{Query, clip, invalid};
+use super::query::{Query, clip, invalid, not_one_of, pair};
 use super::{App, jobs, narrow, schema};
 use crate::access::Caller;
 use crate::engine::handle::{InPlaceOf, ScheduleCommand};
@@ -32,9 +32,10 @@ use std::sync::Arc;
 /// Due times whose jobs are filled in and checked before a schedule is stored.
 const CHECKED_MAX: usize = 10;
 
-/// List schedules, by name
+/// List schedules, by name or by when they are due
 #[utoipa::path(get, path = "/v1/schedules", tag = "schedules",
     params(
+        ("order" = Option<String>, Query, description = "By `name`, which is the default, or by when they are `due` next, those that never are last"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
         ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
     ),
@@ -44,7 +45,12 @@ pub(super) async fn list(
     caller: Caller,
     query: Query,
 ) -> Answer<Json<Page<ScheduleView>>> {
-    let query = query.only(&["cursor", "limit"])?;
+    let query = query.only(&["order", "cursor", "limit"])?;
+    match query.one("order")? {
+        None | Some("name") => {}
+        Some("due") => return list_by_due(&app, &caller, &query).await,
+        Some(word) => return Err(not_one_of("order", word, &["name", "due"])),
+    }
     let after = query.cursor(|text| text.parse::<Name>().ok())?;
     let limit = query.limit()? as usize;
     // Others' are between those of one project.
@@ -56,6 +62,22 @@ pub(super) async fn list(
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|schedule| schedule.name.to_string());
     Ok(Json(Page { items, next }))
+}
+
+async fn list_by_due(app: &App, caller: &Caller, query: &Query) -> Answer<Json<Page<ScheduleView>>> {
+    let after: Option<(i64, Name)> = query.cursor(pair)?;
+    let limit = query.limit()? as usize;
+    let place = |schedule: &ScheduleView| (schedule.next.map_or(i64::MAX, |due| due.0), schedule.name.clone());
+    let schedules = app.handle.schedules(None, SCHEDULES_MAX).await;
+    let mut items = schedules.map_err(|error| jobs::refused(&error, None))?;
+    items.retain(|schedule| {
+        caller.sees(&schedule.spec.job.project) && after.as_ref().is_none_or(|after| place(schedule) > *after)
+    });
+    items.sort_by_cached_key(place);
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(place);
+    Ok(Json(Page { items, next: next.map(|(due, name)| format!("{due}.{name}")) }))
 }
 
 /// Add a schedule
