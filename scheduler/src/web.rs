@@ -44,7 +44,7 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 29] = files![
+static FILES: [File; 30] = files![
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "viewer.css": "text/css; charset=utf-8",
@@ -66,6 +66,7 @@ static FILES: [File; 29] = files![
     "schedules.js": "text/javascript; charset=utf-8",
     "cost.js": "text/javascript; charset=utf-8",
     "calendar.js": "text/javascript; charset=utf-8",
+    "pace.js": "text/javascript; charset=utf-8",
     "yaml.js": "text/javascript; charset=utf-8",
     "outputs.js": "text/javascript; charset=utf-8",
     "events.js": "text/javascript; charset=utf-8",

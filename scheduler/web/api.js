@@ -1,6 +1,6 @@
 // The REST interface, as its own description says it: every address, what it takes and what it answers.
 
-import { h, fill, api, empty, table } from "./lib.js";
+import { h, fill, api, empty, prose, table } from "./lib.js";
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
 
@@ -43,18 +43,18 @@ function fields(name, schema) {
     ["Field", ([field]) => h("span", { class: "mono" }, field)],
     ["Type", ([, one]) => kind(one)],
     ["", ([field]) => (needed.has(field) ? "always there" : "")],
-    ["", ([, one]) => says(one)],
+    ["", ([, one]) => prose(says(one))],
   ], rows) : null;
 }
 
 function typeBody(name, schema) {
   const variants = (schema.oneOf ?? schema.anyOf ?? schema.allOf ?? []);
   return [
-    schema.description && h("p", {}, schema.description),
+    schema.description && h("p", {}, prose(schema.description)),
     schema.pattern && h("p", {}, "Text that fits ", h("span", { class: "mono" }, schema.pattern)),
     schema.enum && h("p", { class: "mono" }, schema.enum.join(" | ")),
     fields(name, schema),
-    variants.length > 0 && h("ul", {}, variants.map((one) => h("li", {}, one.properties ? [one.description, fields(name, one)] : kind(one)))),
+    variants.length > 0 && h("ul", {}, variants.map((one) => h("li", {}, one.properties ? [prose(one.description), fields(name, one)] : kind(one)))),
   ];
 }
 
@@ -65,14 +65,14 @@ function bodies(content) {
 function operationBody(operation) {
   const { parameters = [], requestBody, responses } = operation;
   return [
-    operation.description && h("p", {}, operation.description),
+    operation.description && h("p", {}, prose(operation.description)),
     parameters.length > 0 && table("Parameters", [
       ["Parameter", (one) => [h("span", { class: "mono" }, one.name), " ", h("span", { class: "soft small" }, `in ${one.in}`)]],
-      ["Type", (one) => kind(one.schema)], ["", (one) => (one.required ? "must be there" : "")], ["", (one) => one.description ?? ""],
+      ["Type", (one) => kind(one.schema)], ["", (one) => (one.required ? "must be there" : "")], ["", (one) => prose(one.description)],
     ], parameters),
-    requestBody && h("p", {}, h("strong", {}, "Body: "), requestBody.description && `${requestBody.description}: `, bodies(requestBody.content)),
+    requestBody && h("p", {}, h("strong", {}, "Body: "), requestBody.description && [prose(requestBody.description), ": "], bodies(requestBody.content)),
     table("Answers", [
-      ["Answer", ([status]) => (status === "default" ? "else" : status)], ["", ([, one]) => one.description], ["Body", ([, one]) => bodies(one.content)],
+      ["Answer", ([status]) => (status === "default" ? "else" : status)], ["", ([, one]) => prose(one.description)], ["Body", ([, one]) => bodies(one.content)],
     ], Object.entries(responses)),
   ];
 }
@@ -102,8 +102,8 @@ export async function show({ main, upkeep, title }) {
     const fits = (...texts) => !wanted || texts.some((text) => text?.toLowerCase().includes(wanted));
     const groups = description.tags.map((tag) => {
       const own = operations.filter((one) => one.tags[0] === tag.name && fits(one.path, one.summary, one.method, tag.name));
-      return own.length > 0 && h("section", { class: "card" }, h("h2", {}, tag.name), h("p", { class: "soft" }, tag.description),
-        own.map((one) => lazily(one.operationId, [h("span", { class: "mono" }, `${one.method} ${one.path}`), ` ${one.summary}`], () => operationBody(one))));
+      return own.length > 0 && h("section", { class: "card" }, h("h2", {}, tag.name), h("p", { class: "soft" }, prose(tag.description)),
+        own.map((one) => lazily(one.operationId, [h("span", { class: "mono" }, `${one.method} ${one.path}`), " ", prose(one.summary)], () => operationBody(one))));
     }).filter(Boolean);
     const types = Object.entries(description.components.schemas).filter(([name, schema]) => fits(name, schema.description));
     fill(found, ...groups,

@@ -11,6 +11,9 @@ const DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"
 
 const day = (date) => `${date.getFullYear()}-${String(date.getMonth() + 1).padStart(2, "0")}-${String(date.getDate()).padStart(2, "0")}`;
 
+/** Whose days and times these are: the browser's, whatever zones the schedules have. */
+export const zone = () => `${Intl.DateTimeFormat().resolvedOptions().timeZone}, the zone of this browser`;
+
 /** Days are the browser's; each run says its time there. */
 export async function calendar(schedules, signal) {
   const first = new Date();
@@ -19,7 +22,8 @@ export async function calendar(schedules, signal) {
   monday.setDate(first.getDate() - ((first.getDay() + 6) % 7));
   const last = new Date(monday);
   last.setDate(monday.getDate() + 7 * WEEKS);
-  const drawn = schedules.filter((item) => item.next).slice(0, SCHEDULES);
+  const due = schedules.filter((item) => item.next).sort((a, b) => (a.next < b.next ? -1 : 1));
+  const drawn = due.slice(0, SCHEDULES);
   const dues = await Promise.all(drawn.map((item) => api(`/schedules/${part(item.name)}/next?count=${TIMES}`, { signal })));
   const runs = new Map();
   let cut = null;
@@ -47,5 +51,5 @@ export async function calendar(schedules, signal) {
   });
   return h("div", {}, h("div", { class: "scroll", role: "group", "aria-label": "Calendar" }, h("ol", { class: "calendar", "aria-label": "The next four weeks" }, fields)),
     cut && h("p", { class: "soft small" }, `Of ${cut.name} the next ${TIMES} runs are drawn, up to ${cut.until.toLocaleString()}.`),
-    schedules.length > SCHEDULES && h("p", { class: "soft small" }, `The first ${SCHEDULES} schedules are drawn.`));
+    due.length > SCHEDULES && h("p", { class: "soft small" }, `The ${SCHEDULES} of ${due.length} schedules that are due first are drawn.`));
 }

@@ -5,6 +5,10 @@ import { h, fill, api, card, command, empty, may, number, part, query, table, wh
 /** Events that are shown; older ones go. */
 const SHOWN_MAX = 200;
 const PAGE = 50;
+/** Names of jobs that are asked for together, those that are asked for one by one at a time, and those that are kept. */
+const NAMES = 200;
+const NAMES_SINGLY = 20;
+const NAMES_MAX = 4000;
 /** Kinds, and the words for choosing some. Progress comes too often to be read. */
 const KINDS = { job_state: "jobs", step_state: "steps", task_failed: "failures", attempt_started: "attempts", attempt_ended: "attempts", tasks_done: "frames", run_late: "late runs" };
 const CHOICES = ["jobs", "steps", "failures", "attempts", "frames", "late runs"];
@@ -32,15 +36,19 @@ function feed(upkeep) {
     drawn = setTimeout(() => {
       drawn = null;
       const shown = (held ?? kept).filter((event) => chosen.has(KINDS[event.event])).slice(-SHOWN_MAX).reverse();
-      fill(list, shown.map(line));
+      fill(list, shown.map((event) => line(event, names.of(event.job))));
+      names.ask();
       fill(nothing, told && !shown.length && empty("Nothing of this kind happened lately. Submit a job and it will:", command("framewake submit samples/jobs/povray.yaml --wait")));
     }, 250);
   }
+  const names = new Names(upkeep, draw);
   upkeep.follow(list, `/events?last=${SHOWN_MAX * 5}`, Object.keys(KINDS), (event) => {
     kept.push(event);
     if (kept.length > SHOWN_MAX * 10) kept.splice(0, SHOWN_MAX * 5);
     draw();
-  }, () => {
+  }, (anew) => {
+    // It is told from before again.
+    if (anew) kept.length = 0;
     told = true;
     draw();
   });
@@ -58,8 +66,51 @@ function feed(upkeep) {
     nothing, list);
 }
 
-function line(event) {
-  return h("li", { "data-key": `${event.event} ${event.at}` }, when(event.at), h("div", {}, h("a", { href: `/jobs/${part(event.job)}`, class: "mono" }, `job …${event.job.slice(-6)}`), told(event), event.message && h("div", { class: "soft small" }, event.message)));
+/** Names of the jobs that events are about, which tell their numbers alone. */
+class Names {
+  constructor(upkeep, learned) {
+    this.upkeep = upkeep;
+    this.learned = learned;
+    /** By id; null: it is not known, and is asked for. Those that nobody has any more have none. */
+    this.known = new Map();
+    this.asking = false;
+  }
+
+  of(job) {
+    if (!this.known.has(job)) this.known.set(job, null);
+    return this.known.get(job);
+  }
+
+  /** Asks for those that were wanted and are not known: the newest jobs together, others one by one. */
+  async ask() {
+    const wanted = [...this.known].filter(([, name]) => name === null).map(([job]) => job);
+    if (this.asking || !wanted.length) return;
+    this.asking = true;
+    try {
+      const get = (path) => api(path, { signal: this.upkeep.signal });
+      if (wanted.length > 1) for (const job of (await get(`/jobs?limit=${NAMES}`)).items) this.known.set(job.id, job.name);
+      for (const job of wanted.filter((one) => this.known.get(one) === null).slice(0, NAMES_SINGLY)) {
+        const name = await get(`/jobs/${part(job)}`).then((found) => found.name, (problem) => {
+          if (problem.passes || problem.name === "AbortError") throw problem;
+          return "";
+        });
+        this.known.set(job, name);
+      }
+      for (const job of this.known.keys()) {
+        if (this.known.size <= NAMES_MAX) break;
+        this.known.delete(job);
+      }
+      this.learned();
+    } catch {
+      // They are asked for again with the next event; until then the number says which it is.
+    } finally {
+      this.asking = false;
+    }
+  }
+}
+
+function line(event, name) {
+  return h("li", { "data-key": `${event.event} ${event.at}` }, when(event.at), h("div", {}, h("a", { href: `/jobs/${part(event.job)}`, title: event.job }, name || "job"), h("span", { class: "mono soft" }, ` …${event.job.slice(-6)}`), told(event), event.message && h("div", { class: "soft small" }, event.message)));
 }
 
 function told(event) {

@@ -1,8 +1,10 @@
 // Functions: the renderers that can be woken, their versions and pools, and why each has the workers it has.
 
-import { h, fill, api, bytes, command, empty, figures, money, number, part, problemBox, seconds, state, table, when, words } from "./lib.js";
+import { h, fill, api, bytes, command, cut, empty, figures, money, number, part, problemBox, prose, seconds, state, table, when, words } from "./lib.js";
 
 const REFRESH_MS = 3000;
+/** Versions that are shown. */
+const PAGE = 500;
 
 /** What was found in its image, where images are scanned. */
 function scanOf({ scan }) {
@@ -20,7 +22,7 @@ export async function show({ main, upkeep, title }) {
   const opened = new Set();
   main.append(h("h1", {}, "Functions"), h("p", { class: "lead" }, "A function is a renderer, packaged to run from zero. Versions never change; old ones are drained."), place);
   const look = upkeep.every(REFRESH_MS, place, async () => {
-    const page = await api("/functions?limit=500", { signal: upkeep.signal });
+    const page = await api(`/functions?limit=${PAGE}`, { signal: upkeep.signal });
     const names = Map.groupBy(page.items, (item) => item.name);
     // What is opened is asked for; what is closed costs nothing.
     const decisions = new Map(await Promise.all([...opened].filter((key) => key.startsWith("scaling ")).map(async (key) => {
@@ -46,15 +48,15 @@ export async function show({ main, upkeep, title }) {
           `at most ${spec.scaling.max} workers`, spec.scaling.linger && `leaves after ${spec.scaling.linger} without work`,
         ].filter(Boolean).join(" · ")),
         h("p", {}, `${number(workers.present)} workers there, ${number(workers.starting)} starting, ${number(workers.wanted)} wanted, ${number(workers.started_total)} started so far`),
-        workers.reasons.map((reason) => h("p", { class: "soft" }, reason)),
-        versions.filter((item) => item.version > newest.version).map((item) => h("p", { class: "fault" }, `@${item.version} is not active: ${item.scan?.reason}`)),
+        workers.reasons.map((reason) => h("p", { class: "soft" }, prose(reason))),
+        versions.filter((item) => item.version > newest.version).map((item) => h("p", { class: "fault" }, `@${item.version} is not active: `, prose(item.scan?.reason))),
         folded(`scaling ${name}`, "Why so many workers", opened.has(`scaling ${name}`) && decision(decisions.get(name))),
         folded(`spec ${name}`, "Parameters and versions", [
           Object.keys(spec.parameters ?? {}).length ? table("Parameters", [
             ["Parameter", ([key]) => h("span", { class: "mono" }, key)], ["Type", ([, one]) => one.type], ["Default", ([, one]) => (one.default === undefined || one.default === null ? "must be set" : String(one.default))], ["", ([, one]) => one.description],
           ], Object.entries(spec.parameters)) : h("p", { class: "soft" }, "It has no parameters."),
           table("Versions", [["Version", (item) => `@${item.version}`], ["Image", (item) => item.spec.image ?? ""], ["Added", (item) => when(item.added_at)], ["Workers", (item) => number(item.workers.present), "number"], ["", (item) => [item.newest && state("active"), scanOf(item)]]], versions.toReversed())]));
-    }) : h("div", { class: "card" }, empty("No function is registered yet.", command("framewake functions add samples/functions/blender.yaml"))));
+    }) : h("div", { class: "card" }, empty("No function is registered yet.", command("framewake functions add samples/functions/blender.yaml"))), cut(page, `The first ${PAGE} versions by name are shown; framewake functions has all.`));
   });
 }
 
@@ -64,7 +66,7 @@ function decision(scaling) {
   if (scaling instanceof Error) return problemBox(scaling);
   const known = (value, say) => (value === undefined || value === null ? "not known" : say(value));
   return h("div", {},
-    h("p", {}, scaling.because),
+    h("p", {}, prose(scaling.because)),
     figures([
       ["Wanted", number(scaling.wanted)], ["Busy", number(scaling.busy)], ["Idle", number(scaling.idle)], ["Starting", number(scaling.starting)], ["Leaving", number(scaling.leaving)], ["Kept", number(scaling.kept)],
       ["Frames to go", number(scaling.tasks)], ["Work in them", known(scaling.work_s, seconds)], ["A frame", known(scaling.task_s, seconds)], ["Load", known(scaling.load_s, seconds)], ["Start", known(scaling.start_s, seconds)],
@@ -75,9 +77,9 @@ function decision(scaling) {
       ["Pool", (pool) => [pool.pool, pool.gpu && h("div", { class: "soft small" }, pool.gpu)]],
       ["Workers", (pool) => `${number(pool.workers)} of ${number(pool.workers_max)}`, "number"], ["Slots taken", (pool) => `${number(pool.slots_taken)} of ${number(pool.slots)}`, "number"],
       ["An hour", (pool) => (pool.price ? money([pool.price]) : "unknown"), "number"], ["A start", (pool) => [known(pool.start_p50_s, seconds), pool.start_p95_s && h("div", { class: "soft small" }, `19 of 20 within ${seconds(pool.start_p95_s)}`)], "number"],
-      ["", (pool) => pool.passed_over && h("span", { class: "soft" }, pool.passed_over)],
+      ["", (pool) => pool.passed_over && h("span", { class: "soft" }, prose(pool.passed_over))],
     ], scaling.pools),
-    scaling.unfit.map((pool) => h("p", { class: "soft small" }, `Not in ${pool.pool}: ${pool.reason}`)),
-    scaling.coming.length > 0 && table("On their way", [["Worker", (one) => h("span", { class: "mono" }, one.worker)], ["Pool", (one) => one.pool ?? ""], ["Asked for", (one) => when(one.asked_at)], ["So far", (one) => [words(one.step), one.waits && h("div", { class: "fault" }, one.waits)]]], scaling.coming),
+    scaling.unfit.map((pool) => h("p", { class: "soft small" }, `Not in ${pool.pool}: `, prose(pool.reason))),
+    scaling.coming.length > 0 && table("On their way", [["Worker", (one) => h("span", { class: "mono" }, one.worker)], ["Pool", (one) => one.pool ?? ""], ["Asked for", (one) => when(one.asked_at)], ["So far", (one) => [words(one.step), one.waits && h("div", { class: "fault" }, prose(one.waits))]]], scaling.coming),
     scaling.runs.length > 0 && table("Called before runs are due", [["Schedule", (run) => run.schedule], ["Due", (run) => when(run.due)], ["Called", (run) => when(run.called_at)], ["Workers", (run) => number(run.workers), "number"]], scaling.runs));
 }

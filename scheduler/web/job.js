@@ -1,11 +1,12 @@
 // One job: how far it is, every frame of it, its pictures, who tried what, the logs, the cost.
 
-import { h, fill, foothold, hide, api, action, ago, asked, bar, bytes, calmly, card, copy, empty, figures, may, money, note, number, part, seconds, state, sure, table, when, words } from "./lib.js";
+import { h, fill, foothold, hide, api, action, asked, bar, bytes, calmly, card, copy, empty, figures, may, money, note, number, part, prose, seconds, state, sure, table, when, words } from "./lib.js";
 import { Strip, frameOf } from "./strip.js";
 import { Viewer } from "./viewer.js";
 import { logOf } from "./log.js";
 import { attemptsOf } from "./attempts.js";
 import { outputsOf } from "./outputs.js";
+import { Pace } from "./pace.js";
 import { yaml } from "./yaml.js";
 
 const KINDS = ["job_state", "step_state", "attempt_started", "tasks_done", "task_failed", "attempt_ended", "progress"];
@@ -13,9 +14,6 @@ const OVER = ["succeeded", "failed", "canceled"];
 const FAILURES = 20;
 /** How often parts that many events change are drawn anew. */
 const REDRAW_MS = 1000;
-/** The pace that the time left is told by: what was done in so long, once that is long enough. */
-const PACE_MS = 120_000;
-const PACE_MS_MIN = 10_000;
 
 export async function show({ main, upkeep, title, names }) {
   const [id] = names;
@@ -25,13 +23,15 @@ export async function show({ main, upkeep, title, names }) {
   title(job.name);
 
   const head = h("div");
+  /** Of a failed job, why, where it is seen first. */
+  const why = h("div");
   const progress = h("div", { class: "card" });
   const reasons = h("div");
   const steps = h("div");
   const attempts = h("div");
   const failures = h("div");
   const costs = h("div");
-  const outputs = outputsOf(id, upkeep);
+  const outputs = outputsOf(id, upkeep, () => OVER.includes(job.state));
   const allOutputs = h("details", { ontoggle: () => allOutputs.open && outputs.load() }, h("summary", {}, "Outputs, to download"), outputs.element);
   const about = h("div", { class: "soft small", role: "status" });
   const file = h("pre", { tabindex: "0", role: "group", "aria-label": "Job file" });
@@ -44,7 +44,7 @@ export async function show({ main, upkeep, title, names }) {
   const viewerPlace = h("div");
   const stepChoice = h("div", { class: "row steps", role: "group", "aria-label": "Steps" });
 
-  main.append(head, progress,
+  main.append(head, why, progress,
     card("Frames", stepChoice, stripPlace, about),
     card("Pictures", viewerPlace), card("Steps", steps, reasons),
     h("section", { class: "card", id: "failures", hidden: true }, h("h2", {}, "Frames that failed"), failures),
@@ -92,7 +92,7 @@ export async function show({ main, upkeep, title, names }) {
     const { tasks } = job;
     // While it is paused nothing is left to wait for; it has another pace afterwards.
     const still = OVER.includes(job.state) || job.state === "paused";
-    if (still) paces.length = 0;
+    if (still) pace.forget();
     const begun = (Date.now() - new Date(job.submitted_at)) / 1000;
     const took = job.finished_at ? (new Date(job.finished_at) - new Date(job.submitted_at)) / 1000 : begun;
     fill(progress, bar(tasks), h("p", {}), figures([
@@ -107,21 +107,16 @@ export async function show({ main, upkeep, title, names }) {
    */
   function eta() {
     const now = performance.now();
-    const { done } = job.tasks;
-    if (paces.at(-1)?.done !== done) paces.push({ at: now, done });
-    while (paces.length > 2 && now - paces[1].at > PACE_MS) paces.shift();
-    const [first] = paces;
-    const left = job.tasks.total - done - job.tasks.failed;
-    if (now - first.at > PACE_MS_MIN && done > first.done) {
-      const rest = (left * (now - first.at)) / 1000 / (done - first.done);
-      return `${seconds(rest * 0.8)} – ${seconds(rest * 1.3)}`;
-    }
+    const { done, failed, total } = job.tasks;
+    pace.see(now, done);
+    const rest = pace.left(now, total - done - failed);
+    if (rest) return rest.map(seconds).join(" – ");
     const step = job.steps.find((one) => one.state === "running" && one.task_s);
     if (!step || !attemptsRunning) return "not known yet";
-    const rest = ((step.tasks.total - step.tasks.done - step.tasks.failed) * step.task_s) / attemptsRunning;
-    return `${seconds(rest * 0.7)} – ${seconds(rest * 1.5)}`;
+    const measured = ((step.tasks.total - step.tasks.done - step.tasks.failed) * step.task_s) / attemptsRunning;
+    return `${seconds(measured * 0.7)} – ${seconds(measured * 1.5)}`;
   }
-  const paces = [];
+  const pace = new Pace();
   let attemptsRunning = 0;
 
   function drawSteps() {
@@ -215,8 +210,12 @@ export async function show({ main, upkeep, title, names }) {
 
   const lookAtFailures = upkeep.part(failures, async () => {
     hide(failures.parentElement, job.tasks.failed === 0);
-    if (failures.parentElement.hidden) return;
+    if (failures.parentElement.hidden) {
+      fill(why);
+      return;
+    }
     const page = await get(`/tasks?state=failed&limit=${FAILURES}`);
+    drawWhy(page.items.find((task) => task.failure));
     const key = (task) => `${task.step} ${task.frame}`;
     for (const name of picked.keys()) if (!page.items.some((task) => key(task) === name)) picked.delete(name);
     const again = h("div", { class: "row" });
@@ -236,6 +235,20 @@ export async function show({ main, upkeep, title, names }) {
       ["", (task) => task.failure && h("button", { type: "button", "aria-label": `Log of frame ${task.frame}`, onclick: () => openLog(task.failure.attempt, false) }, "Log")],
     ], page.items), page.next ? h("p", { class: "soft small" }, `The first ${FAILURES} of ${number(job.tasks.failed)}.`) : "");
   });
+
+  function drawWhy(task) {
+    const more = job.tasks.failed - 1;
+    fill(why, job.state === "failed" && task && h("section", { class: "card why", "aria-label": "Why it failed" },
+      h("p", {}, `Frame ${number(task.frame)} of ${task.step} failed`, more > 0 && `, and ${number(more)} more`, ": ", h("span", { class: "fault" }, task.failure.message)),
+      task.failure.evidence && h("pre", {}, task.failure.evidence),
+      h("div", { class: "row" }, h("button", { type: "button", onclick: () => openLog(task.failure.attempt, false) }, "Log of this frame"),
+        h("button", { type: "button", onclick: () => stand(failures.parentElement) }, "All frames that failed"))));
+  }
+  function stand(section) {
+    section.tabIndex = -1;
+    section.focus({ preventScroll: true });
+    section.scrollIntoView();
+  }
 
   const lookAtCost = upkeep.part(costs, async () => {
     const cost = await get("/cost?frames=5");
@@ -258,7 +271,7 @@ export async function show({ main, upkeep, title, names }) {
   const lookAtReasons = upkeep.part(reasons, async () => {
     const explained = OVER.includes(job.state) ? { steps: [] } : await get("/explain");
     const said = explained.steps.filter((step) => step.reasons.length);
-    fill(reasons, ...said.map((step) => h("div", {}, h("p", { class: "small" }, `${step.step} waits, because:`), h("ul", { class: "small soft" }, step.reasons.map((reason) => h("li", {}, reason))))));
+    fill(reasons, ...said.map((step) => h("div", {}, h("p", { class: "small" }, `${step.step} waits, because:`), h("ul", { class: "small soft" }, step.reasons.map((reason) => h("li", {}, prose(reason)))))));
   });
 
   const refresh = upkeep.part([head, progress, steps], async () => {
@@ -272,7 +285,7 @@ export async function show({ main, upkeep, title, names }) {
     } else follow();
     // The first pictures may have come at any moment since the page was opened.
     const step = job.steps.find((one) => one.name === shownStep);
-    if (viewer && step && step.tasks.done !== viewer.step.tasks.done) {
+    if (viewer && step && (step.tasks.done !== viewer.step.tasks.done || step.state !== viewer.step.state)) {
       viewer.step = step;
       lookAtPictures();
     }
@@ -298,7 +311,7 @@ export async function show({ main, upkeep, title, names }) {
       if (event.event === "job_state" && OVER.includes(event.state)) {
         source?.close(); // It would connect again and again to a stream that is over.
         source = null;
-        now.textContent = `The job ${event.state} ${ago(event.at)}.`;
+        fill(now, `The job ${words(event.state)} `, when(event.at), ".");
         redrawMap();
       }
       // What happened between the last look and now was told to nobody.

@@ -118,5 +118,5 @@ export async function show({ main, upkeep, title }) {
   look();
   const again = calmly(1000, () => look());
   const last = Number.MAX_SAFE_INTEGER; // From now on: past every event there is.
-  upkeep.follow(rows, `/events?after=${last}`, KINDS, again);
+  upkeep.follow(rows, `/events?after=${last}`, KINDS, again, again);
 }

@@ -214,8 +214,8 @@ export function query(values) {
 
 /** Says something in the corner for a while; what failed stays longer. */
 export function note(text, { bad = false, hint = "", list = [] } = {}) {
-  const box = h("div", { class: bad ? "note bad" : "note" }, h("p", {}, text), list.length > 0 && h("ul", { class: "small" }, list.map((one) => h("li", {}, one))),
-    hint && h("p", { class: "soft small" }, hint));
+  const box = h("div", { class: bad ? "note bad" : "note" }, h("p", {}, prose(text)), list.length > 0 && h("ul", { class: "small" }, list.map((one) => h("li", {}, prose(one)))),
+    hint && h("p", { class: "soft small" }, prose(hint)));
   document.getElementById("notes").append(box);
   setTimeout(() => box.remove(), bad ? 12_000 : 5_000);
 }
@@ -242,8 +242,8 @@ export function noteProblem(problem) {
 
 /** Where a part of a page would be: what went wrong, and what to try. */
 export function problemBox(problem) {
-  return h("div", { role: "alert" }, h("p", { class: "fault" }, problem.message), (problem.faults ?? []).map((fault) => h("p", { class: "fault" }, `${fault.field}: ${fault.reason}`)),
-    problem.hint && h("p", { class: "soft" }, problem.hint));
+  return h("div", { role: "alert" }, h("p", { class: "fault" }, prose(problem.message)), (problem.faults ?? []).map((fault) => h("p", { class: "fault" }, prose(`${fault.field}: ${fault.reason}`))),
+    problem.hint && h("p", { class: "soft" }, prose(problem.hint)));
 }
 
 /** A question in front of the page; null: it was left by Escape or its second button. */
@@ -410,7 +410,11 @@ export class Upkeep {
     if (!document.hidden) look();
     return look;
   }
-  /** Follows events; the browser connects again by itself and goes on where it was. What is refused is said before `place`. */
+  /**
+   * Follows events while somebody looks, for browsers give all pages of a host few connections together. The browser connects again
+   * by itself and goes on where it was; whoever comes back begins anew. What is refused is said before `place`. `opened` is told
+   * whether it begins anew.
+   */
   follow(place, path, kinds, heard, opened = () => {}) {
     const refusal = new Refusal([place]);
     let source = null;
@@ -418,7 +422,11 @@ export class Upkeep {
     let timer = null;
     let over = false;
     const begin = () => {
+      clearTimeout(timer);
+      source?.close();
+      if (over || document.hidden) return;
       const from = last === null ? path : `${path.split("?")[0]}?after=${last}`;
+      let anew = last === null;
       source = new EventSource(`/v1${from}`);
       for (const kind of kinds) source.addEventListener(kind, (event) => {
         last = event.lastEventId || last;
@@ -427,7 +435,8 @@ export class Upkeep {
       source.addEventListener("open", () => {
         connected(true);
         refusal.told();
-        opened();
+        opened(anew);
+        anew = false;
       });
       source.addEventListener("error", () => {
         connected(false);
@@ -451,13 +460,23 @@ export class Upkeep {
       }
       if (!over) timer = setTimeout(begin, wait);
     };
+    const seen = () => {
+      if (document.hidden) {
+        clearTimeout(timer);
+        source?.close();
+        source = null;
+        last = null;
+      } else if (!source) begin();
+    };
     const close = () => {
       over = true;
       clearTimeout(timer);
-      source.close();
+      document.removeEventListener("visibilitychange", seen);
+      source?.close();
       refusal.box.remove();
       refusal.forget();
     };
+    document.addEventListener("visibilitychange", seen);
     begin();
     this.onEnd(close);
     return { close };
@@ -520,6 +539,9 @@ export function bytes(value) {
 /** Times come as text or as milliseconds. */
 export const moment = (at) => new Date(at);
 
+/** How often it is told anew how long ago something was. */
+const TICK_MS = 1000;
+
 export function ago(at) {
   const passed = (Date.now() - moment(at)) / 1000;
   return passed < 0 ? `in ${seconds(-passed)}` : passed < 1 ? "now" : `${seconds(passed)} ago`;
@@ -529,6 +551,15 @@ export function when(at) {
   const date = moment(at);
   return h("time", { datetime: date.toISOString(), title: date.toLocaleString() }, ago(at));
 }
+
+/** What is said to be so long ago goes on being older, wherever it stands and whether or not anything else happens. */
+setInterval(() => {
+  if (document.hidden) return;
+  for (const one of document.querySelectorAll("time")) {
+    const words = ago(one.dateTime);
+    if (one.textContent !== words) one.textContent = words;
+  }
+}, TICK_MS);
 
 export const state = (name) => h("span", { class: `state ${name}` }, words(name));
 

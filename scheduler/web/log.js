@@ -54,8 +54,11 @@ export function logOf(job, attempt, running, upkeep) {
   const said = h("span", { class: "soft small", role: "status" });
   const search = h("input", { type: "search", placeholder: "Only lines with …", "aria-label": "Search the log", oninput: () => draw() });
   const follow = h("input", { type: "checkbox", checked: true, onchange: () => draw() });
-  const stopper = new AbortController();
-  upkeep.onEnd(() => stopper.abort());
+  let stopper = new AbortController();
+  /** Closed, by who looked at it. */
+  let left = false;
+  /** Where somebody was who does not follow it, until it is as long again. */
+  let stood = null;
   let whole = "";
   let dropped = false;
   let over = false;
@@ -70,20 +73,29 @@ export function logOf(job, attempt, running, upkeep) {
       fill(text, lines ? marked(lines.join("\n"), wanted) : whole || (over ? "The log is empty." : ""));
       said.textContent = [dropped && "the beginning is left out here: download it", lines && `${number(lines.length)} ${lines.length === 1 ? "line" : "lines"}`].filter(Boolean).join(" · ");
       if (follow.checked) text.scrollTop = text.scrollHeight;
+      else if (stood !== null && text.scrollHeight - text.clientHeight >= stood) {
+        text.scrollTop = stood;
+        stood = null;
+      }
     });
   }
 
   async function read() {
-    const answer = await fetch(`/v1/jobs/${part(job)}/attempts/${part(attempt)}/log${running ? "?follow=true" : ""}`, { signal: stopper.signal });
+    const { signal } = stopper;
+    const answer = await fetch(`/v1/jobs/${part(job)}/attempts/${part(attempt)}/log${running ? "?follow=true" : ""}`, { signal });
     if (!answer.ok) {
       fill(text, problemBox(problemOf(answer, await answer.text())));
       return;
     }
     const lines = new Plain();
     const pieces = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let first = true;
     for (;;) {
       const { value, done } = await pieces.read();
+      if (signal.aborted) return;
       if (done) break;
+      // What stood there from before stays until there is something to put in its place.
+      if (first) [whole, dropped, first] = ["", false, false];
       whole += lines.more(value);
       if (whole.length > TEXT_MAX) {
         whole = whole.slice(whole.indexOf("\n", whole.length - TEXT_MAX) + 1);
@@ -94,12 +106,30 @@ export function logOf(job, attempt, running, upkeep) {
     over = true;
     if (!whole) draw();
   }
-  read().catch((problem) => { if (problem.name !== "AbortError") said.textContent = "the connection broke: open the log again"; });
+  const begin = () => read().catch((problem) => { if (problem.name !== "AbortError") said.textContent = "the connection broke: open the log again"; });
+
+  /** A log that is followed takes one of the few connections that a browser has: it gives it back while nobody looks. */
+  const seen = () => {
+    if (over || left || !running) return;
+    stopper.abort();
+    if (document.hidden) return;
+    stood = follow.checked ? null : text.scrollTop;
+    stopper = new AbortController();
+    begin();
+  };
+  const end = () => {
+    left = true;
+    stopper.abort();
+    document.removeEventListener("visibilitychange", seen);
+  };
+  document.addEventListener("visibilitychange", seen);
+  upkeep.onEnd(end);
+  begin();
 
   const element = h("div", {},
     h("div", { class: "row between" },
       h("div", { class: "row" }, search, h("label", { class: "row small" }, follow, "keep to the end")),
       h("div", { class: "row" }, said, h("a", { href: `/v1/jobs/${part(job)}/attempts/${part(attempt)}/log`, download: `${attempt}.log` }, "Download"))),
     text);
-  return { element, text, end: () => stopper.abort() };
+  return { element, text, end };
 }

@@ -29,7 +29,7 @@ export function login(why, done) {
   const token = h("input", { type: "password", name: "token", required: true, autocomplete: "current-password", spellcheck: "false" });
   const wrong = h("div");
   const button = h("button", { type: "submit", class: "main" }, "Log in");
-  const form = h("form", { class: "card", onsubmit: async (event) => {
+  const form = h("form", { class: "card login", onsubmit: async (event) => {
     event.preventDefault();
     // Not disabled: who stands on it with the keyboard would fall off.
     if (button.ariaDisabled === "true") return;

@@ -4,8 +4,8 @@ import { h, fill, api, bytes, empty, number, part, query, seconds, table, when }
 
 const PAGE = 25;
 
-/** The list; `load()` asks anew for the page that is shown. */
-export function outputsOf(job, upkeep) {
+/** The list; `load()` asks anew for the page that is shown, `over()` says whether no more outputs come. */
+export function outputsOf(job, upkeep, over) {
   const element = h("div");
   /** Cursors of the pages before. */
   let before = [];
@@ -29,7 +29,7 @@ export function outputsOf(job, upkeep) {
     ], page.items), h("div", { class: "row" },
       before.length > 0 && h("button", { type: "button", onclick: to(before.at(-1), before.slice(0, -1)) }, "Before"),
       page.next && h("button", { type: "button", onclick: to(page.next, [...before, cursor]) }, "Next"),
-      h("span", { class: "soft small" }, `All at once: framewake fetch ${job}`))) : empty("No output yet."));
+      h("span", { class: "soft small" }, `All at once: framewake fetch ${job}`))) : empty(over() ? "This job made no output." : "No output yet."));
   });
   return { element, load };
 }

@@ -1,6 +1,6 @@
 // What goes on: what runs, what waits and why, workers and GPUs, spending, errors, what comes next.
 
-import { h, fill, api, bar, bytes, card, command, empty, figures, hide, may, money, number, part, state, table, when, words } from "./lib.js";
+import { h, fill, api, bar, bytes, card, command, empty, figures, hide, may, money, number, part, prose, state, table, when, words } from "./lib.js";
 import { way } from "./workers.js";
 
 /** More often than once a second, so that it is once a second also where an answer takes a while. */
@@ -31,7 +31,7 @@ export async function show({ main, upkeep, title }) {
     fill(running, farm.running.newest.length ? jobs(farm.running) : nothing(farm.queued.count));
     fill(waiting, farm.waiting.length ? h("ul", {}, farm.waiting.map((job) => h("li", {},
       h("a", { href: `/jobs/${part(job.id)}` }, job.name), `: ${number(job.tasks)} frames`,
-      job.reasons.map((reason) => h("div", { class: "soft small" }, reason))))) : empty("Nothing waits."));
+      job.reasons.map((reason) => h("div", { class: "soft small" }, prose(reason)))))) : empty("Nothing waits."));
     drawWorkers(workers, farm, known);
     hide(starting, farm.starting.length === 0);
     if (farm.starting.length) fill(starting, h("h2", {}, "On their way"), onTheirWay(farm));
@@ -47,7 +47,7 @@ export async function show({ main, upkeep, title }) {
       : empty("No worker was paid today."));
   });
   upkeep.every(SLOW_MS, next, async () => {
-    const due = (await get("/schedules?limit=100")).items.filter((item) => item.next).sort((a, b) => (a.next < b.next ? -1 : 1)).slice(0, DUE);
+    const due = (await get(`/schedules?order=due&limit=${DUE}`)).items.filter((item) => item.next);
     fill(next, due.length ? table("Schedules by next due time", [
       ["Schedule", (item) => h("a", { href: "/schedules" }, item.name)], ["Due", (item) => when(item.next)], ["State", (item) => state(item.state)],
     ], due) : empty("No schedule is due.", command("framewake schedules add samples/schedules/nightly.yaml")));
@@ -87,7 +87,7 @@ function drawWorkers(place, farm, known) {
   }
   const rows = farm.functions.flatMap((one) => (one.pools.length ? one.pools : [{ workers: Object.fromEntries(STATES.map((name) => [name, 0])) }]).map((pool, at) => ({ ...pool, of: one, first: at === 0 })));
   fill(place, rows.length ? [table("Workers by function, pool and state", [
-    ["Function", (row) => row.first && [h("a", { href: `/workers?function=${part(row.of.function)}` }, row.of.function), row.of.reasons.map((reason) => h("div", { class: "soft small" }, reason))]],
+    ["Function", (row) => row.first && [h("a", { href: `/workers?function=${part(row.of.function)}` }, row.of.function), row.of.reasons.map((reason) => h("div", { class: "soft small" }, prose(reason)))]],
     ["Pool", (row) => row.pool ?? ""],
     ["There", (row) => crowd(row.workers)],
     ["Wanted", (row) => row.first && number(row.of.wanted), "number"],

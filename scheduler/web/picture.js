@@ -10,6 +10,8 @@ const LIGHT = /\.exr$/i;
 export const PIXELS_MAX = 16 << 20;
 /** Kept all the same: two that are compared, and those that come next. */
 const KEPT_MIN = 4;
+/** Previews' memory that is kept to be used again. */
+const SPARE_MAX = 4;
 /** Most pixels of a file that the browser is asked to show itself, 512 MiB decoded: panoramas of 16384×8192 are no more. */
 const SHOWN_PIXELS_MAX = 128 << 20;
 /** Largest preview that workers make. */
@@ -25,6 +27,13 @@ export class Pictures {
   constructor(signal) {
     this.signal = signal;
     this.loaded = new Map();
+    this.held = [];
+    this.spare = new Spare();
+  }
+
+  /** These are looked at or waited for, and not let go, however large they are. */
+  hold(pictures) {
+    this.held = pictures;
   }
 
   /** The picture of an output of a reel; it begins to load. */
@@ -32,7 +41,7 @@ export class Pictures {
     const key = `${reel.job} ${reel.at} ${output.task} ${output.sha256}`;
     let picture = this.loaded.get(key);
     this.loaded.delete(key);
-    picture ??= new Picture(reel, output, this.signal);
+    picture ??= new Picture(reel, output, this.signal, this.spare);
     // One that failed is tried again when it is asked for again.
     if (!picture.problem || picture.kind === "other") this.loaded.set(key, picture);
     let pixels = 0;
@@ -40,14 +49,31 @@ export class Pictures {
     for (const [each, other] of [...this.loaded].reverse()) {
       pixels += other.pixels;
       count += 1;
-      if (pixels > PIXELS_MAX && count > KEPT_MIN) this.loaded.delete(each);
+      if (pixels <= PIXELS_MAX || count <= KEPT_MIN || this.held.includes(other)) continue;
+      this.loaded.delete(each);
+      if (other.light) this.spare.give(other.light.memory);
     }
     return picture;
   }
 }
 
+/** Memory of previews that were let go, for those that come: else a flip-book leaves some megabytes behind with each frame. */
+class Spare {
+  memory = [];
+
+  take(size) {
+    const at = this.memory.findIndex((each) => each.length === size);
+    return at < 0 ? new Uint8Array(size) : this.memory.splice(at, 1)[0];
+  }
+
+  give(memory) {
+    this.memory.push(memory);
+    if (this.memory.length > SPARE_MAX) this.memory.shift();
+  }
+}
+
 class Picture {
-  constructor(reel, output, signal) {
+  constructor(reel, output, signal, spare) {
     this.kind = kindOf(output.name);
     this.output = output;
     this.words = `Frame ${output.frame} of ${reel.step.name}`;
@@ -59,7 +85,7 @@ class Picture {
     if (this.kind === "light") {
       const share = Math.min(1, SIDE_MAX / Math.max(1, ...this.sides));
       this.sides = this.sides.map((side) => Math.max(1, Math.floor(side * share)));
-      this.coming = this.readLight(reel.address(output, "/preview"), signal);
+      this.coming = this.readLight(reel.address(output, "/preview"), signal, spare);
     } else if (this.kind === "shown" && this.sides[0] * this.sides[1] > SHOWN_PIXELS_MAX) {
       this.coming = Promise.reject(new Error(`${output.name} has ${this.sides.join("×")} pixels, more than a page shows: download it.`));
       // Nothing of it is loaded.
@@ -72,24 +98,26 @@ class Picture {
     this.coming = this.coming.then(() => { this.ready = true; }, (problem) => { this.problem = problem; });
   }
 
-  async readLight(address, signal) {
+  async readLight(address, signal, spare) {
     const answer = await fetch(address, { signal });
     if (!answer.ok) {
       const read = await answer.json().catch(() => ({}));
       throw Object.assign(new Error(read.detail ?? "The preview can't be loaded."), { hint: read.hint ?? "" });
     }
-    this.light = await unpack(new Uint8Array(await answer.arrayBuffer()));
+    this.light = await unpack(new Uint8Array(await answer.arrayBuffer()), spare);
     this.sides = [this.light.width, this.light.height];
   }
 
-  /** An element that shows it, of its own, for who looks with this exposure. */
-  element(tone) {
+  /** An element that shows it, for who looks with this exposure: if it is painted, on this canvas. */
+  element(tone, canvas) {
     if (this.problem) return problemBox(this.problem);
     // The one that is loaded is shown at once; where it is shown already, another is made.
     if (this.kind === "shown") return this.image.isConnected ? h("img", { src: this.address, alt: this.words }) : this.image;
     if (this.kind === "played") return h("video", { src: this.address, controls: true, loop: true, "aria-label": this.output.name });
     if (this.kind === "light") {
-      const canvas = h("canvas", { role: "img", "aria-label": this.words, width: this.sides[0], height: this.sides[1] });
+      canvas.setAttribute("aria-label", this.words);
+      const [width, height] = this.sides;
+      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
       this.paint(canvas, tone);
       return canvas;
     }
@@ -159,7 +187,7 @@ function srgb(light) {
  * Reads a preview: a PNG of which the fourth channel is no transparency but an exponent. A canvas would multiply the others with
  * it, and some browsers change what is read from a canvas, so it is read here.
  */
-export async function unpack(file) {
+async function unpack(file, spare) {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   let [width, height] = [0, 0];
   const packed = [];
@@ -174,23 +202,23 @@ export async function unpack(file) {
     at += size + 12;
   }
   if (!width || !height || width > SIDE_MAX || height > SIDE_MAX) throw new Error(`The preview has ${width}×${height} pixels.`);
-  const lines = await inflate(packed, height * (1 + width * 4));
-  return { width, height, texels: unfilter(lines, width * 4, height) };
+  const memory = spare.take(height * (1 + width * 4));
+  await inflate(packed, memory);
+  return { width, height, memory, texels: unfilter(memory, width * 4, height) };
 }
 
-async function inflate(parts, size) {
+/** Fills `bytes` with what is packed in these parts, neither more nor less. */
+async function inflate(parts, bytes) {
   const reader = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
-  const bytes = new Uint8Array(size);
   let filled = 0;
   for (;;) {
     const { done, value } = await reader.read();
     if (done) break;
-    if (filled + value.length > size) throw new Error("The preview has more than its pixels.");
+    if (filled + value.length > bytes.length) throw new Error("The preview has more than its pixels.");
     bytes.set(value, filled);
     filled += value.length;
   }
-  if (filled < size) throw new Error("The preview is cut off.");
-  return bytes;
+  if (filled < bytes.length) throw new Error("The preview is cut off.");
 }
 
 /**

@@ -1,7 +1,9 @@
 // Schedules: what is due when, what became of it, and the usual actions.
 
-import { h, fill, api, action, card, command, empty, may, note, number, part, state, table, when } from "./lib.js";
-import { calendar } from "./calendar.js";
+import { h, fill, api, action, card, command, cut, empty, may, note, number, part, state, table, when } from "./lib.js";
+import { calendar, zone } from "./calendar.js";
+
+const PAGE = 200;
 
 export async function show({ main, upkeep, title }) {
   title("Schedules");
@@ -17,9 +19,9 @@ export async function show({ main, upkeep, title }) {
     if (chosen) await showOne(chosen);
     else fill(detail);
   });
-  main.append(h("h1", {}, "Schedules"), h("p", { class: "lead" }, "Jobs that are made by themselves, at the time of day of a zone."), card("", rows), detail, h("section", { class: "card", hidden: true }, h("h2", {}, "The next four weeks"), days));
+  main.append(h("h1", {}, "Schedules"), h("p", { class: "lead" }, "Jobs that are made by themselves, at the time of day of a zone."), card("", rows), detail, h("section", { class: "card", hidden: true }, h("h2", {}, "The next four weeks ", h("span", { class: "soft small" }, `days and times of ${zone()}`)), days));
   const load = upkeep.every(5000, rows, async () => {
-    const page = await api("/schedules?limit=200", { signal: upkeep.signal });
+    const page = await api(`/schedules?limit=${PAGE}`, { signal: upkeep.signal });
     // Dues are asked for anew once a run was due or a schedule changed.
     const is = page.items.map((item) => `${item.name} ${item.next} ${item.state} ${item.spec.cron}`).join("\n");
     if (is !== drawn) {
@@ -40,7 +42,8 @@ export async function show({ main, upkeep, title }) {
       ["State", (item) => [state(item.state), item.late > 0 && h("div", { class: "fault" }, `${item.late} runs late`)]],
       ["Runs", (item) => number(item.runs), "number"],
       ["", (item) => h("div", { class: "row" }, may("operator") && (item.state === "paused" ? change(item, "resume", `${item.name} goes on.`) : change(item, "pause", `${item.name} is paused.`)), may("artist") && change(item, "run", `${item.name} runs now.`))],
-    ], page.items) : empty("There is no schedule yet.", command("framewake schedules add samples/schedules/nightly.yaml")));
+    ], page.items) : empty("There is no schedule yet.", command("framewake schedules add samples/schedules/nightly.yaml")),
+    cut(page, `The first ${PAGE} by name are shown; framewake schedules has all.`));
     if (!page.items.some((item) => item.name === chosen)) chosen = null;
     await lookAtOne();
   });

@@ -1,9 +1,11 @@
 // What an operator sets: who may do what, shares and budgets of projects, prices, who is told of what.
 
-import { h, fill, api, action, asked, card, command, empty, may, money, note, number, part, problemBox, state, sure, table, when, words } from "./lib.js";
+import { h, fill, api, action, asked, card, command, cut, empty, may, money, note, number, part, problemBox, state, sure, table, when, words } from "./lib.js";
 import { tokens } from "./tokens.js";
 
 const PAGE = 200;
+/** Of notifications that were given up. */
+const DEAD = 20;
 const OCCASIONS = [["succeeded", "a job succeeded"], ["failed", "a job failed"], ["first_error", "a first frame failed"], ["late", "a run is late"], ["missed", "a due time was missed"], ["budget", "a budget is going"]];
 
 export async function show({ main, upkeep, title }) {
@@ -56,7 +58,8 @@ function projects(upkeep, operates) {
         note(`${one.name} weighs ${given}.`);
         await load();
       }, { "aria-label": `Weight of ${one.name}` })],
-    ], items) : empty("No project yet: the first job of one makes it. Its share can be set before:", command("framewake projects set film --weight 2")));
+    ], items) : empty("No project yet: the first job of one makes it. Its share can be set before:", command("framewake projects set film --weight 2")),
+    cut(page, `The first ${PAGE} by name are shown; framewake projects has all.`), cut(budgets, `Of the budgets the first ${PAGE} are known here; framewake budgets has all.`));
   });
   if (!operates) return [rows];
   const project = h("input", { required: true, placeholder: "film", autocomplete: "off" });
@@ -87,7 +90,8 @@ function prices(upkeep, operates) {
     fill(rows, paid.items.length ? table("Prices that workers are paid by", [
       ["For", (one) => one.paid_for], ["An hour", (one) => money([one.price.an_hour]), "number"], ["Since", (one) => one.since], ["Market", (one) => one.price.market],
       ["From", (one) => [one.price.provider, " ", one.price.instance_type, one.price.source && h("div", { class: "soft small" }, one.price.source)]],
-    ], paid.items) : empty("No price is set, so what workers cost is unknown, and no budget can be kept.", command("framewake prices set gpu:L4 0.71USD")));
+    ], paid.items) : empty("No price is set, so what workers cost is unknown, and no budget can be kept.", command("framewake prices set gpu:L4 0.71USD")),
+    cut(paid, `The first ${PAGE} are shown; framewake prices has all.`));
   });
   if (!operates) return [rows];
   const what = h("input", { required: true, placeholder: "any, gpu:L4, pool:cloud", autocomplete: "off" });
@@ -118,12 +122,13 @@ function targets(upkeep, operates) {
         await api(`/notifications/targets/${part(one.name)}`, { method: "DELETE" });
         await load();
       }, { class: "danger", "aria-label": `Remove ${one.name}` }))],
-    ], page.items) : empty("Nobody is told of anything yet. Add a chat or an address below, or from a terminal:", command("framewake notify add bus --nats --on failed,late")));
+    ], page.items) : empty("Nobody is told of anything yet. Add a chat or an address below, or from a terminal:", command("framewake notify add bus --nats --on failed,late")),
+    cut(page, `The first ${PAGE} by name are shown; framewake notify has all.`));
   });
 
   const dead = h("div");
   const loadDead = upkeep.part(dead, async () => {
-    const page = await api("/notifications/dead?limit=20", { signal: upkeep.signal });
+    const page = await api(`/notifications/dead?limit=${DEAD}`, { signal: upkeep.signal });
     fill(dead, page.items.length > 0 && [h("h3", {}, "Given up"), table("Notifications that were given up", [
       ["For", (one) => one.target], ["Made", (one) => when(one.made_at)], ["Tries", (one) => number(one.tries), "number"], ["Why", (one) => h("span", { class: "fault" }, one.reason)],
       ["", (one) => action("Send again", async () => {
@@ -131,7 +136,7 @@ function targets(upkeep, operates) {
         note("It is tried again.");
         await loadDead();
       }, { "aria-label": `Send again to ${one.target}` })],
-    ], page.items)]);
+    ], page.items), cut(page, `The first ${DEAD} are shown.`)]);
   }, 10_000);
   if (operates) loadDead();
 

@@ -1,6 +1,6 @@
 // Tokens: who may do what. A secret is shown once, when it is made.
 
-import { h, fill, api, action, command, copy, empty, note, part, problemBox, sure, table, when } from "./lib.js";
+import { h, fill, api, action, command, copy, cut, empty, note, part, problemBox, sure, table, when } from "./lib.js";
 
 const PAGE = 100;
 const ROLES = [["viewer", "looks"], ["artist", "submits and changes jobs"], ["operator", "looks after functions, prices, schedules"], ["admin", "makes tokens"]];
@@ -25,7 +25,7 @@ export function tokens(upkeep) {
         await load();
       }, { class: "danger", "aria-label": `Revoke ${token.name}` })],
     ], page.items) : empty("Nobody has a token. Make the first below, or from a terminal:", command("framewake tokens add jane --role artist --project film")),
-    page.next && h("p", { class: "soft small" }, `The first ${PAGE} are shown; framewake tokens has all.`));
+    cut(page, `The first ${PAGE} are shown; framewake tokens has all.`));
   });
 
   const name = h("input", { required: true, placeholder: "jane", autocomplete: "off" });

@@ -9,6 +9,8 @@ import { Thumbs } from "./thumbs.js";
 const AHEAD = 5;
 /** Stops that the exposure goes either way; a preview has light for more. */
 const STOPS_MAX = 6;
+/** States of a step in which no more outputs come. */
+const OVER = ["succeeded", "failed", "canceled"];
 const LOOKS = [["one", "One picture"], ["beside", "Side by side"], ["wipe", "Wipe"], ["difference", "Difference"]];
 
 let viewers = 0;
@@ -23,6 +25,10 @@ export class Viewer {
     this.pictures = new Pictures(upkeep.signal);
     this.tone = new Tone();
     this.output = null;
+    /** Pictures that are seen, those that were asked for last, and what they are painted on. */
+    this.shown = [];
+    this.wanted = [];
+    this.canvases = [0, 1].map(() => h("canvas", { role: "img" }));
     this.playing = null;
     this.look = "one";
     /** What it is compared with: a reel, and a task of it, or none for the same frame. */
@@ -41,7 +47,7 @@ export class Viewer {
     const keys = `viewer-keys-${(viewers += 1)}`;
     this.stage = h("div", { class: "stage one", tabindex: "0", role: "group", "aria-label": `Picture of ${this.step.name}`, "aria-describedby": keys,
       onkeydown: (event) => this.key(event), onpointerdown: (event) => this.drag(event), onpointermove: (event) => this.drag(event),
-      ondragstart: (event) => event.preventDefault() }, h("p", { class: "soft" }, "No output yet."));
+      ondragstart: (event) => event.preventDefault() });
     this.said = h("span", { role: "status" });
     this.more = h("span", { class: "row" });
     this.words = h("div", { class: "row between small soft" }, this.said, this.more);
@@ -87,18 +93,29 @@ export class Viewer {
   async refresh() {
     this.reel.forget();
     this.other?.reel.forget();
-    if (this.empty) await this.open(0);
-    else await this.thumbs.refresh();
+    if (!this.empty) {
+      await this.thumbs.refresh();
+      return;
+    }
+    await this.open(0);
+    if (this.empty) fill(this.stage, h("p", { class: "soft" }, OVER.includes(this.step.state) ? "This step made no output." : "No output yet."));
   }
 
   async show(output) {
     this.output = output;
-    const picture = this.pictures.get(this.reel, output);
+    const wanted = [this.pictures.get(this.reel, output)];
+    this.wanted = wanted;
+    this.pictures.hold([...this.shown, ...wanted]);
     const second = this.look === "one" ? null : await this.second(output);
-    await Promise.all([picture.coming, second?.coming]);
-    // Another one was asked for meanwhile, or the page is left.
-    if (this.output !== output || this.upkeep.signal.aborted) return;
-    this.shown = [picture, second].filter(Boolean);
+    // Another one was asked for meanwhile, or another to compare with, or the page is left.
+    const late = () => this.wanted !== wanted || this.upkeep.signal.aborted;
+    if (late()) return;
+    if (second) wanted.push(second);
+    this.pictures.hold([...this.shown, ...wanted]);
+    await Promise.all(wanted.map((picture) => picture.coming));
+    if (late()) return;
+    this.shown = wanted;
+    this.pictures.hold(wanted);
     this.draw();
     this.ahead(output.task);
     if (!this.playing) await this.thumbs.mark(output.task);
@@ -119,7 +136,7 @@ export class Viewer {
     hide(this.controls, !still);
     hide(this.comparing, !still);
     hide(this.exposure, !this.shown.some((each) => each.kind === "light"));
-    fill(this.stage, this.shown.map((each) => h("div", { class: "side" }, each.element(this.tone))),
+    fill(this.stage, this.shown.map((each, at) => h("div", { class: "side" }, each.element(this.tone, this.canvases[at]))),
       this.look !== "one" && this.shown.length < 2 && h("p", { class: "side soft" }, "There is no such frame to compare with."));
     const address = this.reel.address(output);
     const about = [`frame ${number(output.frame)}`, output.name, `${output.width}×${output.height}`, bytes(output.size_bytes),
@@ -207,9 +224,7 @@ export class Viewer {
     const said = `${bounded > 0 ? "+" : bounded < 0 ? "−" : ""}${Math.abs(bounded).toFixed(2)} stops`;
     this.stopsSaid.textContent = said;
     this.stops.setAttribute("aria-valuetext", said);
-    const canvases = this.stage.querySelectorAll("canvas");
-    const light = (this.shown ?? []).filter((picture) => picture.light);
-    canvases.forEach((canvas, at) => light[at]?.paint(canvas, this.tone));
+    this.shown.forEach((picture, at) => picture.light && picture.paint(this.canvases[at], this.tone));
   }
 
   setZoom(actual) {

@@ -1,8 +1,9 @@
 // Workers as they are now, and the machines and GPUs that they run on.
 
-import { h, fill, api, action, card, command, empty, may, moment, note, number, part, query, seconds, state, table, when, words } from "./lib.js";
+import { h, fill, api, action, card, command, cut, empty, may, moment, note, number, part, prose, query, seconds, state, table, when, words } from "./lib.js";
 
 const PAGE = 100;
+const PLACES = 200;
 const STATES = ["starting", "idle", "busy", "draining"];
 
 export async function show({ main, upkeep, title }) {
@@ -44,8 +45,11 @@ export async function show({ main, upkeep, title }) {
           : empty("No workers: there is nothing to do. A submitted job wakes some.", command("framewake submit samples/jobs/povray.yaml --wait")));
   });
   const lookAtPlaces = upkeep.every(10_000, places, async () => {
-    const page = await api("/places?limit=200", { signal: upkeep.signal });
-    fill(places, page.items.length ? table("Machines and GPUs", [
+    const page = await api(`/places?limit=${PLACES}`, { signal: upkeep.signal });
+    // Where there are many, those that wait for somebody come first.
+    const aside = page.next ? (await api(`/places?state=set_aside&limit=${PLACES}`, { signal: upkeep.signal })).items : [];
+    const items = [...aside, ...page.items.filter((place) => !aside.some(({ name }) => name === place.name))];
+    fill(places, items.length ? table("Machines and GPUs", [
       ["Place", (place) => h("span", { class: "mono" }, place.name)], ["State", (place) => [state(place.state), place.reason && h("div", { class: "soft small" }, place.reason)]],
       ["Workers", (place) => number(place.workers), "number"], ["Until", (place) => place.until && when(place.until)],
       ["", (place) => place.state === "set_aside" && may("operator", { farm: true }) && action("It is mended", async () => {
@@ -53,7 +57,7 @@ export async function show({ main, upkeep, title }) {
         note(`${place.name} gets work again.`);
         await lookAtPlaces();
       }, { "aria-label": `It is mended: ${place.name}` })],
-    ], page.items) : empty("No machine is known yet."));
+    ], items) : empty("No machine is known yet."), cut(page, `The first ${PLACES} by name are shown${aside.length ? ", and before them those that are set aside" : ""}.`));
   });
 }
 
@@ -61,7 +65,7 @@ export async function show({ main, upkeep, title }) {
 export function way(worker) {
   if (worker.start_ms !== undefined) return seconds(worker.start_ms / 1000);
   const steps = worker.start ?? [];
-  if (!steps.length) return worker.waits ? h("div", { class: "fault" }, worker.waits) : "";
+  if (!steps.length) return worker.waits ? h("div", { class: "fault" }, prose(worker.waits)) : "";
   const phases = steps.slice(1).map((step) => ({ name: words(step.point), ms: step.took_ms }));
   const rest = Math.max(0, Date.now() - moment(steps.at(-1).at));
   const whole = Math.max(1, phases.reduce((sum, phase) => sum + phase.ms, rest));
@@ -74,6 +78,6 @@ export function way(worker) {
   return [
     h("div", { class: "bar way", role: "img", "aria-label": told }, phases.map((phase) => piece(phase.ms, "phase")), piece(rest, "rest")),
     h("div", { class: "soft small" }, told),
-    worker.waits && h("div", { class: "fault" }, worker.waits),
+    worker.waits && h("div", { class: "fault" }, prose(worker.waits)),
   ];
 }

@@ -204,6 +204,11 @@ impl Browser {
         assert!(answer.status().is_success(), "{:?}", answer.text().await);
     }
 
+    /// From now on the browser is in this time zone.
+    pub async fn live_in(&self, zone: &str) {
+        self.tell("Emulation.setTimezoneOverride", &json!({ "timezoneId": zone })).await;
+    }
+
     /// From now on what is downloaded lies in this folder.
     pub async fn download_into(&self, folder: &Path) {
         std::fs::create_dir_all(folder).expect("writable");

@@ -102,3 +102,56 @@ async fn a_question_a_secret_and_a_fault_hold_the_rules_too() {
     assert_eq!(browser.ask("return Boolean(document.querySelector('.refused'))").await, Value::Bool(true));
     browser.close().await;
 }
+
+/// Texts beside each other in a row between which there is hardly room.
+const GAPS: &str = "
+    const textOf = (cell) => {
+        const range = document.createRange();
+        range.selectNodeContents(cell);
+        return range.getBoundingClientRect();
+    };
+    const cells = [...document.querySelectorAll('main tr > *')].filter((cell) => cell.checkVisibility() && cell.textContent.trim());
+    return cells.filter((cell) => cell.nextElementSibling?.textContent.trim())
+        .filter((cell) => textOf(cell.nextElementSibling).left - textOf(cell).right < (cell.matches('.number') ? 20 : 9))
+        .map((cell) => cell.textContent + ' | ' + cell.nextElementSibling.textContent);";
+
+#[tokio::test]
+async fn columns_cards_and_words_keep_apart_and_what_is_code_is_written_so() {
+    let mut farm = TestFarm::start(1).await;
+    let mut failing = jobs::command(&["/bin/sh", "-c", "echo no such texture; exit 3"], "1-2");
+    failing["steps"][0]["retries"] = json!({ "attempts": 1 });
+    let bad = farm.submit(&failing).await;
+    farm.over(bad).await;
+    let browser = Browser::start().await;
+    browser.widen(1280).await;
+    for (page, words) in [
+        ("/".to_owned(), "Every try that failed, by cause"),
+        ("/jobs".to_owned(), "Submitted"),
+        (format!("/jobs/{bad}"), "Took"),
+    ] {
+        browser.open(&format!("{}{page}", farm.url())).await;
+        browser.sees(words).await;
+        assert_eq!(browser.ask(GAPS).await, json!([]), "{page}");
+    }
+    // A heading is not glued to the card below it, nor a button.
+    let apart = "const card = document.querySelector('main .card').getBoundingClientRect().top;
+        return [...document.querySelectorAll('main h1, main .row:has(h1) .button')].every((one) => card - one.getBoundingClientRect().bottom >= 12)";
+    for page in ["/jobs", "/submit"] {
+        browser.open(&format!("{}{page}", farm.url())).await;
+        browser.wait("it is drawn", "return Boolean(document.querySelector('main .card'))").await;
+        browser.wait("they are apart", apart).await;
+    }
+    browser.open(&format!("{}/api#jobs_submit", farm.url())).await;
+    browser.sees("idempotency-key").await;
+    browser.ask("document.querySelectorAll('main details').forEach((one) => { one.open = true; })").await;
+    browser.wait("all of it is open", "return document.querySelectorAll('main code').length > 100").await;
+    let raw = "return [...document.querySelectorAll('main p, main td, main summary')].map((one) => one.innerText).filter((text) => text.includes('`'))";
+    assert_eq!(browser.ask(raw).await, json!([]));
+    // A field for a token is as wide as a token.
+    ask_for_tokens(&mut farm, &[], &[]).await;
+    browser.open(&format!("{}/", farm.url())).await;
+    browser.sees("This farm asks who you are.").await;
+    let wide = browser.ask("return document.querySelector('input[name=token]').offsetWidth").await;
+    assert!(wide.as_u64().is_some_and(|wide| (300..600).contains(&wide)), "{wide}");
+    browser.close().await;
+}
