@@ -6,8 +6,8 @@ const SHOWN = /\.(png|jpe?g|gif|webp|avif|svg)$/i;
 const PLAYED = /\.(mp4|webm|mov|m4v)$/i;
 const LIGHT = /\.exr$/i;
 
-/** Pixels kept loaded, of four bytes each, so 64 MiB: eight frames of 1920×1080, or eighteen previews. */
-export const PIXELS_MAX = 16 << 20;
+/** Pixels kept loaded, of four bytes each, so 32 MiB: four frames of 1920×1080, or nine previews of 1280×720. */
+export const PIXELS_MAX = 8 << 20;
 /** Kept all the same: two that are compared, and those that come next. */
 const KEPT_MIN = 4;
 /** Previews' memory that is kept to be used again. */
@@ -209,7 +209,11 @@ async function unpack(file, spare) {
 
 /** Fills `bytes` with what is packed in these parts, neither more nor less. */
 async function inflate(parts, bytes) {
-  const reader = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+  const stream = new DecompressionStream("deflate");
+  const reader = stream.readable.getReader();
+  const writer = stream.writable.getWriter();
+  // What fails here fails where it is read, too.
+  const written = Promise.all([...parts.map((each) => writer.write(each)), writer.close()]).catch(() => {});
   let filled = 0;
   for (;;) {
     const { done, value } = await reader.read();
@@ -218,6 +222,7 @@ async function inflate(parts, bytes) {
     bytes.set(value, filled);
     filled += value.length;
   }
+  await written;
   if (filled < bytes.length) throw new Error("The preview is cut off.");
 }
 

@@ -174,6 +174,11 @@ impl Browser {
         }
     }
 
+    /// The page lets go what it no longer needs, which it does by itself some time.
+    pub async fn collect(&self) {
+        self.tell("HeapProfiler.collectGarbage", &json!({})).await;
+    }
+
     /// The driver's and all below it, with their command lines.
     fn processes(&self) -> Vec<(u32, String)> {
         let all = processes();

@@ -66,6 +66,9 @@ async fn main() {
     if runs("pages") {
         pages::run().await;
     }
+    if runs("viewer") {
+        pages::viewer().await;
+    }
     if runs("signing") {
         signing::run().await;
     }

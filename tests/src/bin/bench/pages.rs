@@ -46,7 +46,6 @@ const PAINT: &str = "return performance.getEntriesByName('first-contentful-paint
 
 pub(crate) async fn run() {
     million_frames().await;
-    million_outputs().await;
     ten_thousand_workers().await;
 }
 
@@ -105,7 +104,7 @@ async fn million_frames() {
 }
 
 /// The viewer of a job of a million frames, every one of which has an output.
-async fn million_outputs() {
+pub(crate) async fn viewer() {
     let (farm, _functions) = crate::farm(0, &[("command", FOREIGN)]).await;
     let id = farm.submit(&played::job(FRAMES, CHUNK)).await;
     played::keep_pictures(&farm, id, SIDES);
@@ -192,6 +191,9 @@ async fn million_outputs() {
     );
     let weight = browser.weigh().await;
     report_weight("the page's process after all that", &weight);
+    browser.collect().await;
+    let weight = browser.weigh().await;
+    report_weight("once what it no longer needs is collected", &weight);
     browser.close().await;
 }
 
