@@ -10,6 +10,7 @@ pub(crate) mod note;
 mod oidc;
 mod origin;
 pub(crate) mod rules;
+mod seal;
 mod sessions;
 mod table;
 mod token;
@@ -20,12 +21,11 @@ pub(crate) use names::{is_ours, name_in};
 pub use oidc::OidcSettings;
 pub(crate) use oidc::{Error as OidcError, LOGIN_WITHIN, LoggedIn, Oidc, Person};
 pub use origin::Origin;
-#[cfg(test)]
-pub(crate) use sessions::UNUSED_FOR;
 pub(crate) use sessions::{
-    CookieNames, Kept as KeptSession, Key as SessionKey, SESSION_FOR, SESSIONS_MAX, Session, Sessions,
-    make as make_session,
+    CookieNames, Kept as KeptSession, Key as SessionKey, SESSION_FOR, Session, Sessions, make as make_session,
 };
+#[cfg(test)]
+pub(crate) use sessions::{SESSIONS_OF_ONE_MAX, UNUSED_FOR};
 pub(crate) use table::{Held, TokenTable, Why};
 pub(crate) use token::{Token, TokenId, make as make_token, name_fault};
 pub(crate) use wrong::{Tries, Wrong};

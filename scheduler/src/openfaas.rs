@@ -20,7 +20,7 @@ use crate::access::note;
 use crate::engine::clock::Clock;
 use crate::notify;
 use crate::rest::{self, App, Class, Code, Refusal, Speech, peer_of};
-use crate::store::AuditRow;
+use crate::store::{AuditRow, Share};
 use anyhow::{Context as _, Result, ensure};
 use auth::Door;
 use axum::Router;
@@ -284,14 +284,22 @@ async fn pass(State(gateway): State<Arc<Gateway>>, request: Request, next: Next)
 /// What is noted of a request, if it changes something.
 fn noted(gateway: &Gateway, request: &Request) -> Option<AuditRow> {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let (action, bulk) = match line(request.method(), route)?.noted {
+    let (action, share) = match line(request.method(), route)?.noted {
         Noted::Nothing => return None,
-        Noted::As(action) => (action, false),
-        Noted::InBulkAs(action) => (action, true),
+        Noted::As(action) => (action, Share::Operators),
+        Noted::InBulkAs(action) => (action, Share::Submissions),
     };
     let (who, peer) = (WHO.to_owned(), peer_of(request.extensions()).to_string());
     let subject: String = request.uri().path().chars().take(SUBJECT_MAX).collect();
-    Some(AuditRow { bulk, who, peer, action, subject, project: Some(gateway.namespace.clone()), ..AuditRow::default() })
+    Some(AuditRow {
+        share,
+        who,
+        peer,
+        action,
+        subject,
+        project: Some(gateway.namespace.clone()),
+        ..AuditRow::default()
+    })
 }
 
 /// What a request counts as, until its answer begins.

@@ -25,7 +25,7 @@ mod traces;
 mod tries;
 mod write;
 
-pub(crate) use access::{AccessWrite, AuditRow, add_token_beside};
+pub(crate) use access::{AccessWrite, AuditRow, Share, add_token_beside};
 pub(crate) use file::lock;
 pub(crate) use gateway::{Callback, GatewayWrite, StoredGateway, TriedCallback};
 pub(crate) use job_cache::JobCache;
@@ -50,7 +50,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 19] = [
+const MIGRATIONS: [&str; 20] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
@@ -70,6 +70,7 @@ const MIGRATIONS: [&str; 19] = [
     include_str!("store/migrations/0021_sessions.sql"),
     include_str!("store/migrations/0023_failed_tries.sql"),
     include_str!("store/migrations/0022_ended_workers.sql"),
+    include_str!("store/migrations/0024_audit_shares.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

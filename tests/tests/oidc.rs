@@ -5,6 +5,7 @@ use framewake_tests::farm::{SOON, TestFarm};
 use framewake_tests::parts::free_port;
 use framewake_tests::provider::{Algorithm, CLIENT, Draft, Provider, Signed};
 use framewake_tests::wait::until;
+use futures::StreamExt as _;
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, Url};
@@ -298,6 +299,23 @@ async fn a_login_is_of_the_browser_that_began_it_and_good_for_once() {
     for to in ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"] {
         assert_eq!(studio.log_in(&mut Browser::default(), to).await, "/", "{to}");
     }
+}
+
+/// Nobody is asked for anything to begin one.
+#[tokio::test]
+async fn logins_that_others_begin_by_the_thousand_shut_nobody_out() {
+    let studio = Studio::start().await;
+    let mut jane = Browser::default();
+    let callback = studio.way_to_callback(&mut jane, "/jobs").await;
+    let begin = format!("{}/v1/session/oidc", studio.farm.url());
+    let begun = futures::stream::iter(0..10_240).map(async |_| {
+        let answer = studio.client.get(&begin).send().await.expect("an answer");
+        answer.headers().get(LOCATION).is_some_and(|to| to.to_str().is_ok_and(|to| to.contains("/authorize")))
+    });
+    let led = begun.buffer_unordered(32).filter(|led| futures::future::ready(*led)).count().await;
+    assert_eq!(led, 10_240, "each is led to the provider");
+    assert!(studio.sent(&mut jane, &callback).await.ends_with("/jobs"));
+    assert!(studio.who(&jane).await.who.is_some_and(|who| who.name.starts_with("oidc-jane-doe-")));
 }
 
 #[tokio::test]

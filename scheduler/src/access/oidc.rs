@@ -5,6 +5,7 @@
 //! (`rest/oidc.rs`).
 
 mod jws;
+mod logins;
 mod provider;
 mod settings;
 
@@ -18,6 +19,7 @@ use framewake_proto::access::Role;
 use framewake_proto::ids::Name;
 use framewake_proto::time::Timestamp;
 use jws::Token;
+use logins::Logins;
 use provider::{ANSWER_MAX, Provider};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
@@ -25,14 +27,11 @@ use serde_json::Value;
 use settings::{GroupRule, PublicUrl, UrlError, endpoint, rights};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long somebody may take to log in at the provider.
 pub(crate) const LOGIN_WITHIN: Duration = Duration::from_mins(10);
-/// Logins under way; the oldest is forgotten for one more.
-const LOGINS_MAX: usize = 10_000;
 /// How far clocks of provider and scheduler may be apart.
 const LEEWAY_S: f64 = 60.0;
 
@@ -112,16 +111,6 @@ pub(crate) struct LoggedIn {
     pub(crate) id_token: String,
 }
 
-/// A login that is under way at the provider.
-#[derive(Debug)]
-struct Login {
-    nonce: String,
-    verifier: String,
-    /// Page to go on with.
-    to: String,
-    begun: Instant,
-}
-
 #[derive(Debug, Deserialize)]
 struct Tokens {
     id_token: String,
@@ -161,13 +150,13 @@ pub(crate) struct Oidc {
     groups: Vec<GroupRule>,
     groups_claim: String,
     scopes: String,
-    logins: Mutex<HashMap<String, Login>>,
+    logins: Logins,
 }
 
 /// Where somebody is sent to log in, and what their browser keeps until they come back.
 pub(crate) struct Begun {
     pub(crate) address: Url,
-    pub(crate) state: String,
+    pub(crate) kept: String,
 }
 
 /// Text that nobody guesses.
@@ -206,7 +195,7 @@ impl Oidc {
             groups: oidc_groups.clone(),
             groups_claim: oidc_groups_claim.clone(),
             scopes,
-            logins: Mutex::default(),
+            logins: Logins::new(),
         }))
     }
 
@@ -227,30 +216,20 @@ impl Oidc {
     /// Sends somebody to the provider, and then on to that page.
     pub(crate) async fn begin(&self, to: &str) -> Result<Begun, Error> {
         let description = self.provider.description().await?;
-        let (state, nonce, verifier) = (chance(), chance(), chance());
-        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
+        let (login, kept) = self.logins.begin(to, Instant::now());
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&login.verifier));
         let mut address = endpoint(&description.authorization_endpoint).map_err(Error::Endpoint)?;
         address.query_pairs_mut().extend_pairs([
             ("response_type", "code"),
             ("client_id", self.client.as_str()),
             ("redirect_uri", self.url.callback().as_str()),
             ("scope", self.scopes.as_str()),
-            ("state", state.as_str()),
-            ("nonce", nonce.as_str()),
+            ("state", login.state.as_str()),
+            ("nonce", login.nonce.as_str()),
             ("code_challenge", challenge.as_str()),
             ("code_challenge_method", "S256"),
         ]);
-        let begun = Instant::now();
-        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        if logins.len() >= LOGINS_MAX {
-            logins.retain(|_, login| begun.duration_since(login.begun) < LOGIN_WITHIN);
-            let oldest = logins.iter().min_by_key(|(_, login)| login.begun).map(|(state, _)| state.clone());
-            if let Some(oldest) = oldest.filter(|_| logins.len() >= LOGINS_MAX) {
-                logins.remove(&oldest);
-            }
-        }
-        logins.insert(state.clone(), Login { nonce, verifier, to: page(to), begun });
-        Ok(Begun { address, state })
+        Ok(Begun { address, kept })
     }
 
     /// Whether somebody who logged in before a restart may go on.
@@ -281,13 +260,12 @@ impl Oidc {
         state: &str,
         code: &Result<String, String>,
     ) -> Result<LoggedIn, Error> {
-        if kept != Some(state) {
-            return Err(Error::Stale);
-        }
-        let login = self.logins.lock().unwrap_or_else(PoisonError::into_inner).remove(state);
-        let login = login.filter(|login| login.begun.elapsed() < LOGIN_WITHIN).ok_or(Error::Stale)?;
+        let login = kept.and_then(|kept| self.logins.find(kept, state, Instant::now())).ok_or(Error::Stale)?;
         let code = code.as_ref().map_err(|said| Error::Refused(said.clone()))?;
         let id_token = self.redeem(code, &login.verifier).await?;
+        if !self.logins.end(&login, Instant::now()) {
+            return Err(Error::Stale);
+        }
         let claims = self.verified(&id_token).await?;
         if claims.nonce.as_deref() != Some(login.nonce.as_str()) {
             return Err(Error::NotForUs("its nonce is another"));

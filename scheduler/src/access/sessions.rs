@@ -3,12 +3,13 @@
 //! after some hours.
 
 use super::oidc::Person;
+use super::seal::Seal;
 use super::table::Held;
 use super::token::{Token, TokenId, random};
-use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use framewake_proto::time::Timestamp;
 use sha2::{Digest as _, Sha256};
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,8 +36,11 @@ impl CookieNames {
 pub(crate) const SESSION_FOR: Duration = Duration::from_hours(12);
 /// How long one lasts that nobody uses: a long lunch. A page that is open uses it.
 pub(crate) const UNUSED_FOR: Duration = Duration::from_hours(2);
-/// Sessions at once; the oldest ends for one more.
-pub(crate) const SESSIONS_MAX: usize = 10_000;
+/// Sessions at once; for one more, whoever has the most of them loses their oldest.
+const SESSIONS_MAX: usize = 10_000;
+/// Sessions of one token, or one person, at once; their own oldest ends for one more, and nobody else's. A token that all of a
+/// studio log in with has room; fifty that are as full make no difference to who has a few.
+pub(crate) const SESSIONS_OF_ONE_MAX: usize = 200;
 /// How exactly it is written down when one was used last: each writing is a change of the database.
 const USED_EVERY_MS: i64 = 5 * 60 * 1000;
 /// Longest ID token that is kept: it goes back to the provider in an address, and servers take few that are longer.
@@ -60,12 +64,32 @@ pub(crate) struct Kept {
     pub(crate) hint: Option<Vec<u8>>,
 }
 
+/// Whose sessions count together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Whose {
+    Token(TokenId),
+    Person { issuer: String, subject: String },
+}
+
+impl Kept {
+    fn whose(&self) -> Whose {
+        match &self.person {
+            None => Whose::Token(self.token),
+            // Those of before people were known by their subject have none.
+            Some(Person { issuer, subject, name, .. }) => Whose::Person {
+                issuer: issuer.clone(),
+                subject: if subject.is_empty() { name.to_string() } else { subject.clone() },
+            },
+        }
+    }
+}
+
 /// A new session: its cookie, and what is kept of it.
 pub(crate) fn make(token: TokenId, person: Option<Person>, id_token: Option<&str>, now: Timestamp) -> (String, Kept) {
     let mut secret = [0; SECRET_BYTES];
     random(&mut secret);
     let cookie = hex::encode(secret);
-    let hint = id_token.filter(|text| text.len() <= HINT_MAX).map(|text| seal(&cookie, text));
+    let hint = id_token.filter(|text| text.len() <= HINT_MAX).map(|text| seal(&cookie).close(text));
     let kept = Kept { key: key(&cookie), token, person, begun_at: now, used_at: now, hint };
     (cookie, kept)
 }
@@ -135,7 +159,7 @@ impl Session {
 
     /// The ID token that this person logged in with.
     pub(crate) fn hint(&self, cookie: &str) -> Option<String> {
-        open(cookie, self.kept.hint.as_ref()?)
+        seal(cookie).open(self.kept.hint.as_ref()?)
     }
 
     /// When it is over, however much it is used.
@@ -160,22 +184,60 @@ impl Session {
 
 /// Those that go on, by the key of their cookie.
 #[derive(Debug, Default)]
-pub(crate) struct Sessions(Mutex<HashMap<Key, Arc<Session>>>);
+pub(crate) struct Sessions(Mutex<Going>);
 
-impl Sessions {
-    /// From now on its cookie opens something.
-    pub(crate) fn insert(&self, kept: Kept, now: Timestamp) {
-        let mut sessions = self.lock();
-        if sessions.len() >= SESSIONS_MAX {
-            sessions.retain(|_, session| !session.is_over(now));
-            let oldest = sessions.iter().min_by_key(|(_, session)| session.kept.begun_at).map(|(key, _)| *key);
-            if let Some(oldest) = oldest.filter(|_| sessions.len() >= SESSIONS_MAX)
-                && let Some(session) = sessions.remove(&oldest)
-            {
-                session.gone.cancel();
+#[derive(Debug, Default)]
+struct Going {
+    all: HashMap<Key, Arc<Session>>,
+    /// Oldest first.
+    of_one: HashMap<Whose, VecDeque<Key>>,
+}
+
+impl Going {
+    /// It opens nothing from now on, and what it holds open ends.
+    fn end(&mut self, key: &Key) -> Option<Arc<Session>> {
+        let session = self.all.remove(key)?;
+        session.gone.cancel();
+        let whose = session.kept.whose();
+        if let Some(keys) = self.of_one.get_mut(&whose) {
+            keys.retain(|other| other != key);
+            if keys.is_empty() {
+                self.of_one.remove(&whose);
             }
         }
-        sessions.insert(kept.key, Arc::new(Session::of(kept)));
+        Some(session)
+    }
+
+    /// Those that end for one more of this one.
+    fn in_the_way_of(&self, whose: &Whose, now: Timestamp) -> Vec<Key> {
+        let is_over = |key: &Key| self.all.get(key).is_none_or(|session| session.is_over(now));
+        let begun = |key: &Key| self.all.get(key).map(|session| session.kept.begun_at);
+        let (over, oldest): (Vec<Key>, _) = match self.of_one.get(whose) {
+            Some(own) if own.len() >= SESSIONS_OF_ONE_MAX => {
+                (own.iter().filter(|key| is_over(key)).copied().collect(), own.front())
+            }
+            _ if self.all.len() >= SESSIONS_MAX => {
+                let most = self.of_one.values().max_by_key(|keys| (keys.len(), Reverse(keys.front().and_then(begun))));
+                (self.all.keys().filter(|key| is_over(key)).copied().collect(), most.and_then(VecDeque::front))
+            }
+            _ => return Vec::new(),
+        };
+        if over.is_empty() { oldest.copied().into_iter().collect() } else { over }
+    }
+}
+
+impl Sessions {
+    /// From now on its cookie opens something. Those that end for it are to be forgotten.
+    pub(crate) fn insert(&self, kept: Kept, now: Timestamp) -> Vec<Key> {
+        let mut going = self.lock();
+        let whose = kept.whose();
+        let ended = going.in_the_way_of(&whose, now);
+        for key in &ended {
+            going.end(key);
+        }
+        going.of_one.entry(whose).or_default().push_back(kept.key);
+        going.all.insert(kept.key, Arc::new(Session::of(kept)));
+        ended
     }
 
     /// Those of before the restart that are still good; of the others, what is to be forgotten.
@@ -185,7 +247,7 @@ impl Sessions {
             if Session::of(kept.clone()).is_over(now) || !good(&kept) {
                 over.push(kept.key);
             } else {
-                self.insert(kept, now);
+                over.extend(self.insert(kept, now));
             }
         }
         over
@@ -196,7 +258,7 @@ impl Sessions {
         if cookie.len() != 2 * SECRET_BYTES {
             return None;
         }
-        let session = self.lock().get(&key(cookie))?.clone();
+        let session = self.lock().all.get(&key(cookie))?.clone();
         if session.is_over(now) {
             return None;
         }
@@ -206,30 +268,28 @@ impl Sessions {
 
     /// Of somebody who has no token: the one of this id.
     pub(crate) fn of_person(&self, id: TokenId) -> Option<Arc<Held>> {
-        self.lock().values().filter_map(|session| session.person()).find(|held| held.token.id == id).cloned()
+        self.lock().all.values().filter_map(|session| session.person()).find(|held| held.token.id == id).cloned()
     }
 
     /// It opens nothing from now on, and what it holds open ends.
     pub(crate) fn end(&self, cookie: &str) -> Option<Arc<Session>> {
-        let ended = self.lock().remove(&key(cookie))?;
-        ended.gone.cancel();
-        Some(ended)
+        self.lock().end(&key(cookie))
     }
 
     /// The same for all of this token, or the one of this person.
     pub(crate) fn end_of(&self, token: TokenId) {
-        self.lock().retain(|_, session| {
-            if session.kept.token == token {
-                session.gone.cancel();
-            }
-            session.kept.token != token
-        });
+        let mut going = self.lock();
+        let of_it = |session: &&Arc<Session>| session.kept.token == token;
+        let keys: Vec<Key> = going.all.values().filter(of_it).map(|session| session.kept.key).collect();
+        for key in keys {
+            going.end(&key);
+        }
     }
 
     /// Those whose last use is to be written down, which they count as from now on.
     pub(crate) fn used(&self, now: Timestamp) -> Vec<(Key, Timestamp)> {
         let mut used = Vec::new();
-        for (key, session) in self.lock().iter() {
+        for (key, session) in &self.lock().all {
             if session.followed.load(Ordering::Relaxed) > 0 {
                 session.use_now(now);
             }
@@ -242,7 +302,7 @@ impl Sessions {
         used
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Session>>> {
+    fn lock(&self) -> MutexGuard<'_, Going> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -256,23 +316,9 @@ fn key(cookie: &str) -> Key {
 }
 
 /// A key for nothing but this, of 256 bits of chance that are in the browser alone.
-fn sealing_key(cookie: &str) -> RandomizedNonceKey {
+fn seal(cookie: &str) -> Seal {
     let key = Sha256::new().chain_update("framewake ID token of session ").chain_update(cookie).finalize();
-    RandomizedNonceKey::new(&AES_256_GCM, key.as_slice()).expect("256 bits are a key")
-}
-
-fn seal(cookie: &str, text: &str) -> Vec<u8> {
-    let mut sealed = text.as_bytes().to_vec();
-    let nonce = sealing_key(cookie).seal_in_place_append_tag(Aad::empty(), &mut sealed).expect("it is short");
-    [nonce.as_ref().as_slice(), &sealed].concat()
-}
-
-fn open(cookie: &str, sealed: &[u8]) -> Option<String> {
-    let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
-    let mut text = sealed.to_vec();
-    let nonce = Nonce::assume_unique_for_key(*nonce);
-    let text = sealing_key(cookie).open_in_place(nonce, Aad::empty(), &mut text).ok()?;
-    String::from_utf8(text.to_vec()).ok()
+    Seal::of(&key.into())
 }
 
 #[cfg(test)]
@@ -390,14 +436,65 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_session_ends_where_there_are_too_many() {
+    fn who_has_too_many_sessions_loses_their_own_oldest_and_nobody_elses() {
         let sessions = Sessions::default();
+        let at = |second: usize| after(Duration::from_secs(second as u64));
+        let goes_on = |cookie: &str, now| sessions.find(cookie, now).is_some();
+        let others = begin(&sessions, make_token().0, BEGIN);
         let token = make_token().0;
-        let [first, second] = [0, 1].map(|second| begin(&sessions, token, after(Duration::from_secs(second))));
-        for _ in 2..=SESSIONS_MAX {
-            begin(&sessions, token, after(Duration::from_secs(2)));
+        let own: Vec<String> = (0..SESSIONS_OF_ONE_MAX).map(|second| begin(&sessions, token, at(second))).collect();
+        assert!(own.iter().all(|cookie| goes_on(cookie, BEGIN)));
+        let (_, one_more) = make(token, None, None, at(300));
+        assert_eq!(sessions.insert(one_more, at(300)), [key(&own[0])], "to be forgotten");
+        assert!(!goes_on(&own[0], BEGIN) && goes_on(&own[1], BEGIN));
+        for _ in 0..SESSIONS_MAX + 240 {
+            begin(&sessions, token, at(301));
         }
-        assert_eq!(sessions.lock().len(), SESSIONS_MAX);
-        assert!(sessions.find(&first, BEGIN).is_none() && sessions.find(&second, BEGIN).is_some());
+        assert!(goes_on(&others, at(301)), "another's");
+        assert_eq!(sessions.lock().all.len(), SESSIONS_OF_ONE_MAX + 1);
+        // Where some are over, nothing that goes on ends.
+        let later = after(UNUSED_FOR + Duration::from_secs(301));
+        let fresh = begin(&sessions, token, later);
+        assert_eq!(sessions.lock().of_one[&Whose::Token(token)], [key(&fresh)]);
+    }
+
+    #[test]
+    fn a_person_has_the_sessions_of_all_their_logins_whatever_they_are_called() {
+        let sessions = Sessions::default();
+        let log_in = |person: &Person| {
+            let (cookie, kept) = make(make_token().0, Some(person.clone()), None, BEGIN);
+            sessions.insert(kept, BEGIN);
+            cookie
+        };
+        let namesake = log_in(&Person { subject: "2".to_owned(), ..jane() });
+        let elsewhere = log_in(&Person { issuer: "https://other.example".to_owned(), ..jane() });
+        let first = log_in(&jane());
+        for number in 0..SESSIONS_OF_ONE_MAX {
+            log_in(&Person { name: format!("oidc-jane-{number}").parse().expect("a name"), ..jane() });
+        }
+        assert_eq!(
+            [&first, &namesake, &elsewhere].map(|cookie| sessions.find(cookie, BEGIN).is_some()),
+            [false, true, true]
+        );
+    }
+
+    #[test]
+    fn where_there_are_too_many_of_all_whoever_has_the_most_loses_their_oldest() {
+        let sessions = Sessions::default();
+        let alone = begin(&sessions, make_token().0, BEGIN);
+        let greedy = make_token().0;
+        let later = after(Duration::from_secs(1));
+        let most: Vec<String> = (0..2).map(|_| begin(&sessions, greedy, later)).collect();
+        for _ in 3..SESSIONS_MAX {
+            begin(&sessions, make_token().0, later);
+        }
+        let goes_on = |cookie: &str| sessions.find(cookie, later).is_some();
+        assert!(goes_on(&alone) && goes_on(&most[0]));
+        begin(&sessions, make_token().0, later);
+        assert_eq!([&alone, &most[0], &most[1]].map(|cookie| goes_on(cookie)), [true, false, true]);
+        // Of those who have as many, the oldest.
+        begin(&sessions, make_token().0, later);
+        assert_eq!([&alone, &most[1]].map(|cookie| goes_on(cookie)), [false, true]);
+        assert_eq!(sessions.lock().all.len(), SESSIONS_MAX);
     }
 }

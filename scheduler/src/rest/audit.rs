@@ -8,14 +8,14 @@ use super::shares::peer_of;
 use super::{App, RequestId};
 use crate::access::rules::{Kind, Of, Rule};
 use crate::access::{Caller, note};
-use crate::store::{AccessWrite, AuditRow};
+use crate::store::{AccessWrite, AuditRow, Share};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::request::Parts;
 use axum::response::Response;
-use framewake_proto::access::AuditView;
+use framewake_proto::access::{AuditView, Role};
 use framewake_proto::api::{Page, TaskState};
 use framewake_proto::ids::{JobId, Name};
 use framewake_proto::time::Timestamp;
@@ -53,7 +53,7 @@ impl Noting {
         let request = parts.extensions.get::<RequestId>().map_or(String::new(), |RequestId(id)| id.clone());
         let (before, project) = look(app, rule, names).await;
         let row = AuditRow {
-            bulk: rule.kind == Kind::Bulk,
+            share: share(rule),
             who: caller.name.clone(),
             token: caller.token().map_or(String::new(), |id| id.to_string()),
             peer: peer_of(&parts.extensions).to_string(),
@@ -123,6 +123,16 @@ impl Noting {
             let _ = app.handle.write_access(writes).await;
         }
         Response::from_parts(parts, body)
+    }
+}
+
+/// Whoever may do one thing of a share may do all of them.
+fn share(rule: &Rule) -> Share {
+    match (rule.kind, rule.role) {
+        (Kind::Bulk, _) => Share::Submissions,
+        (Kind::Plain | Kind::Stream, Some(Role::Admin)) => Share::Admins,
+        (Kind::Plain | Kind::Stream, Some(Role::Operator)) => Share::Operators,
+        (Kind::Plain | Kind::Stream, Some(Role::Artist | Role::Viewer) | None) => Share::Artists,
     }
 }
 

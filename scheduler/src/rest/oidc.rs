@@ -27,10 +27,10 @@ fn provider(app: &App) -> Answer<&Oidc> {
     app.access.oidc.as_deref().ok_or_else(none)
 }
 
-/// Holds a login to the browser that began it. The provider's page sends people back from another site, so it is `Lax`.
-fn kept(app: &App, state: &str, seconds: u64, secure: bool) -> String {
+/// What the browser keeps of a login that it began, sealed. The provider's page sends people back from another site, so it is `Lax`.
+fn kept(app: &App, login: &str, seconds: u64, secure: bool) -> String {
     let (name, secure) = (&app.cookies.login, if secure { "; Secure" } else { "" });
-    format!("{name}={state}; Path=/v1/session/oidc; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")
+    format!("{name}={login}; Path=/v1/session/oidc; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")
 }
 
 /// To another address, which the browser asks for by `GET`.
@@ -58,7 +58,7 @@ pub(super) async fn ask_provider(State(app): State<Arc<App>>, peer: Peer, query:
     let query = query.only(&["to"])?;
     Ok(match provider.begin(query.one("to")?.unwrap_or("/")).await {
         Ok(begun) => {
-            let cookie = kept(&app, &begun.state, LOGIN_WITHIN.as_secs(), provider.is_encrypted());
+            let cookie = kept(&app, &begun.kept, LOGIN_WITHIN.as_secs(), provider.is_encrypted());
             send_to(begun.address.as_str(), vec![cookie])
         }
         Err(error) => turned_away(&error, peer, Vec::new()),

@@ -7,7 +7,7 @@ use super::problem::Answer;
 use super::shares::Peer;
 use super::{App, RequestId, jobs, schema};
 use crate::access::{Caller, KeptSession, Oidc, Person, SESSION_FOR, Session, Why, make_session};
-use crate::store::{AccessWrite, AuditRow};
+use crate::store::{AccessWrite, AuditRow, Share};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::SET_COOKIE;
@@ -83,14 +83,15 @@ pub(super) async fn welcome(app: &App, kept: KeptSession, peer: Peer, request: O
     let row = AuditRow { action: "session.begin", after, ..row(&caller, peer, request) };
     let writes = vec![AccessWrite::SessionBegun(kept.clone()), AccessWrite::Changed(Box::new(row))];
     app.handle.write_access(writes).await.map_err(|error| jobs::refused(&error, None))?;
-    app.access.sessions.insert(kept, Timestamp::now());
+    let ended = app.access.sessions.insert(kept, Timestamp::now());
+    app.handle.tell_access(ended.into_iter().map(AccessWrite::SessionEnded).collect()).await;
     Ok(caller)
 }
 
 fn row(caller: &Caller, peer: Peer, request: Option<RequestId>) -> AuditRow {
     let token = caller.token().map_or(String::new(), |id| id.to_string());
     AuditRow {
-        bulk: true,
+        share: Share::Logins,
         at: Timestamp::now(),
         who: caller.name.clone(),
         peer: peer.to_string(),

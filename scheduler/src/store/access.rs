@@ -16,8 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Changes kept of each kind, those that come in great numbers and the others; the oldest go first. At 300 bytes each as a
-/// rule, 60 MB.
+/// Changes kept of each share; the oldest go first. At 300 bytes each as a rule, 150 MB of all.
 pub(crate) const AUDIT_KEPT_MAX: i64 = 100_000;
 /// How often old ones are looked for, in changes.
 const PRUNED_EVERY: i64 = 256;
@@ -47,11 +46,28 @@ pub(crate) enum AccessWrite {
     InputSent(Name, Digest),
 }
 
+/// Which notes a note may push out. Changes that one may make as often as one likes must not push out the notes of what only others
+/// may do, and logging in needs no right at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Share {
+    /// What needs an operator, and what the farm finds by itself.
+    #[default]
+    Operators = 0,
+    Submissions = 1,
+    Logins = 2,
+    /// What artists do to jobs that are there.
+    Artists = 3,
+    Admins = 4,
+}
+
+impl Share {
+    const ALL: [Share; 5] = [Share::Operators, Share::Submissions, Share::Logins, Share::Artists, Share::Admins];
+}
+
 /// A change that somebody made, as it is noted.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AuditRow {
-    /// One of those that come in great numbers.
-    pub(crate) bulk: bool,
+    pub(crate) share: Share,
     pub(crate) at: Timestamp,
     pub(crate) who: String,
     pub(crate) token: String,
@@ -98,10 +114,22 @@ pub(super) async fn write(connection: &mut SqliteConnection, writes: &[AccessWri
                 }
             }
             AccessWrite::Changed(row) => {
-                let AuditRow { bulk, at, who, token, peer, action, subject, project, before, after, request, noted: _ } =
-                    &**row;
+                let AuditRow {
+                    share,
+                    at,
+                    who,
+                    token,
+                    peer,
+                    action,
+                    subject,
+                    project,
+                    before,
+                    after,
+                    request,
+                    noted: _,
+                } = &**row;
                 changes.push(json!([
-                    i64::from(*bulk),
+                    *share as i64,
                     at.0,
                     who,
                     token,
@@ -142,7 +170,7 @@ pub(super) async fn write(connection: &mut SqliteConnection, writes: &[AccessWri
     }
     super::write::each(
         connection,
-        "INSERT INTO audit (bulk, at, who, token, peer, action, subject, project, before, after, request)
+        "INSERT INTO audit (share, at, who, token, peer, action, subject, project, before, after, request)
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
          value ->> 8, value ->> 9, value ->> 10 FROM json_each(?)",
         &changes,
@@ -156,12 +184,12 @@ pub(super) async fn write(connection: &mut SqliteConnection, writes: &[AccessWri
 }
 
 async fn prune(connection: &mut SqliteConnection, kept: i64) -> Result<(), sqlx::Error> {
-    for bulk in [0, 1] {
+    for share in Share::ALL {
         sqlx::query(
-            "DELETE FROM audit WHERE bulk = ?1
-             AND seq <= (SELECT seq FROM audit WHERE bulk = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
+            "DELETE FROM audit WHERE share = ?1
+             AND seq <= (SELECT seq FROM audit WHERE share = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
         )
-        .bind(bulk)
+        .bind(share as i64)
         .bind(kept)
         .execute(&mut *connection)
         .await?;
@@ -324,19 +352,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn many_small_changes_do_not_push_the_others_out() {
+    async fn notes_push_out_those_of_their_own_share_alone() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut store = Store::open(folder.path()).await.expect("a new store");
-        let row = |bulk, action| AuditRow { bulk, action, ..AuditRow::default() };
-        let mut writes = vec![AccessWrite::Changed(Box::new(row(false, "token.add")))];
-        writes.extend((0..50).map(|_| AccessWrite::Changed(Box::new(row(true, "job.submit")))));
-        write(&mut store.writer, &writes).await.expect("written");
-        prune(&mut store.writer, 10).await.expect("pruned");
-        let kept: Vec<(String, i64)> =
-            sqlx::query_as("SELECT action, count(*) FROM audit GROUP BY action ORDER BY action")
-                .fetch_all(&mut store.writer)
-                .await
-                .expect("read");
-        assert_eq!(kept, [("job.submit".to_owned(), 10), ("token.add".to_owned(), 1)]);
+        for flooded in Share::ALL {
+            sqlx::query("DELETE FROM audit").execute(&mut store.writer).await.expect("empty");
+            let row = |share, action| AccessWrite::Changed(Box::new(AuditRow { share, action, ..AuditRow::default() }));
+            let mut writes: Vec<AccessWrite> = Share::ALL.map(|share| row(share, "before")).into();
+            writes.extend((0..50).map(|_| row(flooded, "flood")));
+            write(&mut store.writer, &writes).await.expect("written");
+            prune(&mut store.writer, 10).await.expect("pruned");
+            let kept: Vec<(String, i64)> =
+                sqlx::query_as("SELECT action, count(*) FROM audit GROUP BY action ORDER BY action")
+                    .fetch_all(&mut store.writer)
+                    .await
+                    .expect("read");
+            assert_eq!(kept, [("before".to_owned(), 4), ("flood".to_owned(), 10)], "{flooded:?}");
+        }
     }
 }

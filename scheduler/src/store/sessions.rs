@@ -1,13 +1,13 @@
 //! Sessions of pages, as they are kept over a restart.
 
 use super::read::{self, Reader};
-use crate::access::{KeptSession, SESSION_FOR, SESSIONS_MAX, SessionKey, TokenId};
+use crate::access::{KeptSession, SESSION_FOR, SessionKey, TokenId};
 use framewake_proto::time::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use std::time::Duration;
 
-/// A new one. Those that are over go, and the oldest if there are too many.
+/// A new one. Those that are over go; which ones end for it, whoever begins it says.
 pub(super) async fn begin(connection: &mut SqliteConnection, kept: &KeptSession) -> Result<(), sqlx::Error> {
     let KeptSession { key, token, person, begun_at, used_at, hint } = kept;
     let person = person.as_ref().map(|person| serde_json::to_string(person).expect("text can be written as JSON"));
@@ -21,10 +21,7 @@ pub(super) async fn begin(connection: &mut SqliteConnection, kept: &KeptSession)
         .execute(&mut *connection)
         .await?;
     let before = |time: Duration| begun_at.0 - i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    sqlx::query("DELETE FROM sessions WHERE begun_at <= ?").bind(before(SESSION_FOR)).execute(&mut *connection).await?;
-    let text =
-        "DELETE FROM sessions WHERE sha256 IN (SELECT sha256 FROM sessions ORDER BY begun_at DESC LIMIT -1 OFFSET ?)";
-    sqlx::query(text).bind(i64::try_from(SESSIONS_MAX).unwrap_or(i64::MAX)).execute(connection).await?;
+    sqlx::query("DELETE FROM sessions WHERE begun_at <= ?").bind(before(SESSION_FOR)).execute(connection).await?;
     Ok(())
 }
 

@@ -81,3 +81,36 @@ async fn no_token_is_named_as_people_are() {
         assert!(status == 201 || made.text().contains("/name"), "{}", made.text());
     }
 }
+
+#[tokio::test]
+async fn notes_of_what_needs_other_rights_are_in_other_shares() {
+    let (admin, secret) = token("root", Role::Admin, None);
+    let farm = Farm::start().await.guarded(vec![admin]).await;
+    let do_it = async |method: &str, path: &str, body: Value| {
+        let reply = farm.as_who(&secret, method, path, Some(&body)).await;
+        assert!(reply.status.is_success(), "{path}: {}", reply.text());
+        reply
+    };
+    // One of each, and of some two.
+    do_it("POST", "/v1/session", json!({"token": secret.reveal()})).await;
+    let id = do_it("POST", "/v1/jobs", job("film", 1)).await.json::<Value>()["id"].clone();
+    for what in ["pause", "resume"] {
+        do_it("POST", &format!("/v1/jobs/{}/{what}", id.as_str().expect("an id")), json!({})).await;
+    }
+    do_it("PUT", "/v1/projects/film", json!({"weight": 2})).await;
+    do_it("PUT", "/v1/paid-by/gpu:L4", json!({"own": "3USD"})).await;
+    do_it("POST", "/v1/tokens", json!({"name": "jane", "role": "viewer"})).await;
+    let mut database = farm.database().await;
+    let shares: Vec<(i64, String)> = sqlx::query_as(
+        "SELECT share, group_concat(action, ' ') FROM (SELECT * FROM audit WHERE token <> '' ORDER BY seq)
+         GROUP BY share ORDER BY min(seq)",
+    )
+    .fetch_all(&mut database)
+    .await
+    .expect("read");
+    let together: Vec<&str> = shares.iter().map(|(_, actions)| actions.as_str()).collect();
+    assert_eq!(
+        together,
+        ["session.begin", "job.submit", "job.pause job.resume", "project.weigh price.pay-by", "token.add"]
+    );
+}

@@ -2,10 +2,11 @@
 
 use super::access::token;
 use super::*;
-use crate::access::{Person, UNUSED_FOR, make_session, make_token};
+use crate::access::{Person, SESSIONS_OF_ONE_MAX, UNUSED_FOR, make_session, make_token};
 use framewake_proto::access::{AuditView, Role, WhoView};
 use framewake_proto::api::Page;
 use framewake_proto::notify::Secret;
+use futures::StreamExt as _;
 use sqlx::{ConnectOptions, SqliteConnection};
 
 impl Farm {
@@ -29,7 +30,7 @@ impl Farm {
         self.send(request.body(Body::empty()).expect("a request")).await.status
     }
 
-    async fn database(&self) -> SqliteConnection {
+    pub(super) async fn database(&self) -> SqliteConnection {
         let file = self.folder.path().join("framewake.db");
         sqlx::sqlite::SqliteConnectOptions::new().filename(file).connect().await.expect("opened")
     }
@@ -136,4 +137,29 @@ async fn where_a_login_can_not_be_noted_nobody_is_logged_in() {
     let login = farm.post("/v1/session", &json!({"token": hers.reveal()})).await;
     assert!(!login.status.is_success() && !login.headers.contains_key("set-cookie"), "{}", login.text());
     assert_eq!(count(&mut database, "SELECT count(*) FROM sessions").await, 0);
+}
+
+/// Whoever has a token may log in as often as they like.
+#[tokio::test]
+async fn who_logs_in_again_and_again_logs_nobody_else_out() {
+    let ((jane, hers), (eve, secret)) = (token("jane", Role::Artist, None), token("eve", Role::Viewer, Some("film")));
+    let farm = Farm::start().await.guarded(vec![jane, eve]).await;
+    let (janes, first) = (farm.log_in(&hers).await, farm.log_in(&secret).await);
+    let more = futures::stream::iter(0..SESSIONS_OF_ONE_MAX).map(|_| farm.log_in(&secret));
+    let more: Vec<String> = more.buffer_unordered(8).collect().await;
+    assert_eq!(farm.who(&first).await, None, "their own oldest");
+    let all = async |farm: &Farm| {
+        let mut names = Vec::new();
+        for cookie in more.iter().chain([&janes]) {
+            names.extend(farm.who(cookie).await);
+        }
+        (names.iter().filter(|name| *name == "eve").count(), names.contains(&"jane".to_owned()))
+    };
+    assert_eq!(all(&farm).await, (SESSIONS_OF_ONE_MAX, true));
+    // It stays so over a restart, and what ended is forgotten.
+    let mut database = farm.database().await;
+    let farm = farm.guarded_anew().await;
+    assert_eq!((farm.who(&first).await, all(&farm).await), (None, (SESSIONS_OF_ONE_MAX, true)));
+    let kept = count(&mut database, "SELECT count(*) FROM sessions").await;
+    assert_eq!(usize::try_from(kept).expect("a count"), SESSIONS_OF_ONE_MAX + 1);
 }
