@@ -34,7 +34,7 @@ impl CookieNames {
 
 /// How long one lasts: a day at work.
 pub(crate) const SESSION_FOR: Duration = Duration::from_hours(12);
-/// How long one lasts that nobody uses: a long lunch. A page that is open uses it.
+/// How long one lasts that nobody uses: a long lunch. A page that somebody can see uses it; one in a hidden tab asks for nothing.
 pub(crate) const UNUSED_FOR: Duration = Duration::from_hours(2);
 /// Sessions at once; for one more, whoever has the most of them loses their oldest.
 const SESSIONS_MAX: usize = 10_000;
