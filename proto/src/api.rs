@@ -104,13 +104,16 @@ pub enum StepState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct TaskCounts {
     pub total: u32,
-    /// Not given to a worker yet.
+    /// Not given to a worker yet, and will be.
     pub waiting: u32,
     /// In chunks that workers hold or are offered.
     pub open: u32,
     pub done: u32,
     /// Failed for good.
     pub failed: u32,
+    /// Neither done nor failed when their step or job was canceled: nobody will work on them.
+    #[serde(default)]
+    pub canceled: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

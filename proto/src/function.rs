@@ -476,6 +476,19 @@ impl FunctionSpec {
         faults
     }
 
+    /// Whether its own words tell the renderer where the output goes: then a step that names none would lose what is made.
+    /// A session renders nothing else; a command that only the job fills may do anything.
+    #[must_use]
+    pub fn makes_output(&self) -> bool {
+        match &self.driver {
+            Driver::Session { .. } => true,
+            Driver::Command { command, writes, .. } => {
+                let names = |word: &String| placeholders(word).any(|name| name == "output" || name == "outputs");
+                writes.is_some() || command.iter().any(names)
+            }
+        }
+    }
+
     fn placeholder(&self, name: &str) -> Result<(), String> {
         let built_in: &[&str] = match self.driver {
             Driver::Session { .. } => &["bridge", "socket"],
@@ -560,6 +573,8 @@ impl ParameterSpec {
             (Kind::Boolean, Value::Boolean(_))
             | (Kind::Text | Kind::Input, Value::Text(_))
             | (Kind::Words, Value::Words(_)) => Ok(()),
+            // Half a number is a number too: which one is what helps.
+            (Kind::Integer, Value::Number(number)) => Err(format!("must be a whole number, not {number}")),
             (kind, value) => Err(format!("must be {}, not {}", kind.describe(), value.describe())),
         }
     }
@@ -610,6 +625,32 @@ mod tests {
         check(serde_json::json!({ "keep": keep(), "pools": ["spot"] }), &[]);
         check(serde_json::json!({ "external": true, "keep": keep() }), &["keep"]);
         check(serde_json::json!({ "external": true, "keep": keep(), "pools": ["spot"] }), &["keep", "pools"]);
+    }
+
+    #[test]
+    fn a_function_makes_outputs_when_its_own_words_name_their_place() {
+        let check = |driver: serde_json::Value, expected: bool| {
+            let function: FunctionSpec =
+                serde_json::from_value(serde_json::json!({ "name": "paint", "driver": driver })).expect("a function");
+            assert_eq!(function.makes_output(), expected, "{:?}", function.driver);
+        };
+        let command = |words: &[&str]| serde_json::json!({ "kind": "command", "command": words });
+        check(command(&["{program}", "{words}"]), false);
+        check(command(&["paint", "+O{output}"]), true);
+        check(command(&["paint", "--into", "{outputs}"]), true);
+        check(command(&["paint", "{{output}}"]), false);
+        let writes = serde_json::json!({ "kind": "command", "command": ["paint"], "writes": "out_{frame}.png" });
+        check(writes, true);
+        check(serde_json::json!({ "kind": "session", "bridge": "blender", "command": ["blender"] }), true);
+    }
+
+    #[test]
+    fn a_wrong_number_is_said() {
+        let integer: ParameterSpec = serde_json::from_value(serde_json::json!({ "type": "integer" })).expect("one");
+        let said = integer.accepts(&ParameterValue::Number(0.5)).expect_err("not whole");
+        assert_eq!(said, "must be a whole number, not 0.5");
+        let said = integer.accepts(&ParameterValue::Text("x".to_owned())).expect_err("no number");
+        assert_eq!(said, "must be a whole number, not text");
     }
 
     #[test]

@@ -115,7 +115,8 @@ pub struct StepSpec {
     pub inputs: Vec<InputSpec>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, ParameterValue>,
-    /// Name of each output: `frames/{frame:04}.png`. A step without it is done when its command says so.
+    /// Name of each output: `frames/{frame:04}.png`. Functions whose command names `{output}`, and sessions, need it; a step of
+    /// another function may leave it out, and is done when its command says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
     #[serde(default)]
@@ -366,4 +367,8 @@ pub trait Known {
     fn url_allowed(&self, url: &str) -> Result<(), String>;
     /// Whether jobs of this project may have this target told.
     fn may_notify(&self, target: &Name, project: &Name) -> Result<(), String>;
+    /// Whether the job was accepted before: then it is read as it is, also where one like it would be refused now.
+    fn was_accepted(&self) -> bool {
+        false
+    }
 }

@@ -19,7 +19,7 @@ pub struct Shared {
     #[arg(long, env = "FRAMEWAKE_DATA", default_value = ".framewake")]
     pub data: PathBuf,
     /// Address of the REST interface
-    #[arg(long, env = "FRAMEWAKE_LISTEN", default_value = "127.0.0.1:7700")]
+    #[arg(long, env = "FRAMEWAKE_LISTEN", default_value = "127.0.0.1:7700", value_parser = listen_address)]
     pub listen: SocketAddr,
     /// Who may use the REST interface and the pages
     #[arg(long, env = "FRAMEWAKE_ACCESS", value_enum, default_value_t)]
@@ -76,7 +76,7 @@ pub struct Shared {
     pub smtp_from: Option<String>,
     /// Address for KEDA's questions (gRPC), as `0.0.0.0:7701`; without it they are not answered. It asks for no token:
     /// beyond loopback only with `--access tokens` or `open`
-    #[arg(long, env = "FRAMEWAKE_KEDA_LISTEN")]
+    #[arg(long, env = "FRAMEWAKE_KEDA_LISTEN", value_parser = listen_address)]
     pub keda_listen: Option<SocketAddr>,
     #[command(flatten)]
     pub openfaas: crate::openfaas::Settings,
@@ -143,4 +143,12 @@ pub struct DevConfig {
     /// Another store than the folder DATA/store
     #[arg(long, env = "FRAMEWAKE_STORE")]
     pub store: Option<String>,
+}
+
+/// An address to listen on, or how one is written, with the port that was meant.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or(7700);
+        format!("write an IP address and a port, as 127.0.0.1:{port} for this machine alone")
+    })
 }

@@ -59,4 +59,8 @@ impl Known for Accepted<'_> {
     fn may_notify(&self, _target: &Name, _project: &Name) -> Result<(), String> {
         Ok(())
     }
+
+    fn was_accepted(&self) -> bool {
+        true
+    }
 }

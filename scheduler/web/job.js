@@ -97,6 +97,7 @@ export async function show({ main, upkeep, title, names }) {
     const took = job.finished_at ? (new Date(job.finished_at) - new Date(job.submitted_at)) / 1000 : begun;
     fill(progress, bar(tasks), h("p", {}), figures([
       ["Done", `${number(tasks.done)} of ${number(tasks.total)}`], ["Open", number(tasks.open)], ["Waiting", number(tasks.waiting)], ["Failed", number(tasks.failed)],
+      ...(tasks.canceled > 0 ? [["Canceled", number(tasks.canceled)]] : []),
       ["Time", seconds(took)], ...(still ? [] : [["Left", eta()]]),
     ]));
   }

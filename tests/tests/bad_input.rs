@@ -22,6 +22,16 @@ fn two_steps(change: impl FnOnce(&mut Value, &mut Value)) -> Value {
     first
 }
 
+/// A step of a function that makes a file for each task, and no name for any.
+fn without_output(function: &str, frames: Option<&str>) -> Value {
+    with(|job| {
+        let step = job["steps"][0].as_object_mut().expect("a step");
+        step.insert("function".to_owned(), json!(function));
+        step.insert("frames".to_owned(), json!(frames));
+        step.remove("parameters");
+    })
+}
+
 /// The job, the field that is named, and words of the reason.
 fn cases() -> Vec<(Value, &'static str, &'static str)> {
     let frames = |text: &str| with(|job| job["steps"][0]["frames"] = json!(text));
@@ -36,7 +46,7 @@ fn cases() -> Vec<(Value, &'static str, &'static str)> {
         (
             with(|job| job["steps"][0]["function"] = json!("command@99")),
             "/steps/0/function",
-            "not a function of this farm",
+            "`command` has version 1 alone",
         ),
         (with(|job| job["priority"] = json!(101)), "/priority", "100"),
         (with(|job| job["priority"] = json!("high")), "/priority", "whole number, not text"),
@@ -44,6 +54,9 @@ fn cases() -> Vec<(Value, &'static str, &'static str)> {
         (with(|job| job["steps"][0]["frame"] = json!("1")), "/steps/0/frame", "did you mean `frames`?"),
         (with(|job| job["name"] = json!("")), "/name", "1"),
         (with(|job| job["steps"] = json!([])), "/steps", "1"),
+        (without_output("povray", Some("1-3")), "/steps/0/output", "write for example `output: frames/{frame:04}.png`"),
+        (without_output("blender", None), "/steps/0/output", "write for example `output: picture.png`"),
+        (without_output("ffmpeg-encode", None), "/steps/0/output", "write for example `output: film.mp4`"),
         (with(|job| job["steps"][0]["output"] = json!("out.txt")), "/steps/0/output", "no `{frame}`"),
         (with(|job| job["steps"][0]["output"] = json!("../{frame}.txt")), "/steps/0/output", "leaves its folder"),
         (with(|job| job["steps"][0]["output"] = json!("/etc/{frame}.txt")), "/steps/0/output", "leaves its folder"),

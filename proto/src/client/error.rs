@@ -24,6 +24,9 @@ pub enum Error {
         #[source]
         error: reqwest::Error,
     },
+    /// Nothing was sent: it did not answer in TLS.
+    #[error("what is at {url} speaks no TLS")]
+    NoTls { url: String },
     /// Whether the request was carried out is unknown.
     #[error("lost the connection to the scheduler at {url}")]
     Lost {
@@ -48,6 +51,9 @@ pub enum Error {
 impl Error {
     pub(super) fn lost(url: &str, error: reqwest::Error) -> Error {
         let url = url.to_owned();
+        if speaks_no_tls(&error) {
+            return Error::NoTls { url };
+        }
         // The address is said once, by us.
         let never_sent = error.is_connect();
         let error = error.without_url();
@@ -72,11 +78,24 @@ impl Error {
             Error::Strange { status, .. } => is_passing(*status),
             Error::Address(_)
             | Error::Token
+            | Error::NoTls { .. }
             | Error::Setup { .. }
             | Error::Misunderstood { .. }
             | Error::TooLarge { .. } => false,
         }
     }
+}
+
+/// The answer to a greeting of TLS was none. No type within reach tells it, only the library's words.
+fn speaks_no_tls(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(at) = cause {
+        if at.to_string().contains("InvalidContentType") {
+            return true;
+        }
+        cause = at.source();
+    }
+    false
 }
 
 /// Too many requests, and what gateways answer while the scheduler restarts.

@@ -191,15 +191,18 @@ impl StepSpec {
             }
         }
         let resolved = self.function.parse::<FunctionRef>().map_err(|error| error.to_string()).and_then(|wanted| {
-            known.function(&wanted).map(|(version, spec)| (FunctionKey { name: wanted.name.clone(), version }, spec)).ok_or_else(|| {
-                let names = known.function_names();
-                let hint = did_you_mean(wanted.name.as_str(), names.iter().copied());
-                let list = if names.is_empty() { "none are registered".to_owned() } else { format!("known: {}", names.join(", ")) };
-                format!("`{}` is not a function of this farm ({list}){hint}; add one with `framewake functions add FILE`", self.function)
-            })
+            let found = known
+                .function(&wanted)
+                .map(|(version, spec)| (FunctionKey { name: wanted.name.clone(), version }, spec));
+            found.ok_or_else(|| self.unknown_function(wanted, known))
         });
         let (function, parameters) = match resolved {
-            Ok((key, spec)) => (Some(key), self.check_parameters(spec, &inputs, &mut fault)),
+            Ok((key, spec)) => {
+                if self.output.is_none() && spec.makes_output() && !known.was_accepted() {
+                    fault("/output", self.lost_output(spec));
+                }
+                (Some(key), self.check_parameters(spec, &inputs, &mut fault))
+            }
             Err(reason) => {
                 fault("/function", reason);
                 (None, BTreeMap::new())
@@ -223,6 +226,42 @@ impl StepSpec {
             gpu_memory_bytes: self.gpu_memory.map_or(0, |size| size.0),
             after: after.into_iter().collect(),
         })
+    }
+
+    /// Why the function that is asked for is none of the farm's.
+    fn unknown_function(&self, wanted: FunctionRef, known: &impl Known) -> String {
+        let any = FunctionRef { name: wanted.name, version: None };
+        if let Some((newest, _)) = known.function(&any) {
+            let name = &any.name;
+            let there =
+                if newest == 1 { "has version 1 alone".to_owned() } else { format!("has versions 1 to {newest}") };
+            return format!(
+                "`{}` is not a function of this farm: `{name}` {there}, and `{name}` means the newest",
+                self.function
+            );
+        }
+        let names = known.function_names();
+        let hint = did_you_mean(any.name.as_str(), names.iter().copied());
+        let list =
+            if names.is_empty() { "none are registered".to_owned() } else { format!("known: {}", names.join(", ")) };
+        format!(
+            "`{}` is not a function of this farm ({list}){hint}; add one with `framewake functions add FILE`",
+            self.function
+        )
+    }
+
+    /// Nothing would be kept of what is rendered.
+    fn lost_output(&self, function: &FunctionSpec) -> String {
+        let example = match (&self.frames, function.rules.as_str()) {
+            (Some(_), _) => "frames/{frame:04}.png",
+            (None, "ffmpeg") => "film.mp4",
+            (None, _) => "picture.png",
+        };
+        format!(
+            "is missing: function `{}` makes a file for each task, and without a name none would be kept; write for example \
+             `output: {example}`",
+            function.name
+        )
     }
 
     /// The step's parameters with the function's defaults.

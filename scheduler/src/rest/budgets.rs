@@ -2,10 +2,11 @@
 
 use super::body;
 use super::openapi::Problems;
-use super::problem::{Answer, Refusal};
+use super::problem::{Answer, Code, Refusal};
 use super::query::{Query, job_id};
 use super::{App, jobs, schema};
 use crate::access::Caller;
+use crate::engine::handle::Refused;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -101,7 +102,14 @@ pub(super) async fn of_job(
     if budget.is_some_and(|budget| budget.limit.micros <= 0) {
         return Err(Refusal::faults(vec![Fault::new("/budget/limit", "must be more than 0")]));
     }
-    app.handle.budget_job(id, budget).await.map_err(|error| jobs::refused(&error, Some(id)))?;
+    app.handle.budget_job(id, budget).await.map_err(|error| match error {
+        Refused::WrongState { state } => {
+            let detail = format!("job {id} is {state}: it spends nothing any more, so it can't be given a budget");
+            let hint = "write `budget` into the job file before it is submitted again, or give its project a budget";
+            Refusal::new(Code::WrongState, detail).hint(hint)
+        }
+        error => jobs::refused(&error, Some(id)),
+    })?;
     jobs::view(&app, id).await
 }
 

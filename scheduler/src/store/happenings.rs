@@ -155,7 +155,7 @@ pub(crate) fn frames_text(frames: &FrameSet, tasks: &TaskSet) -> String {
 
 pub(crate) fn task_counts(counts: Counts) -> TaskCounts {
     let Counts { total, open, done, failed } = counts;
-    TaskCounts { total, waiting: total.saturating_sub(open + done + failed), open, done, failed }
+    TaskCounts { total, waiting: total.saturating_sub(open + done + failed), open, done, failed, canceled: 0 }
 }
 
 pub(crate) fn job_state(state: JobState) -> api::JobState {

@@ -241,7 +241,7 @@ mod tests {
     fn a_bar_has_its_columns_and_shows_whatever_there_is() {
         for (total, open, done, failed) in [(1_000_000, 1, 999_998, 1), (0, 0, 0, 0), (3, 1, 1, 1), (10, 5, 0, 5)] {
             let waiting = total - open - done - failed;
-            let tasks = TaskCounts { total, waiting, open, done, failed };
+            let tasks = TaskCounts { total, waiting, open, done, failed, canceled: 0 };
             for columns in [4, 16, 200] {
                 let line = bar(&tasks, columns, Paint(false));
                 assert_eq!(line.width(), columns, "{tasks:?}");

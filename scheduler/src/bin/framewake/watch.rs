@@ -135,6 +135,7 @@ impl Watch {
             total.open += step.tasks.open;
             total.done += step.tasks.done;
             total.failed += step.tasks.failed;
+            total.canceled += step.tasks.canceled;
         }
         self.job.tasks = total;
         self.pace.sample(now, total.done);

@@ -59,7 +59,11 @@ async fn each_wrong_value_is_named_with_its_place_and_what_would_be_right() {
             "/steps/0/function",
             "`pant` is not a function of this farm (known: paint); did you mean `paint`?",
         ),
-        (with("function", json!("paint@9")), "/steps/0/function", "`paint@9` is not a function of this farm"),
+        (
+            with("function", json!("paint@9")),
+            "/steps/0/function",
+            "`paint@9` is not a function of this farm: `paint` has version 1 alone",
+        ),
         (with("function", json!("paint@x")), "/steps/0/function", "`x` is not a version of a function"),
         (with("output", json!("f.png")), "/steps/0/output", "the step has 10 frames and the template has no `{frame}`"),
         (with("output", json!("../{frame}.png")), "/steps/0/output", "the output template leaves its folder"),

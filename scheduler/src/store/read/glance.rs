@@ -31,7 +31,8 @@ impl Reader {
     ) -> Result<Vec<JobGlance>, Error> {
         let rows = sqlx::query(
             "SELECT found.id AS id, found.name AS name, found.project AS project, found.state AS state,
-                    sum(total) AS total, sum(open) AS open, sum(done) AS done, sum(failed) AS failed
+                    sum(total) AS total, sum(iif(steps.state = 'canceled', 0, open)) AS open, sum(done) AS done,
+                    sum(failed) AS failed, sum(iif(steps.state = 'canceled', total - done - failed, 0)) AS canceled
              FROM (SELECT seq, id, name, project, state FROM jobs WHERE state = ?1 AND (?2 IS NULL OR project = ?2)
                    ORDER BY seq DESC LIMIT ?3) AS found
              JOIN steps ON steps.job = found.seq GROUP BY found.seq ORDER BY found.seq DESC",

@@ -116,7 +116,9 @@ impl Reader {
     async fn views(&self, rows: Vec<SqliteRow>) -> Result<Vec<JobView>, Error> {
         let seqs = rows.iter().map(|row| row.try_get("seq")).collect::<Result<Vec<i64>, _>>()?;
         let steps = sqlx::query(
-            "SELECT job, step, name, state, total, open, done, failed, load_s, task_s FROM steps
+            // Of a canceled step nothing is open either, as each of its tasks is told: what a worker still holds is thrown away.
+            "SELECT job, step, name, state, total, iif(state = 'canceled', 0, open) AS open, done, failed,
+                    iif(state = 'canceled', total - done - failed, 0) AS canceled, load_s, task_s FROM steps
              WHERE job IN (SELECT value FROM json_each(?)) ORDER BY job, step",
         )
         .bind(serde_json::to_string(&seqs).expect("numbers are JSON"))
@@ -162,6 +164,7 @@ fn job_view(id: JobId, row: &SqliteRow, outline: &Outline, steps: &[SqliteRow]) 
         tasks.open += step.tasks.open;
         tasks.done += step.tasks.done;
         tasks.failed += step.tasks.failed;
+        tasks.canceled += step.tasks.canceled;
     }
     let labels: BTreeMap<String, String> = serde_json::from_str(row.try_get("labels")?)
         .map_err(|cause| Error::Strange { what: "the labels", job: id, cause: cause.into() })?;
@@ -182,6 +185,7 @@ fn job_view(id: JobId, row: &SqliteRow, outline: &Outline, steps: &[SqliteRow]) 
 pub(super) fn counts(row: &SqliteRow) -> Result<TaskCounts, Error> {
     let (total, open): (u32, u32) = (row.try_get("total")?, row.try_get("open")?);
     let (done, failed): (u32, u32) = (row.try_get("done")?, row.try_get("failed")?);
-    let waiting = total.saturating_sub(open).saturating_sub(done).saturating_sub(failed);
-    Ok(TaskCounts { total, waiting, open, done, failed })
+    let canceled: u32 = row.try_get("canceled")?;
+    let waiting = total.saturating_sub(open).saturating_sub(done).saturating_sub(failed).saturating_sub(canceled);
+    Ok(TaskCounts { total, waiting, open, done, failed, canceled })
 }

@@ -405,7 +405,7 @@ pub(super) mod tests {
         let shown = |state: &State, seen: &Seen| state.step(&seen.job).expect("it has steps").name.to_string();
         assert_eq!(shown(&state, &seen), "render");
         seen.job.steps[0].state = StepState::Succeeded;
-        seen.job.steps[0].tasks = TaskCounts { total: 96, waiting: 0, open: 0, done: 96, failed: 0 };
+        seen.job.steps[0].tasks = TaskCounts { total: 96, waiting: 0, open: 0, done: 96, failed: 0, canceled: 0 };
         assert_eq!(shown(&state, &seen), "encode");
         press(&mut state, &seen, KeyCode::Left);
         assert_eq!(shown(&state, &seen), "render");

@@ -198,7 +198,7 @@ mod tests {
             priority: 95,
             labels: std::collections::BTreeMap::new(),
             state,
-            tasks: TaskCounts { total: 10, waiting: 4, open: 2, done: 3, failed: 1 },
+            tasks: TaskCounts { total: 10, waiting: 4, open: 2, done: 3, failed: 1, canceled: 0 },
             steps: Vec::new(),
             submitted_at: Timestamp(0),
             finished_at: None,
