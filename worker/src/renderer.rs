@@ -17,7 +17,7 @@ use crate::logs::AttemptLog;
 use crate::rules::{Progress, Rules};
 use confinement::Confinement;
 use framewake_proto::frames::FrameSet;
-use framewake_proto::function::{Driver, FunctionSpec, ParameterKind};
+use framewake_proto::function::{Bridge, Driver, FunctionSpec, ParameterKind};
 use framewake_proto::order::StepOrder;
 use framewake_proto::template::OutputTemplate;
 use framewake_proto::verdict::Verdict;
@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{SetOnce, watch};
@@ -263,7 +264,32 @@ impl Setup {
             // The job says which program; it is looked for then.
             return Ok(());
         }
-        process::find_program(program, &self.path).map(|_| ())
+        let program = process::find_program(program, &self.path)?;
+        match &self.function.driver {
+            Driver::Session { bridge: Bridge::Blender, command } => self.check_module(program, command, "bpy"),
+            Driver::Command { .. } => Ok(()),
+        }
+    }
+
+    /// Fails when the program is a Python that surely lacks the module: found out here it costs no task an attempt. Looked for
+    /// and not loaded, which takes seconds.
+    fn check_module(&self, program: PathBuf, command: &[String], module: &'static str) -> Result<(), process::Error> {
+        /// No other end of Python's.
+        const LACKS: i32 = 91;
+        let is_python = program.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"python"));
+        let Some(bridge) = command.iter().position(|word| word == "{bridge}").filter(|_| is_python) else {
+            return Ok(());
+        };
+        let script = format!("import importlib.util as u; raise SystemExit(0 if u.find_spec('{module}') else {LACKS})");
+        let mut python = std::process::Command::new(&program);
+        python.args(&command[1..bridge]).args(["-c", &script]).env_clear().envs(self.environment());
+        python.current_dir(&self.folders.temporary);
+        python.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Whatever else is wrong with it, the renderer will say.
+        match python.status() {
+            Ok(status) if status.code() == Some(LACKS) => Err(process::Error::NoModule { program, module }),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// The whole environment of a renderer: nothing of the worker's own.

@@ -100,7 +100,7 @@ async fn an_output_that_does_not_verify_is_never_stored() {
     write_picture(output.path.as_ref().expect("a path"), 9, 16);
     let failure = desk.committer.commit(FIRST, 6, 7, output).await.expect_err("refused");
     assert_eq!(failure.verdict, Verdict::OutputBad);
-    assert_eq!(failure.message, "the output is 16x16 pixels, and 8xany was asked for");
+    assert_eq!(failure.message, "the output is 16x16 pixels, and a width of 8 was asked for");
     assert!(!desk.object.exists());
 }
 

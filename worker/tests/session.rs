@@ -117,6 +117,23 @@ async fn what_is_wrong_with_a_scene_is_told_and_the_session_lives_on() {
 }
 
 #[tokio::test]
+async fn files_of_a_scene_that_are_not_there_are_named_with_what_helps() {
+    let missing = async |image: &str| {
+        let bench = blender(&json!({ "images": [image] }), &patient());
+        let failure = failed(render(&bench, &mut Session::default(), 0).await);
+        assert_eq!(failure.verdict, Verdict::SceneError);
+        failure.message
+    };
+    let beside = missing("//textures/wood.png").await;
+    let words = "image `textures/wood.png`; hint: pack them into the .blend file or add them to the inputs of the step";
+    assert!(beside.ends_with(words), "{beside}");
+    // As an input alone it would lie elsewhere.
+    let elsewhere = missing("/studio/wood.png").await;
+    assert!(elsewhere.contains("image `/studio/wood.png`; hint: `/studio/wood.png` is a place of"), "{elsewhere}");
+    assert!(elsewhere.contains("File > External Data > Make Paths Relative"), "{elsewhere}");
+}
+
+#[tokio::test]
 async fn a_failed_frame_leaves_the_session_for_the_next() {
     let bench = blender(&json!({"fail": 1}), &patient());
     let mut session = Session::default();
@@ -180,13 +197,19 @@ async fn a_cancel_ends_a_hung_session_within_two_seconds() {
 #[tokio::test]
 async fn a_machine_without_blender_says_so() {
     let mut bench = blender(&json!({}), &patient());
-    bench.setup.function.environment.remove("PYTHONPATH");
     let python = json!({"kind": "session", "bridge": "blender",
         "command": ["python3", "-I", "-S", "{bridge}", "--socket", "{socket}"]});
+    assert!(bench.setup.check().is_ok(), "the stand-in is there");
     bench.setup.function.driver = serde_json::from_value(python).expect("a driver");
+    let refused = bench.setup.check().expect_err("before any frame").to_string();
+    assert!(refused.starts_with("`bpy` is not installed for `/") && refused.contains("export PATH="), "{refused}");
     let failure = failed(render(&bench, &mut Session::default(), 0).await);
     assert_eq!(failure.verdict, Verdict::RetryElsewhere);
-    assert!(failure.message.contains("not installed"), "{}", failure.message);
+    assert!(
+        failure.message.contains("not installed") && failure.message.contains("export PATH="),
+        "{}",
+        failure.message
+    );
 }
 
 /// A session whose bridge is `words` of Python, after it has said hello: `ask` is what it is asked.

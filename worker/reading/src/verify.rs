@@ -173,8 +173,11 @@ fn check_bytes<R: BufRead + Seek>(
 fn check_size(found: &Verified, wanted: &Verify) -> Result<(), Bad> {
     let differs = |wanted: Option<u32>, found: u32| wanted.is_some_and(|wanted| wanted != found);
     if differs(wanted.width, found.width) || differs(wanted.height, found.height) {
-        let side = |side: Option<u32>| side.map_or("any".to_owned(), |side| side.to_string());
-        let expected = format!("{}x{}", side(wanted.width), side(wanted.height));
+        let expected = match (wanted.width, wanted.height) {
+            (Some(width), Some(height)) => format!("{width}x{height}"),
+            (Some(width), None) => format!("a width of {width}"),
+            (None, height) => format!("a height of {}", height.unwrap_or_default()),
+        };
         return Err(Bad::OtherSize { width: found.width, height: found.height, expected });
     }
     Ok(())

@@ -466,7 +466,7 @@ impl Attempt {
                 Ok(done) => reports.tell(id, Item::Done(TaskDone { moments, ..done })).await,
                 Err(failure) => {
                     let failed = TaskFailed { task, elapsed_ms, moments, ..TaskFailed::default() };
-                    report_failure(&reports, &log, id, failure, failed).await;
+                    report_failure(&reports, &log, id, frame, failure, failed).await;
                 }
             }
         }
@@ -488,7 +488,7 @@ impl Attempt {
             moments: Some(self.moments(began).told(None)),
             ..TaskFailed::default()
         };
-        report_failure(&self.reports, &self.log, self.id, with_xid(failure, xid), failed).await;
+        report_failure(&self.reports, &self.log, self.id, self.frame(task), with_xid(failure, xid), failed).await;
     }
 
     /// Whether a GPU broke under the renderer that has just failed: then the task is not to blame.
@@ -503,7 +503,7 @@ impl Attempt {
         if let Some(task) = self.tasks.first_begun() {
             self.tasks.end(task);
             let message = format!("GPU {} broke: {}", fault.uuid, fault.reason);
-            self.log.worker_says(&format!("task {task}: {message}"));
+            self.log.worker_says(&format!("frame {}: {message}", self.frame(task)));
             let failed = TaskFailed {
                 task,
                 verdict: Verdict::Preempted.to_string(),
@@ -539,9 +539,17 @@ fn with_xid(mut failure: Failure, xid: Option<u32>) -> Failure {
     failure
 }
 
-async fn report_failure(reports: &Reports, log: &AttemptLog, id: AttemptId, failure: Failure, failed: TaskFailed) {
+async fn report_failure(
+    reports: &Reports,
+    log: &AttemptLog,
+    id: AttemptId,
+    frame: i64,
+    failure: Failure,
+    failed: TaskFailed,
+) {
     let task = failed.task;
-    log.worker_says(&format!("task {task}: {}: {}", failure.verdict, failure.message));
+    // People know their frames; tasks are numbered from 0.
+    log.worker_says(&format!("frame {frame}: {}: {}", failure.verdict, failure.message));
     tracing::info!(attempt = %id, task, verdict = %failure.verdict, message = failure.message, "task failed");
     let failed = TaskFailed {
         verdict: failure.verdict.to_string(),

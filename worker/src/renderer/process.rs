@@ -37,6 +37,11 @@ pub struct Launch {
 pub enum Error {
     #[error("program `{program}` is not installed: it is not in PATH")]
     NotFound { program: String, path: String },
+    #[error(
+        "`{module}` is not installed for `{}`; hint: if it is in `.venv`, the farm was started with another PATH: \
+         `export PATH=\"$PWD/.venv/bin:$PATH\"` and start the farm again; else `pip install {module}`", program.display()
+    )]
+    NoModule { program: PathBuf, module: &'static str },
     #[error(transparent)]
     Confinement(#[from] confinement::Error),
     #[error("cannot start `{}`", program.display())]
@@ -52,7 +57,7 @@ impl Error {
     pub(super) fn failure(&self, verdict: Verdict) -> Failure {
         let evidence = match self {
             Error::NotFound { path, .. } => format!("PATH={path}"),
-            Error::Confinement(_) | Error::Start { .. } => String::new(),
+            Error::NoModule { .. } | Error::Confinement(_) | Error::Start { .. } => String::new(),
         };
         Failure { evidence, ..Failure::new(verdict, Chain(self).to_string()) }
     }

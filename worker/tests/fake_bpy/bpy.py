@@ -1,5 +1,6 @@
 """A stand-in for Blender's module, as far as the bridge uses it. A scene is a JSON file that says how
-the stand-in behaves: {"camera": false, "hang": 3, "die": 4, "say": "words", "child": true}."""
+the stand-in behaves: {"camera": false, "hang": 3, "die": 4, "say": "words", "child": true,
+"images": ["//wood.png"]}."""
 
 import json
 import os
@@ -33,6 +34,9 @@ def open_mainfile(filepath, load_ui, use_scripts):
     if not text.startswith("{"):
         raise RuntimeError("Error: Missing DNA block\n")
     context.behavior = json.loads(text)
+    context.folder = os.path.dirname(filepath)
+    images = context.behavior.get("images", [])
+    data.images[:] = [Space(source="FILE", packed_file=None, users=1, filepath=name, library=None) for name in images]
     context.scene = scene()
     if context.behavior.get("camera") is False:
         context.scene.camera = None
@@ -66,6 +70,8 @@ app = Space(
 )
 ops = Space(wm=Space(open_mainfile=open_mainfile), render=Space(render=render))
 data = Space(libraries=[], images=[], fonts=[])
-path = Space(abspath=lambda path, library=None: path)
-context = Space(scene=scene(), behavior={}, frame=0)
+path = Space(
+    abspath=lambda path, library=None: os.path.join(context.folder, path[2:]) if path.startswith("//") else path
+)
+context = Space(scene=scene(), behavior={}, frame=0, folder="")
 sys.modules["gpu"] = Space(platform=Space(renderer_get=lambda: "llvmpipe (stand-in)"))

@@ -76,6 +76,24 @@ fn failures_are_told_apart_by_what_helps() {
         "memory",
     );
     check_verdict("blender", "ModuleNotFoundError: No module named 'bpy'", RetryElsewhere, "pip install bpy");
+    check_verdict("blender", "No module named 'bpy'", RetryElsewhere, "`export PATH=\"$PWD/.venv/bin:$PATH\"`");
+    check_verdict("blender", "Image file '/studio/wood.png' does not exist.", SceneError, "Make Paths Relative");
+    check_verdict("blender", "EGL Error (0x3009): EGL_BAD_MATCH: Arguments are inconsistent", RetryElsewhere, "Cycles");
+    // Software draws after it: what is wrong with the scene is the reason then.
+    check_lines(
+        "blender",
+        "EGL Error (0x3009): EGL_BAD_MATCH: Arguments are inconsistent\nError: Cannot render, no camera",
+        SceneError,
+        "the scene has no camera; hint: set the scene's camera, or the parameter `camera`",
+    );
+    check_lines(
+        "ffmpeg",
+        "[AVFormatContext @ 0x5592] Unable to choose an output format for '/w/film.xyz'; use a standard extension for the \
+         filename or specify the format manually.\n[out#0 @ 0x5592] Error initializing the muxer for /w/film.xyz: Invalid argument",
+        SceneError,
+        "ffmpeg: Unable to choose an output format for '/w/film.xyz'; hint: end the step's `output` as a kind of video that \
+         ffmpeg knows: `film.mp4`",
+    );
     check_verdict("blender", "Render error (No space left on device) cannot save: '/x/f.png'", RetryElsewhere, "write");
     check_verdict("povray", "Fatal error in parser: Cannot open file.", SceneError, "Cannot open file");
     check_verdict(

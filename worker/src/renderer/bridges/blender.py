@@ -138,6 +138,7 @@ def open_scene(inputs, parameters, gpu):
 def check_files(inputs):
     """Whatever the scene names must be there: Blender would render without it and say nothing."""
     missing = []
+    elsewhere = []
 
     def need(kind, path, library=None, pattern=False):
         if not path or path == "<builtin>":
@@ -146,6 +147,8 @@ def check_files(inputs):
         there = bool(glob.glob(pattern_of(whole))) if pattern else os.path.exists(whole)
         if not there:
             missing.append(f"{kind} `{os.path.relpath(whole, inputs) if whole.startswith(inputs) else path}`")
+            if not path.startswith("//") and not whole.startswith(inputs):
+                elsewhere.append(path)
 
     for library in bpy.data.libraries:
         need("library", library.filepath)
@@ -161,9 +164,15 @@ def check_files(inputs):
                 need(kind, block.filepath, block.library, pattern=getattr(block, "is_sequence", False))
     if missing:
         more = "" if len(missing) <= MISSING_MAX else f" and {len(missing) - MISSING_MAX} more"
+        hint = "pack them into the .blend file or add them to the inputs of the step"
+        if elsewhere:
+            # An input alone would lie in another place than the one that the scene names.
+            hint = (
+                f"`{elsewhere[0]}` is a place of the machine where the scene was made: in Blender, use File > External Data > "
+                "Make Paths Relative, save, and add the files to the inputs of the step; or pack them (Pack Resources)"
+            )
         raise Refused(
-            f"the scene needs files that are not there: {', '.join(missing[:MISSING_MAX])}{more}; "
-            "hint: pack them into the .blend file or add them to the inputs of the step",
+            f"the scene needs files that are not there: {', '.join(missing[:MISSING_MAX])}{more}; hint: {hint}",
             "scene_error",
         )
 
