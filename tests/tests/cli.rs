@@ -5,6 +5,8 @@ use framewake_tests::jobs;
 use framewake_tests::parts::{Running, built, path, root};
 use framewake_tests::wait::until;
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 struct Said {
@@ -14,19 +16,38 @@ struct Said {
 }
 
 fn framewake(farm: &TestFarm, arguments: &[&str]) -> Said {
-    let output = Command::new(built("framewake"))
-        .args(arguments)
-        .env("FRAMEWAKE_URL", farm.url())
-        .env("NO_COLOR", "1")
-        .env("PATH", path())
-        .current_dir(root())
-        .output()
-        .expect("the program runs");
+    said(&mut command(farm, arguments))
+}
+
+fn command(farm: &TestFarm, arguments: &[&str]) -> Command {
+    let mut command = Command::new(built("framewake"));
+    command.args(arguments).env("FRAMEWAKE_URL", farm.url()).env("NO_COLOR", "1").env("PATH", path());
+    command.current_dir(root());
+    command
+}
+
+fn said(command: &mut Command) -> Said {
+    let output = command.output().expect("the program runs");
     Said {
         code: output.status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// A program that is a shell script.
+fn script(file: &Path, text: &str) {
+    std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+    std::fs::write(file, format!("#!/bin/sh\n{text}\n")).expect("writable");
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).expect("its owner's");
+}
+
+/// The same with the programs of a folder before all others.
+fn framewake_on(folder: &Path, farm: &TestFarm, arguments: &[&str]) -> Said {
+    let mut path = folder.as_os_str().to_owned();
+    path.push(":");
+    path.push(self::path());
+    said(command(farm, arguments).env("PATH", path))
 }
 
 /// Runs it and demands success; standard output.
@@ -82,6 +103,57 @@ async fn a_failed_job_shows_frames_reasons_and_logs_and_its_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_job_is_told_why_nobody_works_on_it_and_what_failed_alike_once() {
+    let farm = TestFarm::start(1).await;
+    // Its program is nowhere, so no worker of it starts.
+    let ghost = farm.folder().join("ghost.yaml");
+    std::fs::write(&ghost, "name: ghost\ndriver: { kind: command, command: [no-such-renderer] }\n").expect("writable");
+    good(&farm, &["functions", "add", &ghost.display().to_string()]);
+    let file = farm.folder().join("job.yaml");
+    std::fs::write(&file, "name: waits\nsteps:\n- { name: run, function: ghost, frames: 1-3 }\n- { name: next, function: ghost, after: [run] }\n")
+        .expect("writable");
+    let log = farm.folder().join("waits.log");
+    let waiting = &mut command(&farm, &["submit", &file.display().to_string(), "--wait"]);
+    let mut waiting = Running::start("submit", waiting, &log);
+    until(SOON, "it says why", || async {
+        waiting.log().contains("run waits: no worker of `ghost@1` starts").then_some(())
+    })
+    .await;
+    good(&farm, &["pause", "latest"]);
+    until(SOON, "it says who holds it", || async {
+        waiting.log().contains("run waits: held: the job is paused").then_some(())
+    })
+    .await;
+    good(&farm, &["cancel", "latest"]);
+    assert_eq!(waiting.wait(SOON), 3);
+    let text = waiting.log();
+    assert_eq!(text.matches("held: the job is paused").count(), 1, "{text}");
+    assert!(!text.contains("next waits"), "it waits for the step before: {text}");
+    let job = json_lines(&good(&farm, &["job", "latest", "--json"]));
+    let tasks = &job[0]["tasks"];
+    assert_eq!(
+        *tasks,
+        json!({ "total": 4, "waiting": 0, "open": 0, "done": 0, "failed": 0, "canceled": 4 }),
+        "nobody waits"
+    );
+
+    let text = "name: fails\nsteps:\n- name: run\n  function: command\n  frames: 1-12\n  retries: { attempts: 1 }\n  \
+                parameters: { program: /bin/false }\n- name: next\n  function: command\n  after: [run]\n  \
+                parameters: { program: /bin/true }\n";
+    std::fs::write(&file, text).expect("writable");
+    let said = framewake(&farm, &["submit", &file.display().to_string(), "--wait"]);
+    assert_eq!(said.code, 1, "{}\n{}", said.out, said.err);
+    assert!(said.out.contains("\n  run frames 1-12: the renderer exited with code 1"), "{}", said.out);
+    let alike = said.out.lines().filter(|line| line.contains("failed for good")).count();
+    assert!(alike < 12, "{}", said.out);
+    let job = json_lines(&good(&farm, &["job", "latest", "--json"]));
+    let tasks = &job[0]["tasks"];
+    assert_eq!(*tasks, json!({ "total": 13, "waiting": 0, "open": 0, "done": 0, "failed": 12, "canceled": 1 }));
+    let overview = farm.rest("/jobs?state=failed").await;
+    assert_eq!(overview["items"][0]["tasks"], *tasks);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn jobs_are_paused_resumed_prioritized_and_canceled() {
     let farm = TestFarm::start(1).await;
     let file = farm.folder().join("job.yaml");
@@ -131,6 +203,17 @@ async fn functions_are_added_in_versions_and_the_doctor_looks_at_each_part() {
     let text = format!("{}{}", doctor.out, doctor.err);
     for part in ["NATS", "store", "disk"] {
         assert!(text.to_lowercase().contains(&part.to_lowercase()), "{part}: {text}");
+    }
+    // With a Python on PATH that has no Blender, and one that has.
+    for (code, word, words) in
+        [(1, "warn", "fails at `import bpy` (for blender)"), (0, "ok", "with `bpy` (for blender)")]
+    {
+        let folder = farm.folder().join(format!("python-{code}"));
+        script(&folder.join("python3"), &format!("[ \"$2\" = 'import bpy' ] && exit {code}; exit 2"));
+        let said = framewake_on(&folder, &farm, &["doctor"]);
+        let line = said.out.lines().find(|line| line.contains("renderer python3")).expect("it is looked at").to_owned();
+        assert!(line.starts_with(word) && line.contains(words), "{}", said.out);
+        assert_eq!(said.out.contains("export PATH="), code == 1, "{}", said.out);
     }
     for shell in ["bash", "zsh", "fish"] {
         assert!(good(&farm, &["completions", shell]).contains("framewake"));
@@ -290,4 +373,80 @@ async fn hints_and_usage_are_of_the_command_line() {
         let said = framewake(&farm, arguments);
         assert!(said.code == 2 && said.err.contains(&format!("Usage: {usage}\n")), "{}", said.err);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_wrong_is_said_in_words_that_help() {
+    let farm = TestFarm::start(1).await;
+    let text = |file: &Path| file.display().to_string();
+    // A folder of functions, as a farm takes one, and a function's own with a sample job beside it.
+    let (many, own) = (farm.folder().join("many"), farm.folder().join("own"));
+    for (folder, name) in [(&many, "one"), (&many, "two"), (&own, "function")] {
+        std::fs::create_dir_all(folder).expect("made");
+        let function = format!("name: {name}\ndriver: {{ kind: command, command: [/bin/true] }}\n");
+        std::fs::write(folder.join(format!("{name}.yaml")), function).expect("writable");
+    }
+    std::fs::write(own.join("job.yaml"), "name: no function\n").expect("writable");
+    let added = good(&farm, &["functions", "add", &text(&many), &text(&own)]);
+    assert_eq!(added, "function one@1\nfunction two@1\nfunction function@1\n");
+    std::fs::create_dir(many.join("empty")).expect("made");
+    let none = framewake(&farm, &["functions", "add", &text(&many.join("empty"))]);
+    assert!(none.code == 2 && none.err.contains("there is no function file in"), "{}", none.err);
+    let explained = good(&farm, &["functions", "explain", "one"]);
+    assert!(
+        explained.contains("not measured yet, for nothing was rendered: the time of a task, of loading"),
+        "{explained}"
+    );
+    assert!(!explained.contains("takes not measured"), "{explained}");
+
+    // An engine whose daemon is away.
+    std::fs::write(own.join("Dockerfile"), "FROM scratch\n").expect("writable");
+    let docker = farm.folder().join("docker");
+    script(&docker, "echo 'Cannot connect to the Docker daemon at unix:///var/run/docker.sock.' >&2; exit 1");
+    let built = framewake(&farm, &["functions", "build", &text(&own), "--engine", &text(&docker)]);
+    assert!(
+        built.err.contains("Cannot connect to the Docker daemon") && !built.err.contains("no buildx"),
+        "{}",
+        built.err
+    );
+    script(&docker, "[ \"$1\" = version ] && exit 0; exit 1");
+    let built = framewake(&farm, &["functions", "build", &text(&own), "--engine", &text(&docker)]);
+    assert!(built.err.contains("has no buildx"), "{}", built.err);
+
+    let safe = farm.url().replacen("http:", "https:", 1);
+    let said = framewake(&farm, &["jobs", "--url", &safe]);
+    assert!(said.code == 2 && said.err.contains("speaks no TLS"), "{}", said.err);
+    assert!(said.err.contains(&format!("hint: write {}", farm.url())), "{}", said.err);
+    let said = framewake(&farm, &["dev", "--listen", "7733"]);
+    assert!(said.code == 2 && said.err.contains("as 127.0.0.1:7733"), "{}", said.err);
+
+    // A kind of video that nobody knows, and outputs that somebody took away.
+    let file = farm.folder().join("job.yaml");
+    std::fs::copy(root().join("samples/scenes/orbit.pov"), farm.folder().join("orbit.pov")).expect("copied");
+    let job = |film: &str| {
+        let job = format!(
+            "name: film\nsteps:\n- name: render\n  function: povray\n  frames: 1-2\n  inputs: [{{ path: orbit.pov }}]\n  \
+             parameters: {{ scene: orbit.pov, width: 32, height: 18 }}\n  output: 'frames/{{frame:04}}.png'\n\
+             - name: encode\n  function: ffmpeg-encode\n  inputs: [{{ step: render }}]\n  output: {film}\n"
+        );
+        std::fs::write(&file, job).expect("writable");
+    };
+    job("film.xyz");
+    let said = framewake(&farm, &["submit", &text(&file), "--wait"]);
+    assert!(said.out.contains("Unable to choose an output format for"), "{}", said.out);
+    let log = good(&farm, &["logs", "latest"]);
+    assert!(log.contains("[framewake] frame 1: scene_error: ffmpeg: Unable"), "{log}");
+    job("film.mp4");
+    good(&farm, &["submit", &text(&file), "--wait"]);
+    let late = framewake(&farm, &["budget", "latest", "5USD"]);
+    assert!(
+        late.code == 1 && late.err.contains("it spends nothing any more") && late.err.contains("hint: "),
+        "{}",
+        late.err
+    );
+    let jobs = farm.store_folder().join("jobs/default");
+    std::fs::remove_dir_all(jobs).expect("they were there");
+    let fetched = framewake(&farm, &["fetch", "latest", &text(&farm.folder().join("out"))]);
+    assert!(fetched.code == 1 && fetched.err.contains("3 outputs are no longer in the store"), "{}", fetched.err);
+    assert!(fetched.err.contains("submit it again") && !fetched.err.contains("missing: the job is"), "{}", fetched.err);
 }

@@ -1,10 +1,11 @@
 //! A job as bars on a terminal: one for the job, one a step, one for each worker that is on it.
 
+use crate::failures::Failures;
 use crate::follow::{BACK, View};
 use crate::job::{state_style, step_word};
 use crate::printer::{Printer, Style};
 use crate::text;
-use crate::watch::{Running, Watch, failure_line};
+use crate::watch::{Running, Watch};
 use framewake_proto::api::{EventView, StepState, StepView};
 use framewake_proto::ids::Name;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// More workers than these don't fit on a screen; the rest are counted.
 const WORKERS_SHOWN: usize = 12;
+/// Between two lines about what failed as something before it did.
+const FAILURES_EVERY: Duration = Duration::from_secs(5);
 /// More steps than these neither.
 const STEPS_SHOWN: usize = 16;
 
@@ -25,6 +28,8 @@ pub(crate) struct Bars<'a> {
     steps: BTreeMap<Name, ProgressBar>,
     workers: BTreeMap<String, ProgressBar>,
     rest: ProgressBar,
+    failures: Failures,
+    failures_said: Duration,
 }
 
 impl<'a> Bars<'a> {
@@ -42,7 +47,25 @@ impl<'a> Bars<'a> {
             })
             .collect();
         let rest = all.add(ProgressBar::new(0).with_style(style("{wide_msg}")));
-        Bars { printer, all, head, steps, workers: BTreeMap::new(), rest }
+        Bars {
+            printer,
+            all,
+            head,
+            steps,
+            workers: BTreeMap::new(),
+            rest,
+            failures: Failures::default(),
+            failures_said: Duration::ZERO,
+        }
+    }
+
+    /// A line that stays above the bars.
+    fn say(&self, style: Style, line: &str) -> io::Result<()> {
+        self.all.println(format!("{} {line}", self.printer.paint(style, "!")))
+    }
+
+    fn sum_up_failures(&mut self) -> io::Result<()> {
+        self.failures.sum_up().iter().try_for_each(|line| self.say(Style::Bad, line))
     }
 
     fn draw_workers(&mut self, watch: &Watch) {
@@ -73,8 +96,8 @@ impl<'a> Bars<'a> {
 
 impl View for Bars<'_> {
     fn event(&mut self, _: &Watch, event: &EventView) -> io::Result<()> {
-        match failure_line(event) {
-            Some(line) => self.all.println(format!("{} {line}", self.printer.paint(Style::Bad, "!"))),
+        match self.failures.hear(event) {
+            Some(line) => self.say(Style::Bad, &line),
             None => Ok(()),
         }
     }
@@ -94,11 +117,23 @@ impl View for Bars<'_> {
             }
         }
         self.draw_workers(watch);
-        Ok(())
+        if now.saturating_sub(self.failures_said) < FAILURES_EVERY {
+            return Ok(());
+        }
+        self.failures_said = now;
+        self.sum_up_failures()
+    }
+
+    fn asks_why(&self) -> bool {
+        true
+    }
+
+    fn waits(&mut self, reason: &str) -> io::Result<()> {
+        self.say(Style::Warn, reason)
     }
 
     fn lost(&mut self, why: &str) -> io::Result<()> {
-        self.all.println(format!("{} {why}", self.printer.paint(Style::Warn, "!")))
+        self.say(Style::Warn, why)
     }
 
     fn found(&mut self) -> io::Result<()> {
@@ -107,6 +142,7 @@ impl View for Bars<'_> {
 
     fn end(&mut self, watch: &Watch, now: Duration) -> io::Result<()> {
         self.tick(watch, now)?;
+        self.sum_up_failures()?;
         for bar in self.workers.values() {
             bar.finish_and_clear();
         }

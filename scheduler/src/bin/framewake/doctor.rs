@@ -6,6 +6,7 @@ use crate::printer::Style;
 use crate::{Context, text};
 use framewake_proto::api::FunctionView;
 use framewake_proto::client::Error;
+use framewake_proto::function::{Bridge, Driver, FunctionSpec};
 use indicatif::BinaryBytes;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ const DISK_LOW_BYTES: u64 = 10 << 30;
 const DISK_EMPTY_BYTES: u64 = 1 << 30;
 /// Longest time a program may take to tell its version.
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time that a renderer's module may take to load, from a slow disk.
+const MODULE_TIMEOUT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,7 +60,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Outcome> {
     findings.push(worker_program());
     findings.extend(confinement().await);
     if let Some(functions) = &functions {
-        findings.extend(renderers(functions));
+        findings.extend(renderers(functions).await);
     }
     findings.push(ffmpeg().await);
     findings.push(gpu(functions.as_deref().unwrap_or_default()).await);
@@ -99,7 +102,7 @@ async fn scheduler(context: &Context) -> Vec<Finding> {
         Err(error) => {
             let hint = match error {
                 Error::Unreachable { .. } => {
-                    "start one with `framewake dev`, or say where one is with --url or FRAMEWAKE_URL"
+                    "start one with `framewake dev --functions FOLDER`, or say where one is with --url or FRAMEWAKE_URL"
                 }
                 _ => "check that --url or FRAMEWAKE_URL is the address of a Framewake scheduler",
             };
@@ -179,26 +182,47 @@ async fn confinement() -> Option<Finding> {
 }
 
 /// The renderer of each function's newest version, as far as this machine can tell.
-fn renderers(functions: &[FunctionView]) -> Vec<Finding> {
+async fn renderers(functions: &[FunctionView]) -> Vec<Finding> {
     if functions.is_empty() {
         let finding = Finding::new("functions", Health::Warn, "none: no job can be submitted");
         return vec![finding.hint("add one with `framewake functions add FILE`")];
     }
-    let mut programs: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut programs: BTreeMap<(&str, Option<&str>), Vec<&str>> = BTreeMap::new();
     // A program that each job names is not to be looked for here.
     let named = |function: &&FunctionView| function.newest && !program(&function.spec).contains('{');
     for function in functions.iter().filter(named) {
-        programs.entry(program(&function.spec)).or_default().push(function.name.as_str());
+        let needed = (program(&function.spec), module(&function.spec));
+        programs.entry(needed).or_default().push(function.name.as_str());
     }
-    let check = |(program, functions): (&str, Vec<&str>)| {
-        let what = format!("renderer {program}");
-        match find_program(program) {
-            Some(path) => Finding::new(&what, Health::Ok, format!("{} (for {})", path.display(), functions.join(", "))),
-            None => Finding::new(&what, Health::Warn, format!("not on this machine (for {})", functions.join(", ")))
-                .hint("install it where the workers of these functions run"),
-        }
+    let mut findings = Vec::new();
+    for ((program, module), functions) in programs {
+        findings.push(renderer(program, module, &functions.join(", ")).await);
+    }
+    findings
+}
+
+async fn renderer(program: &str, module: Option<&str>, functions: &str) -> Finding {
+    let what = format!("renderer {program}");
+    let Some(path) = find_program(program) else {
+        return Finding::new(&what, Health::Warn, format!("not on this machine (for {functions})"))
+            .hint("install it where the workers of these functions run");
     };
-    programs.into_iter().map(check).collect()
+    let shown = path.display();
+    let Some(module) = module else { return Finding::new(&what, Health::Ok, format!("{shown} (for {functions})")) };
+    let import = format!("import {module}");
+    match output_within(MODULE_TIMEOUT, &path, &["-c", &import]).await {
+        Some(_) => Finding::new(&what, Health::Ok, format!("{shown}, with `{module}` (for {functions})")),
+        None => Finding::new(&what, Health::Warn, format!("{shown} fails at `{import}` (for {functions})")).hint(format!(
+            "if it is in .venv: export PATH=\"$PWD/.venv/bin:$PATH\", here and before the farm is started; else: pip install {module}"
+        )),
+    }
+}
+
+/// The module without which a Python renders nothing.
+fn module(spec: &FunctionSpec) -> Option<&'static str> {
+    let Driver::Session { bridge: Bridge::Blender, command } = &spec.driver else { return None };
+    let name = command.first().and_then(|program| Path::new(program).file_name())?;
+    name.as_encoded_bytes().starts_with(b"python").then_some("bpy")
 }
 
 async fn ffmpeg() -> Finding {
@@ -270,9 +294,13 @@ async fn first_line(program: &Path, arguments: &[&str]) -> Option<String> {
 
 /// All that a program says, if it ends well in time.
 async fn output(program: &Path, arguments: &[&str]) -> Option<String> {
+    output_within(PROGRAM_TIMEOUT, program, arguments).await
+}
+
+async fn output_within(time: Duration, program: &Path, arguments: &[&str]) -> Option<String> {
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(PROGRAM_TIMEOUT, command.output()).await.ok()?.ok()?;
+    let output = tokio::time::timeout(time, command.output()).await.ok()?.ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -110,7 +110,7 @@ fn code(error: &anyhow::Error) -> u8 {
         }
         if let Some(error) = cause.downcast_ref::<client::Error>() {
             return match error {
-                client::Error::Address(_) | client::Error::Token => BAD_INPUT,
+                client::Error::Address(_) | client::Error::Token | client::Error::NoTls { .. } => BAD_INPUT,
                 client::Error::Refused(problem) if matches!(problem.status, 400 | 404 | 413 | 415 | 422) => BAD_INPUT,
                 error if error.is_passing() => UNAVAILABLE,
                 _ => 1,
@@ -132,8 +132,18 @@ fn details(error: &anyhow::Error) -> (&[Fault], Option<String>) {
             Some(client::Error::Refused(problem)) => {
                 return (&problem.faults, problem.hint.as_deref().map(in_commands));
             }
+            Some(client::Error::NoTls { url }) => {
+                return (&[], Some(format!("write {}", url.replacen("https:", "http:", 1))));
+            }
+            // An alert of TLS is no answer that is understood.
+            Some(client::Error::Lost { url, .. })
+                if url.starts_with("http:") && error.root_cause().to_string().contains("invalid HTTP") =>
+            {
+                return (&[], Some(format!("if it speaks TLS, write {}", url.replacen("http:", "https:", 1))));
+            }
             Some(client::Error::Unreachable { .. }) => {
-                let hint = "start one with: framewake dev\nor say where one is with --url or FRAMEWAKE_URL";
+                let hint = "start one with: framewake dev --functions FOLDER\n(its functions: `samples/functions` of the repository, or your own)\n\
+                            or say where one is with --url or FRAMEWAKE_URL";
                 return (&[], Some(hint.to_owned()));
             }
             Some(_) | None => {}

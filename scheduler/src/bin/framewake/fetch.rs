@@ -60,7 +60,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
         (output, result)
     });
     let mut fetching = std::pin::pin!(fetching.buffer_unordered(PARALLEL));
-    let (mut now, mut before, mut failed, mut size_bytes) = (0u64, 0u64, 0usize, 0u64);
+    let (mut now, mut before, mut failed, mut gone, mut size_bytes) = (0u64, 0u64, 0usize, 0u64, 0u64);
     while let Some((output, result)) = fetching.next().await {
         match result {
             Ok(Fetched::Now) => {
@@ -71,6 +71,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
             Err(error) if is_scheduler_gone(&error) => return Err(error),
             Err(error) => {
                 failed += 1;
+                gone += u64::from(is_gone(&error));
                 if failed <= ERRORS_SHOWN {
                     let words = text::clean_lines(&format!("{}: {error:#}", output.name));
                     bar.suspend(|| printer.note(words));
@@ -98,7 +99,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
             args.folder.display()
         ))?;
         if missing > 0 {
-            say_missing(context, id, missing).await?;
+            say_missing(context, id, missing, gone).await?;
         }
     }
     Ok(if missing > 0 { Outcome::Failed } else { Outcome::Done })
@@ -108,7 +109,23 @@ fn is_scheduler_gone(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<client::Error>().is_some_and(client::Error::is_passing))
 }
 
-async fn say_missing(context: &Context, id: JobId, missing: u64) -> anyhow::Result<()> {
+/// The scheduler knows of it, and the store does not have it.
+fn is_gone(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| matches!(cause.downcast_ref(), Some(client::Error::Refused(problem)) if problem.status == 404))
+}
+
+async fn say_missing(context: &Context, id: JobId, missing: u64, gone: u64) -> anyhow::Result<()> {
+    if gone > 0 {
+        let (outputs, verb) = (text::count(gone, "output"), if gone == 1 { "is" } else { "are" });
+        context.printer.note(format_args!("{outputs} {verb} no longer in the store, and can't be fetched"));
+        context.printer.note("a job renders no frame twice that was done: submit it again to have them rendered again");
+    }
+    if missing == gone {
+        return Ok(());
+    }
+    let missing = missing - gone;
     let job = context.client.job(id).await?;
     let then = if job.state.is_over() { "" } else { "; fetch again later for the rest" };
     let words = format!("{} missing: the job is {}{then}", text::count(missing, "output"), job.state);

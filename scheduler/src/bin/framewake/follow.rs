@@ -3,6 +3,7 @@
 use crate::Context;
 use crate::bars::Bars;
 use crate::failure::Outcome;
+use crate::failures;
 use crate::plain::Plain;
 use crate::printer::{Printer, Style};
 use crate::retry::Pauses;
@@ -12,6 +13,7 @@ use framewake_proto::api::{EventView, Happening, JobState, JobView, StepState, T
 use framewake_proto::client::{Client, Error, Events, PartQuery};
 use framewake_proto::ids::JobId;
 use framewake_proto::verdict::Verdict;
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -22,8 +24,14 @@ pub(crate) const LOST_MAX: Duration = Duration::from_mins(15);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A job that is over has a last event, unless it was lost.
 const LAST_EVENT_WAIT: Duration = Duration::from_secs(2);
-/// Failed frames that are named when the job is over.
-const FAILURES_NAMED: u32 = 5;
+/// Nobody has worked on the job for so long: then it is said why. A worker of this machine starts sooner.
+const WHY_AFTER: Duration = Duration::from_secs(4);
+/// Reasons that are remembered as told.
+const TOLD_MAX: usize = 100;
+/// Reasons of failed frames that are told when the job is over, …
+const REASONS_NAMED: usize = 5;
+/// … and frames that are looked at for them: one page.
+const FAILURES_LOOKED_AT: u32 = 1000;
 /// Longest wait for their names: nobody who leaves is held up, and `framewake frames --failed` has them.
 const NAMED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -39,6 +47,17 @@ pub(crate) trait View {
     fn lost(&mut self, why: &str) -> io::Result<()>;
     /// … until it is there.
     fn found(&mut self) -> io::Result<()>;
+
+    /// Whether it is to be told why nobody works on the job.
+    fn asks_why(&self) -> bool {
+        false
+    }
+
+    /// Why nobody works on the job: each reason once, until somebody does.
+    fn waits(&mut self, _reason: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Takes away what would not stay true.
     fn end(&mut self, watch: &Watch, now: Duration) -> io::Result<()>;
 }
@@ -104,7 +123,9 @@ pub(crate) async fn until_over<'a>(
     view: Box<dyn View + 'a>,
 ) -> anyhow::Result<JobView> {
     let (id, started) = (watch.job.id, Instant::now());
-    Follower { client, view, watch, started, looked_at: started, over_since: None, saw_end: false }.follow(id).await
+    Follower { client, view, watch, started, looked_at: started, over_since: None, saw_end: false, idle: None }
+        .follow(id)
+        .await
 }
 
 /// How the job ended, in words and as an outcome.
@@ -130,6 +151,16 @@ struct Follower<'a> {
     over_since: Option<Instant>,
     /// The event that ended the job has come; others of that moment may follow it.
     saw_end: bool,
+    /// While nobody works on the job.
+    idle: Option<Idle>,
+}
+
+struct Idle {
+    since: Instant,
+    is_held: bool,
+    asked_at: Option<Instant>,
+    /// Reasons that were told, without their numbers: some count seconds.
+    told: BTreeSet<String>,
 }
 
 impl Follower<'_> {
@@ -209,9 +240,47 @@ impl Follower<'_> {
                     {
                         return Ok(Err(error));
                     }
+                    for reason in self.why_it_waits().await {
+                        self.view.waits(&reason)?;
+                    }
                 }
             }
         }
+    }
+
+    /// What is to be told of why nobody works on the job. What the scheduler does not say now is asked again.
+    async fn why_it_waits(&mut self) -> Vec<String> {
+        let job = &self.watch.job;
+        let is_held = job.state == JobState::Paused;
+        if !self.view.asks_why() || job.state.is_over() || !(is_held || self.watch.running.is_empty()) {
+            self.idle = None;
+            return Vec::new();
+        }
+        let new = || Idle { since: Instant::now(), is_held, asked_at: None, told: BTreeSet::new() };
+        let idle = self.idle.get_or_insert_with(new);
+        if std::mem::replace(&mut idle.is_held, is_held) != is_held {
+            idle.asked_at = None;
+            idle.told.clear();
+        }
+        let is_early = !is_held && idle.since.elapsed() < WHY_AFTER;
+        if is_early || idle.asked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return Vec::new();
+        }
+        idle.asked_at = Some(Instant::now());
+        let asked = tokio::time::timeout(NAMED_WITHIN, self.client.explain(job.id)).await;
+        let Ok(Ok(explained)) = asked else { return Vec::new() };
+        // A step that waits for others has nothing to say beside those.
+        let is_blocked = |name| job.steps.iter().any(|step| step.name == name && step.state == StepState::Blocked);
+        let steps = explained.steps.into_iter().filter(|step| !is_blocked(step.step.clone()));
+        let reasons = steps.flat_map(|step| {
+            let name = step.step;
+            step.reasons.into_iter().map(move |reason| format!("{name} waits: {}", text::clean(&reason)))
+        });
+        if idle.told.len() > TOLD_MAX {
+            idle.told.clear();
+        }
+        let kind = |reason: &String| reason.chars().filter(|c| !c.is_ascii_digit()).collect();
+        reasons.filter(|reason| idle.told.insert(kind(reason))).collect()
     }
 
     /// The event ends a step of which tasks seem to be left.
@@ -273,7 +342,8 @@ async fn say_end(context: &Context, job: &JobView) -> anyhow::Result<()> {
     let state = job::state_style(job.state).map_or(state.to_owned(), |style| printer.paint(style, state));
     printer.line(format_args!("job {} {state}: {}{took}", job.id, job::counts(job.tasks)))?;
     if job.tasks.failed > 0 {
-        let query = PartQuery { state: Some(TaskState::Failed), limit: Some(FAILURES_NAMED), ..PartQuery::default() };
+        let query =
+            PartQuery { state: Some(TaskState::Failed), limit: Some(FAILURES_LOOKED_AT), ..PartQuery::default() };
         // How the job ended is known: a scheduler that is away, or hangs, neither changes that nor holds anybody up.
         let asked = tokio::time::timeout(NAMED_WITHIN, context.client.tasks(job.id, &query)).await;
         let failed = asked.ok().and_then(Result::ok).map_or_else(Vec::new, |page| page.items);
@@ -282,16 +352,10 @@ async fn say_end(context: &Context, job: &JobView) -> anyhow::Result<()> {
         }
         let is_scenes = !failed.is_empty()
             && failed.iter().filter_map(|task| task.failure.as_ref()).all(|why| why.verdict == Verdict::SceneError);
-        let named = u32::try_from(failed.len()).unwrap_or(u32::MAX);
-        for task in failed {
-            let why = task
-                .failure
-                .map_or(String::new(), |failure| format!(": {} ({})", text::clean(&failure.message), failure.verdict));
-            printer.line(format_args!(
-                "  {} frame {}{why}",
-                printer.paint(Style::Bad, task.step.as_str()),
-                task.frame
-            ))?;
+        let mut named = 0;
+        for (step, words, frames) in failures::grouped(failed).into_iter().take(REASONS_NAMED) {
+            printer.line(format_args!("  {} {words}", printer.paint(Style::Bad, step.as_str())))?;
+            named += frames;
         }
         if named > 0 && job.tasks.failed > named {
             printer.line(format_args!("  … and {} more", job.tasks.failed - named))?;

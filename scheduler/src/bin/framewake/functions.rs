@@ -6,7 +6,7 @@ mod make;
 mod scan;
 
 use crate::Context;
-use crate::failure::Outcome;
+use crate::failure::{BadInput, Outcome};
 use crate::printer::{Style, table};
 use crate::{job_file, pages, retry, scaling, text};
 use anyhow::Context as _;
@@ -39,7 +39,7 @@ enum Command {
     Push(image::PushArgs),
     /// Add functions, or new versions of them, from their files
     Add {
-        /// Function files in YAML or JSON
+        /// Function files in YAML or JSON, or folders: of a function's own folder its `function.yaml`, of others all `.yaml` files
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
@@ -114,14 +114,15 @@ async fn add(context: &Context, files: &[PathBuf]) -> anyhow::Result<Outcome> {
     let printer = &context.printer;
     // All are read before one is added.
     let mut bodies = Vec::new();
-    for file in files {
-        let text = job_file::read_text(file)?;
-        bodies.push((file, job_file::parse::<Value>(&text, &job_file::shown(file))?));
+    for file in function_files(files)? {
+        let text = job_file::read_text(&file)?;
+        let body = job_file::parse::<Value>(&text, &job_file::shown(&file))?;
+        bodies.push((file, body));
     }
     let mut outcome = Outcome::Done;
     for (file, body) in bodies {
         let added = retry::while_passing(printer, async || context.client.add_function(&body).await).await;
-        let added = added.with_context(|| format!("can't add {}", job_file::shown(file)))?;
+        let added = added.with_context(|| format!("can't add {}", job_file::shown(&file)))?;
         let added = scan::wait(context, added).await?;
         if printer.is_json() {
             printer.json(&added)?;
@@ -134,6 +135,33 @@ async fn add(context: &Context, files: &[PathBuf]) -> anyhow::Result<Outcome> {
         }
     }
     Ok(outcome)
+}
+
+/// The files themselves, and those of folders in the order of their names, as `--functions` of a farm takes them; but beside a
+/// `function.yaml` lie other things, as sample jobs.
+fn function_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        let own = path.join("function.yaml");
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        if own.is_file() {
+            files.push(own);
+            continue;
+        }
+        let entries = std::fs::read_dir(path).with_context(|| format!("can't read folder `{}`", path.display()))?;
+        let is_yaml = |file: &PathBuf| file.extension().is_some_and(|kind| kind == "yaml" || kind == "yml");
+        let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_yaml).collect();
+        if found.is_empty() {
+            let error = BadInput::new(format!("there is no function file in `{}`", path.display()));
+            return Err(error.hint("their names end in `.yaml` or `.yml`").into());
+        }
+        found.sort();
+        files.append(&mut found);
+    }
+    Ok(files)
 }
 
 async fn show(context: &Context, name: &str) -> anyhow::Result<Outcome> {

@@ -10,6 +10,7 @@ mod cost;
 mod doctor;
 mod estimate;
 mod failure;
+mod failures;
 mod fetch;
 mod find;
 mod follow;

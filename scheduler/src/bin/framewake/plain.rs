@@ -1,9 +1,10 @@
 //! A job as lines in a file or pipe: states, failures, and now and then how far it is.
 
+use crate::failures::Failures;
 use crate::follow::{BACK, View};
 use crate::job::{counts, step_word};
 use crate::printer::Printer;
-use crate::watch::{Watch, failure_line};
+use crate::watch::Watch;
 use framewake_proto::api::{EventView, Happening, StepState};
 use framewake_proto::ids::Name;
 use std::collections::BTreeMap;
@@ -12,8 +13,6 @@ use std::time::Duration;
 
 /// Between two lines about how far a step is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
-/// Failures named in that time; the rest are counted.
-const FAILURES_MAX: u32 = 10;
 
 #[derive(Debug)]
 pub(crate) struct Plain<'a> {
@@ -21,12 +20,12 @@ pub(crate) struct Plain<'a> {
     /// Tasks done when each step was last spoken of.
     said: BTreeMap<Name, u32>,
     said_at: Option<Duration>,
-    failures: u32,
+    failures: Failures,
 }
 
 impl<'a> Plain<'a> {
     pub(crate) fn new(printer: &'a Printer) -> Plain<'a> {
-        Plain { printer, said: BTreeMap::new(), said_at: None, failures: 0 }
+        Plain { printer, said: BTreeMap::new(), said_at: None, failures: Failures::default() }
     }
 
     fn say_progress(&mut self, watch: &Watch, now: Duration) -> io::Result<()> {
@@ -42,11 +41,7 @@ impl<'a> Plain<'a> {
             words.extend(Some(watch.outlook(step, now)).filter(|outlook| !outlook.is_empty()));
             self.printer.line(format_args!("{}: {}", step.name, words.join(", ")))?;
         }
-        if self.failures > FAILURES_MAX {
-            self.printer.line(format_args!("! … and {} more tries failed", self.failures - FAILURES_MAX))?;
-        }
-        self.failures = 0;
-        Ok(())
+        self.failures.sum_up().iter().try_for_each(|line| self.printer.line(format_args!("! {line}")))
     }
 }
 
@@ -64,13 +59,10 @@ impl View for Plain<'_> {
                     Some(_) | None => self.printer.line(format_args!("{step}: {word}")),
                 }
             }
-            Happening::TaskFailed { .. } => {
-                self.failures += 1;
-                match failure_line(event).filter(|_| self.failures <= FAILURES_MAX) {
-                    Some(line) => self.printer.line(format_args!("! {line}")),
-                    None => Ok(()),
-                }
-            }
+            Happening::TaskFailed { .. } => match self.failures.hear(event) {
+                Some(line) => self.printer.line(format_args!("! {line}")),
+                None => Ok(()),
+            },
             Happening::RunLate { schedule, due, deadline } => {
                 let word = deadline.as_str();
                 self.printer.line(format_args!("! the run of `{schedule}` due {due} missed its deadline to {word}"))
@@ -88,6 +80,14 @@ impl View for Plain<'_> {
         }
         self.said_at = Some(now);
         self.say_progress(watch, now)
+    }
+
+    fn asks_why(&self) -> bool {
+        true
+    }
+
+    fn waits(&mut self, reason: &str) -> io::Result<()> {
+        self.printer.line(reason)
     }
 
     fn lost(&mut self, why: &str) -> io::Result<()> {

@@ -81,23 +81,28 @@ pub(crate) async fn explain(context: &Context, name: &str) -> anyhow::Result<Out
 
 /// What the decision was made of, a line each.
 fn inputs(scaling: &ScalingExplained) -> Vec<String> {
-    let unknown = || "not measured yet".to_owned();
-    let mut lines = vec![format!(
-        "work: {} tasks, {}",
-        scaling.tasks,
-        scaling.work_s.map_or_else(unknown, |work_s| format!("{} of rendering", seconds(work_s)))
-    )];
-    lines.push(format!(
-        "a task takes {}, loading {}; a new worker renders after {}",
-        scaling.task_s.map_or_else(unknown, seconds),
-        scaling.load_s.map_or_else(unknown, seconds),
-        scaling.start_s.map_or_else(unknown, seconds),
-    ));
+    let work = scaling.work_s.map(|work_s| format!(", {} of rendering", seconds(work_s)));
+    let mut lines = vec![format!("work: {}{}", text::count(scaling.tasks, "task"), work.unwrap_or_default())];
+    let times = [
+        ("a task takes", "a task", scaling.task_s),
+        ("loading takes", "loading", scaling.load_s),
+        ("a new worker renders after", "the start of a worker", scaling.start_s),
+    ];
+    let known: Vec<String> =
+        times.iter().filter_map(|(what, _, time)| time.map(|time| format!("{what} {}", seconds(time)))).collect();
+    let unknown: Vec<&str> = times.iter().filter(|(.., time)| time.is_none()).map(|(_, what, _)| *what).collect();
+    if !known.is_empty() {
+        lines.push(known.join("; "));
+    }
+    if !unknown.is_empty() {
+        lines.push(format!("not measured yet, for nothing was rendered: the time of {}", unknown.join(", of ")));
+    }
     let waiting = scaling.waiting.map_or("by default".to_owned(), |waiting| format!("{waiting} an hour"));
-    let optimum = scaling.optimum.map_or_else(unknown, |workers| format!("{workers:.1} workers"));
+    let optimum = scaling.optimum.map(|workers| format!("; together they cost least with {workers:.1} workers"));
     lines.push(format!(
-        "waiting is worth {:.1} times a worker ({waiting}); together they cost least with {optimum}",
-        scaling.waiting_worth
+        "waiting is worth {:.1} times a worker ({waiting}){}",
+        scaling.waiting_worth,
+        optimum.unwrap_or_default()
     ));
     lines.push(format!("limits: {} by the function, {} by its pools", scaling.limit, scaling.capacity));
     lines.extend(scaling.paid_for.map(|workers| format!("budgets pay for {workers} workers")));

@@ -68,7 +68,7 @@ pub(crate) fn build(context: &Context, args: &BuildArgs) -> anyhow::Result<Outco
     words.extend(args.build_arg.iter().flat_map(|variable| ["--build-arg".into(), variable.into()]));
     words.extend(args.platform.iter().flat_map(|platform| ["--platform".into(), platform.into()]));
     words.push((&args.folder).into());
-    engine.show(words).map_err(|error| engine.missing_builder().map_or(error, Into::into))?;
+    engine.show(words).map_err(|error| engine.no_builder().map_or(error, Into::into))?;
     let id = engine.ask(["image", "inspect", "--format", "{{.Id}}", &latest])?;
     let digits = id.trim().trim_start_matches("sha256:");
     if digits.len() < TAG_DIGITS || !digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
@@ -225,9 +225,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Why a build may have failed that is no fault of its Dockerfile: without buildx, Docker builds with what it had before,
+    /// Why a build may have failed that is no fault of its Dockerfile: nobody is there who builds, or without buildx, Docker builds with what it had before,
     /// which knows no `RUN --mount`, or not at all. What it says of that is far from what to do.
-    fn missing_builder(&self) -> Option<BadInput> {
+    fn no_builder(&self) -> Option<BadInput> {
+        if let Err(error) = self.ask(["version"]) {
+            let error = BadInput::new(format!("`{}` does not reach what builds: {error}", self.shown()));
+            return Some(error.hint(
+                "start its daemon, as by `systemctl start docker`, or say with DOCKER_HOST where it is\n\
+                 or build with Podman, which needs none: --engine podman",
+            ));
+        }
         self.ask(["buildx", "version"]).is_err().then(|| {
             let message =
                 format!("`{} build` failed, and this docker has no buildx, which most Dockerfiles need", self.shown());
