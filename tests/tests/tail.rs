@@ -69,6 +69,29 @@ async fn a_job_is_watched_and_its_failing_frame_read_and_acted_on_by_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_long_line_is_read_by_a_key_and_keys_with_control_or_alt_do_nothing() {
+    let farm = TestFarm::start(1).await;
+    let script = "printf 'begins'; printf ' %0100d' 0; echo ' ends'; sleep 600";
+    let id = farm.submit(&jobs::command(&["/bin/sh", "-c", script], "1")).await;
+    let mut terminal = tail(&farm.url(), 80, 24, &[]);
+    terminal.sees("begins 000").await;
+    terminal.sees("…").await;
+    assert!(!terminal.text().contains(" ends"), "{terminal:?}");
+    // Ctrl-P, Ctrl-R, Alt-p, Alt-c and a y; a plain key after them is answered after them.
+    terminal.press("\u{10}\u{12}\u{1b}p\u{1b}cy");
+    terminal.press("w");
+    terminal.sees(" ends").await;
+    terminal.press("-");
+    terminal.sees("it has priority 40 now").await;
+    assert_eq!(farm.client.job(id).await.expect("known").state, JobState::Running);
+    terminal.press("w");
+    terminal.sees("…").await;
+    terminal.press("\u{3}");
+    terminal.sees("the job goes on").await;
+    assert_eq!(terminal.end().await, 130);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn its_failed_frames_are_tried_again_from_the_screen_and_then_it_succeeds() {
     let farm = TestFarm::start(1).await;
     let there = farm.folder().join("there");

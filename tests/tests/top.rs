@@ -1,6 +1,7 @@
 //! `framewake top` in a terminal, with a real farm behind it.
 
 use framewake_proto::api::JobState;
+use framewake_proto::client::JobQuery;
 use framewake_tests::farm::TestFarm;
 use framewake_tests::jobs;
 use framewake_tests::parts::built;
@@ -52,12 +53,13 @@ async fn the_farm_is_watched_and_a_job_paused_resumed_and_canceled_by_keys() {
     terminal.sees("2 frames").await;
     terminal.sees("run of the broken one").await;
     terminal.sees("2 tries").await;
-    terminal.sees("the renderer exited with code 3  (framewake logs").await;
+    terminal.sees("the renderer exited with code 3").await;
+    terminal.sees(&format!("framewake logs {broken} ")).await;
     // The other job, and what failed in it.
     terminal.press("1");
     terminal.press("\u{1b}[B");
-    terminal.sees("the renderer exited with code 3").await;
-    terminal.sees(&format!("framewake logs {broken}")).await;
+    terminal.sees("frame 1 of run: the renderer exited with code 3").await;
+    terminal.sees(&format!("framewake logs {broken} ")).await;
     terminal.press("\u{1b}[A");
     terminal.sees("waits: ").await;
     terminal.press("c");
@@ -72,6 +74,85 @@ async fn the_farm_is_watched_and_a_job_paused_resumed_and_canceled_by_keys() {
     terminal.press("y");
     assert_eq!(farm.over(long).await.state, JobState::Canceled);
     terminal.sees("canceled").await;
+    terminal.press("q");
+    assert_eq!(terminal.end().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_and_where_it_is_read_is_told_on_small_screens_too() {
+    let farm = TestFarm::start(1).await;
+    let broken = farm.submit(&named("the broken one", &["/bin/sh", "-c", "echo no camera; exit 3"], "1-2")).await;
+    assert_eq!(farm.over(broken).await.state, JobState::Failed);
+    for (columns, rows) in [(80, 24), (60, 20)] {
+        let mut terminal = top(&farm.url(), columns, rows);
+        terminal.sees("0 running, 0 queued  ·  2 failed").await;
+        terminal.sees("frame 1 of run: the renderer exited with code 3").await;
+        terminal.sees(&format!("framewake logs {broken} ")).await;
+        terminal.press("5");
+        terminal.sees("2 frames").await;
+        terminal.sees("run of the broken one").await;
+        if rows < 24 {
+            terminal.sees(" more ").await;
+        }
+        terminal.press("\u{1b}[6~");
+        terminal.sees(&format!("framewake logs {broken} ")).await;
+        terminal.press("q");
+        assert_eq!(terminal.end().await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_with_control_or_alt_does_nothing_to_a_job() {
+    let farm = TestFarm::start(1).await;
+    let first = farm.submit(&named("the first", &["/bin/sleep", "0.2"], "1-500")).await;
+    farm.submit(&named("the second", &["/bin/sleep", "0.2"], "1-500")).await;
+    let mut terminal = top(&farm.url(), 100, 30);
+    terminal.sees("▶ the second").await;
+    // Ctrl-R, Alt-p, Alt-r, Alt-c and a y; and the line beneath and above, as in a shell.
+    terminal.press("\u{12}\u{1b}p\u{1b}r\u{1b}cy");
+    terminal.press("\u{e}");
+    terminal.sees("▶ the first").await;
+    terminal.press("\u{10}");
+    terminal.sees("▶ the second").await;
+    terminal.press("j");
+    terminal.sees("▶ the first").await;
+    // An answer to a key that is one comes after all of those before it.
+    terminal.press("-");
+    terminal.sees("the first has priority 40 now").await;
+    for job in farm.client.jobs(&JobQuery::default()).await.expect("a list").items {
+        assert!(!job.state.is_over() && job.state != JobState::Paused, "{job:?}");
+        assert_eq!(job.priority == 40, job.id == first);
+    }
+    terminal.press("\u{3}");
+    assert_eq!(terminal.end().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn among_more_jobs_than_are_listed_one_is_found_by_its_name() {
+    let farm = TestFarm::start(1).await;
+    let wanted = farm.submit(&named("orbit of the moon", &["/bin/sleep", "0.2"], "1-500")).await;
+    for number in 0..205 {
+        farm.submit(&named(&format!("shot {number}"), &["/bin/sleep", "0.2"], "1-9")).await;
+    }
+    let mut terminal = top(&farm.url(), 80, 24);
+    terminal.sees("and 6 more that are not over: framewake jobs").await;
+    terminal.press("/shot 17");
+    terminal.sees("find: shot 17").await;
+    terminal.sees("▶ shot 17").await;
+    terminal.press("\r");
+    terminal.sees("found “shot 17”: ").await;
+    terminal.press("\u{1b}");
+    terminal.sees("↑↓ job").await;
+    // The scheduler is asked for one that is not among them. Letters that are commands elsewhere are letters here.
+    terminal.press("/it of the moon");
+    terminal.sees("▶ orbit of the moon").await;
+    terminal.press("cq");
+    terminal.sees("None of the jobs here has “it of the mooncq”").await;
+    terminal.press("\u{7f}\u{7f}\r");
+    terminal.sees("found “it of the moon”: 1 of ").await;
+    terminal.press("-");
+    terminal.sees("orbit of the moon has priority 40 now").await;
+    assert_eq!(farm.client.job(wanted).await.expect("known").priority, 40);
     terminal.press("q");
     assert_eq!(terminal.end().await, 0);
 }

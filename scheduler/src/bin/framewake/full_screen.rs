@@ -3,7 +3,7 @@
 
 use crate::failure::BadInput;
 use crate::printer::Printer;
-use crossterm::event::{self, Event, KeyEvent, KeyEventKind};
+use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use framewake_proto::api::{JobState, JobView, TaskCounts, WorkerState};
 use framewake_proto::client::Error;
 use ratatui::Frame;
@@ -73,6 +73,24 @@ fn events() -> mpsc::Receiver<Event> {
         }
     });
     events
+}
+
+/// Ctrl-C, by which one leaves whatever is in front.
+pub(crate) fn is_interrupt(key: KeyEvent) -> bool {
+    key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL)
+}
+
+/// What a key stands for. Only plain and shifted keys are commands: who presses Ctrl-P wants the line before, as in a shell, and no
+/// pause; what has no such meaning means nothing.
+pub(crate) fn code_of(key: KeyEvent) -> KeyCode {
+    match key.code {
+        code if (key.modifiers - KeyModifiers::SHIFT).is_empty() => code,
+        KeyCode::Char('p') if key.modifiers == KeyModifiers::CONTROL => KeyCode::Up,
+        KeyCode::Char('n') if key.modifiers == KeyModifiers::CONTROL => KeyCode::Down,
+        // So some terminals send a backspace.
+        KeyCode::Char('h') if key.modifiers == KeyModifiers::CONTROL => KeyCode::Backspace,
+        _ => KeyCode::Null,
+    }
 }
 
 /// What is done with a job, beside the screen: a scheduler that is slow, or hangs, holds up neither keys nor drawing.
@@ -201,10 +219,45 @@ pub(crate) fn ends(left: &str, left_style: Style, right: Span<'static>, columns:
     Line::from(vec![Span::styled(shown, left_style), Span::raw(" ".repeat(gap)), right])
 }
 
+/// Text on as many lines as it takes, cut between words where that can be; all but the first are indented.
+pub(crate) fn wrap(text: &[Span<'static>], indent: usize, columns: u16) -> Vec<Line<'static>> {
+    let columns = usize::from(columns).max(1);
+    // On a line of few columns an indent would leave no room.
+    let indent = if indent * 2 > columns { 0 } else { indent };
+    let (mut lines, mut line, mut at) = (Vec::new(), Vec::new(), 0);
+    let mut begin = |line: &mut Vec<Span<'static>>, at: &mut usize| {
+        lines.push(Line::from(std::mem::replace(line, vec![Span::raw(" ".repeat(indent))])));
+        *at = indent;
+    };
+    for span in text {
+        for word in span.content.split_inclusive(' ') {
+            let width = Span::raw(word.trim_end()).width();
+            if at + width > columns && at > indent && indent + width <= columns {
+                begin(&mut line, &mut at);
+            }
+            let mut part = String::new();
+            for letter in Span::raw(word).styled_graphemes(Style::new()) {
+                let wide = Span::raw(letter.symbol).width();
+                // A blank at the end of a line is seen by nobody, and begins no line.
+                if at + wide > columns && letter.symbol != " " && at > indent {
+                    line.push(Span::styled(std::mem::take(&mut part), span.style));
+                    begin(&mut line, &mut at);
+                }
+                part.push_str(letter.symbol);
+                at += wide;
+            }
+            line.push(Span::styled(part, span.style));
+        }
+    }
+    begin(&mut line, &mut at);
+    lines
+}
+
 /// The keys and what they do, over the middle of the screen.
 pub(crate) fn draw_help(frame: &mut Frame, keys: &[(&str, &str)]) {
     let lines: Vec<Line> = keys.iter().map(|(keys, what)| Line::from(format!(" {keys:<10} {what}"))).collect();
-    let (width, height) = (46, u16::try_from(lines.len() + 2).expect("few"));
+    let widest = lines.iter().map(Line::width).max().unwrap_or(0);
+    let [width, height] = [widest + 3, lines.len() + 2].map(|side| u16::try_from(side).expect("few"));
     let area = frame.area();
     let place = Rect {
         x: area.width.saturating_sub(width) / 2,
@@ -235,6 +288,48 @@ mod tests {
             assert_eq!(fitted, expected, "{text} in {columns}");
             assert!(Span::raw(&*fitted).width() <= columns);
         }
+    }
+
+    #[test]
+    fn long_text_is_cut_between_words_and_nothing_of_it_is_lost() {
+        let check = |text: &str, indent, columns, expected: &[&str]| {
+            let lines = wrap(&[Span::raw(text.to_owned())], indent, columns);
+            assert!(lines.iter().all(|line| line.to_string().trim_end().chars().count() <= usize::from(columns)));
+            let lines: Vec<String> = lines.iter().map(|line| line.to_string().trim_end().to_owned()).collect();
+            assert_eq!(lines, expected, "{text} in {columns}");
+        };
+        check("the renderer exited", 2, 40, &["the renderer exited"]);
+        check("the renderer exited", 2, 14, &["the renderer", "  exited"]);
+        check("the renderer exited", 2, 12, &["the renderer", "  exited"]);
+        check("a verylongwordthatfitsnowhere b", 1, 10, &["a verylong", " wordthatf", " itsnowher", " e b"]);
+        check("漢字漢字", 0, 5, &["漢字", "漢字"]);
+        check("", 2, 10, &[""]);
+        check("abc", 2, 1, &["a", "b", "c"]);
+    }
+
+    #[test]
+    fn only_plain_and_shifted_keys_are_commands() {
+        use KeyCode::{Backspace, Char, Down, Null, Tab, Up};
+        let (plain, shift) = (KeyModifiers::NONE, KeyModifiers::SHIFT);
+        let (control, alt) = (KeyModifiers::CONTROL, KeyModifiers::ALT);
+        for (code, modifiers, expected) in [
+            (Char('p'), plain, Char('p')),
+            (Char('+'), shift, Char('+')),
+            (KeyCode::BackTab, shift, KeyCode::BackTab),
+            (Char('p'), control, Up),
+            (Char('n'), control, Down),
+            (Char('h'), control, Backspace),
+            (Char('r'), control, Null),
+            (Char('p'), control | alt, Null),
+            (Char('p'), alt, Null),
+            (Char('y'), alt | shift, Null),
+            (Char('q'), KeyModifiers::SUPER, Null),
+            (Tab, control, Null),
+        ] {
+            assert_eq!(code_of(KeyEvent::new(code, modifiers)), expected, "{code:?} {modifiers:?}");
+        }
+        assert!(is_interrupt(KeyEvent::new(Char('c'), control)));
+        assert!(!is_interrupt(KeyEvent::new(Char('c'), plain)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `framewake top`: the whole farm on a full screen, as it goes on, with keys for the usual actions.
 
+mod below;
 mod look;
 mod screen;
 mod state;
@@ -8,6 +9,7 @@ use crate::Context;
 use crate::failure::Outcome;
 use crate::full_screen::{Heard, Screen, needs_terminal};
 use framewake_proto::api::JobChange;
+use framewake_proto::client::Error;
 use look::Look;
 use state::{Order, State};
 use std::time::Duration;
@@ -23,7 +25,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<Outcome> {
     needs_terminal(&context.printer, "top", "framewake jobs --json, framewake workers --json")?;
     // A scheduler that is not there is said before the screen is taken.
-    let first = Look::take(&context.client, None).await?;
+    let first = Look::take(&context.client, None, "").await?;
     let mut state = State::new(first, context.printer.has_color());
     let mut screen = Screen::take()?;
     let mut tick = tokio::time::interval(Duration::from_secs(args.every));
@@ -42,11 +44,16 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<Outcom
                 None
             }
             Some((actions, look)) = looks.recv() => {
+                let look: Result<Look, Error> = look;
                 looking = false;
                 // What was seen before an action would show it undone.
                 if actions == state.actions {
+                    let is_news = look.is_ok();
                     state.take(look);
-                    None
+                    // Another job was chosen meanwhile, or others are looked for.
+                    let other = state.selected().is_some_and(|id| state.look.about != Some(id));
+                    let other = other || state.look.words != state.find.words;
+                    (is_news && other).then_some(Order::Look)
                 } else {
                     Some(Order::Look)
                 }
@@ -65,10 +72,10 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<Outcom
             Some(Order::Look) => {
                 looking = true;
                 let (client, send) = (context.client.clone(), send_look.clone());
-                let (actions, selected) = (state.actions, state.selected());
+                let (actions, selected, words) = (state.actions, state.selected(), state.find.words.clone());
                 tokio::spawn(async move {
                     // Nobody listens once the screen is given back.
-                    let _ = send.send((actions, Look::take(&client, selected).await)).await;
+                    let _ = send.send((actions, Look::take(&client, selected, &words).await)).await;
                 });
             }
             Some(Order::Act(job, action)) => {

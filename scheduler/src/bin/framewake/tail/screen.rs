@@ -14,6 +14,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Wrap};
+use std::collections::VecDeque;
 
 /// Lower than this, only what is needed most is shown, …
 const HEIGHT_FULL: u16 = 20;
@@ -23,11 +24,12 @@ const HEIGHT_FRAMES: u16 = 10;
 const STEPS_SHOWN_MAX: usize = 5;
 /// Sentences about why the job waits.
 const REASONS_SHOWN_MAX: usize = 2;
-const HELP: [(&str, &str); 11] = [
+const HELP: [(&str, &str); 12] = [
     ("1 2, Tab", "workers, failed tries"),
     ("↑ ↓, j k", "choose one: its log is shown"),
     ("PgUp PgDn", "scroll the log"),
     ("Home End", "the log's beginning, its end"),
+    ("w", "its long lines whole, or cut"),
     ("Enter", "read the log again"),
     ("← →", "frames of another step"),
     ("p", "pause the job, or let it go on"),
@@ -277,11 +279,41 @@ fn draw_log(frame: &mut Frame, log: &Log, state: &mut State, area: Rect) {
         return;
     }
     lines.extend(broken.as_deref());
-    state.back = state.back.min(lines.len().saturating_sub(height));
-    let end = lines.len() - state.back;
     // A tab has no width of its own on this screen.
-    let shown = lines[end.saturating_sub(height)..end].iter().map(|line| Line::from(line.replace('\t', "    ")));
+    let plain = |line: &str| line.replace('\t', "    ");
+    let columns = usize::from(area.width).max(1);
+    let mut shown = VecDeque::new();
+    let mut above = lines.len();
+    // From the end, as far as is scrolled back: a log is long, and drawn often.
+    while above > 0 && shown.len() < state.back.saturating_add(height) {
+        above -= 1;
+        let line = plain(lines[above]);
+        if state.whole {
+            pieces(&line, columns).into_iter().rev().for_each(|piece| shown.push_front(piece));
+        } else {
+            shown.push_front(fit(&line, columns).into_owned());
+        }
+    }
+    state.back = state.back.min(shown.len().saturating_sub(height));
+    let end = shown.len() - state.back;
+    let shown = shown.into_iter().take(end).skip(end.saturating_sub(height)).map(Line::from);
     frame.render_widget(Paragraph::new(shown.collect::<Vec<_>>()), area);
+}
+
+/// A line in pieces that are as wide as the screen: words are not told apart, as a terminal does.
+fn pieces(line: &str, columns: usize) -> Vec<String> {
+    let (mut pieces, mut piece, mut at) = (Vec::new(), String::new(), 0);
+    for letter in Span::raw(line).styled_graphemes(Style::new()) {
+        let wide = Span::raw(letter.symbol).width();
+        if at + wide > columns && at > 0 {
+            pieces.push(std::mem::take(&mut piece));
+            at = 0;
+        }
+        piece.push_str(letter.symbol);
+        at += wide;
+    }
+    pieces.push(piece);
+    pieces
 }
 
 fn footer(seen: &Seen, state: &State, paint: Paint, width: u16) -> Line<'static> {
@@ -302,7 +334,10 @@ fn footer(seen: &Seen, state: &State, paint: Paint, width: u16) -> Line<'static>
     let words = match (seen.job.state.is_over(), width) {
         (true, _) => "It is over.  q leave  r try failed frames again  ↑↓ logs",
         (false, ..60) => "? keys  p pause  r retry  c cancel  q leave",
-        (false, _) => "↑↓ its log  Tab list  PgUp log  p pause  r retry  +- priority  c cancel  ? help  q leave",
+        (false, 60..98) => "? keys  ↑↓ its log  w long lines  p pause  r retry  c cancel  q leave",
+        (false, _) => {
+            "↑↓ its log  Tab list  PgUp log  w long lines  p pause  r retry  +- priority  c cancel  ? help  q leave"
+        }
     };
     Line::styled(fitted(words), Paint::dim())
 }
@@ -364,6 +399,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn long_lines_of_a_log_are_whole_by_a_key_and_every_piece_of_them_is_reached() {
+        let mut log = Log::default();
+        let long = (0..40).map(|number| format!("word{number:02}")).collect::<Vec<_>>().join(" ");
+        log.lines.extend([long.clone(), "漢".repeat(30), "end".to_owned()]);
+        let mut state = State::new(false);
+        let drawn = |state: &mut State| {
+            let mut terminal = Terminal::new(TestBackend::new(41, 4)).expect("it has a size");
+            terminal.draw(|frame| draw_log(frame, &log, state, frame.area())).expect("it is drawn");
+            let cells = terminal.backend().buffer().content().chunks(41);
+            cells.map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>()).collect::<Vec<_>>()
+        };
+        let cut = drawn(&mut state);
+        assert!(cut[0].contains("word00") && cut[0].trim_end().ends_with('…') && cut[2].contains("end"), "{cut:?}");
+        state.whole = true;
+        state.back = usize::MAX;
+        let mut seen = String::new();
+        loop {
+            let rows = drawn(&mut state);
+            seen.push_str(&rows[0]);
+            if state.back == 0 {
+                seen.extend(rows.into_iter().skip(1));
+                break;
+            }
+            state.back -= 1;
+        }
+        assert!(seen.starts_with(&long), "{seen}");
+        assert!(seen.trim_end().ends_with("end"), "{seen}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What is known of the job, what the screen remembers between two drawings, and what a key means.
 
 use crate::follow::View;
-use crate::full_screen::Deed;
+use crate::full_screen::{Deed, code_of, is_interrupt};
 use crate::watch::{Running, TimeLeft, Watch};
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent};
 use framewake_proto::api::{EventView, Happening, JobState, JobView, StepState, StepView};
 use framewake_proto::client::Action;
 use framewake_proto::job::PRIORITY_MAX;
@@ -170,8 +170,10 @@ pub(super) struct State {
     chosen: Option<String>,
     /// Number of the step whose frames are shown, if somebody chose one.
     step: Option<usize>,
-    /// Lines that the log is scrolled back from its end.
+    /// Lines of the screen that the log is scrolled back from its end.
     pub(super) back: usize,
+    /// Whether long lines of the log are shown whole.
+    pub(super) whole: bool,
     pub(super) deed: Deed,
     /// What became of the last action.
     pub(super) said: Option<String>,
@@ -192,6 +194,7 @@ impl State {
             chosen: None,
             step: None,
             back: 0,
+            whole: false,
             deed: Deed::default(),
             said: None,
             front: Front::Nothing,
@@ -231,20 +234,21 @@ impl State {
     }
 
     pub(super) fn key(&mut self, key: KeyEvent, seen: &Seen) -> Option<Order> {
-        if key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL) {
+        if is_interrupt(key) {
             return Some(Order::Leave);
         }
+        let code = code_of(key);
         self.touched = true;
         match std::mem::take(&mut self.front) {
             Front::Question => {
-                return matches!(key.code, KeyCode::Char('y' | 'Y')).then_some(Order::Act(Action::Cancel));
+                return matches!(code, KeyCode::Char('y' | 'Y')).then_some(Order::Act(Action::Cancel));
             }
             Front::Help => return None,
             Front::Nothing => {}
         }
         self.said = None;
         let job = &seen.job;
-        match key.code {
+        match code {
             KeyCode::Char('q') | KeyCode::Esc => return Some(Order::Leave),
             KeyCode::Char('?' | 'h') => self.front = Front::Help,
             KeyCode::Up | KeyCode::Char('k') => self.go(self.row.saturating_sub(1), seen),
@@ -260,6 +264,7 @@ impl State {
             }
             KeyCode::Char('1') => self.show(List::Workers),
             KeyCode::Char('2') => self.show(List::Failures),
+            KeyCode::Char('w') => (self.whole, self.back) = (!self.whole, 0),
             KeyCode::Enter => return Some(Order::ReadAgain),
             KeyCode::Char('p') => {
                 return Some(Order::Act(if job.state == JobState::Paused { Action::Resume } else { Action::Pause }));
@@ -310,6 +315,7 @@ fn rows(list: List, seen: &Seen) -> Vec<(String, String)> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crossterm::event::KeyModifiers;
     use framewake_proto::api::TaskCounts;
     use serde_json::json;
 
@@ -397,6 +403,22 @@ pub(super) mod tests {
         seen.job.state = JobState::Failed;
         press(&mut state, &seen, KeyCode::Char('c'));
         assert_eq!(state.front, Front::Nothing, "what is over can't be canceled");
+    }
+
+    #[test]
+    fn a_key_with_control_or_alt_changes_nothing() {
+        let seen = seen();
+        for modifiers in [KeyModifiers::CONTROL, KeyModifiers::ALT] {
+            let mut state = State::new(false);
+            for letter in ['p', 'r', '+', '-', 'q', 'w', '?'] {
+                assert_eq!(state.key(KeyEvent::new(KeyCode::Char(letter), modifiers), &seen), None, "{letter}");
+            }
+            assert!(state.front == Front::Nothing && !state.whole);
+            press(&mut state, &seen, KeyCode::Char('c'));
+            assert_eq!(state.key(KeyEvent::new(KeyCode::Char('y'), modifiers), &seen), None, "that is no yes");
+        }
+        let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+        assert_eq!(State::new(false).key(interrupt, &seen), Some(Order::Leave));
     }
 
     #[test]

@@ -18,20 +18,27 @@ const FAILED_MAX: u32 = 50;
 pub(super) struct Look {
     /// Those that are not over, the newest first, and after them those that ended.
     pub(super) jobs: Vec<JobView>,
+    /// What was looked for.
+    pub(super) words: String,
+    /// Whether there are more that are not over, and more that are.
+    pub(super) more_open: bool,
+    pub(super) more_over: bool,
     /// The whole farm in counts, of which the lists have a first page, and what failed in it.
     pub(super) farm: OverviewView,
-    pub(super) functions: Vec<FunctionView>,
-    pub(super) workers: Vec<WorkerView>,
-    pub(super) gpus: Vec<GpuState>,
+    pub(super) functions: Page<FunctionView>,
+    pub(super) workers: Page<WorkerView>,
+    pub(super) gpus: Page<GpuState>,
     /// Machines and GPUs that are not well.
-    pub(super) places: Vec<PlaceView>,
-    /// Of the selected job.
-    pub(super) failed: Vec<TaskView>,
+    pub(super) places: Page<PlaceView>,
+    /// The job that the rest is of.
+    pub(super) about: Option<JobId>,
+    pub(super) failed: Page<TaskView>,
     pub(super) reasons: Vec<String>,
 }
 
 impl Look {
-    pub(super) async fn take(client: &Client, selected: Option<JobId>) -> Result<Look, Error> {
+    /// With the jobs that have these words in their names, if any are looked for: they may be further down than the list goes.
+    pub(super) async fn take(client: &Client, selected: Option<JobId>, words: &str) -> Result<Look, Error> {
         let list = |states: &[JobState], limit| JobQuery {
             states: states.to_vec(),
             limit: Some(limit),
@@ -48,42 +55,64 @@ impl Look {
             client.gpus(None),
             unwell(client),
         )?;
+        let is_cut = open.next.is_some() || over.next.is_some();
+        let named = match words.trim() {
+            words if is_cut && !words.is_empty() => {
+                client.jobs(&JobQuery { name: Some(words.to_owned()), ..list(&[], JOBS_MAX) }).await?.items
+            }
+            _ => Vec::new(),
+        };
         let selected = selected.or_else(|| open.items.first().or(over.items.first()).map(|job| job.id));
         let (failed, reasons) = match selected {
             Some(id) => about(client, id).await?,
-            None => (Vec::new(), Vec::new()),
+            None => (nothing(), Vec::new()),
         };
+        let (more_open, more_over) = (open.next.is_some(), over.next.is_some());
+        let mut jobs: Vec<JobView> = open.items.into_iter().chain(over.items).collect();
+        let others: Vec<JobView> =
+            named.into_iter().filter(|named| jobs.iter().all(|job| job.id != named.id)).collect();
+        jobs.extend(others);
         Ok(Look {
             farm,
-            jobs: open.items.into_iter().chain(over.items).collect(),
-            functions: functions.items,
-            workers: workers.items,
-            gpus: gpus.items,
+            more_open,
+            more_over,
+            jobs,
+            words: words.to_owned(),
+            functions,
+            workers,
+            gpus,
             places,
+            about: selected,
             failed,
             reasons,
         })
     }
 }
 
-async fn unwell(client: &Client) -> Result<Vec<PlaceView>, Error> {
-    let of = async |state| Ok::<_, Error>(client.places(Some(state), None).await?.items);
-    let mut places = of(PlaceState::SetAside).await?;
-    places.extend(of(PlaceState::OnTrial).await?);
-    places.extend(of(PlaceState::Suspect).await?);
+fn nothing<T>() -> Page<T> {
+    Page { items: Vec::new(), next: None }
+}
+
+async fn unwell(client: &Client) -> Result<Page<PlaceView>, Error> {
+    let mut places = nothing();
+    for state in [PlaceState::SetAside, PlaceState::OnTrial, PlaceState::Suspect] {
+        let page = client.places(Some(state), None).await?;
+        places.items.extend(page.items);
+        places.next = places.next.or(page.next);
+    }
     Ok(places)
 }
 
 /// What failed in a job, and why it waits. A job that is gone meanwhile has nothing to tell.
-async fn about(client: &Client, id: JobId) -> Result<(Vec<TaskView>, Vec<String>), Error> {
+async fn about(client: &Client, id: JobId) -> Result<(Page<TaskView>, Vec<String>), Error> {
     let failed = PartQuery { state: Some(TaskState::Failed), limit: Some(FAILED_MAX), ..PartQuery::default() };
     let told = tokio::try_join!(client.tasks(id, &failed), client.explain(id));
     match told {
-        Ok((Page { items, .. }, explained)) => {
+        Ok((failed, explained)) => {
             let reasons = explained.steps.into_iter().flat_map(|step| step.reasons).collect();
-            Ok((items, reasons))
+            Ok((failed, reasons))
         }
-        Err(Error::Refused(problem)) if problem.status == 404 => Ok((Vec::new(), Vec::new())),
+        Err(Error::Refused(problem)) if problem.status == 404 => Ok((nothing(), Vec::new())),
         Err(error) => Err(error),
     }
 }

@@ -2,8 +2,8 @@
 
 use super::look::Look;
 use crate::failure;
-use crate::full_screen::Deed;
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crate::full_screen::{Deed, code_of, is_interrupt};
+use crossterm::event::{KeyCode, KeyEvent};
 use framewake_proto::api::{JobState, JobView};
 use framewake_proto::client::{Action, Error};
 use framewake_proto::ids::JobId;
@@ -11,6 +11,8 @@ use framewake_proto::job::PRIORITY_MAX;
 
 /// How far a key moves a job's priority.
 const PRIORITY_STEP: u32 = 10;
+/// Letters that are looked for, at most: a name has not many more, and a line of keys must hold them.
+const FIND_CHARS_MAX: usize = 40;
 
 /// The lower half of the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,14 +52,31 @@ pub(super) enum Order {
     Prioritize(JobId, u32),
 }
 
+/// Which jobs are listed: all, while no words are looked for.
+#[derive(Debug, Default)]
+pub(super) struct Find {
+    pub(super) words: String,
+    /// Whether keys are letters of it.
+    pub(super) typing: bool,
+}
+
+impl Find {
+    /// Whether each of the words is in the job's name, project or state, in capitals or not.
+    fn finds(&self, job: &JobView) -> bool {
+        let told = format!("{} {} {}", job.name, job.project, job.state.as_str()).to_lowercase();
+        self.words.to_lowercase().split_whitespace().all(|word| told.contains(word))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) look: Look,
     pub(super) tab: Tab,
     pub(super) colors: bool,
-    /// Row of the selected job. It stays with its job when others come and go.
+    pub(super) find: Find,
+    /// Row of the selected job among those that are listed. It stays with its job when others come and go.
     pub(super) row: usize,
-    /// First row shown below.
+    /// First line shown below.
     pub(super) scroll: usize,
     /// A job that is about to be canceled, once that is confirmed.
     pub(super) question: Option<(JobId, String)>,
@@ -77,6 +96,7 @@ impl State {
             look,
             tab: Tab::Job,
             colors,
+            find: Find::default(),
             row: 0,
             scroll: 0,
             question: None,
@@ -88,8 +108,13 @@ impl State {
         }
     }
 
+    /// The jobs that are listed.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &JobView> {
+        self.look.jobs.iter().filter(|job| self.find.finds(job))
+    }
+
     pub(super) fn job(&self) -> Option<&JobView> {
-        self.look.jobs.get(self.row)
+        self.jobs().nth(self.row)
     }
 
     pub(super) fn selected(&self) -> Option<JobId> {
@@ -103,11 +128,16 @@ impl State {
                 let selected = self.selected();
                 self.look = look;
                 self.lost = None;
-                let found = selected.and_then(|id| self.look.jobs.iter().position(|job| job.id == id));
-                self.row = found.unwrap_or(self.row).min(self.look.jobs.len().saturating_sub(1));
+                self.select(selected, self.row);
             }
             Err(error) => self.lost = Some(failure::message(&error.into())),
         }
+    }
+
+    /// Finds the row of this job; without it, another.
+    fn select(&mut self, job: Option<JobId>, or: usize) {
+        let found = job.and_then(|id| self.jobs().position(|job| job.id == id));
+        self.row = found.unwrap_or(or).min(self.jobs().count().saturating_sub(1));
     }
 
     /// Takes in what became of an action. The next key may be of it: it must not wait for the next look.
@@ -126,11 +156,12 @@ impl State {
     }
 
     pub(super) fn key(&mut self, key: KeyEvent) -> Option<Order> {
-        if key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL) {
+        if is_interrupt(key) {
             return Some(Order::Leave);
         }
+        let code = code_of(key);
         if let Some((job, _)) = self.question.take() {
-            let sure = matches!(key.code, KeyCode::Char('y' | 'Y'));
+            let sure = matches!(code, KeyCode::Char('y' | 'Y'));
             return sure.then_some(Order::Act(job, Action::Cancel));
         }
         if self.help {
@@ -138,8 +169,13 @@ impl State {
             return None;
         }
         self.said = None;
-        let last = self.look.jobs.len().saturating_sub(1);
-        match key.code {
+        let last = self.jobs().count().saturating_sub(1);
+        if self.find.typing && !matches!(code, KeyCode::Up | KeyCode::Down) {
+            return self.find_key(code);
+        }
+        match code {
+            KeyCode::Char('/') => self.find.typing = true,
+            KeyCode::Esc if !self.find.words.is_empty() => return self.find_key(code),
             KeyCode::Char('q') | KeyCode::Esc => return Some(Order::Leave),
             KeyCode::Char('?' | 'h') => self.help = true,
             KeyCode::Up | KeyCode::Char('k') => return Some(self.go(self.row.saturating_sub(1))),
@@ -172,6 +208,23 @@ impl State {
         None
     }
 
+    /// The job that was selected stays so where it is still listed.
+    fn find_key(&mut self, code: KeyCode) -> Option<Order> {
+        let selected = self.selected();
+        match code {
+            KeyCode::Esc => self.find = Find::default(),
+            KeyCode::Enter => self.find.typing = false,
+            KeyCode::Backspace => drop(self.find.words.pop()),
+            KeyCode::Char(letter) if self.find.words.chars().count() < FIND_CHARS_MAX => self.find.words.push(letter),
+            _ => {}
+        }
+        self.select(selected, 0);
+        if self.selected() != selected {
+            self.scroll = 0;
+        }
+        Some(Order::Look)
+    }
+
     /// To another job, about which more is asked at once.
     fn go(&mut self, row: usize) -> Order {
         (self.row, self.scroll) = (row, 0);
@@ -184,13 +237,14 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use framewake_proto::api::TaskCounts;
+    use crossterm::event::KeyModifiers;
+    use framewake_proto::api::{Page, TaskCounts};
     use framewake_proto::overview::{JobsGlance, OverviewView, WorkerCounts};
     use framewake_proto::time::Timestamp;
 
-    fn job(number: u64, state: JobState) -> JobView {
+    pub(in super::super) fn job(number: u64, state: JobState) -> JobView {
         JobView {
             id: format!("01M7ZN{number:020}").parse().expect("an id"),
             name: format!("job {number}"),
@@ -205,7 +259,11 @@ mod tests {
         }
     }
 
-    fn look(numbers: &[u64]) -> Look {
+    fn page<T>() -> Page<T> {
+        Page { items: Vec::new(), next: None }
+    }
+
+    pub(in super::super) fn look(numbers: &[u64]) -> Look {
         let farm = OverviewView {
             at: Timestamp(0),
             running: JobsGlance::default(),
@@ -224,17 +282,21 @@ mod tests {
         };
         Look {
             jobs: numbers.iter().map(|number| job(*number, JobState::Running)).collect(),
+            words: String::new(),
+            more_open: false,
+            more_over: false,
             farm,
-            functions: Vec::new(),
-            workers: Vec::new(),
-            gpus: Vec::new(),
-            places: Vec::new(),
-            failed: Vec::new(),
+            functions: page(),
+            workers: page(),
+            gpus: page(),
+            places: page(),
+            about: None,
+            failed: page(),
             reasons: Vec::new(),
         }
     }
 
-    fn press(state: &mut State, code: KeyCode) -> Option<Order> {
+    pub(in super::super) fn press(state: &mut State, code: KeyCode) -> Option<Order> {
         state.key(KeyEvent::new(code, KeyModifiers::NONE))
     }
 
@@ -276,6 +338,76 @@ mod tests {
         assert_eq!(press(&mut state, KeyCode::Char('-')), Some(Order::Prioritize(id, 85)));
         let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         assert_eq!(state.key(interrupt), Some(Order::Leave));
+    }
+
+    #[test]
+    fn a_key_with_control_or_alt_changes_nothing_on_the_farm() {
+        for modifiers in [KeyModifiers::CONTROL, KeyModifiers::ALT, KeyModifiers::SUPER] {
+            let mut state = State::new(look(&[1, 2]), false);
+            for letter in ['p', 'r', 'c', '+', '-', 'q', '/', '?', '2'] {
+                if letter == 'c' && modifiers == KeyModifiers::CONTROL {
+                    continue; // One leaves by it.
+                }
+                let order = state.key(KeyEvent::new(KeyCode::Char(letter), modifiers));
+                assert!(matches!(order, None | Some(Order::Look)), "{modifiers:?} {letter}: {order:?}");
+            }
+            assert!(state.question.is_none() && !state.help && !state.find.typing && state.tab == Tab::Job);
+            press(&mut state, KeyCode::Char('c'));
+            assert_eq!(state.key(KeyEvent::new(KeyCode::Char('y'), modifiers)), None, "that is no yes");
+        }
+        // As in a shell.
+        let mut state = State::new(look(&[1, 2]), false);
+        state.key(KeyEvent::new(KeyCode::Char('n'), KeyModifiers::CONTROL));
+        assert_eq!(state.job().expect("selected").name, "job 2");
+        state.key(KeyEvent::new(KeyCode::Char('p'), KeyModifiers::CONTROL));
+        assert_eq!(state.job().expect("selected").name, "job 1");
+    }
+
+    #[test]
+    fn jobs_are_found_by_name_project_and_state_as_one_types_and_escape_shows_all_before_it_leaves() {
+        let mut found = look(&[1, 2, 3]);
+        found.jobs[1].name = "Orbit 漢字".to_owned();
+        found.jobs[1].project = "commercial".parse().expect("a name");
+        found.jobs[2].state = JobState::Paused;
+        let mut state = State::new(found.clone(), false);
+        let listed = |state: &State| state.jobs().map(|job| job.name.clone()).collect::<Vec<_>>();
+        let find = |state: &mut State, words: &str| {
+            press(state, KeyCode::Char('/'));
+            for letter in words.chars() {
+                press(state, KeyCode::Char(letter));
+            }
+        };
+        for (words, expected) in [
+            ("ORB", vec!["Orbit 漢字"]),
+            ("字", vec!["Orbit 漢字"]),
+            ("paus", vec!["job 3"]),
+            ("mercial", vec!["Orbit 漢字"]),
+            ("film job", vec!["job 1", "job 3"]),
+            ("film running", vec!["job 1"]),
+            ("quit", vec![]),
+        ] {
+            find(&mut state, words);
+            assert_eq!(listed(&state), expected, "{words}");
+            assert_eq!(state.job().map(|job| job.name.clone()), expected.first().map(|name| (*name).to_owned()));
+            assert_eq!(press(&mut state, KeyCode::Esc).filter(|order| *order == Order::Leave), None);
+            assert_eq!(listed(&state).len(), 3);
+        }
+        // What is chosen stays chosen, and letters are commands again after Enter.
+        press(&mut state, KeyCode::End);
+        find(&mut state, "jobx");
+        press(&mut state, KeyCode::Backspace);
+        press(&mut state, KeyCode::Enter);
+        assert_eq!(listed(&state), ["job 1", "job 3"]);
+        press(&mut state, KeyCode::Up);
+        let first = state.selected().expect("selected");
+        assert_eq!(press(&mut state, KeyCode::Char('p')), Some(Order::Act(first, Action::Pause)));
+        // Others come and go while one looks for it.
+        state.take(Ok(look(&[9, 8, 1])));
+        assert_eq!((state.selected(), listed(&state).len()), (Some(first), 3));
+        press(&mut state, KeyCode::Esc);
+        assert_eq!(press(&mut state, KeyCode::Esc), Some(Order::Leave));
+        find(&mut state, &"x".repeat(1000));
+        assert_eq!(state.find.words.len(), FIND_CHARS_MAX);
     }
 
     #[test]
