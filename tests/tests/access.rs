@@ -149,6 +149,34 @@ async fn people_log_in_work_and_are_shut_out_at_once() {
 }
 
 #[tokio::test]
+async fn a_farm_that_asks_for_no_token_has_a_context_without_one_until_it_does() {
+    let mut farm = TestFarm::start(1).await;
+    let url = farm.url();
+    let home = tempfile::tempdir().expect("a home");
+    // What is handed over is not looked for, nor kept.
+    let login = framewake(home.path(), &["login", &url, "--name", "open"], "fw_of_another_farm");
+    assert!(login.status.success(), "{}", said(&login));
+    assert!(said(&login).contains("asks nobody for a token: whoever reaches it may do everything"), "{}", said(&login));
+    let contexts = home.path().join(".config/framewake/contexts.json");
+    assert!(!std::fs::read_to_string(&contexts).expect("stored").contains("fw_"));
+    let jobs = framewake(home.path(), &["--json", "jobs"], "");
+    assert!(jobs.status.success(), "the context has the address: {}", said(&jobs));
+    let listed = framewake(home.path(), &["contexts"], "");
+    assert!(["open", &url, "nobody is asked for one"].iter().all(|word| said(&listed).contains(word)), "{listed:?}");
+    let listed = framewake(home.path(), &["--json", "contexts"], "");
+    assert!(said(&listed).contains("\"token\":false"), "{}", said(&listed));
+
+    let token = ask_for_tokens(&mut farm, &[], &[]).await;
+    let refused = framewake(home.path(), &["jobs"], "");
+    assert!(!refused.status.success() && said(&refused).contains("framewake login"), "{}", said(&refused));
+    let login = framewake(home.path(), &["login", &farm.url(), "--name", "open"], token.reveal());
+    assert!(login.status.success() && said(&login).contains("admin of all projects"), "{}", said(&login));
+    assert!(framewake(home.path(), &["jobs"], "").status.success());
+    let logout = framewake(home.path(), &["logout"], "");
+    assert!(said(&logout).contains("its token is good until it is revoked"), "{}", said(&logout));
+}
+
+#[tokio::test]
 async fn secrets_are_nowhere_but_where_they_were_shown() {
     let (mut farm, first) = guarded().await;
     // While it runs: found when it is used first.

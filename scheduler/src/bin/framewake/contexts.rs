@@ -26,7 +26,9 @@ const RIGHTS_OF_OTHERS: u32 = 0o077;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Farm {
     pub(crate) url: String,
-    pub(crate) token: Secret,
+    /// Absent: nobody is asked for one there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Secret>,
 }
 
 /// The file.
@@ -98,7 +100,7 @@ impl Environment {
             (None, Some(farm)) => farm.url.clone(),
             (None, None) => URL_DEFAULT.to_owned(),
         };
-        let kept = farm.filter(|farm| same_url(&url, &farm.url)).map(|farm| farm.token.clone());
+        let kept = farm.filter(|farm| same_url(&url, &farm.url)).and_then(|farm| farm.token.clone());
         Ok(Asked { token: given.or(kept), url })
     }
 
@@ -209,7 +211,7 @@ mod tests {
     }
 
     fn farm(url: &str, token: &str) -> Farm {
-        Farm { url: url.to_owned(), token: Secret::new(token) }
+        Farm { url: url.to_owned(), token: Some(Secret::new(token)) }
     }
 
     fn kept(folder: &Path) -> (Environment, PathBuf) {
@@ -218,6 +220,7 @@ mod tests {
         let contexts = BTreeMap::from([
             ("one".to_owned(), farm("http://one:7700", "fw_one")),
             ("two".to_owned(), farm("https://two", "fw_two")),
+            ("open".to_owned(), Farm { url: "http://open".to_owned(), token: None }),
         ]);
         Contexts { current: Some("one".to_owned()), contexts }.store(&file).expect("stored");
         (environment, file)
@@ -237,12 +240,15 @@ mod tests {
         };
         check(None, None, "http://one:7700", Some("fw_one"));
         check(None, Some("two"), "https://two", Some("fw_two"));
+        check(None, Some("open"), "http://open", None);
         check(Some("https://two/"), None, "https://two/", Some("fw_two"));
         check(Some("http://one:7700.evil.example"), None, "http://one:7700.evil.example", None);
         check(Some("http://one"), Some("one"), "http://one", None);
         let given = Environment { token: Some("fw_given".into()), ..environment.clone() };
         assert_eq!(given.asked(None, None).expect("good").token, Some(Secret::new("fw_given")));
-        assert!(environment.asked(None, Some("three")).expect_err("none").hint.expect("a hint").contains("one, two"));
+        assert!(
+            environment.asked(None, Some("three")).expect_err("none").hint.expect("a hint").contains("one, open, two")
+        );
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(crate) struct LoginArgs {
     /// What the context is called [default: the host of the address, with its port where that is no usual one]
     #[arg(long)]
     name: Option<String>,
-    /// File with the token; without it, it is asked for, or read from standard input
+    /// File with the token; without it, it is asked for, or read from standard input. Not looked at where a farm asks for none
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -40,38 +40,59 @@ pub(crate) struct ContextsArgs {
     name: Option<String>,
 }
 
-/// Stores a token that opens something.
+/// Stores a token that opens something, or where a farm is that asks nobody for one.
 pub(crate) async fn login(printer: &Printer, args: LoginArgs) -> anyhow::Result<Outcome> {
     let file = contexts_file()?;
     let mut kept = Contexts::load(&file)?;
     let url = args.address.trim_end_matches('/').to_owned();
     // What is wrong with the name is said before anybody looks for a token.
     let name = args.name.map_or_else(|| kept.name_for(&url), Ok)?;
+    // Nobody looks for a token, or hands one over, where none is asked for.
+    if !Client::with_token(&url, None)?.who().await?.tokens {
+        return store_open(printer, kept, &file, name, url);
+    }
     let token = match &args.token_file {
         Some(file) => read_token(file)?,
         None => ask(printer)?,
     };
     let client = Client::with_token(&url, Some(&token))?;
-    let WhoView { tokens, who, .. } = client.who().await?;
-    if !tokens {
-        return Err(BadInput::new(format!("{url} asks nobody for a token: nothing is stored"))
-            .hint("`framewake --url ADDRESS` is all it needs")
-            .into());
-    }
+    let WhoView { who, .. } = client.who().await?;
     let who = who.ok_or_else(|| {
         BadInput::new(format!("the token opens nothing at {url}: nothing is stored"))
             .hint("it was revoked, has expired, is of another farm, or was not copied whole")
     })?;
-    kept.contexts.insert(name.clone(), Farm { url: url.clone(), token });
+    kept.contexts.insert(name.clone(), Farm { url: url.clone(), token: Some(token) });
     kept.current = Some(name.clone());
     kept.store(&file)?;
     if printer.is_json() {
-        printer.json(&json!({ "context": name, "url": url, "who": who }))?;
+        printer.json(&json!({ "context": name, "url": url, "tokens": true, "who": who }))?;
         return Ok(Outcome::Done);
     }
     printer.line(format_args!("at {url} you are {}; context `{name}` in `{}`", in_words(&who), file.display()))?;
     if url.starts_with("http://") && !is_here(&url) {
         printer.note("without TLS, everybody on the way can read the token: use an https address");
+    }
+    Ok(Outcome::Done)
+}
+
+/// A token that was stored for it goes: the farm asks for none any more.
+fn store_open(
+    printer: &Printer,
+    mut kept: Contexts,
+    file: &Path,
+    name: String,
+    url: String,
+) -> anyhow::Result<Outcome> {
+    kept.contexts.insert(name.clone(), Farm { url: url.clone(), token: None });
+    kept.current = Some(name.clone());
+    kept.store(file)?;
+    if printer.is_json() {
+        printer.json(&json!({ "context": name, "url": url, "tokens": false }))?;
+    } else {
+        printer.line(format_args!(
+            "{url} asks nobody for a token: whoever reaches it may do everything. Context `{name}` in `{}` has none",
+            file.display()
+        ))?;
     }
     Ok(Outcome::Done)
 }
@@ -110,15 +131,16 @@ pub(crate) fn logout(printer: &Printer, args: LogoutArgs) -> anyhow::Result<Outc
     let file = contexts_file()?;
     let mut kept = Contexts::load(&file)?;
     let name = args.name.or_else(|| kept.current.clone()).ok_or_else(|| BadInput::new("no context is in use"))?;
-    if kept.contexts.remove(&name).is_none() {
+    let Some(forgotten) = kept.contexts.remove(&name) else {
         return Err(BadInput::new(format!("there is no context `{name}`"))
             .hint("`framewake contexts` lists them")
             .into());
-    }
+    };
     kept.current = kept.current.filter(|current| *current != name);
     kept.store(&file)?;
     if !printer.is_json() {
-        printer.line(format_args!("context `{name}` is forgotten; its token is good until it is revoked"))?;
+        let rest = if forgotten.token.is_some() { "; its token is good until it is revoked" } else { "" };
+        printer.line(format_args!("context `{name}` is forgotten{rest}"))?;
     }
     Ok(Outcome::Done)
 }
@@ -140,14 +162,17 @@ pub(crate) fn contexts(printer: &Printer, args: ContextsArgs) -> anyhow::Result<
 }
 
 fn print(printer: &Printer, kept: &Contexts, file: &Path) -> anyhow::Result<Outcome> {
-    let mut table = table(&["", "context", "address"], &[]);
+    let mut table = table(&["", "context", "address", "token"], &[]);
     for (name, farm) in &kept.contexts {
         let used = kept.current.as_ref() == Some(name);
+        let has_token = farm.token.is_some();
         if printer.is_json() {
-            printer.json(&json!({ "context": name, "url": farm.url, "current": used }))?;
+            printer.json(&json!({ "context": name, "url": farm.url, "token": has_token, "current": used }))?;
         }
         let mark = printer.cell(used.then_some(Style::Good), if used { "*" } else { "" });
-        table.add_row([mark, printer.cell(None, &text::clean(name)), printer.cell(None, &text::clean(&farm.url))]);
+        let (name, url) = (text::clean(name), text::clean(&farm.url));
+        let token = if has_token { "stored" } else { "nobody is asked for one" };
+        table.add_row([mark, printer.cell(None, &name), printer.cell(None, &url), printer.cell(None, token)]);
     }
     if !printer.is_json() {
         if kept.contexts.is_empty() {

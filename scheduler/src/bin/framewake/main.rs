@@ -76,11 +76,11 @@ pub(crate) struct Cli {
 enum Command {
     /// Run a whole farm on this machine: scheduler, nats-server, store, workers from zero
     Dev(Box<DevConfig>),
-    /// Store a token for a farm, and use that farm from now on
+    /// Store a token for a farm, or that it asks for none, and use that farm from now on
     Login(login::LoginArgs),
-    /// Forget a stored token
+    /// Forget a stored farm and its token
     Logout(login::LogoutArgs),
-    /// List the farms that tokens are stored for, or choose one
+    /// List the farms that are stored, or choose one
     Contexts(login::ContextsArgs),
     #[command(flatten)]
     Ask(Ask),
