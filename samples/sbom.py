@@ -5,12 +5,14 @@
     sbom.py image NAME --root FOLDER [--program PROGRAM …] [--into FILE]
 
 Of a program: the crates that Cargo links into it, from Cargo.lock, with their checksums; not what only runs while it is built.
-Of an image: the packages of its Debian, from the list that dpkg keeps in it, and what is linked into our programs in it.
+Of an image: the packages of its Debian, from the list that dpkg keeps in it; the Python packages that were put in beside it, Blender
+among them, from what pip leaves of each; and what is linked into our programs in it.
 The same sources give the same bytes.
 """
 
 import argparse
 import datetime
+import email.parser
 import hashlib
 import json
 import os
@@ -33,6 +35,14 @@ PROGRAMS = {
 }
 # Longest list of packages that is read.
 DPKG_BYTES_MAX = 64 << 20
+# Longest description of a Python package that is read: it may have a whole manual in it.
+METADATA_BYTES_MAX = 4 << 20
+# Longest license in words: some packages write all of its text where its name belongs.
+LICENSE_CHARS_MAX = 120
+# Under this, dpkg has put what its own list names.
+PYTHON_OF_DEBIAN = "usr/lib/python3/dist-packages"
+# As databases of vulnerabilities call what is a program too: by the package's name alone they would find nothing.
+CPES = {"bpy": "cpe:2.3:a:blender:blender:{version}:*:*:*:*:*:*:*"}
 
 
 def said(*command):
@@ -161,8 +171,46 @@ def debian_packages(root):
     return components
 
 
+def python_license(fields):
+    """As CycloneDX has it: the SPDX expression of newer packages, else what older ones call it."""
+    if expression := fields.get("License-Expression", "").strip():
+        return [{"expression": expression}]
+    classifiers = [one for one in fields.get_all("Classifier", []) if one.startswith("License ::")]
+    words = (fields.get("License") or "").strip().splitlines()
+    names = words[:1] if words and len(words) == 1 and len(words[0]) <= LICENSE_CHARS_MAX else []
+    names = names or sorted(one.split(" :: ")[-1] for one in classifiers) or [one[:LICENSE_CHARS_MAX] for one in words[:1]]
+    return [{"license": {"name": name}} for name in names]
+
+
+def python_packages(root):
+    """Installed packages, wherever they lie, by what pip, uv and others leave beside each: `NAME-VERSION.dist-info/METADATA`."""
+    components = {}
+    for folder, folders, _ in os.walk(root):
+        folders.sort()
+        place = pathlib.Path(folder)
+        file = place / "METADATA"
+        inside = place.relative_to(root).as_posix()
+        if place.suffix != ".dist-info" or not file.is_file() or inside.startswith(PYTHON_OF_DEBIAN):
+            continue
+        if file.stat().st_size > METADATA_BYTES_MAX:
+            raise SystemExit(f"{file} is larger than {METADATA_BYTES_MAX} bytes: it describes no package")
+        fields = email.parser.HeaderParser().parsestr(file.read_text(errors="replace"))
+        name, version = (fields.get(field, "").strip() for field in ("Name", "Version"))
+        if not name or not version:
+            raise SystemExit(f"{file} says no name or no version: what it is of would be missing from the bill")
+        version_part = version.replace("%", "%25").replace("+", "%2B").replace("!", "%21")
+        purl = f"pkg:pypi/{name.lower().replace('_', '-')}@{version_part}"
+        component = components.setdefault(purl, {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl})
+        component.setdefault("evidence", {"occurrences": []})["occurrences"].append({"location": inside})
+        if licenses := python_license(fields):
+            component["licenses"] = licenses
+        if cpe := CPES.get(name.lower()):
+            component["cpe"] = cpe.format(version=version)
+    return components
+
+
 def of_image(name, root, programs):
-    components = debian_packages(root)
+    components = debian_packages(root) | python_packages(root)
     needs = {reference: set() for reference in components}
     purl = f"pkg:generic/{name.replace(':', '@', 1)}"
     top = {"type": "container", "bom-ref": purl, "name": name}
@@ -173,7 +221,7 @@ def of_image(name, root, programs):
         needs |= theirs
         held.add(one["bom-ref"])
     if not components:
-        raise SystemExit(f"nothing is known of what is in {name}: no list of packages under {root}, and no program was named")
+        raise SystemExit(f"nothing is known of what is in {name}: no list of packages under {root}, no Python package, and no program was named")
     return bill(top, components, needs | {purl: held})
 
 

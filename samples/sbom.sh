@@ -19,7 +19,7 @@ if docker version >/dev/null 2>&1; then
     folder=$(mktemp -d)
     container=$(docker create "$image")
     docker export "$container" | tar -x -C "$folder" --wildcards --no-anchored \
-      'var/lib/dpkg/status*' '*os-release' 'framewake*' 2>/dev/null || true
+      'var/lib/dpkg/status*' '*os-release' '*.dist-info/METADATA' 'framewake*' 2>/dev/null || true
     docker rm "$container" >/dev/null
     programs=()
     for program in framewake-worker framewake-gpu framewake-scheduler framewake; do

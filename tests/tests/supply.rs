@@ -140,6 +140,78 @@ fn the_bill_of_an_image_lists_what_dpkg_says_and_what_our_programs_are_made_of()
     assert!(!output.status.success(), "what nothing is known of has no bill");
 }
 
+/// Writes what an installer leaves of a Python package.
+fn install(image: &Path, place: &str, name: &str, version: &str, fields: &str) {
+    let folder = image.join(place).join(format!("{name}-{version}.dist-info"));
+    std::fs::create_dir_all(&folder).expect("writable");
+    let text = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{fields}\nName: not a field\n");
+    std::fs::write(folder.join("METADATA"), text).expect("writable");
+}
+
+#[test]
+fn the_bill_of_an_image_lists_blender_and_every_python_package_that_was_put_in_by_hand() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let image = folder.path().join("image");
+    let (venv, of_blender) = ("opt/blender/lib/python3.11/site-packages", "opt/blender/bpy/5.0/site-packages");
+    install(&image, venv, "bpy", "5.0.1", "License: GPL-3.0\n");
+    install(&image, venv, "charset_normalizer", "3.5.2", "License-Expression: MIT\n");
+    install(&image, venv, "torch", "2.9.0+cu128", "Classifier: License :: OSI Approved :: BSD License\n");
+    install(&image, venv, "long", "1!2.0", "License: Permission is hereby granted\n        to anybody\n");
+    install(&image, of_blender, "charset_normalizer", "3.5.2", "License-Expression: MIT\n");
+    // In dpkg's list already.
+    install(&image, "usr/lib/python3/dist-packages", "ofdebian", "1.0", "");
+    std::fs::create_dir_all(image.join(venv).join("empty-1.dist-info")).expect("writable");
+    let place = image.display().to_string();
+    let arguments = ["image", "framewake/blender:5.0.1", "--root", &place];
+    let made = bill(&arguments);
+    assert_eq!(faults(&made), "");
+    let said: Vec<String> = made["components"]
+        .as_array()
+        .expect("components")
+        .iter()
+        .map(|one| {
+            let license = one["licenses"][0].pointer("/expression").or(one["licenses"][0].pointer("/license/name"));
+            let places = one["evidence"]["occurrences"].as_array().map_or(0, Vec::len);
+            format!("{} {} {places}", one["purl"].as_str().expect("a purl"), license.expect("a license"))
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "pkg:pypi/bpy@5.0.1 \"GPL-3.0\" 1",
+            "pkg:pypi/charset-normalizer@3.5.2 \"MIT\" 2",
+            "pkg:pypi/long@1%212.0 \"Permission is hereby granted\" 1",
+            "pkg:pypi/torch@2.9.0%2Bcu128 \"BSD License\" 1",
+        ]
+    );
+    assert_eq!(made["components"][0]["cpe"], "cpe:2.3:a:blender:blender:5.0.1:*:*:*:*:*:*:*");
+    assert_eq!(made, bill(&arguments), "the same again is the same");
+    // One that says not what it is would be missing from a bill that looks whole.
+    install(&image, venv, "nameless", "1", "");
+    let file = image.join(venv).join("nameless-1.dist-info/METADATA");
+    std::fs::write(file, "Metadata-Version: 2.1\n\n").expect("writable");
+    let output = python(&["samples/sbom.py", "image", "x", "--root", &place], "");
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("nameless"));
+}
+
+/// Blender as the image has it: what pip put here is listed as pip lists it, Blender among it.
+#[test]
+fn what_pip_says_is_installed_is_what_the_bill_lists() {
+    let listed = python(&["-m", "pip", "list", "--format", "json", "--disable-pip-version-check"], "");
+    let listed: Vec<Value> = serde_json::from_slice(&listed.stdout).expect("pip lists");
+    let text = |one: &Value, field: &str| one[field].as_str().expect("it is said").to_lowercase();
+    let is = |one: &Value| format!("{} {}", text(one, "name").replace('_', "-"), text(one, "version"));
+    let listed: BTreeSet<String> = listed.iter().map(is).collect();
+    let root = root().join(".venv/lib").canonicalize().expect("`make setup` was run");
+    let made = bill(&["image", "framewake/blender:5.0.1", "--root", &root.display().to_string()]);
+    assert_eq!(faults(&made), "");
+    let components = made["components"].as_array().expect("components");
+    let billed: BTreeSet<String> = components.iter().map(is).collect();
+    assert!(listed.iter().any(|one| one.starts_with("bpy ")), "{listed:?}");
+    let forgotten: Vec<_> = listed.difference(&billed).collect();
+    assert!(forgotten.is_empty(), "pip lists, and the bill does not: {forgotten:?}");
+}
+
 #[test]
 fn a_bill_that_breaks_the_schema_or_forgets_something_is_seen() {
     let good = bill(&["program", "framewake-gpu"]);
