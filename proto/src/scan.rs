@@ -130,7 +130,13 @@ impl FindingCounts {
 impl fmt::Display for FindingCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let some = Severity::ALL.into_iter().filter(|severity| self.of(*severity) > 0);
-        let said: Vec<String> = some.map(|severity| format!("{} {severity}", self.of(severity))).collect();
+        let said = some.map(|severity| match severity {
+            Severity::Unknown => format!("{} of unknown severity", self.unknown),
+            Severity::Low | Severity::Medium | Severity::High | Severity::Critical => {
+                format!("{} {severity}", self.of(severity))
+            }
+        });
+        let said: Vec<String> = said.collect();
         if said.is_empty() { f.write_str("nothing found") } else { f.write_str(&said.join(", ")) }
     }
 }
@@ -175,7 +181,7 @@ mod tests {
         for severity in [Severity::Low, Severity::Critical, Severity::Low, Severity::Unknown] {
             found.add(severity);
         }
-        assert_eq!(found.to_string(), "1 critical, 2 low, 1 unknown");
+        assert_eq!(found.to_string(), "1 critical, 2 low, 1 of unknown severity");
         assert_eq!([Severity::Unknown, Severity::Low, Severity::High].map(|least| found.from(least)), [4, 3, 1]);
     }
 }

@@ -38,7 +38,7 @@ pub struct ScanSettings {
     /// of Trivy, or SARIF. No shell reads it. Without it nothing is scanned
     #[arg(long, env = "FRAMEWAKE_SCAN_IMAGES")]
     pub scan_images: Option<ScanCommand>,
-    /// Least severity of a finding that keeps a version from being active; what is less is only shown
+    /// Least severity of a finding that keeps a version from being active; what is less, or not known, is only shown
     #[arg(long, env = "FRAMEWAKE_SCAN_REFUSE", value_enum, default_value_t)]
     pub scan_refuse: Threshold,
     /// Longest time of one scan
@@ -60,6 +60,7 @@ pub enum Threshold {
     Critical,
     High,
     Medium,
+    /// Whatever is found, also what nobody has given a severity yet
     Low,
 }
 
@@ -70,7 +71,8 @@ impl Threshold {
             Threshold::Critical => Some(Severity::Critical),
             Threshold::High => Some(Severity::High),
             Threshold::Medium => Some(Severity::Medium),
-            Threshold::Low => Some(Severity::Low),
+            // Who refuses the least of what is known means everything: what nobody has judged yet may be the worst.
+            Threshold::Low => Some(Severity::Unknown),
         }
     }
 }
@@ -198,9 +200,14 @@ impl Scanner {
             Some(least) => {
                 let count = found.from(least);
                 let reason = format!(
-                    "{count} findings in its image are {least}{}: mend the image and add the version that names it, or have the finding \
+                    "{count} findings in its image are {}: mend the image and add the version that names it, or have the finding \
                      accepted in the scanner, {AGAIN}",
-                    if least == Severity::Critical { "" } else { " or worse" }
+                    match least {
+                        Severity::Critical => "critical",
+                        Severity::High => "high or worse",
+                        Severity::Medium => "medium or worse",
+                        Severity::Low | Severity::Unknown => "low or worse, or of a severity that nobody has told",
+                    }
                 );
                 (ScanState::Refused, reason)
             }
@@ -263,13 +270,23 @@ mod tests {
             ("HIGH", Threshold::Critical, ScanState::Passed),
             ("HIGH", Threshold::High, ScanState::Refused),
             ("CRITICAL", Threshold::Low, ScanState::Refused),
-            ("UNKNOWN", Threshold::Low, ScanState::Passed),
+            ("LOW", Threshold::Low, ScanState::Refused),
+            ("UNKNOWN", Threshold::Low, ScanState::Refused),
+            ("UNKNOWN", Threshold::Medium, ScanState::Passed),
+            ("UNKNOWN", Threshold::Critical, ScanState::Passed),
+            ("UNKNOWN", Threshold::Never, ScanState::Passed),
             ("CRITICAL", Threshold::Never, ScanState::Passed),
         ] {
             let scan = scanned(&trivy(severity), refuse).await;
             assert_eq!(scan.state, state, "{severity} {refuse:?}: {scan:?}");
             assert_eq!(scan.worst.len(), 1);
             assert_eq!(scan.reason.is_empty(), state.is_active(), "{}", scan.reason);
+            assert_eq!(
+                scan.found.to_string().contains("1 of unknown severity"),
+                severity == "UNKNOWN",
+                "{}",
+                scan.found
+            );
         }
     }
 

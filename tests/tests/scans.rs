@@ -25,6 +25,7 @@ finding() {
 case $1 in
   *:good) trivy "$1" "$(finding MEDIUM)" ;;
   *:bad) trivy "$1" "$(finding CRITICAL)" ;;
+  *:unjudged) trivy "$1" "$(finding UNKNOWN)" ;;
   *:sarif) echo '{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"grype","rules":[{"id":"CVE-2026-2222","properties":{"security-severity":"9.8"}}]}},"results":[{"ruleId":"CVE-2026-2222","level":"note","message":{"text":"remote"}}]}]}' ;;
   *:garbage) if [ -e "$here/mended" ]; then trivy "$1"; else echo "Trivy could not find its database"; fi ;;
   *:hangs) sleep 600 ;;
@@ -93,6 +94,19 @@ fn job(function: &str) -> Value {
 
 fn state(view: &FunctionView) -> ScanState {
     view.scan.as_ref().expect("it has an image").state
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_has_judged_yet_is_told_and_is_kept_out_where_everything_is() {
+    for (limit, expected) in [("medium", ScanState::Passed), ("low", ScanState::Refused)] {
+        let scanned = Scanned::start(&["--scan-refuse", limit]).await;
+        scanned.add("unjudged").await;
+        assert_eq!(state(&scanned.over("shot@1").await), expected, "{limit}");
+        let shown = String::from_utf8(scanned.framewake(&["functions", "show", "shot@1"]).stdout).expect("text");
+        assert!(shown.contains("1 of unknown severity") && shown.contains("CVE-2026-1111"), "{limit}: {shown}");
+        let kept_out = "low or worse, or of a severity that nobody has told";
+        assert_eq!(shown.contains(kept_out), expected == ScanState::Refused, "{limit}: {shown}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
