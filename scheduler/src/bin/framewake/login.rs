@@ -49,7 +49,7 @@ pub(crate) async fn login(printer: &Printer, args: LoginArgs) -> anyhow::Result<
     let name = args.name.map_or_else(|| kept.name_for(&url), Ok)?;
     // Nobody looks for a token, or hands one over, where none is asked for.
     if !Client::with_token(&url, None)?.who().await?.tokens {
-        return store_open(printer, kept, &file, name, url);
+        return store_open(printer, &mut kept, &file, &name, &url);
     }
     let token = match &args.token_file {
         Some(file) => read_token(file)?,
@@ -76,15 +76,9 @@ pub(crate) async fn login(printer: &Printer, args: LoginArgs) -> anyhow::Result<
 }
 
 /// A token that was stored for it goes: the farm asks for none any more.
-fn store_open(
-    printer: &Printer,
-    mut kept: Contexts,
-    file: &Path,
-    name: String,
-    url: String,
-) -> anyhow::Result<Outcome> {
-    kept.contexts.insert(name.clone(), Farm { url: url.clone(), token: None });
-    kept.current = Some(name.clone());
+fn store_open(printer: &Printer, kept: &mut Contexts, file: &Path, name: &str, url: &str) -> anyhow::Result<Outcome> {
+    kept.contexts.insert(name.to_owned(), Farm { url: url.to_owned(), token: None });
+    kept.current = Some(name.to_owned());
     kept.store(file)?;
     if printer.is_json() {
         printer.json(&json!({ "context": name, "url": url, "tokens": false }))?;

@@ -289,7 +289,9 @@ fn draw_log(frame: &mut Frame, log: &Log, state: &mut State, area: Rect) {
         above -= 1;
         let line = plain(lines[above]);
         if state.whole {
-            pieces(&line, columns).into_iter().rev().for_each(|piece| shown.push_front(piece));
+            for piece in pieces(&line, columns).into_iter().rev() {
+                shown.push_front(piece);
+            }
         } else {
             shown.push_front(fit(&line, columns).into_owned());
         }

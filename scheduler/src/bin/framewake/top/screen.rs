@@ -231,9 +231,8 @@ fn age(job: &JobView) -> String {
 
 /// The lists of the lower half, and at the right how much more there is of this one.
 fn titles(state: &State, beneath: usize, width: u16) -> Line<'static> {
-    let title = |at: usize, tab: Tab, short: bool| match short && tab != state.tab {
-        true => format!(" {} ", at + 1),
-        false => format!(" {} {} ", at + 1, tab.title()),
+    let title = |at: usize, tab: Tab, short: bool| {
+        if short && tab != state.tab { format!(" {} ", at + 1) } else { format!(" {} {} ", at + 1, tab.title()) }
     };
     let more = |words: &str| if beneath == 0 { String::new() } else { format!("{words}{beneath} more ") };
     let columns = usize::from(width);
@@ -474,13 +473,14 @@ mod tests {
         }
     }
 
+    fn cut<T>(page: &mut Page<T>) {
+        page.next = Some("cursor".to_owned());
+    }
+
     #[test]
     fn a_list_that_is_cut_says_so_and_what_has_the_rest() {
         for size in [(80, 24), (200, 50)] {
             let mut state = state();
-            fn cut<T>(page: &mut Page<T>) {
-                page.next = Some("cursor".to_owned());
-            }
             let whole: String = ('1'..='5')
                 .map(|key| {
                     press(&mut state, KeyCode::Char(key));
