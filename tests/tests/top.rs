@@ -91,9 +91,6 @@ async fn what_failed_and_where_it_is_read_is_told_on_small_screens_too() {
         terminal.press("5");
         terminal.sees("2 frames").await;
         terminal.sees("run of the broken one").await;
-        if rows < 24 {
-            terminal.sees(" more ").await;
-        }
         terminal.press("\u{1b}[6~");
         terminal.sees(&format!("framewake logs {broken} ")).await;
         terminal.press("q");
