@@ -2,7 +2,7 @@
 
 use super::log::Log;
 use super::look::Look;
-use super::state::{Failure, Front, List, Seen, State};
+use super::state::{Failure, Front, Lines, List, Seen, State};
 use crate::full_screen::{Paint, bar, draw_help, ends, fit};
 use crate::job::step_word;
 use crate::text;
@@ -288,7 +288,7 @@ fn draw_log(frame: &mut Frame, log: &Log, state: &mut State, area: Rect) {
     while above > 0 && shown.len() < state.back.saturating_add(height) {
         above -= 1;
         let line = plain(lines[above]);
-        if state.whole {
+        if state.lines == Lines::Whole {
             for piece in pieces(&line, columns).into_iter().rev() {
                 shown.push_front(piece);
             }
@@ -413,11 +413,11 @@ mod tests {
             let mut terminal = Terminal::new(TestBackend::new(41, 4)).expect("it has a size");
             terminal.draw(|frame| draw_log(frame, &log, state, frame.area())).expect("it is drawn");
             let cells = terminal.backend().buffer().content().chunks(41);
-            cells.map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>()).collect::<Vec<_>>()
+            cells.map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>()).collect::<Vec<_>>()
         };
         let cut = drawn(&mut state);
         assert!(cut[0].contains("word00") && cut[0].trim_end().ends_with('…') && cut[2].contains("end"), "{cut:?}");
-        state.whole = true;
+        state.lines = Lines::Whole;
         state.back = usize::MAX;
         let mut seen = String::new();
         loop {

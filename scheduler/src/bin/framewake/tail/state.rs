@@ -139,6 +139,22 @@ pub(super) enum List {
     Failures,
 }
 
+/// How long lines of the log are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lines {
+    Cut,
+    Whole,
+}
+
+impl Lines {
+    fn other(self) -> Lines {
+        match self {
+            Lines::Cut => Lines::Whole,
+            Lines::Whole => Lines::Cut,
+        }
+    }
+}
+
 /// What is in front of everything until the next key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Front {
@@ -172,8 +188,7 @@ pub(super) struct State {
     step: Option<usize>,
     /// Lines of the screen that the log is scrolled back from its end.
     pub(super) back: usize,
-    /// Whether long lines of the log are shown whole.
-    pub(super) whole: bool,
+    pub(super) lines: Lines,
     pub(super) deed: Deed,
     /// What became of the last action.
     pub(super) said: Option<String>,
@@ -194,7 +209,7 @@ impl State {
             chosen: None,
             step: None,
             back: 0,
-            whole: false,
+            lines: Lines::Cut,
             deed: Deed::default(),
             said: None,
             front: Front::Nothing,
@@ -264,7 +279,7 @@ impl State {
             }
             KeyCode::Char('1') => self.show(List::Workers),
             KeyCode::Char('2') => self.show(List::Failures),
-            KeyCode::Char('w') => (self.whole, self.back) = (!self.whole, 0),
+            KeyCode::Char('w') => (self.lines, self.back) = (self.lines.other(), 0),
             KeyCode::Enter => return Some(Order::ReadAgain),
             KeyCode::Char('p') => {
                 return Some(Order::Act(if job.state == JobState::Paused { Action::Resume } else { Action::Pause }));
@@ -413,7 +428,7 @@ pub(super) mod tests {
             for letter in ['p', 'r', '+', '-', 'q', 'w', '?'] {
                 assert_eq!(state.key(KeyEvent::new(KeyCode::Char(letter), modifiers), &seen), None, "{letter}");
             }
-            assert!(state.front == Front::Nothing && !state.whole);
+            assert!(state.front == Front::Nothing && state.lines == Lines::Cut);
             press(&mut state, &seen, KeyCode::Char('c'));
             assert_eq!(state.key(KeyEvent::new(KeyCode::Char('y'), modifiers), &seen), None, "that is no yes");
         }

@@ -379,7 +379,7 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("it has a size");
         terminal.draw(|frame| draw(frame, state)).expect("it is drawn");
         let rows = terminal.backend().buffer().content().chunks(usize::from(width));
-        rows.map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>().trim().to_owned()).collect()
+        rows.map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>().trim().to_owned()).collect()
     }
 
     /// Everything that the lower half tells, as somebody reads it who scrolls through all of it.

@@ -171,11 +171,11 @@ impl State {
         self.said = None;
         let last = self.jobs().count().saturating_sub(1);
         if self.find.typing && !matches!(code, KeyCode::Up | KeyCode::Down) {
-            return self.find_key(code);
+            return Some(self.find_key(code));
         }
         match code {
             KeyCode::Char('/') => self.find.typing = true,
-            KeyCode::Esc if !self.find.words.is_empty() => return self.find_key(code),
+            KeyCode::Esc if !self.find.words.is_empty() => return Some(self.find_key(code)),
             KeyCode::Char('q') | KeyCode::Esc => return Some(Order::Leave),
             KeyCode::Char('?' | 'h') => self.help = true,
             KeyCode::Up | KeyCode::Char('k') => return Some(self.go(self.row.saturating_sub(1))),
@@ -209,7 +209,7 @@ impl State {
     }
 
     /// The job that was selected stays so where it is still listed.
-    fn find_key(&mut self, code: KeyCode) -> Option<Order> {
+    fn find_key(&mut self, code: KeyCode) -> Order {
         let selected = self.selected();
         match code {
             KeyCode::Esc => self.find = Find::default(),
@@ -222,7 +222,7 @@ impl State {
         if self.selected() != selected {
             self.scroll = 0;
         }
-        Some(Order::Look)
+        Order::Look
     }
 
     /// To another job, about which more is asked at once.
