@@ -142,6 +142,9 @@ pub struct StepView {
     pub state: StepState,
     pub tasks: TaskCounts,
     pub after: Vec<Name>,
+    /// Attempts that run now.
+    #[serde(default)]
+    pub running_attempts: u32,
     /// Measured: seconds to load, and seconds a task; absent until the first is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_s: Option<f64>,

@@ -44,13 +44,14 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 30] = files![
+static FILES: [File; 31] = files![
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "viewer.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
     "main.js": "text/javascript; charset=utf-8",
     "lib.js": "text/javascript; charset=utf-8",
+    "hold.js": "text/javascript; charset=utf-8",
     "overview.js": "text/javascript; charset=utf-8",
     "jobs.js": "text/javascript; charset=utf-8",
     "job.js": "text/javascript; charset=utf-8",

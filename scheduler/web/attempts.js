@@ -6,8 +6,8 @@ const PAGE = 25;
 /** Of these nobody has counted what they said. */
 const UNCOUNTED = ["running", "lost", "canceled"];
 
-/** The list; `log(attempt, running)` opens a log, `seen(attempts)` is told those that are shown. `load()` asks anew for them. */
-export function attemptsOf(job, upkeep, log, seen) {
+/** The list; `log(attempt, running)` opens a log. `load()` asks anew for what is shown. */
+export function attemptsOf(job, upkeep, log) {
   const element = h("div");
   let cursor = "";
   const load = upkeep.part(element, async () => {
@@ -16,7 +16,6 @@ export function attemptsOf(job, upkeep, log, seen) {
       cursor = place;
       load(true);
     };
-    seen(page.items);
     fill(element, page.items.length || cursor ? h("div", {}, table("Attempts", [
       ["Attempt", (one) => h("span", { class: "mono" }, one.attempt)],
       ["Frames", (one) => [`${one.step} `, one.frames]],

@@ -1,5 +1,6 @@
 // What happens on the farm as it happens, and who changed what.
 
+import { released } from "./hold.js";
 import { h, fill, api, card, command, empty, may, number, part, query, table, when, words } from "./lib.js";
 
 /** Events that are shown; older ones go. */
@@ -33,7 +34,8 @@ function feed(upkeep) {
   function draw() {
     if (drawn !== null) return;
     // A farm at work tells hundreds a second: they are drawn when a picture is due, not one by one.
-    drawn = setTimeout(() => {
+    drawn = setTimeout(async () => {
+      await released();
       drawn = null;
       const shown = (held ?? kept).filter((event) => chosen.has(KINDS[event.event])).slice(-SHOWN_MAX).reverse();
       fill(list, shown.map((event) => line(event, names.of(event.job))));

@@ -1,6 +1,7 @@
 // One job: how far it is, every frame of it, its pictures, who tried what, the logs, the cost.
 
 import { h, fill, foothold, hide, api, action, asked, bar, bytes, calmly, card, copy, empty, figures, may, money, note, number, part, prose, seconds, state, sure, table, when, words } from "./lib.js";
+import { looking } from "./hold.js";
 import { Strip, frameOf } from "./strip.js";
 import { Viewer } from "./viewer.js";
 import { logOf } from "./log.js";
@@ -113,12 +114,11 @@ export async function show({ main, upkeep, title, names }) {
     const rest = pace.left(now, total - done - failed);
     if (rest) return rest.map(seconds).join(" – ");
     const step = job.steps.find((one) => one.state === "running" && one.task_s);
-    if (!step || !attemptsRunning) return "not known yet";
-    const measured = ((step.tasks.total - step.tasks.done - step.tasks.failed) * step.task_s) / attemptsRunning;
+    if (!step?.running_attempts) return "not known yet";
+    const measured = ((step.tasks.total - step.tasks.done - step.tasks.failed) * step.task_s) / step.running_attempts;
     return `${seconds(measured * 0.7)} – ${seconds(measured * 1.5)}`;
   }
   const pace = new Pace();
-  let attemptsRunning = 0;
 
   function drawSteps() {
     fill(steps, table("Steps", [
@@ -194,9 +194,7 @@ export async function show({ main, upkeep, title, names }) {
     logPlace.scrollIntoView({ block: "nearest" });
     log.text.focus({ preventScroll: true });
   }
-  const tried = attemptsOf(id, upkeep, openLog, (shown) => {
-    attemptsRunning = shown.filter((one) => one.outcome === "running").length;
-  });
+  const tried = attemptsOf(id, upkeep, openLog);
   attempts.append(tried.element);
 
   /** Frames of a step, by their numbers; of them only those are tried again that have failed. */
@@ -331,7 +329,7 @@ export async function show({ main, upkeep, title, names }) {
     if ((await get("")).state !== job.state) await refresh();
   });
   const told = setInterval(() => {
-    if (document.hidden) return;
+    if (!looking()) return;
     if (OVER.includes(job.state)) {
       lookAgain();
       return;

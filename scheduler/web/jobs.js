@@ -26,6 +26,7 @@ export async function show({ main, upkeep, title }) {
 
   const filter = h("form", { class: "row", role: "search", onsubmit: (event) => {
     event.preventDefault();
+    read();
     goTo("", []);
   }, onchange: (event) => event.target.form.requestSubmit() },
     h("label", {}, h("span", { class: "skip" }, "Name"), h("input", { name: "name", type: "search", placeholder: "Name has …", value: given.get("name") ?? "" })),
@@ -36,7 +37,10 @@ export async function show({ main, upkeep, title }) {
     h("label", {}, h("span", { class: "skip" }, "Order"), h("select", { name: "order" },
       h("option", { value: "" }, "Newest first"), h("option", { value: "oldest", selected: given.get("order") === "oldest" }, "Oldest first"))),
     h("button", { type: "submit" }, "Search"));
-  const wanted = () => query({ ...Object.fromEntries(new FormData(filter)), cursor });
+  /** What was asked for by somebody, not what is half typed. */
+  let searched = {};
+  const wanted = () => query({ ...searched, cursor });
+  const read = () => { searched = Object.fromEntries(new FormData(filter)); };
   function goTo(place, back) {
     cursor = place;
     before = back;
@@ -44,6 +48,7 @@ export async function show({ main, upkeep, title }) {
     look(true);
   }
 
+  read();
   main.append(
     h("div", { class: "row between" }, h("h1", {}, "Jobs"), may("artist") && h("a", { class: "button", href: "/submit" }, "Submit a job")),
     h("div", { class: "card row between" }, filter, bulk), rows);
@@ -89,7 +94,7 @@ export async function show({ main, upkeep, title }) {
       return;
     }
     if (!page.items.length) {
-      const any = [...new FormData(filter).values()].some(Boolean);
+      const any = Object.values(searched).some(Boolean);
       fill(rows, any ? empty("No such jobs. Search for less, or for another state.") : empty("No job yet. Submit the first one here, or from a terminal:", command("framewake submit samples/jobs/povray.yaml --wait")));
       return;
     }

@@ -1,5 +1,7 @@
 // What all pages use: elements made without markup in strings, requests, live events, and words for numbers.
 
+import { looking, marking, released } from "./hold.js";
+
 /** An element; attributes by name, `on…` are listeners, children are elements or text. Nothing is ever read as markup. */
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -9,8 +11,12 @@ export function h(tag, attributes = {}, ...children) {
     else if (name === "value" || name === "checked" || name === "disabled" || name === "open") element[name] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  return fill(element, ...children);
+  element.append(...those(children));
+  return element;
 }
+
+/** What is there of these children; what is false, null or undefined is left out. */
+const those = (children) => children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
 
 const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex='0']";
 
@@ -97,21 +103,23 @@ export function hide(element, is) {
 }
 
 /**
- * Puts these in the place of what is in an element; what is false, null or undefined is left out. Who stood somewhere in it with the
- * keyboard stands there again, and what was pushed aside stays so.
+ * Puts these in the place of what is in an element. Who stood somewhere in it with the keyboard stands there again; what was pushed
+ * aside, and what was marked, stays so.
  */
 export function fill(element, ...children) {
   const back = foothold(element);
+  const mark = marking(element);
   const boxes = [...element.querySelectorAll(".scroll")];
   const pushed = boxes.some((box) => box.scrollLeft || box.scrollTop) ? marks(boxes).map((mark, at) => [mark, boxes[at].scrollLeft, boxes[at].scrollTop]) : [];
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.replaceChildren(...those(children));
   reachWide(element);
   if (pushed.length) {
     const now = [...element.querySelectorAll(".scroll")];
     const names = marks(now);
-    for (const [mark, left, top] of pushed) now[names.indexOf(mark)]?.scrollTo(left, top);
+    for (const [name, left, top] of pushed) now[names.indexOf(name)]?.scrollTo(left, top);
   }
   back();
+  mark();
   return element;
 }
 
@@ -124,7 +132,7 @@ function reachWide(element) {
 addEventListener("resize", () => reachWide(document));
 
 /** When that is asked again which was not told, unless the scheduler says when; and the longest that a page waits if it does. */
-const AGAIN_MS = 3000;
+export const AGAIN_MS = 3000;
 const AGAIN_MS_MAX = 60_000;
 
 /** A refusal of the scheduler (RFC 9457), or a scheduler that does not answer. */
@@ -186,6 +194,9 @@ export async function api(path, { method = "GET", body, signal, headers = {} } =
   }
   const text = await answer.text();
   if (answer.status === 401 && path !== "/session") unknown();
+  // What is drawn from it is not drawn under somebody's finger.
+  await released();
+  signal?.throwIfAborted();
   if (!answer.ok) throw problemOf(answer, text);
   return text ? JSON.parse(text) : {};
 }
@@ -395,11 +406,11 @@ export class Upkeep {
       running ??= turns();
       return running;
     };
-    const seen = () => { if (due && !document.hidden && !running) look(); };
-    document.addEventListener("visibilitychange", seen);
+    const seen = () => { if (due && looking() && !running) look(); };
+    addEventListener("looking", seen);
     this.onEnd(() => {
       clearTimeout(timer);
-      document.removeEventListener("visibilitychange", seen);
+      removeEventListener("looking", seen);
       refusal.forget();
     });
     return look;
@@ -407,7 +418,7 @@ export class Upkeep {
   /** A part that is asked for now, and then every so often. */
   every(ms, place, work) {
     const look = this.part(place, work, ms);
-    if (!document.hidden) look();
+    if (looking()) look();
     return look;
   }
   /**
@@ -424,7 +435,7 @@ export class Upkeep {
     const begin = () => {
       clearTimeout(timer);
       source?.close();
-      if (over || document.hidden) return;
+      if (over || !looking()) return;
       const from = last === null ? path : `${path.split("?")[0]}?after=${last}`;
       let anew = last === null;
       source = new EventSource(`/v1${from}`);
@@ -461,7 +472,7 @@ export class Upkeep {
       if (!over) timer = setTimeout(begin, wait);
     };
     const seen = () => {
-      if (document.hidden) {
+      if (!looking()) {
         clearTimeout(timer);
         source?.close();
         source = null;
@@ -471,12 +482,12 @@ export class Upkeep {
     const close = () => {
       over = true;
       clearTimeout(timer);
-      document.removeEventListener("visibilitychange", seen);
+      removeEventListener("looking", seen);
       source?.close();
       refusal.box.remove();
       refusal.forget();
     };
-    document.addEventListener("visibilitychange", seen);
+    addEventListener("looking", seen);
     begin();
     this.onEnd(close);
     return { close };
@@ -491,10 +502,12 @@ export function connected(is) {
 
 function sayLink() {
   const link = document.getElementById("link");
-  const words = away ? "no connection: trying again" : refused.size ? "not all of this is live" : "live";
+  const words = away ? "no connection: trying again" : !looking() ? "held still" : refused.size ? "not all of this is live" : "live";
   if (link.textContent !== words) link.textContent = words;
   link.classList.toggle("away", away || refused.size > 0);
 }
+
+addEventListener("looking", sayLink);
 
 /** At most once in so many milliseconds, and once more after the last call. */
 export function calmly(ms, work) {
@@ -518,9 +531,10 @@ export const words = (state) => String(state).replaceAll("_", " ");
 export function seconds(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   if (value < 1) return `${Math.round(value * 1000)} ms`;
-  if (value < 60) return `${value < 10 ? value.toFixed(1) : Math.round(value)} s`;
+  if (value < 59.5) return `${value < 10 ? value.toFixed(1) : Math.round(value)} s`;
+  const whole = Math.round(value);
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   const minutes = Math.round(value / 60);
-  if (minutes < 60) return `${minutes} min`;
   const hours = Math.floor(minutes / 60);
   if (hours < 48) return `${hours} h ${minutes % 60} min`;
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
@@ -554,10 +568,11 @@ export function when(at) {
 
 /** What is said to be so long ago goes on being older, wherever it stands and whether or not anything else happens. */
 setInterval(() => {
-  if (document.hidden) return;
+  if (!looking()) return;
   for (const one of document.querySelectorAll("time")) {
     const words = ago(one.dateTime);
-    if (one.textContent !== words) one.textContent = words;
+    // The text itself is changed, not another put in its place: somebody may have marked it.
+    if (one.textContent !== words) one.firstChild.data = words;
   }
 }, TICK_MS);
 

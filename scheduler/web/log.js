@@ -1,6 +1,7 @@
 // The log of an attempt: live while it runs, searched, and nothing in it is taken for more than text.
 
-import { h, fill, number, part, problemBox, problemOf } from "./lib.js";
+import { looking, released } from "./hold.js";
+import { AGAIN_MS, h, fill, api, number, part, problemBox, problemOf, query } from "./lib.js";
 
 /** Most text that is kept on the page; what came before is dropped, and that is said. */
 const TEXT_MAX = 2 * 1024 * 1024;
@@ -52,7 +53,7 @@ function marked(text, wanted) {
 export function logOf(job, attempt, running, upkeep) {
   const text = h("pre", { class: "log", tabindex: "0", role: "group", "aria-label": `Log of attempt ${attempt}` });
   const said = h("span", { class: "soft small", role: "status" });
-  const search = h("input", { type: "search", placeholder: "Only lines with …", "aria-label": "Search the log", oninput: () => draw() });
+  const search = h("input", { type: "search", placeholder: "Only lines with …", "aria-label": "Search the log", oninput: () => { anew = true; draw(); } });
   const follow = h("input", { type: "checkbox", checked: true, onchange: () => draw() });
   let stopper = new AbortController();
   /** Closed, by who looked at it. */
@@ -62,22 +63,33 @@ export function logOf(job, attempt, running, upkeep) {
   let whole = "";
   let dropped = false;
   let over = false;
-  let drawn = null;
+  let drawn = false;
+  /** What is not put behind the rest yet, and whether the rest must be drawn anew. */
+  let fresh = "";
+  let anew = true;
+  let broken = false;
+  let timer = null;
 
   function draw() {
-    if (drawn !== null) return;
-    drawn = requestAnimationFrame(() => {
-      drawn = null;
+    if (drawn) return;
+    drawn = true;
+    released().then(() => requestAnimationFrame(() => {
+      drawn = false;
       const wanted = search.value.toLowerCase();
       const lines = wanted ? whole.split("\n").filter((line) => line.toLowerCase().includes(wanted)) : null;
-      fill(text, lines ? marked(lines.join("\n"), wanted) : whole || (over ? "The log is empty." : ""));
-      said.textContent = [dropped && "the beginning is left out here: download it", lines && `${number(lines.length)} ${lines.length === 1 ? "line" : "lines"}`].filter(Boolean).join(" · ");
+      // What stands there already stays as it is: somebody may have marked it.
+      if (lines) fill(text, marked(lines.join("\n"), wanted));
+      else if (anew || !whole) fill(text, whole || (over ? "The log is empty." : ""));
+      else if (fresh) text.firstChild.appendData(fresh);
+      anew = Boolean(lines) || !whole;
+      fresh = "";
+      said.textContent = [broken && "the connection broke: it is read again by itself", dropped && "the beginning is left out here: download it", lines && `${number(lines.length)} ${lines.length === 1 ? "line" : "lines"}`].filter(Boolean).join(" · ");
       if (follow.checked) text.scrollTop = text.scrollHeight;
       else if (stood !== null && text.scrollHeight - text.clientHeight >= stood) {
         text.scrollTop = stood;
         stood = null;
       }
-    });
+    }));
   }
 
   async function read() {
@@ -90,39 +102,57 @@ export function logOf(job, attempt, running, upkeep) {
     const lines = new Plain();
     const pieces = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let first = true;
+    broken = false;
     for (;;) {
       const { value, done } = await pieces.read();
       if (signal.aborted) return;
       if (done) break;
       // What stood there from before stays until there is something to put in its place.
-      if (first) [whole, dropped, first] = ["", false, false];
-      whole += lines.more(value);
+      if (first) [whole, dropped, first, anew] = ["", false, false, true];
+      const more = lines.more(value);
+      whole += more;
+      fresh += more;
       if (whole.length > TEXT_MAX) {
         whole = whole.slice(whole.indexOf("\n", whole.length - TEXT_MAX) + 1);
         dropped = true;
+        anew = true;
       }
       draw();
     }
+    // A scheduler that stops ends what it sends, too.
+    if (running && await runsYet(signal)) throw new Error("The log ends before the attempt does.");
     over = true;
-    if (!whole) draw();
+    draw();
   }
-  const begin = () => read().catch((problem) => { if (problem.name !== "AbortError") said.textContent = "the connection broke: open the log again"; });
+  async function runsYet(signal) {
+    const [chunk, tried] = attempt.split(".").map(Number);
+    const { items: [found] } = await api(`/jobs/${part(job)}/attempts${query({ cursor: `${chunk}.${tried - 1}`, limit: 1 })}`, { signal });
+    return found?.attempt === attempt && found.outcome === "running";
+  }
+  const begin = () => read().catch((problem) => {
+    if (problem.name === "AbortError") return;
+    broken = true;
+    draw();
+    timer = setTimeout(seen, AGAIN_MS);
+  });
 
   /** A log that is followed takes one of the few connections that a browser has: it gives it back while nobody looks. */
   const seen = () => {
-    if (over || left || !running) return;
+    clearTimeout(timer);
+    if (over || left || !(running || broken)) return;
     stopper.abort();
-    if (document.hidden) return;
+    if (!looking()) return;
     stood = follow.checked ? null : text.scrollTop;
     stopper = new AbortController();
     begin();
   };
   const end = () => {
     left = true;
+    clearTimeout(timer);
     stopper.abort();
-    document.removeEventListener("visibilitychange", seen);
+    removeEventListener("looking", seen);
   };
-  document.addEventListener("visibilitychange", seen);
+  addEventListener("looking", seen);
   upkeep.onEnd(end);
   begin();
 

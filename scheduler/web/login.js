@@ -1,6 +1,6 @@
 // Who are you: a token is sent once, and a cookie that no script can read stands for it from then on.
 
-import { h, fill, api, part, problemBox, whoAsks } from "./lib.js";
+import { h, fill, api, part, problemBox, query, whoAsks } from "./lib.js";
 
 /** Why a login at the provider came to nothing; what is more the scheduler's log has. */
 const REFUSED = {
@@ -17,7 +17,7 @@ function provider() {
   const { login_with: name } = whoAsks();
   if (!name) return null;
   const code = new URLSearchParams(location.search).get("login");
-  const to = location.pathname + location.hash;
+  const to = location.pathname + query({ ...Object.fromEntries(new URLSearchParams(location.search)), login: "" }) + location.hash;
   return [
     Object.hasOwn(REFUSED, code ?? "") && h("p", { class: "fault", role: "alert" }, REFUSED[code]),
     h("p", {}, h("a", { class: "button", href: `/v1/session/oidc?to=${part(to)}` }, `Log in with ${name}`)),

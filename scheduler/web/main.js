@@ -12,6 +12,7 @@ import * as cost from "./cost.js";
 import * as events from "./events.js";
 import * as settings from "./settings.js";
 import * as rest from "./api.js";
+import { holdStill } from "./hold.js";
 import { login } from "./login.js";
 
 /** Title, address, page, and where to find it, who may use it; those without a title are reached from another. */
@@ -35,9 +36,10 @@ let upkeep = null;
 
 /** Says who one is, and shows ways to what they may do. */
 function greet() {
-  const shown = PAGES.filter(([title, , , , role]) => title && (!role || may(role)));
-  fill(nav, shown.map(([title, , , address]) => h("a", { href: address }, title)));
   const { tokens, who } = whoAsks();
+  // Nothing is to be seen before somebody logs in.
+  const shown = PAGES.filter(([title, , , , role]) => title && !(tokens && !who) && (!role || may(role)));
+  fill(nav, shown.map(([title, , , address]) => h("a", { href: address }, title)));
   fill(document.getElementById("who"), tokens && who && [
     h("span", { class: "soft small", title: `token ${who.token}` }, `${who.name} · ${who.role}${who.project ? ` of ${who.project}` : ""}`),
     h("button", { type: "button", class: "quiet", onclick: () => logOut().catch(noteProblem) }, "Log out"),
@@ -99,7 +101,10 @@ function cantShow(problem, again) {
 }
 
 function open(first) {
+  // The address says where it goes on once somebody logged in.
+  if (asking) return;
   upkeep?.end();
+  hold(false);
   upkeep = new Upkeep();
   const path = location.pathname.replace(/\/+$/, "") || "/";
   const found = PAGES.find(([, address]) => address.test(path));
@@ -145,6 +150,14 @@ document.addEventListener("click", (event) => {
   go(link.getAttribute("href"));
 });
 addEventListener("popstate", () => open(false));
+
+const holding = document.getElementById("hold");
+/** Whether what is on the page changes by itself. */
+function hold(is) {
+  holdStill(is);
+  holding.setAttribute("aria-pressed", String(is));
+}
+holding.addEventListener("click", () => hold(holding.getAttribute("aria-pressed") !== "true"));
 
 const kept = localStorage.getItem("theme");
 if (kept) document.documentElement.dataset.theme = kept;

@@ -2,7 +2,7 @@
 
 import { h, problemBox } from "./lib.js";
 
-const SHOWN = /\.(png|jpe?g|gif|webp|avif|svg)$/i;
+const SHOWN = /\.(png|jpe?g|gif|webp|avif)$/i;
 const PLAYED = /\.(mp4|webm|mov|m4v)$/i;
 const LIGHT = /\.exr$/i;
 

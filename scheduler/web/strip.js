@@ -3,6 +3,10 @@
 import { h, api, number, part, query, seconds } from "./lib.js";
 
 const COLUMNS_MAX = 1200;
+/** Heights of the strip and of the chart, and what the chart leaves above the longest bar for its words. */
+const STATES_HIGH = 44;
+const TIMES_HIGH = 80;
+const TIMES_HEAD = 18;
 
 /** The frame that a task renders, from a set as `1-240`, `1-240x2` or `10,20,30-40`. */
 export function frameOf(frames, task) {
@@ -26,16 +30,18 @@ export class Strip {
     this.step = step;
     this.choose = choose;
     this.task = 0;
-    this.states = h("canvas", { height: 44 });
-    this.times = h("canvas", { class: "times", height: 80 });
+    this.states = h("canvas");
+    this.times = h("canvas", { class: "times" });
     this.said = h("div", { class: "soft small", "aria-hidden": "true" });
     this.slider = h("div", {
       class: "strip", role: "slider", tabindex: "0", "aria-label": `Frames of step ${step.name}`, "aria-valuemin": 0,
       "aria-valuemax": Math.max(0, step.tasks.total - 1), "aria-valuenow": 0,
       onkeydown: (event) => this.key(event),
     }, this.states);
-    this.states.addEventListener("click", (event) => this.pick(this.at(event)));
-    this.states.addEventListener("pointermove", (event) => { this.said.textContent = this.words(this.at(event)); });
+    for (const canvas of [this.states, this.times]) {
+      canvas.addEventListener("click", (event) => this.pick(this.at(event)));
+      canvas.addEventListener("pointermove", (event) => { this.said.textContent = this.words(this.at(event)); });
+    }
     this.element = h("div", {}, this.slider, this.times, this.said,
       h("div", { class: "legend" }, ["done", "open", "failed"].map((name) => h("span", { class: `state ${name}` }, name)), h("span", { class: "state" }, "waiting"),
         (this.note = h("span"))));
@@ -107,49 +113,60 @@ export class Strip {
     };
     const { done, failed, open, size, mean_ms: mean, max_ms: max } = this.map;
     const count = size.length;
-    const width = Math.max(1, Math.round(this.states.clientWidth * devicePixelRatio));
-    this.states.width = width;
-    this.states.height = 44;
+    // Drawn in the screen's own dots.
+    const scale = devicePixelRatio;
+    const width = Math.max(1, Math.round(this.states.clientWidth * scale));
+    const high = Math.round(STATES_HIGH * scale);
+    Object.assign(this.states, { width, height: high });
     const paint = this.states.getContext("2d");
-    const colors = { done: resolved("done"), failed: resolved("failed"), open: resolved("open"), text: resolved("text"), time: resolved("soft") };
-    const gap = width / count > 6 ? 1 : 0;
-    for (let at = 0; at < count; at += 1) {
+    const colors = { done: resolved("done"), failed: resolved("failed"), open: resolved("open"), text: resolved("text"), time: resolved("soft"), line: resolved("line") };
+    const gap = width / count > 6 * scale ? Math.round(scale) : 0;
+    const column = (at) => {
       const left = Math.floor((at * width) / count);
-      const wide = Math.max(1, Math.floor(((at + 1) * width) / count) - left - gap);
-      let top = 44;
+      return [left, Math.max(1, Math.floor(((at + 1) * width) / count) - left - gap)];
+    };
+    for (let at = 0; at < count; at += 1) {
+      const [left, wide] = column(at);
+      let top = high;
       for (const [amount, kind] of [[done[at], "done"], [open[at], "open"], [failed[at], "failed"]]) {
         // A single failed frame among many is seen all the same.
-        const high = amount ? Math.max(kind === "failed" ? 6 : 2, (44 * amount) / size[at]) : 0;
-        top -= high;
+        const tall = amount ? Math.max((kind === "failed" ? 6 : 2) * scale, (high * amount) / size[at]) : 0;
+        top -= tall;
         paint.fillStyle = colors[kind];
-        paint.fillRect(left, Math.max(0, top), wide, high);
+        paint.fillRect(left, Math.max(0, top), wide, tall);
       }
     }
     paint.fillStyle = colors.text;
-    paint.fillRect(Math.floor((this.task * width) / this.map.total), 0, Math.max(2, gap * 2), 44);
+    paint.fillRect(Math.floor((this.task * width) / this.map.total), 0, Math.max(2 * scale, gap * 2), high);
 
     const known = max.filter((value) => value !== null);
     this.times.hidden = known.length < 2;
     this.note.textContent = this.map.sampled ? "times: of one frame in each column" : "";
     if (this.times.hidden) return;
-    this.times.width = width;
-    this.times.height = 80;
-    const top = known.reduce((most, value) => Math.max(most, value), 1);
+    Object.assign(this.times, { width, height: Math.round(TIMES_HIGH * scale) });
     const chart = this.times.getContext("2d");
+    chart.scale(1, scale);
+    const longest = known.reduce((most, value) => Math.max(most, value), 1);
+    const axis = (TIMES_HIGH - TIMES_HEAD) / longest;
     for (let at = 0; at < count; at += 1) {
       if (mean[at] === null) continue;
-      const left = Math.floor((at * width) / count);
-      const wide = Math.max(1, Math.floor(((at + 1) * width) / count) - left - gap);
+      const [left, wide] = column(at);
       chart.globalAlpha = 0.35;
       chart.fillStyle = colors.time;
-      chart.fillRect(left, 80 - (62 * max[at]) / top, wide, (62 * max[at]) / top);
+      chart.fillRect(left, TIMES_HIGH - max[at] * axis, wide, max[at] * axis);
       chart.globalAlpha = 1;
-      chart.fillRect(left, 80 - (62 * mean[at]) / top, wide, (62 * mean[at]) / top);
+      chart.fillRect(left, TIMES_HIGH - mean[at] * axis, wide, mean[at] * axis);
     }
-    chart.fillStyle = colors.text;
-    chart.font = `${12 * devicePixelRatio}px system-ui`;
-    chart.fillText(`longest ${seconds(top / 1000)}`, 2, 12 * devicePixelRatio);
+    chart.setTransform(scale, 0, 0, scale, 0, 0);
+    chart.font = "12px system-ui";
+    for (const [share, words] of [[1, `longest ${seconds(longest / 1000)}`], [0.5, seconds(longest / 2000)]]) {
+      const top = TIMES_HIGH - longest * share * axis;
+      chart.fillStyle = colors.line;
+      chart.fillRect(0, top, width / scale, 1);
+      chart.fillStyle = colors.text;
+      chart.fillText(words, 2, top - 3);
+    }
     this.times.setAttribute("role", "img");
-    this.times.setAttribute("aria-label", `Seconds a frame; the longest took ${seconds(top / 1000)}`);
+    this.times.setAttribute("aria-label", `Seconds a frame; the longest took ${seconds(longest / 1000)}`);
   }
 }

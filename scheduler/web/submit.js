@@ -34,6 +34,7 @@ export async function show({ main, upkeep, title, go }) {
   const fields = new Map();
   const place = h("div");
   const files = [];
+  const list = h("ul", { class: "small" });
   /** What parameters that name a file may say. */
   const places = h("datalist", { id: "places" });
   let scenes = [];
@@ -66,7 +67,9 @@ export async function show({ main, upkeep, title, go }) {
 
   /** The job; with digests, or for a file, which names paths. */
   let read = () => ({});
+  /** The form of a function; what was filled in by somebody stays where this one asks for it, too. */
   function draw() {
+    const kept = new Map([...fields].filter(([, one]) => one.touched && one.input.type !== "file").map(([pointer, { input }]) => [pointer, input.value]));
     fields.clear();
     const { spec } = newest.find((item) => item.name === choice.value);
     const name = h("input", { required: true, value: `${spec.name} ${new Date().toISOString().slice(0, 10)}` });
@@ -75,11 +78,9 @@ export async function show({ main, upkeep, title, go }) {
     const frames = h("input", { placeholder: "1-240", value: "1-12" });
     const output = h("input", { placeholder: "frames/{frame:04}.png", value: spec.rules === "generic" ? "" : "frames/{frame:04}.png" });
     const given = Object.entries(spec.parameters ?? {}).map(([key, one]) => [key, one, control(one)]);
-    const list = h("ul", { class: "small" });
-    const upload = h("input", { type: "file", multiple: true, onchange: () => { add(upload.files, list); upload.value = ""; } });
-    const folder = h("input", { type: "file", webkitdirectory: true, onchange: () => { add(folder.files, list); folder.value = ""; } });
+    const upload = h("input", { type: "file", multiple: true, onchange: () => { add(upload.files); upload.value = ""; } });
+    const folder = h("input", { type: "file", webkitdirectory: true, onchange: () => { add(folder.files); folder.value = ""; } });
     scenes = given.filter(([, one]) => one.type === "input").map(([, , input]) => input);
-    files.length = 0;
     fill(place,
       spec.description && h("p", { class: "soft" }, spec.description),
       field("/name", "Name", name), field("/project", "Project", project), field("/priority", "Priority", priority, "0 (last) to 100 (first) within the project"),
@@ -88,6 +89,12 @@ export async function show({ main, upkeep, title, go }) {
       field("/steps/0/inputs", "Files", upload, "Scenes and textures; they are hashed here, and only what the farm lacks is sent"),
       field("/steps/0/inputs/folder", "Folder", folder, "As a folder of textures: each file keeps its place in it"), list, places,
       given.map(([key, one, input]) => field(`/steps/0/parameters/${key}`, key, input, one.description)));
+    for (const [pointer, one] of fields) {
+      if (!kept.has(pointer)) continue;
+      one.input.value = kept.get(pointer);
+      one.touched = Boolean(one.input.value);
+    }
+    nameAlone();
     read = (asFile = false) => ({
       name: name.value,
       ...(project.value ? { project: project.value } : {}),
@@ -174,7 +181,7 @@ export async function show({ main, upkeep, title, go }) {
     return [...untouched];
   }
 
-  function add(chosen, list) {
+  function add(chosen) {
     for (const file of chosen) {
       // Of a folder that was chosen this has its name too. Hidden files in it are of editors and file managers.
       const path = file.webkitRelativePath || file.name;
@@ -193,10 +200,14 @@ export async function show({ main, upkeep, title, go }) {
       hashed(one).then(changed).catch((problem) => fill(one.said, prose(problem.message)));
     }
     fields.get("/steps/0/inputs").touched = true;
-    // The only file that was chosen by itself, and the only parameter that can mean it.
+    nameAlone();
+    changed();
+  }
+
+  /** The only file that was chosen by itself, and the only parameter that can mean it. */
+  function nameAlone() {
     const alone = files.filter((one) => one.path === one.file.name);
     if (alone.length === 1 && scenes.length === 1 && !scenes[0].value) scenes[0].value = alone[0].as.value;
-    changed();
   }
 
   /** As a job file names it, which lies beside the files. */

@@ -18,16 +18,20 @@ export async function show({ main, upkeep, title }) {
     h("label", {}, h("span", { class: "skip" }, "Function"), h("input", { name: "function", type: "search", placeholder: "Function", value: given.get("function") ?? "" })),
     h("label", {}, h("span", { class: "skip" }, "Pool"), h("input", { name: "pool", type: "search", placeholder: "Pool", value: given.get("pool") ?? "" })),
     h("button", { type: "submit" }, "Search"));
-  const wanted = () => Object.fromEntries([...new FormData(filter)].filter(([, value]) => value));
+  /** What was asked for by somebody, not what is half typed. */
+  let wanted = {};
+  const read = () => { wanted = Object.fromEntries([...new FormData(filter)].filter(([, value]) => value)); };
   function search() {
+    read();
     cursor = "";
-    history.replaceState(null, "", `/workers${query(wanted())}`);
+    history.replaceState(null, "", `/workers${query(wanted)}`);
     look(true);
   }
+  read();
   main.append(h("h1", {}, "Workers"), h("p", { class: "lead" }, "They come when there is work, and leave by themselves."),
     h("div", { class: "card" }, filter), card("", rows), card("Machines and GPUs", places));
   const look = upkeep.every(1000, rows, async () => {
-    const page = await api(`/workers${query({ ...wanted(), cursor, limit: PAGE })}`, { signal: upkeep.signal });
+    const page = await api(`/workers${query({ ...wanted, cursor, limit: PAGE })}`, { signal: upkeep.signal });
     const toFirst = () => h("button", { type: "button", onclick: () => { cursor = ""; look(true); } }, "First");
     fill(rows, page.items.length ? h("div", {}, table("Workers", [
       ["Worker", (worker) => h("span", { class: "mono" }, worker.id)],
@@ -41,7 +45,7 @@ export async function show({ main, upkeep, title }) {
       cursor && toFirst(),
       page.next && h("button", { type: "button", onclick: () => { cursor = page.next; look(true); } }, "More")))
       : cursor ? empty("No more workers.", toFirst())
-        : Object.keys(wanted()).length ? empty("No such workers. Search for less, or for another state.")
+        : Object.keys(wanted).length ? empty("No such workers. Search for less, or for another state.")
           : empty("No workers: there is nothing to do. A submitted job wakes some.", command("framewake submit samples/jobs/povray.yaml --wait")));
   });
   const lookAtPlaces = upkeep.every(10_000, places, async () => {

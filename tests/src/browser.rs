@@ -11,6 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 mod keys;
+mod mouse;
 
 /// Longest wait for something on a page.
 const SOON: Duration = Duration::from_secs(30);
@@ -139,6 +140,13 @@ impl Browser {
         let params = json!({ "width": width, "height": 900, "deviceScaleFactor": 0, "mobile": false });
         self.tell("Emulation.setDeviceMetricsOverride", &params).await;
         self.wait("the page is as wide", &format!("return innerWidth === {width}")).await;
+    }
+
+    /// A phone whose screen has three dots for each of the page's.
+    pub async fn be_a_sharp_phone(&self) {
+        let params = json!({ "width": PHONE, "height": 900, "deviceScaleFactor": 3, "mobile": false });
+        self.tell("Emulation.setDeviceMetricsOverride", &params).await;
+        self.wait("the screen is sharp", &format!("return innerWidth === {PHONE} && devicePixelRatio === 3")).await;
     }
 
     /// What sticks out of the page to the side.

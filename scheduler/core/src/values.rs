@@ -159,7 +159,8 @@ pub struct LogSize {
 pub struct Settings {
     /// How long an attempt may stay silent.
     pub lease: Duration,
-    /// An order that no worker claimed for this long is published again.
+    /// An order that no worker claimed for this long is published again, if one waits for some: it may be lost with a worker that left
+    /// as it came, and NATS itself delivers it again only after [`ORDER_ACK_WAIT`](framewake_proto::subjects::ORDER_ACK_WAIT).
     pub offer: Duration,
     /// A worker of a pool that is not known any more, and that has not spoken for this long, has failed to start.
     pub start: Duration,
@@ -171,7 +172,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             lease: Duration::from_secs(15),
-            offer: Duration::from_secs(30),
+            offer: Duration::from_secs(5),
             start: Duration::from_mins(1),
             aside: Duration::from_mins(10),
         }

@@ -2,7 +2,9 @@
 
 use framewake_core::change::Change;
 use framewake_core::effect::{ClaimAnswer, Effect};
-use framewake_core::event::{AttemptEnd, Event, GpuWord, Moments, Report, RequestId, TaskFailure, WorkerEnd};
+use framewake_core::event::{
+    AttemptEnd, Event, GpuUse, GpuWord, Moments, Report, RequestId, TaskFailure, TaskResult, WorkerEnd,
+};
 use framewake_core::farm::{Applied, Farm, PlaceStanding};
 use framewake_core::values::{
     FunctionRules, NewJob, NewStep, Place, PoolRules, Settings, Snapshot, StoredChunk, StoredJob, StoredPlace,
@@ -144,6 +146,115 @@ fn a_slot_that_was_made_free_goes_to_the_function_that_it_was_made_free_for() {
         })
         .collect();
     assert_eq!(functions, [&other]);
+}
+
+/// A worker that was asked to leave may not have heard it. What it claims is not offered to it again and again, at the pace of its
+/// claims, and it is asked once more.
+#[test]
+fn what_a_leaving_worker_claims_waits_a_moment_for_another() {
+    let other: FunctionKey = "tachyon@1".parse().expect("a good key");
+    let rules = FunctionRules::without_gpu(4, 1);
+    let functions = vec![(function(), rules.clone()), (other.clone(), rules)];
+    let mut farm = Farm::restore(Settings::default(), START, Snapshot { functions, ..Snapshot::default() });
+    apply(&mut farm, START, local(1));
+    apply(&mut farm, START, Event::ReportsDrained);
+    let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(1) });
+    let (worker, attempt) = (started(&submitted).remove(0), offered(&submitted));
+    let claimed = Event::AttemptClaimed { request: RequestId(1), worker: worker.clone(), attempt };
+    apply(&mut farm, START, claimed);
+    let report = Report { done: vec![done()], end: Some(AttemptEnd::Finished), ..Report::default() };
+    apply(&mut farm, START, Event::AttemptReported { worker: worker.clone(), attempt, report });
+    let second = NewJob { steps: vec![NewStep { function: other, ..job(1).steps.remove(0) }], ..job(1) };
+    let asked = apply(&mut farm, START, Event::JobSubmitted { id: JobId(2u128.into()), job: second });
+    assert!(is_told_to_leave(&asked, &worker), "{:?}", asked.effects);
+    let third = apply(&mut farm, START, Event::JobSubmitted { id: JobId(3u128.into()), job: job(1) });
+    let order = offered(&third);
+    let claimed = Event::AttemptClaimed { request: RequestId(2), worker: worker.clone(), attempt: order };
+    let refused = apply(&mut farm, START, claimed);
+    assert_eq!(published(&refused).count(), 0, "{:?}", refused.effects);
+    assert!(is_told_to_leave(&refused, &worker), "{:?}", refused.effects);
+    let later = apply(&mut farm, START.after(Duration::from_millis(200)), Event::TimePassed);
+    assert_eq!(published(&later).map(|attempt| attempt.chunk).collect::<Vec<_>>(), [order.chunk]);
+}
+
+fn done() -> TaskResult {
+    TaskResult {
+        task: 0,
+        key: String::new(),
+        sha256: [0; 32],
+        size_bytes: 0,
+        width: 0,
+        height: 0,
+        device: String::new(),
+        renderer: String::new(),
+        elapsed_ms: 1000,
+        found: false,
+        memory_peak_bytes: 0,
+        gpu: GpuUse::default(),
+        moments: Moments::default(),
+    }
+}
+
+/// It waits for orders, and says so.
+fn idle(worker: &WorkerId) -> Event {
+    Event::WorkerSeen {
+        request: RequestId(1),
+        worker: worker.clone(),
+        function: function(),
+        holds: None,
+        draining: false,
+        places: Vec::new(),
+        gpu: String::new(),
+        progress: None,
+    }
+}
+
+fn is_told_to_leave(applied: &Applied, who: &WorkerId) -> bool {
+    let push =
+        |effect: &Effect| matches!(effect, Effect::PushControl { worker, control } if worker == who && control.drain);
+    applied.effects.iter().any(push)
+}
+
+/// The last worker of one function becomes idle where another function waits for its slot: it is asked to leave at once, not when it
+/// is heard of next.
+#[test]
+fn who_becomes_idle_makes_room_at_once_for_who_waits() {
+    let other: FunctionKey = "tachyon@1".parse().expect("a good key");
+    let rules = FunctionRules::without_gpu(4, 1);
+    let functions = vec![(function(), rules.clone()), (other.clone(), rules)];
+    let mut farm = Farm::restore(Settings::default(), START, Snapshot { functions, ..Snapshot::default() });
+    apply(&mut farm, START, local(1));
+    apply(&mut farm, START, Event::ReportsDrained);
+    let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(1) });
+    let (worker, attempt) = (started(&submitted).remove(0), offered(&submitted));
+    let claimed = Event::AttemptClaimed { request: RequestId(1), worker: worker.clone(), attempt };
+    apply(&mut farm, START, claimed);
+    let second = NewJob { steps: vec![NewStep { function: other, ..job(1).steps.remove(0) }], ..job(1) };
+    let asked = apply(&mut farm, START, Event::JobSubmitted { id: JobId(2u128.into()), job: second });
+    assert!(!is_told_to_leave(&asked, &worker), "it is at work");
+    let report = Report { done: vec![done()], end: Some(AttemptEnd::Finished), ..Report::default() };
+    let ended = apply(&mut farm, START, Event::AttemptReported { worker: worker.clone(), attempt, report });
+    assert!(is_told_to_leave(&ended, &worker), "{:?}", ended.effects);
+}
+
+/// An order can be lost with a worker that leaves as it comes: who waits for one does not wait until NATS finds out.
+#[test]
+fn an_order_that_nobody_claims_is_soon_published_anew_for_who_waits() {
+    let mut farm = farm();
+    let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(1) });
+    let (worker, lost) = (started(&submitted).remove(0), offered(&submitted));
+    let soon = START.after(Duration::from_secs(1));
+    apply(&mut farm, soon, idle(&worker));
+    let anew = apply(&mut farm, START.after(Duration::from_secs(5)), Event::TimePassed);
+    let orders: Vec<AttemptId> = published(&anew).collect();
+    assert_eq!(orders.iter().map(|order| order.chunk).collect::<Vec<_>>(), [lost.chunk]);
+    let claimed = Event::AttemptClaimed { request: RequestId(1), worker: worker.clone(), attempt: lost };
+    let stale = apply(&mut farm, START.after(Duration::from_secs(6)), claimed);
+    let answer = stale.effects.iter().find_map(|effect| match effect {
+        Effect::AnswerClaim { answer, .. } => Some(answer),
+        _ => None,
+    });
+    assert!(matches!(answer, Some(ClaimAnswer::Refused { .. })), "the lost one, should it come after all: {answer:?}");
 }
 
 #[test]

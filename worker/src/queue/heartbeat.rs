@@ -141,8 +141,10 @@ async fn listen(queue: Queue, wanted: watch::Sender<Control>) {
     }
 }
 
+/// Leaving is never taken back: what was sent before it may be heard after it.
 fn want(wanted: &watch::Sender<Control>, control: Control) {
     wanted.send_if_modified(|current| {
+        let control = Control { drain: current.drain || control.drain, ..control };
         let changed = *current != control;
         *current = control;
         changed
@@ -182,4 +184,17 @@ impl Queue {
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_told_to_leave_leaves_whatever_is_heard_after_it() {
+        let (wanted, heard) = watch::channel(Control::default());
+        want(&wanted, Control { drain: true, ..Control::default() });
+        want(&wanted, Control { stay: true, ..Control::default() });
+        assert!(heard.borrow().drain && heard.borrow().stay, "{:?}", heard.borrow());
+    }
 }

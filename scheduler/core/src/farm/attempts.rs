@@ -79,7 +79,10 @@ impl Farm {
             }
         }
         if let Some(WorkerState::Draining(_)) = self.workers.get(worker).map(|worker| worker.state) {
-            self.withdraw(now, attempt.chunk);
+            // Nobody else may be there to take it yet: without a pause it would be offered to this one again and again. And what told
+            // it to leave may have been lost.
+            self.retry_later(now, attempt.chunk);
+            self.ask_to_leave(now, worker.clone(), out);
             return Err(if self.is_aside(worker) { "its place is set aside" } else { "the worker is leaving" });
         }
         if let Some(reason) = self.misfit(worker, job, step) {

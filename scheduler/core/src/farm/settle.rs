@@ -135,12 +135,15 @@ impl Farm {
     /// Brings workers and orders in line with the work, for each function that was touched.
     pub(super) fn settle(&mut self, now: Timestamp, out: &mut Applied) {
         self.weigh();
-        self.touched.append(&mut self.starved);
         self.serve_again();
-        while let Some(function) = self.next_touched() {
-            self.scale(now, function, out);
-            self.refill(now, function, out);
-            self.share_tail(function, out);
+        // Twice: who finds no room may find some once it is known what the others want now.
+        for _ in 0..2 {
+            self.touched.append(&mut self.starved);
+            while let Some(function) = self.next_touched() {
+                self.scale(now, function, out);
+                self.refill(now, function, out);
+                self.share_tail(function, out);
+            }
         }
         self.flush_counts(out);
     }

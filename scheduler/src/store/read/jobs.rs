@@ -118,8 +118,10 @@ impl Reader {
         let steps = sqlx::query(
             // Of a canceled step nothing is open either, as each of its tasks is told: what a worker still holds is thrown away.
             "SELECT job, step, name, state, total, iif(state = 'canceled', 0, open) AS open, done, failed,
-                    iif(state = 'canceled', total - done - failed, 0) AS canceled, load_s, task_s FROM steps
-             WHERE job IN (SELECT value FROM json_each(?)) ORDER BY job, step",
+                    iif(state = 'canceled', total - done - failed, 0) AS canceled, load_s, task_s,
+                    (SELECT count(*) FROM chunks
+                     WHERE chunks.job = steps.job AND chunks.step = steps.step AND worker IS NOT NULL) AS running
+             FROM steps WHERE job IN (SELECT value FROM json_each(?)) ORDER BY job, step",
         )
         .bind(serde_json::to_string(&seqs).expect("numbers are JSON"))
         .fetch_all(&self.pool)
@@ -152,6 +154,7 @@ fn job_view(id: JobId, row: &SqliteRow, outline: &Outline, steps: &[SqliteRow]) 
             state: named("the state of a step", row.try_get("state")?)?,
             tasks: counts(row)?,
             after: outline.after.clone(),
+            running_attempts: row.try_get("running")?,
             load_s: row.try_get("load_s")?,
             task_s: row.try_get("task_s")?,
         })
