@@ -109,6 +109,29 @@ pub struct Login {
     pub token: Secret,
 }
 
+/// A session of pages, without its cookie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SessionView {
+    pub id: String,
+    /// Whose it is, as the audit names them.
+    pub name: Name,
+    pub role: Role,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<Name>,
+    /// Id of the token that it stands for; without it, they logged in by the provider of identities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// What they call themselves there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<String>,
+    pub begun_at: Timestamp,
+    pub used_at: Timestamp,
+    /// However much it is used.
+    pub expires_at: Timestamp,
+    /// The one that asks.
+    pub own: bool,
+}
+
 /// A page was logged out here, and is to be logged out at the provider of identities too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LoggedOut {

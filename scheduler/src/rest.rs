@@ -36,6 +36,7 @@ mod schedules;
 mod schema;
 mod server;
 mod session;
+mod sessions;
 mod shares;
 mod tasks;
 #[cfg(test)]

@@ -44,7 +44,7 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 31] = files![
+static FILES: [File; 32] = files![
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "viewer.css": "text/css; charset=utf-8",
@@ -72,6 +72,7 @@ static FILES: [File; 31] = files![
     "outputs.js": "text/javascript; charset=utf-8",
     "events.js": "text/javascript; charset=utf-8",
     "settings.js": "text/javascript; charset=utf-8",
+    "sessions.js": "text/javascript; charset=utf-8",
     "tokens.js": "text/javascript; charset=utf-8",
     "attempts.js": "text/javascript; charset=utf-8",
     "api.js": "text/javascript; charset=utf-8",

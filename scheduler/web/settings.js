@@ -1,6 +1,7 @@
 // What an operator sets: who may do what, shares and budgets of projects, prices, who is told of what.
 
 import { h, fill, api, action, asked, card, command, cut, empty, may, money, note, number, part, problemBox, state, sure, table, when, words } from "./lib.js";
+import { sessions } from "./sessions.js";
 import { tokens } from "./tokens.js";
 
 const PAGE = 200;
@@ -13,6 +14,7 @@ export async function show({ main, upkeep, title }) {
   const operates = may("operator", { farm: true });
   fill(main, h("h1", {}, "Settings"), h("p", { class: "lead" }, "Who may do what, who gets how much, what it costs, and who is told."),
     may("admin") && card("Tokens", tokens(upkeep)),
+    may("admin") && card("Logged in to the pages", sessions(upkeep)),
     card("Projects: shares and budgets", projects(upkeep, operates)),
     card("Prices", prices(upkeep, operates)),
     may("operator") && card("Notifications", targets(upkeep, operates)));

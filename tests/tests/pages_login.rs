@@ -88,11 +88,13 @@ async fn a_page_is_told_when_its_session_is_taken_back_or_ended_in_another_windo
     // In the place of another window: what a stream shows ends with the session.
     browser.ask_later("fetch('/v1/session', { method: 'DELETE' }).then((answer) => arguments[arguments.length - 1](answer.status))").await;
     browser.sees("Your session is over").await;
-    // Taken back from a terminal, by its id, which the audit has.
+    // Taken back from a terminal, by its id.
     log_in().await;
-    let begun = typed(&["audit", "--action", "session.begin", "--limit", "1"]);
-    let (_, id) = begun.split_once("/v1/tokens/").unwrap_or_else(|| panic!("the row names the session: {begun}"));
-    typed(&["tokens", "revoke", id.split_whitespace().next().expect("an id")]);
+    let listed: Value = serde_json::from_str(&typed(&["sessions", "--json"])).expect("one session");
+    let id = listed["id"].as_str().expect("an id");
+    assert_eq!((&listed["called"], listed.get("token")), (&json!("Jane.Doe"), None), "{listed}");
+    assert!(typed(&["sessions"]).contains(id));
+    typed(&["sessions", "end", id]);
     browser.sees("Your session is over").await;
     farm.restart_scheduler().await;
     browser.open(&format!("{url}/events")).await;

@@ -1,6 +1,7 @@
 //! What somebody does on the pages who looks after a farm, by buttons, each with the effect that it has: tokens, projects, prices,
 //! notifications; a refused image; a cause of failed tries; and an upload whose connection breaks.
 
+use framewake_proto::access::{Role, TokenAdd, WhoView};
 use framewake_proto::client::{Client, Error, JobQuery};
 use framewake_proto::notify::Secret;
 use framewake_proto::objects::{Digest, input_key};
@@ -67,6 +68,39 @@ async fn a_token_that_is_made_opens_the_farm_until_it_is_revoked() {
     browser.sees("The token of vera opens nothing any more.").await;
     let refused = vera.jobs(&JobQuery::default()).await;
     assert!(matches!(&refused, Err(Error::Refused(problem)) if problem.status == 401), "{refused:?}");
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn an_admin_sees_who_is_logged_in_and_ends_the_session_of_another() {
+    let (farm, browser) = operated().await;
+    let add = TokenAdd { name: "vera".parse().expect("a name"), role: Role::Viewer, project: None, lasts: None };
+    let vera = farm.client.add_token(&add).await.expect("made");
+    let log_in = reqwest::Client::new().post(format!("{}/v1/session", farm.url()));
+    let login = log_in.json(&json!({ "token": vera.secret.reveal() })).send().await.expect("an answer");
+    let cookie = login.headers()["set-cookie"].to_str().expect("text").split(';').next().expect("a cookie").to_owned();
+    let who = async || {
+        let asked = reqwest::Client::new().get(format!("{}/v1/session", farm.url())).header("cookie", &cookie);
+        asked.send().await.expect("an answer").json::<WhoView>().await.expect("who one is").who
+    };
+    assert!(who().await.is_some_and(|who| who.name == "vera"));
+    let sessions = farm.client.sessions(None).await.expect("a list").items;
+    let hers = sessions.iter().find(|one| one.name.as_str() == "vera").expect("she is logged in");
+    browser.open(&format!("{}/settings", farm.url())).await;
+    browser.sees("by this page").await;
+    browser.sees(&hers.id).await;
+    assert_eq!(browser.broken_rules().await, json!([]), "who is logged in");
+    let end = format!("End the session {} of vera", hers.id);
+    browser.press_labeled(&end).await;
+    browser.press("Leave it").await;
+    assert!(who().await.is_some(), "it was not ended");
+    browser.press_labeled(&end).await;
+    browser.press("End it").await;
+    browser.sees("The session of vera is over.").await;
+    assert_eq!(who().await, None);
+    let left = format!("return !document.querySelector('main').innerText.includes('{}')", hers.id);
+    browser.wait("it is listed no more", &left).await;
+    browser.sees("by this page").await;
     browser.close().await;
 }
 

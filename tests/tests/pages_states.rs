@@ -44,7 +44,13 @@ async fn a_farm_with_nothing_yet_says_on_each_page_what_to_do_first() {
         ("/events", &["Submit a job and it will", "framewake submit", "No such change was made.", "framewake audit"]),
         (
             "/settings",
-            &["framewake tokens add", "framewake projects set", "framewake prices set", "framewake notify add"],
+            &[
+                "framewake tokens add",
+                "Nobody has to log in here",
+                "framewake projects set",
+                "framewake prices set",
+                "framewake notify add",
+            ],
         ),
         ("/api", &["Every address of this scheduler"]),
     ];

@@ -1,7 +1,7 @@
 //! Tokens, who one is, and what was changed by whom.
 
 use super::{Client, Error, page_of};
-use crate::access::{AuditView, TokenAdd, TokenMade, TokenView, WhoView};
+use crate::access::{AuditView, SessionView, TokenAdd, TokenMade, TokenView, WhoView};
 use crate::api::Page;
 use reqwest::Method;
 
@@ -22,6 +22,16 @@ impl Client {
     /// It opens nothing from now on.
     pub async fn revoke_token(&self, id: &str) -> Result<(), Error> {
         self.send(self.request(Method::DELETE, self.at(&["v1", "tokens", id]))).await.map(drop)
+    }
+
+    /// Who is logged in to the pages, newest first.
+    pub async fn sessions(&self, cursor: Option<&str>) -> Result<Page<SessionView>, Error> {
+        self.get(self.at_list("sessions", cursor)).await
+    }
+
+    /// It opens nothing from now on.
+    pub async fn end_session(&self, id: &str) -> Result<(), Error> {
+        self.send(self.request(Method::DELETE, self.at(&["v1", "sessions", id]))).await.map(drop)
     }
 
     /// Changes, newest first.

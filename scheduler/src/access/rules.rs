@@ -145,6 +145,8 @@ pub(crate) static RULES: &[Rule] = &[
     look(Admin, "/v1/tokens", Own),
     change(Admin, "POST", "/v1/tokens", Own, "token.add"),
     change(Admin, "DELETE", "/v1/tokens/{id}", Own, "token.revoke"),
+    look(Admin, "/v1/sessions", Own),
+    change(Admin, "DELETE", "/v1/sessions/{id}", Own, "session.end"),
     look(Operator, "/v1/audit", Own),
     // These ask for the token themselves, or for none.
     open("GET", "/v1/session"),

@@ -152,6 +152,24 @@ impl Session {
         self.kept.key
     }
 
+    /// What it is called where it is listed, noted and ended.
+    pub(crate) fn id(&self) -> TokenId {
+        if self.person.is_some() { self.kept.token } else { TokenId::of_digest(&self.kept.key) }
+    }
+
+    /// What they call themselves at the provider of identities.
+    pub(crate) fn called(&self) -> Option<&str> {
+        self.kept.person.as_ref().map(|person| person.called.as_str()).filter(|called| !called.is_empty())
+    }
+
+    pub(crate) fn begun_at(&self) -> Timestamp {
+        self.kept.begun_at
+    }
+
+    pub(crate) fn used_at(&self, now: Timestamp) -> Timestamp {
+        if self.followed.load(Ordering::Relaxed) > 0 { now } else { Timestamp(self.used.load(Ordering::Relaxed)) }
+    }
+
     /// Somebody whom a provider of identities knows.
     pub(crate) fn person(&self) -> Option<&Arc<Held>> {
         self.person.as_ref()
@@ -274,6 +292,16 @@ impl Sessions {
     /// It opens nothing from now on, and what it holds open ends.
     pub(crate) fn end(&self, cookie: &str) -> Option<Arc<Session>> {
         self.lock().end(&key(cookie))
+    }
+
+    /// The same, of one that was found.
+    pub(crate) fn end_this(&self, session: &Session) {
+        self.lock().end(&session.key());
+    }
+
+    /// Those that go on, in no order.
+    pub(crate) fn list(&self, now: Timestamp) -> Vec<Arc<Session>> {
+        self.lock().all.values().filter(|session| !session.is_over(now)).cloned().collect()
     }
 
     /// The same for all of this token, or the one of this person.

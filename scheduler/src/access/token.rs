@@ -24,6 +24,13 @@ const TEXT_LEN: usize = TOKEN_PREFIX.len() + 2 * ID_BYTES + 1 + 2 * SECRET_BYTES
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TokenId([u8; ID_BYTES]);
 
+impl TokenId {
+    /// The beginning of a digest, for what has no token of its own: it says nothing of what the digest is of.
+    pub(crate) fn of_digest(digest: &[u8; 32]) -> TokenId {
+        TokenId(*digest.first_chunk().expect("it is longer"))
+    }
+}
+
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))

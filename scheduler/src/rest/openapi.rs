@@ -2,8 +2,8 @@
 
 use super::{
     App, attempts, audit, budgets, costs, estimates, events, functions, gpus, health, inputs, jobs, logs,
-    notifications, oidc, outputs, overview, pictures, places, projects, schedules, schema, session, tasks, tokens,
-    workers,
+    notifications, oidc, outputs, overview, pictures, places, projects, schedules, schema, session, sessions, tasks,
+    tokens, workers,
 };
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -46,6 +46,7 @@ use utoipa_axum::routes;
         (name = "schedules", description = "Jobs that are made by themselves"),
         (name = "notifications", description = "Who is told of what, and what could not be delivered"),
         (name = "tokens", description = "Who may do what"),
+        (name = "sessions", description = "Who is logged in to the pages"),
         (name = "access", description = "Who one is, and who changed what"),
         (name = "health", description = "How the scheduler is"),
         (name = "descriptions", description = "This page and the schemas of job, schedule and function files"),
@@ -141,6 +142,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(tokens::list, tokens::add))
         .routes(routes!(tokens::revoke))
         .routes(routes!(session::show, session::begin, session::end))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::end))
         .routes(routes!(oidc::ask_provider))
         .routes(routes!(oidc::come_back))
         .routes(routes!(audit::list))

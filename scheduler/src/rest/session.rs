@@ -72,7 +72,7 @@ pub(super) async fn welcome(app: &App, kept: KeptSession, peer: Peer, request: O
     // A token may have been revoked in this very moment.
     let held = app.access.behind(&session).ok_or_else(|| door::turn_away(app, peer, Why::Unknown))?;
     let caller = Caller::of(held);
-    let mut after = json!({"role": caller.role, "project": caller.project});
+    let mut after = json!({"role": caller.role, "project": caller.project, "session": session.id().to_string()});
     if let Some(Person { called, subject, issuer, group, .. }) = &kept.person {
         after["group"] = json!(group);
         after["called"] = json!(called);

@@ -41,7 +41,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, query: Que
 }
 
 /// An admin of one project knows of that one's tokens.
-fn is_of(caller: &Caller, token: &Token) -> bool {
+pub(super) fn is_of(caller: &Caller, token: &Token) -> bool {
     caller.only().is_none_or(|only| token.project.as_ref() == Some(only))
 }
 
@@ -101,7 +101,7 @@ pub(super) async fn add(
 
 /// Revoke a token: it opens nothing from now on, and what it holds open ends
 ///
-/// Or end the session of somebody who logged in by a provider of identities: its id is in the audit.
+/// Or end the session of somebody who logged in by a provider of identities, as `DELETE /v1/sessions/{id}` does.
 #[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens",
     params(("id" = String, Path, description = "The middle of the token: `fw_<id>_…`")),
     responses((status = 204, description = "It opens nothing any more"), Problems))]

@@ -74,6 +74,7 @@ pub(crate) const PLAYED: &[(&str, &str, i32)] = &[
     ("framewake notify resend ID", "framewake notify resend 01JD0000000000000000000000", 2),
     ("framewake audit --action job.", "", 0),
     ("framewake audit --json", "", 0),
+    ("framewake sessions", "", 0),
     ("framewake cost --by project,function", "", 0),
 ];
 
@@ -86,8 +87,7 @@ pub(crate) const NOT_PLAYED: &[(&str, &str)] = &[
     ("framewake top", "tests/tests/top.rs"),
     ("framewake functions build toon", "tests/tests/images.rs"),
     ("framewake functions push toon --to registry.example/team/toon", "tests/tests/images.rs"),
-    ("framewake audit --action session.begin", "tests/tests/pages_login.rs"),
-    ("framewake tokens revoke ID", "tests/tests/pages_login.rs"),
+    ("framewake sessions end ID", "tests/tests/pages_login.rs"),
     ("framewake-worker --healthcheck", "tests/tests/watchdog.rs"),
     ("framewake-worker --metrics 127.0.0.1:9464", "tests/tests/monitoring.rs"),
 ];

@@ -153,12 +153,13 @@ fn details(error: &anyhow::Error) -> (&[Fault], Option<String>) {
 }
 
 /// The REST interface names its own addresses; here there are commands for them.
-const COMMANDS: [(&str, &str); 12] = [
+const COMMANDS: [(&str, &str); 13] = [
     ("GET /v1/jobs", "`framewake jobs`"),
     ("GET /v1/schedules", "`framewake schedules`"),
     ("GET /v1/budgets", "`framewake budgets`"),
     ("GET /v1/prices", "`framewake prices list`"),
     ("GET /v1/tokens", "`framewake tokens`"),
+    ("GET /v1/sessions", "`framewake sessions`"),
     ("put new rules in its place with PUT", "put new rules in its place with `framewake schedules apply`"),
     ("put it in the place of that one with PUT", "put it in the place of that one with `--replace`"),
     ("GET /v1/places", "`framewake workers places`"),

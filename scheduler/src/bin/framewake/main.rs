@@ -34,6 +34,7 @@ mod projects;
 mod retry;
 mod scaling;
 mod schedules;
+mod sessions;
 mod start;
 mod submit;
 mod tail;
@@ -139,6 +140,8 @@ enum Ask {
     Prices(prices::Args),
     /// Say who may do what: list, add, revoke
     Tokens(tokens::Args),
+    /// Say who is logged in to the pages: list, end
+    Sessions(sessions::Args),
     /// Show what was changed, by whom, newest first
     Audit(tokens::AuditArgs),
     /// Check the scheduler and this machine, and say what to do
@@ -256,6 +259,7 @@ async fn ask(context: &Context, command: Ask) -> anyhow::Result<Outcome> {
         Ask::Budget(args) => budgets::of_job(context, args).await,
         Ask::Prices(args) => prices::run(context, args).await,
         Ask::Tokens(args) => tokens::run(context, args).await,
+        Ask::Sessions(args) => sessions::run(context, args).await,
         Ask::Audit(args) => tokens::audit(context, args).await,
         Ask::Doctor => doctor::run(context).await,
         Ask::Completions(args) => completions::run(context, &args),

@@ -40,7 +40,7 @@ enum Command {
     /// Revoke a token: it opens nothing from now on
     Revoke {
         /// Its id, as `framewake tokens` lists it, or its name if no other has that; or the id of the session of somebody who logged
-        /// in by a provider of identities, as `framewake audit --action session.begin` has it
+        /// in by a provider of identities, as `framewake sessions` lists it
         token: String,
     },
 }
@@ -84,7 +84,7 @@ async fn find(context: &Context, wanted: &str) -> anyhow::Result<String> {
     let named: Vec<&TokenView> = tokens.iter().filter(|token| token.name.as_str() == wanted).collect();
     match named.as_slice() {
         [one] => Ok(one.id.clone()),
-        // Sessions are in no list.
+        // A session's, which is in another list.
         [] if wanted.len() == ID_LEN && wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(wanted.to_owned()),
         [] => Err(BadInput::new(format!("there is no token `{}`", text::clean(wanted)))
             .hint("`framewake tokens` lists them")

@@ -157,7 +157,7 @@ fn promised(rule: &Rule, asker: &Asker) -> Promised {
 
 /// An address of this kind, about something of the own project, or about nothing.
 fn address(rule: &Rule, job: &str, victim: &str, named: &str) -> String {
-    let id = if rule.route.starts_with("/v1/tokens") { victim } else { job };
+    let id = if rule.of == Of::Own { victim } else { job };
     let project = if named == "nightly" { OWN } else { named };
     let name = if rule.of == Of::Project { project } else { named };
     let name = if rule.route.starts_with("/v1/functions/") { "paint" } else { name };
@@ -205,12 +205,7 @@ async fn every_role_meets_every_address_as_the_table_says() {
                     assert!(farm.as_who(&admin, "PUT", path, Some(&body)).await.status.is_success(), "{path}");
                 }
             }
-            let victim = if rule.route == "/v1/tokens/{id}" {
-                let body = json!({"name": "victim", "role": "viewer", "project": OWN});
-                farm.as_who(&admin, "POST", "/v1/tokens", Some(&body)).await.json::<TokenMade>().token.id
-            } else {
-                "aaaaaaaaaaaa".to_owned()
-            };
+            let victim = farm.victim(rule.route, &admin).await;
             let request = |path: &str| {
                 let request =
                     Request::builder().method(rule.method).uri(path).header("content-type", "application/json");
@@ -221,7 +216,8 @@ async fn every_role_meets_every_address_as_the_table_says() {
             asked += 1;
             let hint = problem.as_ref().and_then(|problem| problem.hint.clone());
             let mut promised = promised(rule, asker);
-            if rule.route == "/v1/tokens/{id}" && asker.role == Role::Admin && asker.project == Some(OTHER) {
+            let of_victim = ["/v1/tokens/{id}", "/v1/sessions/{id}"].contains(&rule.route);
+            if of_victim && asker.role == Role::Admin && asker.project == Some(OTHER) {
                 promised = Promised::Absent;
             }
             let said = format!("{} {path} by {} of {:?}: {status} {problem:?}", rule.method, asker.role, asker.project);
@@ -252,7 +248,7 @@ async fn every_role_meets_every_address_as_the_table_says() {
                 Promised::Taken => assert_eq!(status, StatusCode::CONFLICT, "{said}"),
                 Promised::In => {
                     assert!(![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status), "{said}");
-                    let there = matches!(rule.of, Of::Job | Of::Project | Of::Schedule | Of::Target)
+                    let there = (of_victim || matches!(rule.of, Of::Job | Of::Project | Of::Schedule | Of::Target))
                         && asker.project != Some(OTHER);
                     assert!(!there || status != StatusCode::NOT_FOUND, "{said}");
                 }

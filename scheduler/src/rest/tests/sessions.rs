@@ -1,15 +1,30 @@
 //! Sessions of pages over restarts: who stays, who is out, and what is in the database of them.
 
-use super::access::token;
+use super::access::{OWN, token};
 use super::*;
 use crate::access::{Person, SESSIONS_OF_ONE_MAX, UNUSED_FOR, make_session, make_token};
-use framewake_proto::access::{AuditView, Role, WhoView};
+use framewake_proto::access::{AuditView, Role, SessionView, TokenMade, WhoView};
 use framewake_proto::api::Page;
 use framewake_proto::notify::Secret;
 use futures::StreamExt as _;
 use sqlx::{ConnectOptions, SqliteConnection};
 
 impl Farm {
+    /// What somebody of the own project may lose, where an address names that.
+    pub(super) async fn victim(&self, route: &str, admin: &Secret) -> String {
+        if !["/v1/tokens/{id}", "/v1/sessions/{id}"].contains(&route) {
+            return "aaaaaaaaaaaa".to_owned();
+        }
+        let body = json!({"name": "victim", "role": "viewer", "project": OWN});
+        let made: TokenMade = self.as_who(admin, "POST", "/v1/tokens", Some(&body)).await.json();
+        if route == "/v1/tokens/{id}" {
+            return made.token.id;
+        }
+        self.log_in(&made.secret).await;
+        let sessions: Page<SessionView> = self.read_as(admin, "/v1/sessions?limit=1").await;
+        sessions.items[0].id.clone()
+    }
+
     /// Its cookie.
     async fn log_in(&self, secret: &Secret) -> String {
         let login = self.post("/v1/session", &json!({"token": secret.reveal()})).await;
@@ -162,4 +177,68 @@ async fn who_logs_in_again_and_again_logs_nobody_else_out() {
     assert_eq!((farm.who(&first).await, all(&farm).await), (None, (SESSIONS_OF_ONE_MAX, true)));
     let kept = count(&mut database, "SELECT count(*) FROM sessions").await;
     assert_eq!(usize::try_from(kept).expect("a count"), SESSIONS_OF_ONE_MAX + 1);
+}
+
+#[tokio::test]
+async fn an_admin_sees_who_is_logged_in_and_ends_a_session() {
+    let (root, roots) = token("root", Role::Admin, None);
+    let (lead, leads) = token("lead", Role::Admin, Some(OWN));
+    let (mut jane, hers) = token("jane", Role::Artist, Some(OWN));
+    let soon = Timestamp(Timestamp::now().0 + 60_000);
+    jane.expires_at = Some(soon);
+    let (other, others) = token("other", Role::Viewer, Some("other"));
+    let farm = Farm::start().await.guarded(vec![root, lead, jane.clone(), other]).await;
+    let before = Timestamp::now();
+    let one = farm.log_in(&hers).await;
+    let two = farm.log_in(&hers).await;
+    farm.log_in(&others).await;
+    let admins = farm.log_in(&roots).await;
+    let all: Page<SessionView> = farm.read_as(&roots, "/v1/sessions").await;
+    let names = |page: &Page<SessionView>| page.items.iter().map(|one| one.name.to_string()).collect::<Vec<_>>();
+    let mut sorted = names(&all);
+    sorted.sort();
+    assert_eq!((sorted, &all.next), (["jane", "jane", "other", "root"].map(str::to_owned).into(), &None));
+    assert!(all.items.is_sorted_by_key(|one| std::cmp::Reverse(one.begun_at)), "{all:?}");
+    let hers: Vec<&SessionView> = all.items.iter().filter(|one| one.name.as_str() == "jane").collect();
+    for view in &hers {
+        assert_eq!((view.role, view.project.as_ref().map(Name::as_str)), (Role::Artist, Some(OWN)));
+        assert_eq!((view.token.clone(), view.expires_at), (Some(jane.id.to_string()), soon));
+        assert!(view.begun_at >= before && view.used_at >= view.begun_at && !view.own);
+    }
+    // One page after the other there are the same ones; and that of a page that asks is told apart.
+    let ask = async |path: String| {
+        let request = Request::get(path).header("cookie", format!("{}={admins}", farm.app.cookies.session));
+        farm.send(request.body(Body::empty()).expect("a request")).await
+    };
+    let (mut paged, mut next) = (Vec::new(), String::new());
+    loop {
+        let page: Page<SessionView> = ask(format!("/v1/sessions?limit=1{next}")).await.json();
+        assert_eq!(page.items.len(), 1);
+        paged.extend(page.items);
+        let Some(cursor) = page.next else { break };
+        next = format!("&cursor={cursor}");
+    }
+    let ids = |items: &[SessionView]| items.iter().map(|one| one.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&paged), ids(&all.items));
+    let own: Vec<&str> = paged.iter().filter(|one| one.own).map(|one| one.name.as_str()).collect();
+    assert_eq!(own, ["root"]);
+    ask("/v1/sessions?cursor=1".to_owned()).await.problem(400, "invalid-query");
+    // An admin of one project knows of that one's, and ends no other.
+    let seen: Page<SessionView> = farm.read_as(&leads, "/v1/sessions").await;
+    assert_eq!(names(&seen), ["jane", "jane"]);
+    let theirs = &all.items.iter().find(|one| one.name.as_str() == "other").expect("there").id;
+    farm.as_who(&leads, "DELETE", &format!("/v1/sessions/{theirs}"), None).await.problem(404, "not-found");
+    // The one that is ended opens nothing, now and after a restart; the other of the same token goes on.
+    let path = format!("/v1/sessions/{}", hers[0].id);
+    assert_eq!(farm.as_who(&leads, "DELETE", &path, None).await.status, StatusCode::NO_CONTENT);
+    farm.as_who(&leads, "DELETE", &path, None).await.problem(404, "not-found");
+    let still = async |farm: &Farm| [farm.who(&one).await.is_some(), farm.who(&two).await.is_some()];
+    let goes_on = still(&farm).await;
+    assert!(goes_on[0] != goes_on[1], "{goes_on:?}");
+    let notes: Page<AuditView> = farm.read_as(&roots, "/v1/audit?action=session.end").await;
+    let [note] = &notes.items[..] else { panic!("one note: {notes:?}") };
+    assert_eq!((note.who.as_str(), &note.subject, note.project.as_ref().map(Name::as_str)), ("lead", &path, Some(OWN)));
+    assert!(note.after.contains("\"jane\""), "{note:?}");
+    let farm = farm.guarded_anew().await;
+    assert_eq!(still(&farm).await, goes_on);
 }
