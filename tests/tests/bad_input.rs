@@ -49,6 +49,7 @@ fn cases() -> Vec<(Value, &'static str, &'static str)> {
             "`command` has version 1 alone",
         ),
         (with(|job| job["priority"] = json!(101)), "/priority", "100"),
+        (with(|job| job["priority"] = json!(0.5)), "/priority", "must be a whole number, not 0.5"),
         (with(|job| job["priority"] = json!("high")), "/priority", "whole number, not text"),
         (with(|job| job["priorty"] = json!(1)), "/priorty", "did you mean `priority`?"),
         (with(|job| job["steps"][0]["frame"] = json!("1")), "/steps/0/frame", "did you mean `frames`?"),

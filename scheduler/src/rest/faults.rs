@@ -151,7 +151,11 @@ fn wrong_type(wanted: &[&str], value: &Value) -> String {
         Value::String(text) if wanted != ["string"] && text.parse::<f64>().is_ok() => ": take the quotes away",
         _ => "",
     };
-    format!("must be {names}, not {}{hint}", describe(value))
+    // Half a number is a number too: which one is what helps.
+    match value {
+        Value::Number(number) if names == "a whole number" => format!("must be {names}, not {number}"),
+        _ => format!("must be {names}, not {}{hint}", describe(value)),
+    }
 }
 
 fn describe_kind(kind: &str) -> &'static str {
