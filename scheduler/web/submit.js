@@ -76,7 +76,9 @@ export async function show({ main, upkeep, title, go }) {
     const project = h("input", { placeholder: "default" });
     const priority = h("input", { type: "number", min: 0, max: 100, placeholder: "50" });
     const frames = h("input", { placeholder: "1-240", value: "1-12" });
-    const output = h("input", { placeholder: "frames/{frame:04}.png", value: spec.rules === "generic" ? "" : "frames/{frame:04}.png" });
+    // As the scheduler has it, which refuses a step whose pictures nobody would keep.
+    const keeps = spec.driver.kind !== "command" || spec.driver.writes || /\{outputs?\}/.test(JSON.stringify(spec.driver));
+    const output = h("input", { placeholder: "frames/{frame:04}.png", value: keeps ? "frames/{frame:04}.png" : "" });
     const given = Object.entries(spec.parameters ?? {}).map(([key, one]) => [key, one, control(one)]);
     const upload = h("input", { type: "file", multiple: true, onchange: () => { add(upload.files); upload.value = ""; } });
     const folder = h("input", { type: "file", webkitdirectory: true, onchange: () => { add(folder.files); folder.value = ""; } });
@@ -85,7 +87,7 @@ export async function show({ main, upkeep, title, go }) {
       spec.description && h("p", { class: "soft" }, spec.description),
       field("/name", "Name", name), field("/project", "Project", project), field("/priority", "Priority", priority, "0 (last) to 100 (first) within the project"),
       field("/steps/0/frames", "Frames", frames, "1-240, 1-240x2 or 10,20,30-40; empty: one single task"),
-      field("/steps/0/output", "Outputs", output, "Name of each output; empty: the program leaves nothing behind"),
+      field("/steps/0/output", "Outputs", output, keeps ? "Name of each output" : "Name of each output; empty: the program leaves nothing behind"),
       field("/steps/0/inputs", "Files", upload, "Scenes and textures; they are hashed here, and only what the farm lacks is sent"),
       field("/steps/0/inputs/folder", "Folder", folder, "As a folder of textures: each file keeps its place in it"), list, places,
       given.map(([key, one, input]) => field(`/steps/0/parameters/${key}`, key, input, one.description)));
