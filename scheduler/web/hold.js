@@ -26,7 +26,9 @@ addEventListener("pointerdown", () => {
   down = true;
   begun = performance.now();
 }, true);
-for (const end of ["pointerup", "pointercancel", "dragend", "blur"]) addEventListener(end, release, true);
+for (const end of ["pointerup", "pointercancel", "dragend"]) addEventListener(end, release, true);
+// Of the window, and not of what loses the focus by the press.
+addEventListener("blur", (event) => { if (event.target === window) release(); });
 addEventListener("pointermove", (event) => { if (!event.buttons) release(); }, { capture: true, passive: true });
 
 /** Once nothing is pressed: what is drawn anew between a press and its release would not be clicked. */

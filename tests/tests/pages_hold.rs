@@ -162,9 +162,7 @@ async fn who_is_not_logged_in_finds_the_form_wherever_they_go() {
     browser.ask("history.back()").await;
     browser.wait("one is back again", "return location.pathname === '/jobs'").await;
     browser.sees("This farm asks who you are.").await;
-    browser
-        .write("Token\nAn admin of the farm makes one: framewake tokens add NAME --role artist", token.reveal())
-        .await;
+    browser.write("Token", token.reveal()).await;
     browser.press("Log in").await;
     browser.sees("No such jobs.").await;
     assert_eq!(browser.ask("return location.search").await, "?name=tree");
