@@ -119,7 +119,7 @@ export class Strip {
     const high = Math.round(STATES_HIGH * scale);
     Object.assign(this.states, { width, height: high });
     const paint = this.states.getContext("2d");
-    const colors = { done: resolved("done"), failed: resolved("failed"), open: resolved("open"), text: resolved("text"), time: resolved("soft"), line: resolved("line") };
+    const colors = { done: resolved("done"), failed: resolved("failed"), open: resolved("open"), text: resolved("text"), time: resolved("soft"), line: resolved("line"), card: resolved("card") };
     const gap = width / count > 6 * scale ? Math.round(scale) : 0;
     const column = (at) => {
       const left = Math.floor((at * width) / count);
@@ -163,8 +163,11 @@ export class Strip {
       const top = TIMES_HIGH - longest * share * axis;
       chart.fillStyle = colors.line;
       chart.fillRect(0, top, width / scale, 1);
+      // Read also where bars are behind it.
+      chart.fillStyle = colors.card;
+      chart.fillRect(0, top - 16, chart.measureText(words).width + 5, 16);
       chart.fillStyle = colors.text;
-      chart.fillText(words, 2, top - 3);
+      chart.fillText(words, 2, top - 4);
     }
     this.times.setAttribute("role", "img");
     this.times.setAttribute("aria-label", `Seconds a frame; the longest took ${seconds(longest / 1000)}`);
