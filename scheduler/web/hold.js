@@ -26,7 +26,8 @@ addEventListener("pointerdown", () => {
   down = true;
   begun = performance.now();
 }, true);
-for (const end of ["pointerup", "pointercancel", "dragend"]) addEventListener(end, release, true);
+// A list to choose from may keep the release to itself.
+for (const end of ["pointerup", "pointercancel", "dragend", "change", "keydown"]) addEventListener(end, release, true);
 // Of the window, and not of what loses the focus by the press.
 addEventListener("blur", (event) => { if (event.target === window) release(); });
 addEventListener("pointermove", (event) => { if (!event.buttons) release(); }, { capture: true, passive: true });
@@ -37,9 +38,9 @@ export function released() {
   return new Promise((go) => {
     waiting.push(go);
     setTimeout(() => {
-      down &&= performance.now() - begun <= PRESS_MS_MAX;
+      down &&= performance.now() - begun < PRESS_MS_MAX;
       settle();
-    }, PRESS_MS_MAX);
+    }, Math.max(0, begun + PRESS_MS_MAX - performance.now()));
   });
 }
 
@@ -59,7 +60,8 @@ export function marking(element) {
   const known = ends.map(([node, offset]) => ({ node, offset, words: node.textContent, way: element.contains(node) ? wayTo(element, node) : null }));
   return () => {
     const now = known.map(({ node, way }) => (way ? way.reduce((at, place) => at?.childNodes[place], element) : node));
-    if (now.some((node, at) => !node || node.textContent !== known[at].words)) return;
+    const fits = (node, at) => node?.textContent === known[at].words && known[at].offset <= (node.data ?? node.childNodes).length;
+    if (!now.every(fits)) return;
     selection.setBaseAndExtent(now[0], known[0].offset, now[1], known[1].offset);
   };
 }

@@ -47,10 +47,14 @@ export async function show({ main, upkeep, title, go }) {
   function field(pointer, text, input, hint = "") {
     const id = `fault-${fields.size}`;
     const fault = h("span", { class: "fault", id });
-    const one = { input, fault, text, touched: false };
+    const one = { input, fault, text, touched: false, filled: false };
     fields.set(pointer, one);
     input.setAttribute("aria-describedby", id);
-    input.addEventListener("input", () => { one.touched = true; changed(); });
+    input.addEventListener("input", () => {
+      one.touched = true;
+      one.filled = true;
+      changed();
+    });
     input.addEventListener("blur", () => { if (input.value) one.touched = true; });
     return h("label", { class: "field" }, h("span", {}, text), hint && h("span", { class: "soft small" }, hint), input, fault);
   }
@@ -69,7 +73,7 @@ export async function show({ main, upkeep, title, go }) {
   let read = () => ({});
   /** The form of a function; what was filled in by somebody stays where this one asks for it, too. */
   function draw() {
-    const kept = new Map([...fields].filter(([, one]) => one.touched && one.input.type !== "file").map(([pointer, { input }]) => [pointer, input.value]));
+    const kept = new Map([...fields].filter(([, one]) => one.filled && one.input.value && one.input.type !== "file").map(([pointer, { input }]) => [pointer, input.value]));
     fields.clear();
     const { spec } = newest.find((item) => item.name === choice.value);
     const name = h("input", { required: true, value: `${spec.name} ${new Date().toISOString().slice(0, 10)}` });
@@ -93,8 +97,11 @@ export async function show({ main, upkeep, title, go }) {
       given.map(([key, one, input]) => field(`/steps/0/parameters/${key}`, key, input, one.description)));
     for (const [pointer, one] of fields) {
       if (!kept.has(pointer)) continue;
+      const was = one.input.value;
       one.input.value = kept.get(pointer);
-      one.touched = Boolean(one.input.value);
+      // Another list may not have it, nor a number take it.
+      if (one.input.value) one.touched = one.filled = true;
+      else one.input.value = was;
     }
     nameAlone();
     read = (asFile = false) => ({

@@ -113,10 +113,11 @@ async fn farm(slots: u32, lines: &str) -> TestFarm {
     farm
 }
 
-/// One try for each frame.
+/// One try for each frame, whose script may write more than that it was there into its file, `$1`.
 fn job(script: &str, frames: &str) -> Value {
+    let script = format!("echo it was there > $1; {script}");
     json!({ "name": unique(), "steps": [{
-        "name": "render", "function": "gpu", "frames": frames, "parameters": { "script": script },
+        "name": "render", "function": "gpu", "frames": frames, "parameters": { "script": script }, "output": "out/{frame:04}.txt",
         "retries": { "attempts": 1 }, "chunking": { "mode": "fixed", "size": 1 },
     }] })
 }
@@ -331,13 +332,6 @@ fn written(farm: &TestFarm, id: JobId) -> Vec<String> {
     files.iter().map(|file| std::fs::read_to_string(file).expect("text").trim().to_owned()).collect()
 }
 
-/// A job whose frames write text.
-fn writing(script: &str, frames: &str) -> Value {
-    let mut job = job(script, frames);
-    job["steps"][0]["output"] = json!("out/{frame:04}.txt");
-    job
-}
-
 /// Waits until workers have these GPUs and no other. Four would fit the slots and the function.
 async fn given(farm: &TestFarm, expected: &[&str]) {
     until(SOON, "each worker has said which GPU is its own", || async {
@@ -353,7 +347,7 @@ async fn given(farm: &TestFarm, expected: &[&str]) {
 async fn each_worker_of_a_machine_has_a_gpu_of_its_own_and_a_new_scheduler_knows_whose() {
     let mut farm = farm(4, &(gpu(0, "GPU-aa", 24, &[("busy", 30)]) + &gpu(1, "GPU-bb", 24, &[("busy", 30)]))).await;
     let script = waiting(&farm, "echo $CUDA_VISIBLE_DEVICES > $1");
-    let id = farm.submit(&writing(&script, "1-6")).await;
+    let id = farm.submit(&job(&script, "1-6")).await;
     busy_workers(&farm, 2).await;
     given(&farm, &["GPU-aa", "GPU-bb"]).await;
     let pids = farm.worker_pids();
@@ -361,7 +355,7 @@ async fn each_worker_of_a_machine_has_a_gpu_of_its_own_and_a_new_scheduler_knows
     farm.restart_scheduler().await;
     busy_workers(&farm, 2).await;
     // Whoever is free for the four frames that wait has no GPU to go with.
-    let other = farm.submit(&writing(&script, "1-2")).await;
+    let other = farm.submit(&job(&script, "1-2")).await;
     until(SOON, "people are told", || async {
         let said = serde_json::to_string(&farm.client.explain(other).await.ok()?).ok()?;
         (said.contains("are busy") || said.contains("GPUs: ")).then_some(())
@@ -382,25 +376,25 @@ async fn a_frame_that_runs_out_of_gpu_memory_gets_a_larger_gpu_and_the_others_fo
         farm(4, &(gpu(0, "GPU-small", 8, &[("busy", 30)]) + &gpu(1, "GPU-large", 24, &[("busy", 30)]))).await;
     let script = "echo 'device: CUDA: NVIDIA Test'; case $CUDA_VISIBLE_DEVICES in \
                   GPU-small) echo 'CUDA error: out of memory'; exit 1;; esac; echo $CUDA_VISIBLE_DEVICES > $1";
-    let id = farm.submit(&writing(script, "1-6")).await;
+    let id = farm.submit(&job(script, "1-6")).await;
     let view = farm.over(id).await;
     assert_eq!(view.state, JobState::Succeeded, "{:?}", farm.failures(id).await);
     assert_eq!(written(&farm, id), ["GPU-large"; 6]);
     // The next job of the scene begins there, also after a restart: no frame runs out again.
     farm.restart_scheduler().await;
-    let next = farm.succeed(&writing(script, "7-9")).await;
+    let next = farm.succeed(&job(script, "7-9")).await;
     assert_eq!(written(&farm, next.id), ["GPU-large"; 3]);
     let attempts = farm.client.attempts(next.id, &PartQuery::default()).await.expect("listed").items;
     assert_eq!(attempts.len(), 3, "{attempts:?}");
     // What no GPU can hold ends with a reason.
     let never = "echo 'device: CUDA: NVIDIA Test'; echo 'CUDA error: out of memory'; exit 1";
-    let id = farm.submit(&writing(never, "1")).await;
+    let id = farm.submit(&job(never, "1")).await;
     assert_eq!(farm.over(id).await.state, JobState::Failed);
     let failure = farm.failures(id).await.remove(0).failure.expect("it says why");
     assert_eq!(failure.verdict, Verdict::NeedMoreVram);
     assert!(failure.message.contains("no GPU of this farm has more memory than 24GiB"), "{failure:?}");
     // What is declared is heeded at once.
-    let mut declared = writing("echo 'device: CUDA: NVIDIA Test'; echo $CUDA_VISIBLE_DEVICES > $1", "1-3");
+    let mut declared = job("echo 'device: CUDA: NVIDIA Test'; echo $CUDA_VISIBLE_DEVICES > $1", "1-3");
     declared["steps"][0]["gpu_memory"] = json!("12GiB");
     let view = farm.succeed(&declared).await;
     assert_eq!(written(&farm, view.id), ["GPU-large"; 3]);

@@ -29,7 +29,7 @@ async fn a_press_arrives_however_long_it_takes_and_whatever_comes_meanwhile() {
     // What came since the press, of what the page asks for.
     let came = |path: &str| {
         format!(
-            "return performance.getEntriesByType('resource').some((one) => one.name.endsWith('{path}') && one.startTime > window.pressed)"
+            "return performance.getEntriesByType('resource').some((one) => one.name.endsWith('{path}') && one.responseEnd > window.pressed)"
         )
     };
     browser.open(&format!("{}/jobs", farm.url())).await;

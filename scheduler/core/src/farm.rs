@@ -632,16 +632,30 @@ impl Restoring {
     }
 
     pub fn add(&mut self, job: StoredJob) {
+        for (at, step) in job.steps.iter().enumerate() {
+            let Some(tasks) = self.chunked.get_mut(&(job.id, at)) else { continue };
+            // Written by versions that did not store a chunk of which nothing was left.
+            let over: Vec<u32> =
+                tasks.iter().filter(|task| step.done.contains(*task) || step.failed.contains(*task)).collect();
+            for task in over {
+                tasks.remove(task);
+            }
+        }
         self.farm.restore_job(job, &self.chunked);
     }
 
     #[must_use]
     pub fn finish(self) -> Farm {
-        let Restoring { mut farm, now, chunks, chunked: _ } = self;
-        for stored in chunks {
+        let Restoring { mut farm, now, chunks, chunked } = self;
+        for mut stored in chunks {
             // A chunk whose job is over is a row that was about to be removed.
             if !farm.jobs.contains_key(&stored.job) {
                 continue;
+            }
+            let open = &chunked[&(stored.job, stored.step)];
+            let over: Vec<u32> = stored.tasks.iter().filter(|task| !open.contains(*task)).collect();
+            for task in over {
+                stored.tasks.remove(task);
             }
             let state = match stored.state {
                 StoredChunkState::Waiting { until, avoid } => {

@@ -14,6 +14,7 @@ use framewake_proto::duration::Span;
 use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
 use framewake_proto::start::StartPoint;
+use framewake_proto::tasks::TaskSet;
 use framewake_proto::time::Timestamp;
 use framewake_proto::verdict::Verdict;
 use std::collections::{BTreeMap, VecDeque};
@@ -213,6 +214,31 @@ fn is_told_to_leave(applied: &Applied, who: &WorkerId) -> bool {
     let push =
         |effect: &Effect| matches!(effect, Effect::PushControl { worker, control } if worker == who && control.drain);
     applied.effects.iter().any(push)
+}
+
+/// The last task of an attempt may be told before its end. Killed in between, the farm comes back with what is stored: of what is done,
+/// nothing may be open in it, or it is done once more, which no store takes.
+#[test]
+fn what_is_stored_of_an_attempt_that_has_done_all_and_not_ended_is_not_open() {
+    let mut farm = farm();
+    let pairs = NewStep { chunking: Chunking::Fixed { size: 2 }, ..job(4).steps.remove(0) };
+    let submitted = Event::JobSubmitted { id: id(), job: NewJob { steps: vec![pairs], ..job(4) } };
+    let submitted = apply(&mut farm, START, submitted);
+    let (worker, attempt) = (started(&submitted).remove(0), offered(&submitted));
+    let claimed = Event::AttemptClaimed { request: RequestId(1), worker: worker.clone(), attempt };
+    let mut stored = Vec::new();
+    let mut keep = |applied: Applied| {
+        stored.extend(applied.changes.into_iter().filter_map(|change| match change {
+            Change::ChunkStored(chunk) if chunk.id == attempt.chunk => Some(chunk.tasks),
+            _ => None,
+        }));
+    };
+    keep(apply(&mut farm, START, claimed));
+    for task in 0..2 {
+        let report = Report { done: vec![TaskResult { task, ..done() }], ..Report::default() };
+        keep(apply(&mut farm, START, Event::AttemptReported { worker: worker.clone(), attempt, report }));
+    }
+    assert_eq!(stored.iter().map(TaskSet::len).collect::<Vec<_>>(), [2, 1, 0]);
 }
 
 /// The last worker of one function becomes idle where another function waits for its slot: it is asked to leave at once, not when it

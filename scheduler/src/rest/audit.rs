@@ -126,7 +126,7 @@ impl Noting {
     }
 }
 
-/// Whoever may do one thing of a share may do all of them.
+/// By the role that it takes. An operator of one project shares with those of the farm, and so does a gateway.
 fn share(rule: &Rule) -> Share {
     match (rule.kind, rule.role) {
         (Kind::Bulk, _) => Share::Submissions,

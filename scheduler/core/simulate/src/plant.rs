@@ -58,7 +58,7 @@ pub enum Plant {
     OrderFlood,
     /// What JetStream lost is not published again.
     WipeForgotten,
-    /// Orders of what is tried again, after a failure or a worker that was lost, are never published.
+    /// Orders of second and later attempts are never published.
     RetryNeverPublished,
     /// A job with failed tasks ends as succeeded.
     FailureHidden,

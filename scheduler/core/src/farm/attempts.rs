@@ -73,21 +73,26 @@ impl Farm {
                 let function = self.jobs[&job].steps[step].function;
                 let others = self.functions[function].workers;
                 if avoid.as_ref() == Some(worker) && others.present + others.starting > 1 {
-                    self.retry_later(now, attempt.chunk);
+                    // Once: after that the same worker is better than none.
+                    self.retry_later(now, attempt.chunk, None);
                     return Err("the task failed on this worker: another one is tried first");
                 }
             }
         }
         if let Some(WorkerState::Draining(_)) = self.workers.get(worker).map(|worker| worker.state) {
+            let avoid = match &self.chunks[&attempt.chunk].state {
+                ChunkState::Offered { avoid, .. } => avoid.clone(),
+                ChunkState::Leased(_) | ChunkState::Waiting { .. } | ChunkState::Ready { .. } => None,
+            };
             // Nobody else may be there to take it yet: without a pause it would be offered to this one again and again. And what told
             // it to leave may have been lost.
-            self.retry_later(now, attempt.chunk);
+            self.retry_later(now, attempt.chunk, avoid);
             self.ask_to_leave(now, worker.clone(), out);
             return Err(if self.is_aside(worker) { "its place is set aside" } else { "the worker is leaving" });
         }
         if let Some(reason) = self.misfit(worker, job, step) {
             let function = self.jobs[&job].steps[step].function;
-            self.retry_later(now, attempt.chunk);
+            self.retry_later(now, attempt.chunk, None);
             if !self.is_of_use(worker, function) {
                 // Its GPU and its slot are for one that can do more.
                 self.ask_to_leave(now, worker.clone(), out);
@@ -167,7 +172,8 @@ impl Farm {
         self.rank_lease(attempt.chunk, before);
         if let Some(end) = report.end {
             self.end_reported(now, attempt.chunk, end, report.log, out);
-        } else if let Some(chunk) = self.chunks.get_mut(&attempt.chunk).filter(|chunk| !chunk.tasks.is_empty()) {
+        } else if let Some(chunk) = self.chunks.get_mut(&attempt.chunk) {
+            // Also when nothing is left and only the end is yet to be told: after a restart what is stored is open.
             out.changes.push(Change::ChunkStored(chunk.store(now)));
         }
         self.touch(job, step);
@@ -553,14 +559,14 @@ impl Farm {
         }
     }
 
-    /// The task failed on the worker that asks: offered again in a moment, so that another can take it.
-    fn retry_later(&mut self, now: Timestamp, id: ChunkId) {
+    /// The worker that asks can't have it: offered again in a moment, so that another can take it first; not to `avoid`, if another can
+    /// be had.
+    fn retry_later(&mut self, now: Timestamp, id: ChunkId, avoid: Option<WorkerId>) {
         const A_MOMENT: Duration = Duration::from_millis(200);
-        // Once: after that the same worker is better than none.
         self.unoffer(id);
         let Some(chunk) = self.chunks.get_mut(&id) else { return };
         let (job, at, tasks) = (chunk.job, chunk.step, chunk.tasks.len());
-        chunk.state = ChunkState::Waiting { until: now.after(A_MOMENT), avoid: None };
+        chunk.state = ChunkState::Waiting { until: now.after(A_MOMENT), avoid };
         if let Some(step) = self.step_mut(job, at) {
             step.open -= tasks;
         }

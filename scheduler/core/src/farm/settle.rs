@@ -12,6 +12,7 @@ use crate::split::chunk_size;
 use crate::timers::Timer;
 use framewake_proto::ids::{ChunkId, JobId, WorkerId};
 use framewake_proto::time::Timestamp;
+use std::time::Duration;
 
 /// Orders on the stream for each worker that is there or wanted: enough to have the next at hand,
 /// few enough that what is published says nothing about what is decided.
@@ -20,6 +21,8 @@ const ORDERS_PER_WORKER: u32 = 2;
 /// comes that ranks before them they are all taken back and published anew, and with two for each of 10,000 workers
 /// every submission would cost a tenth of a second and leave 20,000 orders to be refused.
 const ORDERS_AHEAD_MAX: usize = 1000;
+/// A worker that has been idle for so long waits for an order, and is not between two.
+const IDLE_LONG: Duration = Duration::from_secs(1);
 
 impl Farm {
     /// Looks at every timer that is due.
@@ -56,8 +59,10 @@ impl Farm {
             ChunkState::Offered { until, .. } if *until > now => {}
             ChunkState::Offered { .. } => {
                 let function = self.jobs[&job].steps[step].function;
-                if self.functions[function].idle.is_empty() {
-                    // Nobody could have taken it: it lies where it should.
+                let waits_long =
+                    |id: &WorkerId| self.workers.get(id).is_some_and(|worker| now.since(worker.since) >= IDLE_LONG);
+                if !self.functions[function].idle.iter().any(waits_long) {
+                    // Nobody could have taken it: it lies where it should. Between two chunks every worker is idle for a moment.
                     self.extend_offer(now, id);
                 } else {
                     self.offer(now, id, out);
