@@ -7,11 +7,11 @@ use framewake_core::event::{
 };
 use framewake_core::farm::{Applied, Farm, PlaceStanding};
 use framewake_core::values::{
-    FunctionRules, NewJob, NewStep, Place, PoolRules, Settings, Snapshot, StoredChunk, StoredJob, StoredPlace,
-    StoredStep,
+    FunctionRules, NewJob, NewStep, Place, PoolRules, Settings, Snapshot, StoredChunk, StoredChunkState, StoredJob,
+    StoredPlace, StoredStep,
 };
 use framewake_proto::duration::Span;
-use framewake_proto::ids::{AttemptId, FunctionKey, JobId, WorkerId};
+use framewake_proto::ids::{AttemptId, ChunkId, FunctionKey, JobId, WorkerId};
 use framewake_proto::job::{Chunking, Retries};
 use framewake_proto::start::StartPoint;
 use framewake_proto::tasks::TaskSet;
@@ -357,6 +357,48 @@ fn a_clock_that_was_set_back_makes_no_wait_longer() {
     apply(&mut farm, slow, Event::ReportsDrained);
     let later = apply(&mut farm, slow.after(BACKOFF_MAX * 2), Event::TimePassed);
     offered(&later);
+}
+
+/// Farms of before [`what_is_stored_of_an_attempt_that_has_done_all_and_not_ended_is_not_open`] could not start any more.
+#[test]
+fn what_is_done_is_not_done_again_where_the_store_has_it_in_a_chunk_too() {
+    let worker: WorkerId = "w1".parse().expect("a good name");
+    let chunk = StoredChunk {
+        id: ChunkId(7),
+        job: id(),
+        step: 0,
+        tasks: TaskSet::from_run(0..1),
+        attempt: 1,
+        spent: 0,
+        losses: 0,
+        lost: Vec::new(),
+        state: StoredChunkState::Leased { worker: worker.clone(), since: START, done: 1, failed: 0 },
+    };
+    let done_before = StoredStep { done: TaskSet::from_run(0..1), ..StoredStep::default() };
+    let stored = StoredJob {
+        id: id(),
+        job: job(2),
+        paused: false,
+        restored: false,
+        spent: Vec::new(),
+        steps: vec![done_before],
+    };
+    let snapshot = Snapshot {
+        functions: vec![(function(), FunctionRules::without_gpu(4, 1))],
+        jobs: vec![stored],
+        chunks: vec![chunk],
+        chunk_next: 10_000,
+        ..Snapshot::default()
+    };
+    let mut farm = Farm::restore(Settings::default(), START, snapshot);
+    let begun = apply(&mut farm, START, local(4));
+    let attempt: AttemptId = "7.1".parse().expect("a good attempt");
+    let again = Report { done: vec![done()], end: Some(AttemptEnd::Finished), ..Report::default() };
+    let told = apply(&mut farm, START, Event::AttemptReported { worker, attempt, report: again });
+    assert!(!told.changes.iter().any(|change| matches!(change, Change::TaskDone { .. })), "{:?}", told.changes);
+    let goes_on = apply(&mut farm, START, Event::ReportsDrained);
+    let orders = published(&begun).chain(published(&told)).chain(published(&goes_on));
+    assert_eq!(orders.map(|order| order.chunk.0 != 7).collect::<Vec<_>>(), [true], "the other task is offered, alone");
 }
 
 #[test]

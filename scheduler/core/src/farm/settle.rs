@@ -61,11 +61,11 @@ impl Farm {
                 let function = self.jobs[&job].steps[step].function;
                 let waits_long =
                     |id: &WorkerId| self.workers.get(id).is_some_and(|worker| now.since(worker.since) >= IDLE_LONG);
-                if !self.functions[function].idle.iter().any(waits_long) {
+                if self.functions[function].idle.iter().any(waits_long) {
+                    self.offer(now, id, out);
+                } else {
                     // Nobody could have taken it: it lies where it should. Between two chunks every worker is idle for a moment.
                     self.extend_offer(now, id);
-                } else {
-                    self.offer(now, id, out);
                 }
             }
             ChunkState::Leased(lease) if lease.until > now => {
