@@ -68,6 +68,17 @@ fn farm() -> Farm {
     farm
 }
 
+/// A farm with another function beside, which share so many slots.
+fn farm_of_two(slots: u32) -> (Farm, FunctionKey) {
+    let other: FunctionKey = "tachyon@1".parse().expect("a good key");
+    let rules = FunctionRules::without_gpu(4, 1);
+    let functions = vec![(function(), rules.clone()), (other.clone(), rules)];
+    let mut farm = Farm::restore(Settings::default(), START, Snapshot { functions, ..Snapshot::default() });
+    apply(&mut farm, START, local(slots));
+    apply(&mut farm, START, Event::ReportsDrained);
+    (farm, other)
+}
+
 /// No pool but the scheduler's own machine.
 fn local(slots: u32) -> Event {
     Event::PoolsSet { pools: vec![PoolRules::local(slots)], unfit: BTreeMap::new() }
@@ -117,12 +128,7 @@ fn a_paused_job_asks_for_no_workers_until_it_is_resumed() {
 /// came from.
 #[test]
 fn a_slot_that_was_made_free_goes_to_the_function_that_it_was_made_free_for() {
-    let other: FunctionKey = "tachyon@1".parse().expect("a good key");
-    let rules = FunctionRules::without_gpu(4, 1);
-    let functions = vec![(function(), rules.clone()), (other.clone(), rules)];
-    let mut farm = Farm::restore(Settings::default(), START, Snapshot { functions, ..Snapshot::default() });
-    apply(&mut farm, START, local(2));
-    apply(&mut farm, START, Event::ReportsDrained);
+    let (mut farm, other) = farm_of_two(2);
     let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(10) });
     let (workers, attempts) = (started(&submitted), published(&submitted).collect::<Vec<_>>());
     assert_eq!(workers.len(), 2);
@@ -153,12 +159,7 @@ fn a_slot_that_was_made_free_goes_to_the_function_that_it_was_made_free_for() {
 /// claims, and it is asked once more.
 #[test]
 fn what_a_leaving_worker_claims_waits_a_moment_for_another() {
-    let other: FunctionKey = "tachyon@1".parse().expect("a good key");
-    let rules = FunctionRules::without_gpu(4, 1);
-    let functions = vec![(function(), rules.clone()), (other.clone(), rules)];
-    let mut farm = Farm::restore(Settings::default(), START, Snapshot { functions, ..Snapshot::default() });
-    apply(&mut farm, START, local(1));
-    apply(&mut farm, START, Event::ReportsDrained);
+    let (mut farm, other) = farm_of_two(1);
     let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(1) });
     let (worker, attempt) = (started(&submitted).remove(0), offered(&submitted));
     let claimed = Event::AttemptClaimed { request: RequestId(1), worker: worker.clone(), attempt };
@@ -245,12 +246,7 @@ fn what_is_stored_of_an_attempt_that_has_done_all_and_not_ended_is_not_open() {
 /// is heard of next.
 #[test]
 fn who_becomes_idle_makes_room_at_once_for_who_waits() {
-    let other: FunctionKey = "tachyon@1".parse().expect("a good key");
-    let rules = FunctionRules::without_gpu(4, 1);
-    let functions = vec![(function(), rules.clone()), (other.clone(), rules)];
-    let mut farm = Farm::restore(Settings::default(), START, Snapshot { functions, ..Snapshot::default() });
-    apply(&mut farm, START, local(1));
-    apply(&mut farm, START, Event::ReportsDrained);
+    let (mut farm, other) = farm_of_two(1);
     let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(1) });
     let (worker, attempt) = (started(&submitted).remove(0), offered(&submitted));
     let claimed = Event::AttemptClaimed { request: RequestId(1), worker: worker.clone(), attempt };
@@ -281,6 +277,17 @@ fn an_order_that_nobody_claims_is_soon_published_anew_for_who_waits() {
         _ => None,
     });
     assert!(matches!(answer, Some(ClaimAnswer::Refused { .. })), "the lost one, should it come after all: {answer:?}");
+}
+
+/// Between two chunks every worker is idle for a moment: an order that lies behind others is not lost by that, and keeps its place.
+#[test]
+fn an_order_is_not_published_anew_for_who_is_idle_for_a_moment() {
+    let mut farm = farm();
+    let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(1) });
+    let worker = started(&submitted).remove(0);
+    apply(&mut farm, START.after(Duration::from_millis(4500)), idle(&worker));
+    let later = apply(&mut farm, START.after(Duration::from_secs(5)), Event::TimePassed);
+    assert_eq!(published(&later).count(), 0, "{:?}", later.effects);
 }
 
 #[test]
