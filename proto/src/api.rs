@@ -128,6 +128,10 @@ pub struct JobView {
     pub tasks: TaskCounts,
     pub steps: Vec<StepView>,
     pub submitted_at: Timestamp,
+    /// The name of the token or of the person, or `schedule nightly`, or `openfaas resize` of a call through its gateway; absent for
+    /// jobs of before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
 }

@@ -71,6 +71,8 @@ pub struct JobQuery {
     /// Labels that must all be there.
     pub labels: Vec<(String, String)>,
     pub name: Option<String>,
+    /// Who submitted it, as [`JobView::submitted_by`] says it.
+    pub by: Option<String>,
     pub cursor: Option<String>,
     pub limit: Option<u32>,
 }
@@ -174,6 +176,9 @@ impl Client {
         }
         if let Some(name) = &query.name {
             add("name", name);
+        }
+        if let Some(by) = &query.by {
+            add("by", by);
         }
         page_of(&mut url, query.cursor.as_deref(), query.limit);
         self.get(url).await

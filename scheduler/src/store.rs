@@ -50,7 +50,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The schema, one file a version, in order.
-const MIGRATIONS: [&str; 21] = [
+const MIGRATIONS: [&str; 22] = [
     include_str!("store/migrations/0001_start.sql"),
     include_str!("store/migrations/0002_places.sql"),
     include_str!("store/migrations/0005_log_left_out.sql"),
@@ -72,6 +72,7 @@ const MIGRATIONS: [&str; 21] = [
     include_str!("store/migrations/0022_ended_workers.sql"),
     include_str!("store/migrations/0024_audit_shares.sql"),
     include_str!("store/migrations/0025_chunks_by_job.sql"),
+    include_str!("store/migrations/0026_submitted_by.sql"),
 ];
 
 #[derive(Debug, thiserror::Error)]

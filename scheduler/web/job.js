@@ -1,6 +1,6 @@
 // One job: how far it is, every frame of it, its pictures, who tried what, the logs, the cost.
 
-import { h, fill, foothold, hide, api, action, asked, bar, bytes, calmly, card, copy, empty, figures, may, money, note, number, part, prose, seconds, state, sure, table, when, words } from "./lib.js";
+import { h, fill, foothold, hide, api, action, asked, bar, bytes, calmly, card, copy, empty, figures, may, money, note, number, part, prose, query, seconds, state, sure, table, when, words } from "./lib.js";
 import { looking } from "./hold.js";
 import { Strip, frameOf } from "./strip.js";
 import { Viewer } from "./viewer.js";
@@ -12,7 +12,9 @@ import { yaml } from "./yaml.js";
 
 const KINDS = ["job_state", "step_state", "attempt_started", "tasks_done", "task_failed", "attempt_ended", "progress"];
 const OVER = ["succeeded", "failed", "canceled"];
+/** Failed frames that are listed, at first and at most: a page of the farm, which is as many as can be tried again by name. */
 const FAILURES = 20;
+const FAILURES_MAX = 1000;
 /** How often parts that many events change are drawn anew. */
 const REDRAW_MS = 1000;
 
@@ -85,7 +87,7 @@ export async function show({ main, upkeep, title, names }) {
           mine && !over && action("Cancel", async () => {
             if (await sure(`Cancel ${job.name}? What runs is stopped.`, "Cancel it")) await change("cancel", "Canceled.")();
           }, { class: "danger" }))),
-      h("p", { class: "lead" }, state(job.state), ` · project ${job.project} · priority ${job.priority} · submitted `, when(job.submitted_at),
+      h("p", { class: "lead" }, state(job.state), ` · project ${job.project} · priority ${job.priority} · submitted `, when(job.submitted_at), job.submitted_by && [" by ", h("a", { href: `/jobs${query({ by: job.submitted_by })}` }, job.submitted_by)],
         job.finished_at && [" · ended ", when(job.finished_at)], Object.entries(job.labels).map(([name, value]) => ` · ${name}=${value}`)));
   }
 
@@ -206,6 +208,7 @@ export async function show({ main, upkeep, title, names }) {
   }
   /** Failed frames that somebody picked, by step. */
   const picked = new Map();
+  let listed = FAILURES;
 
   const lookAtFailures = upkeep.part(failures, async () => {
     hide(failures.parentElement, job.tasks.failed === 0);
@@ -213,7 +216,7 @@ export async function show({ main, upkeep, title, names }) {
       fill(why);
       return;
     }
-    const page = await get(`/tasks?state=failed&limit=${FAILURES}`);
+    const page = await get(`/tasks?state=failed&limit=${listed}`);
     drawWhy(page.items.find((task) => task.failure));
     const key = (task) => `${task.step} ${task.frame}`;
     for (const name of picked.keys()) if (!page.items.some((task) => key(task) === name)) picked.delete(name);
@@ -232,7 +235,11 @@ export async function show({ main, upkeep, title, names }) {
       ["Frame", (task) => `${task.step} ${number(task.frame)}`], ["Why", (task) => task.failure ? [state("failed"), ` ${words(task.failure.verdict)}`] : ""],
       ["What was said", (task) => [task.failure?.message, task.failure?.evidence && h("pre", {}, task.failure.evidence)]],
       ["", (task) => task.failure && h("button", { type: "button", "aria-label": `Log of frame ${task.frame}`, onclick: () => openLog(task.failure.attempt, false) }, "Log")],
-    ], page.items), page.next ? h("p", { class: "soft small" }, `The first ${FAILURES} of ${number(job.tasks.failed)}.`) : "");
+    ], page.items), page.next && h("div", { class: "row" }, h("span", { class: "soft small" }, `The first ${number(listed)} of ${number(job.tasks.failed)}.`),
+      listed < FAILURES_MAX && h("button", { type: "button", onclick: () => {
+        listed = Math.min(5 * listed, FAILURES_MAX);
+        lookAtFailures();
+      } }, "Show more")));
   });
 
   function drawWhy(task) {

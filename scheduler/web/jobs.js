@@ -1,6 +1,6 @@
 // All jobs: searched, filtered, sorted, page by page, many at once.
 
-import { h, fill, api, action, asked, bar, calmly, command, empty, may, note, number, part, query, state, sure, table, when } from "./lib.js";
+import { h, fill, api, action, asked, bar, calmly, command, empty, may, note, number, part, query, state, sure, table, when, whoAsks } from "./lib.js";
 
 const PAGE = 50;
 const STATES = ["queued", "running", "paused", "succeeded", "failed", "canceled"];
@@ -24,6 +24,9 @@ export async function show({ main, upkeep, title }) {
   const sort = { by: null, down: false, change: (by, down) => { Object.assign(sort, { by, down }); draw(); } };
   let page = { items: [] };
 
+  const me = whoAsks().who?.name;
+  // Oneself, and whom a link names.
+  const by = [...new Set([me, given.get("by")])].filter(Boolean);
   const filter = h("form", { class: "row", role: "search", onsubmit: (event) => {
     event.preventDefault();
     read();
@@ -34,6 +37,8 @@ export async function show({ main, upkeep, title }) {
     h("label", {}, h("span", { class: "skip" }, "Label"), h("input", { name: "label", placeholder: "Label: shot=010", value: given.get("label") ?? "" })),
     h("label", {}, h("span", { class: "skip" }, "State"), h("select", { name: "state" },
       h("option", { value: "" }, "Any state"), STATES.map((name) => h("option", { value: name, selected: given.get("state") === name }, name)))),
+    h("label", {}, h("span", { class: "skip" }, "Submitted by"), h("select", { name: "by" },
+      h("option", { value: "" }, "By anybody"), by.map((name) => h("option", { value: name, selected: given.get("by") === name }, name === me ? "By me" : `By ${name}`)))),
     h("label", {}, h("span", { class: "skip" }, "Order"), h("select", { name: "order" },
       h("option", { value: "" }, "Newest first"), h("option", { value: "oldest", selected: given.get("order") === "oldest" }, "Oldest first"))),
     h("button", { type: "submit" }, "Search"));
@@ -109,7 +114,7 @@ export async function show({ main, upkeep, title }) {
       ["State", (job) => state(job.state), "", (job) => STATES.indexOf(job.state)],
       ["Progress", (job) => [bar(job.tasks), h("div", { class: "soft small" }, `${number(job.tasks.done)} of ${number(job.tasks.total)}`, job.tasks.failed ? `, ${number(job.tasks.failed)} failed` : "")], "", (job) => job.tasks.done / Math.max(1, job.tasks.total)],
       ["Priority", (job) => number(job.priority), "number", (job) => job.priority],
-      ["Submitted", (job) => when(job.submitted_at), "", (job) => job.submitted_at],
+      ["Submitted", (job) => [when(job.submitted_at), job.submitted_by && h("div", { class: "soft small" }, `by ${job.submitted_by}`)], "", (job) => job.submitted_at],
     ], page.items, sort), h("div", { class: "row" },
       cursor && toBefore(),
       page.next && turn("Next page", page.next, [...before, cursor]),

@@ -26,11 +26,12 @@ impl Tight {
         }
     }
 
-    /// Leaves no byte free, until [`Tight::free`]: the room shrinks to what is used, which needs no memory.
+    /// Leaves hardly a byte free, until [`Tight::free`]: the room shrinks to what is used, which needs no memory.
     pub fn fill(&self) {
         let room = rustix::fs::statvfs(&self.folder).expect("it is mounted");
         // What others write meanwhile makes the kernel refuse to shrink; one page more, until it does not.
-        let used = (room.f_blocks - room.f_bfree) * room.f_frsize;
+        // A size of 0 is none at all, which can't be taken back: an empty folder is left a page.
+        let used = (room.f_blocks - room.f_bfree).max(1) * room.f_frsize;
         let size = |pages: u64| (used + pages * room.f_frsize).to_string();
         let shrunk = (0..64).any(|pages| self.remount(&size(pages)).is_ok());
         assert!(shrunk, "`{}` can't be filled", self.folder.display());
@@ -50,5 +51,25 @@ impl Tight {
 impl Drop for Tight {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_folder_is_filled_and_freed_as_any_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let Some(tight) = Tight::mount(folder.path(), "1m") else { return };
+        let write = |count| std::fs::write(folder.path().join("file"), vec![1; count]);
+        tight.fill();
+        assert!(write(64 * 1024).is_err());
+        tight.free();
+        write(64 * 1024).expect("there is room");
+        tight.fill();
+        assert!(write(128 * 1024).is_err());
+        tight.free();
+        assert!(write(2 * 1024 * 1024).is_err(), "no more room than before");
     }
 }

@@ -130,6 +130,19 @@ async fn people_log_in_work_and_are_shut_out_at_once() {
     assert!(submitted.status.success(), "{}", said(&submitted));
     let listed = framewake(jane.path(), &["--json", "jobs"], "");
     assert!(said(&listed).contains("\"project\":\"film\""), "{}", said(&listed));
+    for (home, filter, count) in [
+        (&jane, &["--mine"][..], 1),
+        (&admin, &["--mine"], 0),
+        (&admin, &["--by", "jane"], 1),
+        (&jane, &["--by", "j"], 0),
+    ] {
+        let listed = framewake(home.path(), &[&["--json", "jobs"], filter].concat(), "");
+        let listed = String::from_utf8(listed.stdout).expect("text");
+        assert_eq!(listed.lines().count(), count, "{filter:?}: {listed}");
+        assert!(listed.lines().all(|job| job.contains("\"submitted_by\":\"jane\"")), "{listed}");
+    }
+    let shown = framewake(jane.path(), &["job", "latest"], "");
+    assert!(said(&shown).contains(" by jane\n"), "{}", said(&shown));
     let forbidden = framewake(jane.path(), &["projects", "set", "film", "--weight", "9"], "");
     assert!(said(&forbidden).contains("is an artist, and this needs an operator"), "{}", said(&forbidden));
     let audit = framewake(admin.path(), &["audit"], "");

@@ -145,7 +145,7 @@ async fn who_waits_for_a_job_is_told_why_nobody_works_on_it_and_what_failed_alik
     assert_eq!(said.code, 1, "{}\n{}", said.out, said.err);
     assert!(said.out.contains("\n  run frames 1-12: the renderer exited with code 1"), "{}", said.out);
     let alike = said.out.lines().filter(|line| line.contains("failed for good")).count();
-    assert!(alike < 12, "{}", said.out);
+    assert!(alike <= 3, "{}", said.out);
     let job = json_lines(&good(&farm, &["job", "latest", "--json"]));
     let tasks = &job[0]["tasks"];
     assert_eq!(*tasks, json!({ "total": 13, "waiting": 0, "open": 0, "done": 0, "failed": 12, "canceled": 1 }));

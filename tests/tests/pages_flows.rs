@@ -249,6 +249,15 @@ async fn many_jobs_are_searched_sorted_and_turned_by_the_page() {
     for field in ["Name", "Project", "Label"] {
         browser.write(field, "").await;
     }
+    // Whoever submitted one leads to all of theirs.
+    browser.open(&format!("{}/jobs?by=schedule+nightly", farm.url())).await;
+    browser.sees("No such jobs.").await;
+    browser.write("Submitted by", "local").await;
+    lists(&browser, &newest).await;
+    browser.press("shot 055").await;
+    browser.press("local").await;
+    lists(&browser, &newest).await;
+    assert_eq!(browser.ask("return document.querySelector('[name=by]').value").await, "local");
     // A choice needs no button.
     browser.write("State", "failed").await;
     lists(&browser, &shots(&mut [900].into_iter())).await;
@@ -345,6 +354,23 @@ async fn many_jobs_are_moved_at_once_and_those_that_are_refused_are_named_with_w
     let canceled: Vec<String> = canceled.map(|job| job.name).filter(|name| name != "shot 800").collect();
     assert_eq!(canceled, ten.iter().rev().cloned().collect::<Vec<_>>());
     browser.wait("the list shows it", "return document.querySelectorAll('.state.canceled').length === 10").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn as_many_failed_frames_are_listed_as_somebody_wants_to_choose_from() {
+    let farm = TestFarm::start(1).await;
+    let mut failing = jobs::command(&["/bin/false"], "1-30");
+    failing["steps"][0]["retries"] = json!({ "attempts": 1 });
+    let id = farm.submit(&failing).await;
+    assert_eq!(farm.over(id).await.tasks.failed, 30);
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/jobs/{id}", farm.url())).await;
+    browser.sees("The first 20 of 30.").await;
+    browser.press("Show more").await;
+    browser.press_labeled("Choose frame 30 of run").await;
+    browser.sees("Retry these 1").await;
+    assert_eq!(browser.ask("return document.body.innerText.includes('The first 20')").await, false);
     browser.close().await;
 }
 

@@ -47,6 +47,7 @@ async fn a_schedule_due_at_the_next_second_renders_a_real_job_by_itself() {
         assert_eq!(u64::from(job.tasks.done), number, "its frames are 1 to its number: {job:?}");
         assert!(job.name.ends_with(&format!(", run {number}")), "{}", job.name);
         assert_eq!(job.labels.get("schedule").map(String::as_str), Some("soon"));
+        assert_eq!(job.submitted_by.as_deref(), Some("schedule soon"));
         assert_eq!(run.due.0 % 2000, 0, "{run:?}");
         assert!(farm.outputs(job.id).await.iter().all(|output| output.name.starts_with("20")));
     }

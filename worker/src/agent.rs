@@ -193,7 +193,7 @@ pub async fn run(config: &Config, life: Life) -> Result<Ended, Error> {
     };
     gpus.known().await;
     let setup = Setup { gpus: gpus.uuids(), ..Setup::new(welcome.function, folders.clone(), path, confinement)? };
-    if let Err(error) = setup.check() {
+    if let Err(error) = setup.check().await {
         tracing::info!("programs are looked for in PATH={}", setup.path);
         return Err(Error::Renderer(error));
     }

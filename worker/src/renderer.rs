@@ -21,12 +21,12 @@ use framewake_proto::function::{Bridge, Driver, FunctionSpec, ParameterKind};
 use framewake_proto::order::StepOrder;
 use framewake_proto::template::OutputTemplate;
 use framewake_proto::verdict::Verdict;
+use process::{Event, Launch, Process};
 use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{SetOnce, watch};
@@ -37,6 +37,9 @@ use tokio_util::sync::CancellationToken;
 pub const GRACE: Duration = Duration::from_secs(2);
 /// The same when the job was canceled: a stop shall be done within 2 s in all.
 pub const GRACE_CANCEL: Duration = Duration::from_millis(500);
+
+/// How long [`Setup::check`] waits for a program's answer: a worker that has said hello and is silent is soon taken for lost.
+const CHECK_MAX: Duration = Duration::from_secs(5);
 
 /// Where renderers and their libraries keep what they like to find again, in [`Folders::home`].
 const HOME_FOLDERS: [(&str, &str); 6] = [
@@ -257,7 +260,7 @@ impl Setup {
     }
 
     /// Fails when the renderer surely can't run here.
-    pub fn check(&self) -> Result<(), process::Error> {
+    pub async fn check(&self) -> Result<(), process::Error> {
         let (Driver::Session { command, .. } | Driver::Command { command, .. }) = &self.function.driver;
         let program = command.first().map_or("", String::as_str);
         if words::has_placeholders(program) {
@@ -266,14 +269,19 @@ impl Setup {
         }
         let program = process::find_program(program, &self.path)?;
         match &self.function.driver {
-            Driver::Session { bridge: Bridge::Blender, command } => self.check_module(program, command, "bpy"),
+            Driver::Session { bridge: Bridge::Blender, command } => self.check_module(program, command, "bpy").await,
             Driver::Command { .. } => Ok(()),
         }
     }
 
     /// Fails when the program is a Python that surely lacks the module: found out here it costs no task an attempt. Looked for
     /// and not loaded, which takes seconds.
-    fn check_module(&self, program: PathBuf, command: &[String], module: &'static str) -> Result<(), process::Error> {
+    async fn check_module(
+        &self,
+        program: PathBuf,
+        command: &[String],
+        module: &'static str,
+    ) -> Result<(), process::Error> {
         /// No other end of Python's.
         const LACKS: i32 = 91;
         let is_python = program.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"python"));
@@ -281,13 +289,27 @@ impl Setup {
             return Ok(());
         };
         let script = format!("import importlib.util as u; raise SystemExit(0 if u.find_spec('{module}') else {LACKS})");
-        let mut python = std::process::Command::new(&program);
-        python.args(&command[1..bridge]).args(["-c", &script]).env_clear().envs(self.environment());
-        python.current_dir(&self.folders.temporary);
-        python.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // Whatever else is wrong with it, the renderer will say.
-        match python.status() {
-            Ok(status) if status.code() == Some(LACKS) => Err(process::Error::NoModule { program, module }),
+        let launch = Launch {
+            arguments: command[1..bridge].iter().map(OsString::from).chain(["-c".into(), script.into()]).collect(),
+            folder: self.folders.temporary.clone(),
+            environment: self.environment(),
+            program,
+        };
+        // Whatever else is wrong with it, the renderer will say: one that answers otherwise, or too late, lacks nothing.
+        let mut python = Process::start(&launch, &self.confinement)?;
+        let answered = async {
+            loop {
+                if let Event::Exited(status) = python.next().await {
+                    break status;
+                }
+            }
+        };
+        let status = tokio::time::timeout(CHECK_MAX, answered).await;
+        python.end(Duration::ZERO).await;
+        match status {
+            Ok(status) if status.code() == Some(LACKS) => {
+                Err(process::Error::NoModule { program: launch.program, module })
+            }
             Ok(_) | Err(_) => Ok(()),
         }
     }

@@ -135,12 +135,12 @@ async fn a_crash_names_its_signal() {
 async fn a_missing_program_is_the_machines_fault_or_the_jobs() {
     let function = json!({"name": "f", "driver": {"kind": "command", "command": ["no-such-renderer"]}});
     let bench_one = bench(&function, &json!({}));
-    assert!(bench_one.setup.check().is_err());
+    assert!(bench_one.setup.check().await.is_err());
     assert_eq!(failed(render(&bench_one).await).verdict, Verdict::RetryElsewhere);
     let function = json!({"name": "f", "driver": {"kind": "command", "command": ["{command}"]},
         "parameters": {"command": {"type": "words"}}});
     let bench_two = bench(&function, &json!({"parameters": {"command": ["no-such-program"]}}));
-    assert!(bench_two.setup.check().is_ok());
+    assert!(bench_two.setup.check().await.is_ok());
     assert_eq!(failed(render(&bench_two).await).verdict, Verdict::SceneError);
 }
 

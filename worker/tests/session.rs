@@ -199,9 +199,9 @@ async fn a_machine_without_blender_says_so() {
     let mut bench = blender(&json!({}), &patient());
     let python = json!({"kind": "session", "bridge": "blender",
         "command": ["python3", "-I", "-S", "{bridge}", "--socket", "{socket}"]});
-    assert!(bench.setup.check().is_ok(), "the stand-in is there");
+    assert!(bench.setup.check().await.is_ok(), "the stand-in is there");
     bench.setup.function.driver = serde_json::from_value(python).expect("a driver");
-    let refused = bench.setup.check().expect_err("before any frame").to_string();
+    let refused = bench.setup.check().await.expect_err("before any frame").to_string();
     assert!(refused.starts_with("`bpy` is not installed for `/") && refused.contains("export PATH="), "{refused}");
     let failure = failed(render(&bench, &mut Session::default(), 0).await);
     assert_eq!(failure.verdict, Verdict::RetryElsewhere);
@@ -210,6 +210,20 @@ async fn a_machine_without_blender_says_so() {
         "{}",
         failure.message
     );
+}
+
+#[tokio::test]
+async fn a_python_that_never_answers_is_ended_and_keeps_no_worker_from_its_work() {
+    let mut bench = blender(&json!({}), &patient());
+    let hangs = bench.folder.path().join("hangs");
+    std::fs::create_dir(&hangs).expect("writes");
+    let words = "import os, pathlib, signal\npathlib.Path(__file__).with_name('pid').write_text(str(os.getpid()))\nsignal.pause()\n";
+    std::fs::write(hangs.join("sitecustomize.py"), words).expect("writes");
+    bench.setup.function.environment.insert("PYTHONPATH".into(), hangs.display().to_string());
+    let checked = tokio::time::timeout(DEADLINE, bench.setup.check()).await.expect("an answer in time");
+    assert!(checked.is_ok(), "what is wrong with it, its first frame says: {checked:?}");
+    let pid = std::fs::read_to_string(hangs.join("pid")).expect("it hung");
+    assert!(!runs(&pid), "it is still there");
 }
 
 /// A session whose bridge is `words` of Python, after it has said hello: `ask` is what it is asked.

@@ -179,6 +179,42 @@ fn what_a_leaving_worker_claims_waits_a_moment_for_another() {
     assert_eq!(published(&later).map(|attempt| attempt.chunk).collect::<Vec<_>>(), [order.chunk]);
 }
 
+/// Whom a chunk avoids is not forgotten because somebody who leaves claimed it in between.
+#[test]
+fn what_a_leaving_worker_gives_back_still_avoids_where_it_failed() {
+    let mut farm = farm();
+    let submitted = apply(&mut farm, START, Event::JobSubmitted { id: id(), job: job(4) });
+    let (workers, order) = (started(&submitted), offered(&submitted));
+    let [failing, leaving, ..] = &workers[..] else { panic!("one for each task: {workers:?}") };
+    let claim = |farm: &mut Farm, now, worker: &WorkerId, attempt| {
+        apply(farm, now, Event::AttemptClaimed { request: RequestId(1), worker: worker.clone(), attempt })
+    };
+    let reason = |applied: &Applied| {
+        applied.effects.iter().find_map(|effect| match effect {
+            Effect::AnswerClaim { answer: ClaimAnswer::Refused { reason }, .. } => Some(*reason),
+            _ => None,
+        })
+    };
+    claim(&mut farm, START, failing, order);
+    let report = Report {
+        failed: vec![failure(0, Verdict::RetryElsewhere)],
+        end: Some(AttemptEnd::Finished),
+        ..Report::default()
+    };
+    apply(&mut farm, START, Event::AttemptReported { worker: failing.clone(), attempt: order, report });
+    // What failed is a chunk of its own now.
+    let first: Vec<ChunkId> = published(&submitted).map(|order| order.chunk).collect();
+    let anew = |applied: &Applied| published(applied).find(|order| !first.contains(&order.chunk)).expect("offered");
+    let mut now = START.after(BACKOFF_MAX * 6 / 5);
+    let second = anew(&apply(&mut farm, now, Event::TimePassed));
+    apply(&mut farm, now, seen(leaving, true));
+    assert!(reason(&claim(&mut farm, now, leaving, second)).is_some_and(|reason| reason.contains("leaving")));
+    now = now.after(Duration::from_millis(200));
+    let third = anew(&apply(&mut farm, now, Event::TimePassed));
+    let refused = reason(&claim(&mut farm, now, failing, third));
+    assert!(refused.is_some_and(|reason| reason.contains("failed on this worker")), "{refused:?}");
+}
+
 fn done() -> TaskResult {
     TaskResult {
         task: 0,
@@ -197,14 +233,29 @@ fn done() -> TaskResult {
     }
 }
 
+fn failure(task: u32, verdict: Verdict) -> TaskFailure {
+    TaskFailure {
+        task,
+        verdict,
+        message: String::new(),
+        evidence: String::new(),
+        gpu: GpuWord::Nothing,
+        moments: Moments::default(),
+    }
+}
+
 /// It waits for orders, and says so.
 fn idle(worker: &WorkerId) -> Event {
+    seen(worker, false)
+}
+
+fn seen(worker: &WorkerId, draining: bool) -> Event {
     Event::WorkerSeen {
         request: RequestId(1),
         worker: worker.clone(),
         function: function(),
         holds: None,
-        draining: false,
+        draining,
         places: Vec::new(),
         gpu: String::new(),
         progress: None,
@@ -297,15 +348,7 @@ fn a_task_that_ends_while_its_job_is_paused_is_counted_once() {
     let (worker, attempt) = (started(&submitted).remove(0), offered(&submitted));
     apply(&mut farm, START, Event::AttemptClaimed { request: RequestId(1), worker: worker.clone(), attempt });
     apply(&mut farm, START, Event::JobPaused { id: id() });
-    let failure = |task| TaskFailure {
-        task,
-        verdict: Verdict::SceneError,
-        message: String::new(),
-        evidence: String::new(),
-        gpu: GpuWord::Nothing,
-        moments: Moments::default(),
-    };
-    let failed = vec![failure(0), failure(1)];
+    let failed = vec![failure(0, Verdict::SceneError), failure(1, Verdict::SceneError)];
     let report = Report { failed, end: Some(AttemptEnd::Finished), ..Report::default() };
     apply(&mut farm, START, Event::AttemptReported { worker, attempt, report });
     apply(&mut farm, START, Event::JobResumed { id: id() });

@@ -45,6 +45,8 @@ pub(crate) const EVENTS_BEHIND_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Submission {
     pub id: JobId,
+    /// Who or what asked for it, as [`framewake_proto::api::JobView::submitted_by`] says it.
+    pub by: String,
     /// As submitted, its functions with their versions.
     pub spec: JobSpec,
     pub job: Job,

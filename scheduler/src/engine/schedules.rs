@@ -294,8 +294,9 @@ impl Engine {
         idempotency: Option<(String, [u8; 32])>,
         batch: &mut Batch,
     ) -> Result<Submitted, String> {
-        let (spec, job) = render(spec, due, number, &Accepted(&self.functions)).map_err(|faults| said(&faults))?;
-        let submission = Submission { id, spec, job, idempotency, parent: None };
+        let (made, job) = render(spec, due, number, &Accepted(&self.functions)).map_err(|faults| said(&faults))?;
+        let by = format!("schedule {}", spec.name);
+        let submission = Submission { id, by, spec: made, job, idempotency, parent: None };
         check_sizes(&submission).map_err(|error| error.to_string())?;
         self.submit(submission, batch).map_err(|error| error.to_string())
     }

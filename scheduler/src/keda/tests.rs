@@ -102,7 +102,10 @@ async fn submit(handle: &Handle, frames: &str) -> JobId {
     .expect("a job");
     let job = spec.check(&Accepted(&handle.functions())).expect("a good job");
     let id = JobId(ulid::Ulid::generate());
-    handle.submit(Submission { id, spec, job, idempotency: None, parent: None }).await.expect("taken");
+    handle
+        .submit(Submission { id, by: String::new(), spec, job, idempotency: None, parent: None })
+        .await
+        .expect("taken");
     id
 }
 

@@ -188,7 +188,8 @@ async fn prepare(
     let functions = app.handle.functions();
     let job = spec.check(&Accepted(&functions)).map_err(Refusal::faults)?;
     let parent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse().ok());
-    Ok(Submission { id: JobId(Ulid::generate()), spec: pinned(spec, &job), job, idempotency: None, parent })
+    let by = format!("openfaas {}", deployment.function.name);
+    Ok(Submission { id: JobId(Ulid::generate()), by, spec: pinned(spec, &job), job, idempotency: None, parent })
 }
 
 /// What an earlier version of this program took, and this one does not.

@@ -80,7 +80,8 @@ pub(super) async fn submit(
             }
         },
     };
-    let submission = Submission { id: JobId(Ulid::generate()), spec, job, idempotency, parent: trace_parent(&headers) };
+    let (id, by, parent) = (JobId(Ulid::generate()), caller.name.clone(), trace_parent(&headers));
+    let submission = Submission { id, by, spec, job, idempotency, parent };
     let made = app.handle.submit(submission).await.map_err(|error| refused(&error, None))?;
     Ok((project, submitted(made)))
 }
@@ -135,20 +136,26 @@ fn key_conflict() -> Refusal {
         ("project" = Option<String>, Query,),
         ("label" = Option<Vec<String>>, Query, description = "`key=value`; given more than once, all must be there"),
         ("name" = Option<String>, Query, description = "Part of the name"),
+        ("by" = Option<String>, Query, description = "Who submitted it, as `submitted_by` says it"),
         ("order" = Option<String>, Query, description = "`newest` first, which is the default, or `oldest`"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
         ("limit" = Option<u32>, Query, description = "1 to 1000, else 100"),
     ),
     responses((status = 200, body = Page<JobView>), Problems))]
 pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller, query: Query) -> Answer<Json<Page<JobView>>> {
-    let query = query.only(&["state", "project", "label", "name", "order", "cursor", "limit"])?;
+    let query = query.only(&["state", "project", "label", "name", "by", "order", "cursor", "limit"])?;
     let project = match narrow::project(&caller, query.one("project")?) {
         Narrowed::All => None,
         Narrowed::To(project) => Some(project),
         Narrowed::Nothing => return Ok(Json(Page { items: Vec::new(), next: None })),
     };
-    let (name, oldest_first) = (query.one("name")?.map(str::to_owned), query.order()? == Some(Order::Oldest));
-    let mut filter = JobFilter { project, name, oldest_first, ..JobFilter::default() };
+    let mut filter = JobFilter {
+        project,
+        name: query.one("name")?.map(str::to_owned),
+        by: query.one("by")?.map(str::to_owned),
+        oldest_first: query.order()? == Some(Order::Oldest),
+        ..JobFilter::default()
+    };
     for word in query.all("state").flat_map(|words| words.split(',')) {
         let state = job_state(word)?;
         if !filter.states.contains(&state) {

@@ -73,11 +73,11 @@ pub(crate) struct Rows {
 
 impl Rows {
     pub(crate) fn add_job(&mut self, seq: i64, submission: &Submission, now: Timestamp) {
-        let Submission { id, spec, job, idempotency, parent: _ } = submission;
+        let Submission { id, by, spec, job, idempotency, parent: _ } = submission;
         let labels = serde_json::to_string(&job.labels).expect("labels are text");
         let text = serde_json::to_string(spec).expect("a job can be written as JSON");
         let (name, project, priority) = (&job.name, &job.project, job.priority);
-        self.jobs.push(json!([seq, id, name, project, priority, "queued", labels, text, now.0]));
+        self.jobs.push(json!([seq, id, name, project, priority, "queued", labels, text, now.0, by]));
         for (at, step) in job.steps.iter().enumerate() {
             self.steps.push(json!([seq, at, step.name, "blocked", step.frames.len(), 0, 0, 0]));
         }

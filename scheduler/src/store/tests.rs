@@ -114,6 +114,7 @@ impl Books {
         self.jobs.insert(id, Arc::new(job.clone()));
         self.pending.submissions.push(Submission {
             id,
+            by: "ana".to_owned(),
             spec,
             job,
             idempotency: key.map(|key| (key.to_owned(), [7; 32])),

@@ -295,7 +295,14 @@ async fn write_all(connection: &mut SqliteConnection, rows: &Rows) -> Result<(),
     if !kept.is_empty() {
         sqlx::query("DELETE FROM kept_workers WHERE workers = 0").execute(&mut *c).await?;
     }
-    insert(c, "jobs (seq, id, name, project, priority, state, labels, spec, submitted_at)", 9, "", &rows.jobs).await?;
+    insert(
+        c,
+        "jobs (seq, id, name, project, priority, state, labels, spec, submitted_at, submitted_by)",
+        10,
+        "",
+        &rows.jobs,
+    )
+    .await?;
     insert(c, "steps (job, step, name, state, total, open, done, failed)", 8, "", &rows.steps).await?;
     each(
         c,

@@ -54,7 +54,9 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
 fn show(context: &Context, job: &JobView) -> anyhow::Result<()> {
     let printer = &context.printer;
     say(context, job)?;
-    printer.line(format_args!("project {}, priority {}, submitted {}", job.project, job.priority, job.submitted_at))?;
+    let by = job.submitted_by.as_ref().map_or(String::new(), |by| format!(" by {}", text::clean(by)));
+    let JobView { project, priority, submitted_at, .. } = job;
+    printer.line(format_args!("project {project}, priority {priority}, submitted {submitted_at}{by}"))?;
     if !job.labels.is_empty() {
         let labels: Vec<String> = job.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         printer.line(format_args!("labels {}", text::clean(&labels.join(" "))))?;

@@ -1,7 +1,7 @@
 //! `framewake jobs`: the list of jobs.
 
 use crate::Context;
-use crate::failure::Outcome;
+use crate::failure::{BadInput, Outcome};
 use crate::job::state_style;
 use crate::printer::table;
 use crate::{job_file, text};
@@ -26,6 +26,12 @@ pub(crate) struct Args {
     /// Only jobs with this in their name
     #[arg(long)]
     name: Option<String>,
+    /// Only jobs that they submitted: the name of a token or of a person, or `schedule nightly`
+    #[arg(long, value_name = "NAME", conflicts_with = "mine")]
+    by: Option<String>,
+    /// Only jobs that were submitted with this token
+    #[arg(long)]
+    mine: bool,
     /// Most jobs to list
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -57,11 +63,19 @@ impl From<State> for JobState {
 pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome> {
     let printer = &context.printer;
     let mut left = args.limit;
+    let by = match (args.mine, args.by) {
+        (true, _) => {
+            let who = context.client.who().await?.who;
+            Some(who.ok_or_else(|| BadInput::new("nobody is logged in").hint("framewake login"))?.name)
+        }
+        (false, by) => by,
+    };
     let mut query = JobQuery {
         states: args.states.into_iter().map(JobState::from).collect(),
         project: args.project,
         labels: args.labels,
         name: args.name,
+        by,
         ..JobQuery::default()
     };
     let mut jobs: Vec<JobView> = Vec::new();
@@ -86,7 +100,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
         return Ok(Outcome::Done);
     }
     let now = Timestamp::now();
-    let mut table = table(&["id", "name", "project", "state", "done", "failed", "priority", "age"], &["name"]);
+    let mut table =
+        table(&["id", "name", "project", "state", "done", "failed", "priority", "age", "by"], &["name", "by"]);
     for job in &jobs {
         table.add_row([
             Cell::new(job.id),
@@ -97,6 +112,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<Outcome
             Cell::new(if job.tasks.failed > 0 { job.tasks.failed.to_string() } else { String::new() }),
             Cell::new(job.priority),
             Cell::new(text::duration(now.since(job.submitted_at))),
+            Cell::new(text::shorten(&text::clean(job.submitted_by.as_deref().unwrap_or_default()), 40)),
         ]);
     }
     printer.table(&table)?;

@@ -390,7 +390,12 @@ async fn what_is_made_is_of_the_own_project_and_digests_and_keys_of_others_open_
     let refused = farm.as_who(&film, "POST", "/v1/jobs", Some(&of_project(job("shot", 1), OTHER))).await;
     assert!(refused.problem(403, "forbidden").detail.contains("project `film`"));
     let made = farm.as_who(&film, "POST", "/v1/jobs", Some(&job("shot", 1))).await.json::<Submitted>();
-    assert_eq!(farm.read_as::<JobView>(&film, &format!("/v1/jobs/{}", made.id)).await.project.as_str(), OWN);
+    let view = farm.read_as::<JobView>(&film, &format!("/v1/jobs/{}", made.id)).await;
+    assert_eq!((view.project.as_str(), view.submitted_by.as_deref()), (OWN, Some("artist-film")));
+    let by = async |name: &str| farm.read_as::<Page<JobView>>(&film, &format!("/v1/jobs?by={name}")).await.items;
+    assert_eq!(by("artist-film").await, [view]);
+    assert!(by("local").await.iter().all(|job| job.project.as_str() == OWN), "whoever it was, only the own");
+    assert_eq!(by("artist").await, [], "it is a whole name");
     farm.as_who(&other, "GET", &format!("/v1/jobs/{}", made.id), None).await.problem(404, "not-found");
     // A key that another project used says nothing of it.
     let keyed = async |secret: &Secret, name: &str| {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 const COLUMNS: &str =
-    "SELECT seq, id, name, project, priority, state, labels, spec, submitted_at, finished_at FROM jobs";
+    "SELECT seq, id, name, project, priority, state, labels, spec, submitted_at, submitted_by, finished_at FROM jobs";
 
 /// Which jobs to list; all of it must hold.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +25,8 @@ pub struct JobFilter {
     pub labels: Vec<(String, String)>,
     /// Part of the name.
     pub name: Option<String>,
+    /// Who submitted it.
+    pub by: Option<String>,
     /// From the oldest on, instead of from the newest.
     pub oldest_first: bool,
 }
@@ -104,6 +106,9 @@ impl Reader {
         if let Some(name) = &filter.name {
             query.push(" AND instr(name, ").push_bind(name).push(") > 0");
         }
+        if let Some(by) = &filter.by {
+            query.push(" AND submitted_by = ").push_bind(by);
+        }
         for (key, value) in &filter.labels {
             query.push(" AND EXISTS (SELECT 1 FROM json_each(labels) AS label WHERE label.key = ").push_bind(key);
             query.push(" AND label.value = ").push_bind(value).push(")");
@@ -181,6 +186,7 @@ fn job_view(id: JobId, row: &SqliteRow, outline: &Outline, steps: &[SqliteRow]) 
         tasks,
         steps,
         submitted_at: Timestamp(row.try_get("submitted_at")?),
+        submitted_by: row.try_get("submitted_by")?,
         finished_at: row.try_get::<Option<i64>, _>("finished_at")?.map(Timestamp),
     })
 }

@@ -255,6 +255,7 @@ pub(super) mod tests {
             tasks: TaskCounts { total: 10, waiting: 4, open: 2, done: 3, failed: 1, canceled: 0 },
             steps: Vec::new(),
             submitted_at: Timestamp(0),
+            submitted_by: None,
             finished_at: None,
         }
     }

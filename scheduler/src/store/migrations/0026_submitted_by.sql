@@ -1,0 +1,3 @@
+-- Who or what submitted a job; NULL for those of before.
+
+ALTER TABLE jobs ADD COLUMN submitted_by TEXT;
