@@ -26,8 +26,9 @@ addEventListener("pointerdown", () => {
   down = true;
   begun = performance.now();
 }, true);
-// A list to choose from may keep the release to itself.
-for (const end of ["pointerup", "pointercancel", "dragend", "change", "keydown"]) addEventListener(end, release, true);
+for (const end of ["pointerup", "pointercancel", "dragend"]) addEventListener(end, release, true);
+// A list to choose from may keep the release to itself. A field that is left by a press changes too, and that press goes on.
+for (const end of ["change", "keydown"]) addEventListener(end, (event) => { if (event.target instanceof HTMLSelectElement) release(); }, true);
 // Of the window, and not of what loses the focus by the press.
 addEventListener("blur", (event) => { if (event.target === window) release(); });
 addEventListener("pointermove", (event) => { if (!event.buttons) release(); }, { capture: true, passive: true });

@@ -15,6 +15,8 @@ const OVER = ["succeeded", "failed", "canceled"];
 /** Failed frames that are listed, at first and at most: a page of the farm, which is as many as can be tried again by name. */
 const FAILURES = 20;
 const FAILURES_MAX = 1000;
+/** How often a long list of them is drawn anew: each may have pages of words. */
+const FAILURES_MS = 10_000;
 /** How often parts that many events change are drawn anew. */
 const REDRAW_MS = 1000;
 
@@ -242,6 +244,8 @@ export async function show({ main, upkeep, title, names }) {
       } }, "Show more")));
   });
 
+  const lookAtManyFailures = calmly(FAILURES_MS, () => lookAtFailures());
+
   function drawWhy(task) {
     const more = job.tasks.failed - 1;
     fill(why, job.state === "failed" && task && h("section", { class: "card why", "aria-label": "Why it failed" },
@@ -295,7 +299,7 @@ export async function show({ main, upkeep, title, names }) {
       viewer.step = step;
       lookAtPictures();
     }
-    await Promise.all([tried.load(), lookAtFailures(), lookAtCost(), lookAtReasons(), lookAtFrame(), allOutputs.open && outputs.load()]);
+    await Promise.all([tried.load(), listed > FAILURES ? lookAtManyFailures() : lookAtFailures(), lookAtCost(), lookAtReasons(), lookAtFrame(), allOutputs.open && outputs.load()]);
     drawProgress();
   });
 

@@ -39,7 +39,18 @@ async fn a_press_arrives_however_long_it_takes_and_whatever_comes_meanwhile() {
     browser.ask("window.pressed = performance.now()").await;
     browser.wait("the list comes anew", &came("/v1/jobs?limit=50")).await;
     browser.let_go().await;
-    browser.wait("the link was followed", &format!("return location.pathname === '/jobs/{id}'")).await;
+    let followed = format!("return location.pathname === '/jobs/{id}'");
+    browser.wait("the link was followed", &followed).await;
+
+    // The press leaves a field in which something was typed, which is searched for by that.
+    browser.open(&format!("{}/jobs", farm.url())).await;
+    browser.wait("the job is listed", &there).await;
+    browser.write("Name", "goes").await;
+    browser.ask("window.pressed = performance.now()").await;
+    browser.hold_down(&running).await;
+    browser.wait("it is searched for", &came("/v1/jobs?name=goes&limit=50")).await;
+    browser.let_go().await;
+    browser.wait("the link was followed", &followed).await;
 
     let pause = "[...document.querySelectorAll('main button')].find((one) => one.innerText === 'Pause')";
     browser.wait("it can be paused", &format!("return Boolean({pause})")).await;

@@ -295,8 +295,11 @@ impl Setup {
             environment: self.environment(),
             program,
         };
-        // Whatever else is wrong with it, the renderer will say: one that answers otherwise, or too late, lacks nothing.
-        let mut python = Process::start(&launch, &self.confinement)?;
+        // Whatever else is wrong with it, the renderer will say: one that does not start, or answers otherwise, or too late, lacks nothing.
+        let mut python = match Process::start(&launch, &self.confinement) {
+            Err(process::Error::Start { .. }) => return Ok(()),
+            started => started?,
+        };
         let answered = async {
             loop {
                 if let Event::Exited(status) = python.next().await {

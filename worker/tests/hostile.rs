@@ -67,6 +67,25 @@ async fn a_renderer_writes_its_own_folders_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_program_that_is_asked_for_a_module_writes_its_own_folders_and_no_others() {
+    let mut bench = confined("exit 0");
+    let python =
+        json!({"kind": "session", "bridge": "blender", "command": ["python3", "{bridge}", "--socket", "{socket}"]});
+    bench.setup.function.driver = serde_json::from_value(python).expect("a driver");
+    if landlock(&bench) == 0 {
+        return;
+    }
+    let outside = tempfile::tempdir().expect("a folder");
+    let words = "import os, pathlib\npathlib.Path(os.environ['HOME'], 'own').write_text('own')\n\
+                 pathlib.Path(__file__).with_name('new').write_text('new')\n";
+    std::fs::write(outside.path().join("sitecustomize.py"), words).expect("writes");
+    bench.setup.function.environment.insert("PYTHONPATH".into(), outside.path().display().to_string());
+    let _whatever_it_finds = bench.setup.check().await;
+    assert!(bench.setup.folders.home.join("own").exists(), "it was asked");
+    assert!(!outside.path().join("new").exists(), "and wrote elsewhere");
+}
+
+#[tokio::test]
 async fn a_renderer_neither_signals_the_worker_nor_reads_its_memory() {
     // In the worker's place: this process, which would not survive the signal.
     let bench = confined(

@@ -82,10 +82,19 @@ impl Restoring {
             farm.restore_budget(now, budget);
         }
         let mut chunked: BTreeMap<(JobId, usize), TaskSet> = BTreeMap::new();
-        for chunk in &snapshot.chunks {
-            chunked.entry((chunk.job, chunk.step)).or_default().insert_all(&chunk.tasks);
+        let mut chunks = snapshot.chunks;
+        chunks.sort_unstable_by_key(|chunk| chunk.id);
+        // The newest first: versions that did not store a chunk of which nothing was left may have tried its last task again in
+        // another.
+        for chunk in chunks.iter_mut().rev() {
+            let tasks = chunked.entry((chunk.job, chunk.step)).or_default();
+            let elsewhere: Vec<u32> = chunk.tasks.iter().filter(|task| tasks.contains(*task)).collect();
+            for task in elsewhere {
+                chunk.tasks.remove(task);
+            }
+            tasks.insert_all(&chunk.tasks);
         }
-        Restoring { farm, now, chunks: snapshot.chunks, chunked }
+        Restoring { farm, now, chunks, chunked }
     }
 
     pub fn add(&mut self, job: StoredJob) {

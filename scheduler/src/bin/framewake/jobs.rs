@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Only jobs that they submitted: the name of a token or of a person, or `schedule nightly`
     #[arg(long, value_name = "NAME", conflicts_with = "mine")]
     by: Option<String>,
-    /// Only jobs that were submitted with this token
+    /// Only jobs that were submitted under your own name, which is that of your token
     #[arg(long)]
     mine: bool,
     /// Most jobs to list
