@@ -20,11 +20,12 @@ async fn going_on(farm: &TestFarm, name: &str) -> JobId {
     farm.submit(&job).await
 }
 
-/// Waits until so much was told of the job that each page of it would have been drawn anew: they are once a second.
-async fn much_is_told(farm: &TestFarm, id: JobId) {
-    let done = async || farm.client.job(id).await.expect("known").tasks.done;
-    let before = done().await;
-    until(SOON, "more frames are done", async || (done().await >= before + 8).then_some(())).await;
+/// Presses for so long that the page, which is drawn anew once a second as long as something happens, would have been.
+async fn press_for_long(browser: &Browser, element: &str) {
+    browser.hold_down(element).await;
+    browser.ask("window.pressed = performance.now()").await;
+    browser.wait("three seconds", "return performance.now() > window.pressed + 3000").await;
+    browser.let_go().await;
 }
 
 #[tokio::test]
@@ -36,9 +37,7 @@ async fn a_press_arrives_however_long_it_takes_and_whatever_comes_meanwhile() {
     browser.open(&format!("{}/jobs", farm.url())).await;
     let there = format!("return Boolean({running})");
     browser.wait("the job is listed", &there).await;
-    browser.hold_down(&running).await;
-    much_is_told(&farm, id).await;
-    browser.let_go().await;
+    press_for_long(&browser, &running).await;
     let followed = format!("return location.pathname === '/jobs/{id}'");
     browser.wait("the link was followed", &followed).await;
 
@@ -54,9 +53,7 @@ async fn a_press_arrives_however_long_it_takes_and_whatever_comes_meanwhile() {
 
     let pause = "[...document.querySelectorAll('main button')].find((one) => one.innerText === 'Pause')";
     browser.wait("it can be paused", &format!("return Boolean({pause})")).await;
-    browser.hold_down(pause).await;
-    much_is_told(&farm, id).await;
-    browser.let_go().await;
+    press_for_long(&browser, pause).await;
     browser.wait("it is paused", "return document.querySelector('.lead').innerText.includes('paused')").await;
     assert_eq!(farm.client.job(id).await.expect("known").state, JobState::Paused);
     browser.close().await;
