@@ -35,10 +35,14 @@ export class Thumbs {
     const items = await this.reel.list(task, THUMBS + 1);
     // Another page was asked for meanwhile.
     if (turn !== this.turned) return;
+    const before = this.items;
     this.next = items.length > THUMBS;
     this.items = items.slice(0, THUMBS);
     this.from = task;
-    this.draw();
+    const same = before.length === this.items.length && before.every((output, at) => output.task === this.items[at].task);
+    if (same) this.drawMark();
+    else this.draw();
+    this.drawTurns();
   }
 
   /** Shows the page before. */
@@ -57,9 +61,10 @@ export class Thumbs {
     else this.drawMark();
   }
 
-  /** New outputs may have come. */
+  /** New outputs may have come: after those that are shown, or between them, where a frame took longer than the next ones. */
   async refresh() {
-    if (this.items.length < THUMBS || !this.next) await this.show(this.from);
+    const whole = this.items.length === THUMBS && this.items.at(-1).task === this.from + THUMBS - 1;
+    if (!whole || !this.next) await this.show(this.from);
   }
 
   /** The thumbnail of an output; while it has none, the kind of its file. Of a video the browser shows the first frame itself. */
@@ -91,13 +96,16 @@ export class Thumbs {
       button.dataset.task = output.task;
       return button;
     }));
+    this.drawMark();
+  }
+
+  drawTurns() {
     const first = this.items[0];
     this.turns.hidden = !this.next && !(this.from > 0);
     // Not disabled: who stands on it with the keyboard would fall off.
     this.less.ariaDisabled = String(!(this.from > 0));
     this.more.ariaDisabled = String(!this.next);
     this.said.textContent = first ? `frames ${number(first.frame)} – ${number(this.items.at(-1).frame)}` : "";
-    this.drawMark();
   }
 
   drawMark() {

@@ -358,6 +358,31 @@ async fn many_jobs_are_moved_at_once_and_those_that_are_refused_are_named_with_w
 }
 
 #[tokio::test]
+async fn a_frame_that_takes_longer_than_the_next_ones_comes_into_its_place_among_the_pictures() {
+    let farm = TestFarm::start(2).await;
+    let go = farm.folder().join("go");
+    let script = format!("test $1 != 3 || until test -e {}; do sleep 0.02; done; echo frame $1 > $2", go.display());
+    let words = ["/bin/sh", "-c", &script, "sh", "{frame}", "{output}"];
+    let mut job = jobs::command_with_output(&words, "1-30", "out/{frame:03}.txt");
+    job["steps"][0]["chunking"] = json!({ "mode": "fixed", "size": 1 });
+    let id = farm.submit(&job).await;
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/jobs/{id}", farm.url())).await;
+    let pictures = |last: u32, third: u32| {
+        format!(
+            "const all = [...document.querySelectorAll('.thumb')].map((one) => one.getAttribute('aria-label'));
+             return all.length === 24 && all.at(-1) === 'Frame {last}' && all[2] === 'Frame {third}'"
+        )
+    };
+    browser.wait("those after it are there", &pictures(25, 4)).await;
+    browser.sees("29 of 30").await;
+    std::fs::write(&go, "").expect("writable");
+    browser.wait("it is there", &pictures(24, 3)).await;
+    assert_eq!(farm.over(id).await.state, JobState::Succeeded);
+    browser.close().await;
+}
+
+#[tokio::test]
 async fn as_many_failed_frames_are_listed_as_somebody_wants_to_choose_from() {
     let farm = TestFarm::start(1).await;
     let mut failing = jobs::command(&["/bin/false"], "1-30");
